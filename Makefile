@@ -1,0 +1,46 @@
+# Everything a newcomer needs; each target installs what it needs first. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "streamer needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the pinned dependencies: about 5 GB with PyTorch's CUDA libraries, 1-5 minutes the first time"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+install: $(VENV)/.installed  ## set up .venv from requirements.lock
+
+demo: install  ## the whole system on this machine: feeds, Kafka, worker, Redis, a live table, a summary
+	@$(BIN)/streamer demo
+
+test: install  ## unit and integration tests, on a real Kafka and a real Redis
+	@$(BIN)/pytest
+
+check: install  ## format, lint, types, import rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: install  ## mend what can be mended
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: install  ## resolve pyproject.toml into requirements.lock anew
+	@$(BIN)/uv pip compile --quiet --universal --all-extras --python-version 3.11 --generate-hashes --no-header \
+	  --upgrade pyproject.toml -o requirements.lock
+
+clean:  ## remove the virtual environment and local state
+	@test ! -x $(BIN)/streamer || $(BIN)/streamer down
+	@rm -rf $(VENV) .streamer

@@ -1,0 +1,72 @@
+"""The tree of errors, and what each means for the stream: drop, retry or stop.
+
+    StreamerError
+    ├── BadRecord     drop:  the record goes to the dead-letter topic with its reason; the stream goes on
+    ├── Unavailable   retry: Kafka or Redis does not answer; hold what is in flight, back off, lose nothing
+    └── Stop          stop:  going on would be wrong; the process ends with one line that says how to mend it
+        ├── UsageError      a command or setting that cannot be carried out as given
+        └── ModelError      a model folder that cannot be loaded as it is
+
+Where on the data path each is raised:
+
+    record ─decode─► event ─merge─► align ─► window ─batch─► infer ─────► result ─publish─► Redis
+            BadRecord                                        BadRecord (a payload)    Unavailable
+                                                             ModelError (at start)
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class StreamerError(Exception):
+    """Root of every error that this package raises on purpose."""
+
+
+class Reason(StrEnum):
+    """Why a record was dead-lettered; the value travels in the ``deadletter_reason`` header."""
+
+    NO_KEY = "no_key"
+    BAD_KEY = "bad_key"
+    WRONG_PARTITION = "wrong_partition"
+    UNKNOWN_TYPE = "unknown_type"
+    BAD_HEADER = "bad_header"
+    BAD_CONTENT_TYPE = "bad_content_type"
+    TOO_LARGE = "too_large"
+    TOO_LONG = "too_long"
+    CLOCK_AHEAD = "clock_ahead"
+    BAD_JSON = "bad_json"
+    BAD_PAYLOAD = "bad_payload"
+    IMAGE_BOMB = "image_bomb"
+    DATAREF_REFUSED = "dataref_refused"
+    POISON = "poison"
+
+
+class BadRecord(StreamerError):
+    """This record can never be processed: dead-letter it and go on.
+
+    Args:
+        reason: The machine-readable class of the fault.
+        detail: One sentence for a person: what is wrong with this very record.
+    """
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Unavailable(StreamerError):
+    """A service does not answer now; the same call may succeed later."""
+
+
+class Stop(StreamerError):
+    """The process must end: one line that says what is wrong and how to mend it."""
+
+
+class UsageError(Stop):
+    """A command or a setting that cannot be carried out as given."""
+
+
+class ModelError(Stop):
+    """A model folder that is missing, truncated, foreign or inconsistent."""

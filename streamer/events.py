@@ -1,0 +1,200 @@
+"""The nouns of the pipeline: modality, record, event, window, and the names on the wire.
+
+All times are int64 microseconds since the Unix epoch (``_us``). *Event time* says when something happened in the
+world; *log time* is the timestamp that the Kafka broker gave the record when it appended it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+
+class Modality(msgspec.Struct, frozen=True):
+    """One kind of sensor data: a topic, a CloudEvents type and the media types that its payload may have."""
+
+    name: str
+    topic: str  # suffix: the full name is f"{settings.topic_prefix}.{topic}"
+    ce_type: str
+    content_types: tuple[str, ...]
+
+
+IMAGE, AUDIO, TEXT, TELEMETRY = range(4)
+
+# The one table of modalities. A row's index is the modality's number everywhere in the code, and breaks ties between
+# records of equal log time; append new rows at the end.
+MODALITIES: tuple[Modality, ...] = (
+    Modality("image", "frames", "streamer.frame.v1", ("image/jpeg", "image/png", "image/webp")),
+    Modality("audio", "audio", "streamer.audio.v1", ("audio/l16", "audio/wav", "audio/flac", "audio/ogg")),
+    Modality("text", "transcripts", "streamer.transcript.v1", ("application/json",)),
+    Modality("telemetry", "telemetry", "streamer.telemetry.v1", ("application/json",)),
+)
+MODALITY_NAMES: tuple[str, ...] = tuple(m.name for m in MODALITIES)
+
+END_TYPE = "streamer.end.v1"  # control record: this session ends
+TICK_TYPE = "streamer.tick.v1"  # control record: carries nothing but its log time
+
+TOPIC_WINDOWS, TOPIC_LATE, TOPIC_DEADLETTER = "windows", "late", "deadletter"
+
+MAX_SESSION_BYTES = 128  # of the UTF-8 name
+
+
+class Kind(IntEnum):
+    """What a source record is to the aligner."""
+
+    DATA = 0
+    END = 1
+    TICK = 2
+
+
+class Position(NamedTuple):
+    """A place in the merged log of a partition group; tuples compare in merge order."""
+
+    log_time_us: int
+    row: int
+    offset: int
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A source record as it lies in the log.
+
+    Attributes:
+        row: Modality number of the topic that it was read from.
+        log_time_us: The broker's append time (Kafka keeps milliseconds).
+    """
+
+    row: int
+    partition: int
+    offset: int
+    log_time_us: int
+    key: bytes | None
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+    @property
+    def position(self) -> Position:
+        return Position(self.log_time_us, self.row, self.offset)
+
+    @property
+    def nbytes(self) -> int:
+        """What the record costs in memory, by estimate: payload, headers and about 500 bytes of objects."""
+        return len(self.value) + sum(len(k) + len(v) for k, v in self.headers) + 500
+
+
+class Word(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A word of a transcript; times in seconds relative to the transcript's ``ce_time``."""
+
+    text: str
+    start: float
+    end: float
+
+
+class Transcript(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Payload of ``streamer.transcript.v1``; times in seconds relative to ``ce_time``."""
+
+    text: str
+    start: float = 0.0
+    end: float | None = None
+    words: tuple[Word, ...] = ()
+    language: str | None = None
+    confidence: float | None = None
+
+
+class Channel(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One telemetry channel of a block: values with a unit, e.g. ``{"unit": "m/s", "values": [13.9, 14.0]}``."""
+
+    values: tuple[float, ...]
+    unit: str = ""
+
+
+class Telemetry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Payload of ``streamer.telemetry.v1``: named channels sampled together.
+
+    Either ``times`` (seconds relative to ``ce_time``, one for each sample, ascending) or ``rate_hz`` with ``start``
+    (seconds relative to ``ce_time``).
+    """
+
+    channels: dict[str, Channel]
+    times: tuple[float, ...] | None = None
+    rate_hz: float | None = None
+    start: float = 0.0
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A decoded source record: one frame, audio chunk, transcript or telemetry block with its time ``[start, end)``.
+
+    A frame has ``start_us == end_us``. For control records (``kind`` END or TICK) both are the log time.
+
+    Attributes:
+        row: Modality number.
+        media_type: Lower-case media type without parameters, e.g. ``audio/l16``.
+        params: Parameters of the content type, e.g. ``{"rate": "16000", "channels": "1"}``.
+        body: The parsed JSON payload of transcripts and telemetry; None for frames and audio, whose payload stays
+            unopened in ``record.value``.
+        dataref: URL of a payload that lies elsewhere (claim check), else None.
+    """
+
+    record: Record
+    session: str
+    kind: Kind
+    start_us: int
+    end_us: int
+    media_type: str = ""
+    params: dict[str, str] = {}
+    body: Transcript | Telemetry | None = None
+    dataref: str | None = None
+    sequence: int | None = None
+
+    @property
+    def row(self) -> int:
+        return self.record.row
+
+    @property
+    def position(self) -> Position:
+        return self.record.position
+
+    @property
+    def nbytes(self) -> int:
+        return self.record.nbytes + 3 * len(self.record.value) if self.body is not None else self.record.nbytes
+
+
+class ClosedBy(StrEnum):
+    """Why a window closed."""
+
+    COMPLETE = "complete"  # every modality has been seen past the window's end
+    DEADLINE = "deadline"  # a modality was too slow or silent
+    END = "end"  # the session ended or fell silent
+    MEMORY = "memory"  # closed early to stay within max_open_bytes
+
+
+class Window(msgspec.Struct, frozen=True):
+    """A closed window ``[start_us, end_us)`` of a session with its members.
+
+    Attributes:
+        events: One tuple for each modality, in order of (start, end, merge position).
+        closed_at: Merge position of the record at which it closed; for a closing by time alone, the position
+            (closing time, -1, -1), which sorts before every record of that log time.
+        heard_us: For each modality the log time of the last event that joined a window of the session, as of the
+            closing; stored with the publication, since a restart needs it.
+        ends_session: No later window of this session follows from its present state.
+    """
+
+    session: str
+    partition: int
+    start_us: int
+    end_us: int
+    closed_by: ClosedBy
+    closed_at: Position
+    events: tuple[tuple[Event, ...], ...]
+    heard_us: tuple[int, ...]
+    ends_session: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"{self.session}/{self.end_us}"
+
+    @property
+    def nbytes(self) -> int:
+        return sum(e.nbytes for row in self.events for e in row)

@@ -1,0 +1,195 @@
+"""Every setting with its default and unit, read once from environment, TOML and the local stack, then frozen.
+
+Priority, highest first: arguments, environment (``STREAMER_…``), the TOML file named by ``STREAMER_CONFIG`` (default
+``streamer.toml`` in the working directory), the addresses that ``streamer up`` wrote to ``.streamer/endpoints.json``.
+Nested settings use two underscores: ``STREAMER_MODALITIES__TEXT__MAX_DELAY_MS=4000``.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    JsonConfigSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from streamer.errors import UsageError
+from streamer.events import MODALITIES, MODALITY_NAMES
+
+STATE_DIR = Path(".streamer")
+ENDPOINTS_FILE = STATE_DIR / "endpoints.json"
+MIB = 1 << 20
+
+
+class ModalitySettings(BaseModel):
+    """How long alignment waits for one modality."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    disorder_ms: int = Field(0, ge=0, description="how far events of this modality may arrive out of order, ms")
+    max_delay_ms: int = Field(200, ge=0, description="how long a due window waits for this modality, ms of log time")
+    idle_after_ms: int | None = Field(
+        3000, ge=0, description="silence after which a window no longer waits, ms; null: silence says nothing"
+    )
+    expected_hz: float | None = Field(
+        None, gt=0, description="expected events a second, for the coverage of frames; null: any one event covers"
+    )
+
+
+DEFAULT_MODALITIES = {
+    "image": ModalitySettings(expected_hz=10.0),
+    "audio": ModalitySettings(),
+    "text": ModalitySettings(max_delay_ms=2000, idle_after_ms=None),  # speech recognition is late, and people pause
+    "telemetry": ModalitySettings(),
+}
+
+
+class Settings(BaseSettings):
+    """All settings of all commands. Frozen; every bare number has its unit in the name."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="STREAMER_", env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
+    )
+
+    # where things are
+    kafka: str = Field("localhost:9092", description="Kafka bootstrap servers, host:port[,host:port]")
+    redis: str = Field("redis://localhost:6379/0", description="Redis URL")
+    topic_prefix: str = Field("streamer", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="prefix of every topic")
+    key_prefix: str = Field("streamer", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="prefix of every Redis key")
+    group: str = Field("streamer", description="Kafka consumer group")
+    instance_id: str | None = Field(None, description="static group membership: a restart within 6 s keeps partitions")
+    model: Path = Field(Path("models/driving"), description="folder of the model to serve")
+    schemas: Path = Field(Path("schemas"), description="folder of the AsyncAPI document and JSON Schemas")
+
+    # topics
+    partitions: int = Field(12, ge=1, le=1000, description="partitions of every source topic, equal for all")
+    replication: int = Field(1, ge=1, description="replicas of every topic")
+    max_message_bytes: int = Field(8 * MIB, ge=1024, description="largest record, bytes")
+
+    # alignment
+    window_ms: int = Field(1000, ge=10, description="window length, ms of event time")
+    hop_ms: int | None = Field(None, ge=10, description="distance of window starts, ms; null: window_ms")
+    modalities: dict[str, ModalitySettings] = Field(DEFAULT_MODALITIES, description="waiting rules a modality")
+    session_gap_ms: int = Field(10_000, ge=1, description="silence that ends a session, ms of log time")
+    max_ahead_ms: int = Field(5_000, ge=0, description="how far an event may lie ahead of its log time, ms")
+    max_event_ms: int = Field(60_000, ge=1, description="longest event, ms")
+    merge_slack_ms: int = Field(20, ge=0, description="margin for idle topics: replication lag and clock skew, ms")
+
+    # memory
+    fifo_bytes: int = Field(8 * MIB, ge=1024, description="merge buffer of one partition, bytes")
+    max_open_bytes: int = Field(256 * MIB, ge=MIB, description="events in open windows of a worker, bytes")
+    max_inflight_bytes: int = Field(256 * MIB, ge=MIB, description="closed and not yet published windows, bytes")
+    max_image_pixels: int = Field(40_000_000, ge=1, description="larger frames are refused unopened, pixels")
+
+    # batching and inference
+    max_batch: int = Field(32, ge=1, description="windows in one model call")
+    max_wait_ms: float = Field(20.0, ge=0, description="longest wait of a window for its batch, ms")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N or mps")
+    decode_threads: int = Field(2, ge=1, le=256, description="threads that decode payloads")
+
+    # results
+    results_maxlen: int = Field(10_000, ge=1, description="results kept a session, about")
+    publish_wait_replicas: int = Field(0, ge=0, description="Redis replicas that must have a result before its commit")
+    publish_wait_ms: int = Field(1000, ge=1, description="longest wait for those replicas, ms")
+
+    # operation
+    host: str = Field("127.0.0.1", description="address of /metrics, /healthz and /readyz")
+    port: int = Field(9100, ge=0, le=65535, description="their port; 0: any free one")
+    stall_after_ms: int = Field(30_000, ge=1000, description="no progress for this long ends the worker, ms")
+    stop_after_ms: int = Field(5_000, ge=0, description="longest graceful stop, ms")
+    dataref_prefixes: tuple[str, ...] = Field((), description="URL prefixes that ce_dataref may point to; empty: none")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="verbosity")
+
+    @field_validator("modalities", mode="before")
+    @classmethod
+    def _over_defaults(cls, given: object) -> object:
+        """A user who sets one delay keeps every other default."""
+        if not isinstance(given, dict):
+            return given
+        unknown = sorted(set(given) - set(MODALITY_NAMES))
+        if unknown:
+            raise ValueError(f"unknown modality {unknown[0]!r}; known: {', '.join(MODALITY_NAMES)}")
+        merged: dict[str, object] = {}
+        for name, default in DEFAULT_MODALITIES.items():
+            own = given.get(name, {})
+            own = own.model_dump(exclude_unset=True) if isinstance(own, ModalitySettings) else own
+            merged[name] = {**default.model_dump(), **own}
+        return merged
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.hop_ms is not None and self.hop_ms > self.window_ms:
+            raise ValueError(f"hop_ms ({self.hop_ms}) must not exceed window_ms ({self.window_ms})")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = TomlConfigSettingsSource(settings_cls, Path(os.environ.get("STREAMER_CONFIG", "streamer.toml")))
+        return init_settings, env_settings, toml, JsonConfigSettingsSource(settings_cls, ENDPOINTS_FILE)
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Settings:
+        """Read and validate the settings.
+
+        Args:
+            overrides: Values that go before environment and files; None means "not given".
+
+        Raises:
+            UsageError: With one line that names the setting, what is wrong and where it can be set.
+        """
+        config = os.environ.get("STREAMER_CONFIG")
+        if config and not Path(config).is_file():
+            raise UsageError(f"STREAMER_CONFIG names {config}, which is not a file")
+        try:
+            return cls(**{k: v for k, v in overrides.items() if v is not None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = "__".join(str(part) for part in first["loc"]).upper()
+            where = f"setting STREAMER_{name}" if name else "settings"
+            raise UsageError(f"{where}: {first['msg']}") from None
+        except ValueError as error:  # a TOML or JSON file that does not parse
+            raise UsageError(f"settings file: {error}") from None
+
+    @cached_property
+    def window_us(self) -> int:
+        return self.window_ms * 1000
+
+    @cached_property
+    def hop_us(self) -> int:
+        return (self.window_ms if self.hop_ms is None else self.hop_ms) * 1000
+
+    def topic(self, suffix: str) -> str:
+        """Full name of a topic, e.g. ``streamer.frames``."""
+        return f"{self.topic_prefix}.{suffix}"
+
+    @cached_property
+    def source_topics(self) -> tuple[str, ...]:
+        """Topics of the modalities, in the order of the table."""
+        return tuple(self.topic(m.topic) for m in MODALITIES)
+
+    @cached_property
+    def redis_shown(self) -> str:
+        """The Redis URL without its password, for messages."""
+        url = urlsplit(self.redis)
+        if url.password is None:
+            return self.redis
+        return urlunsplit(url._replace(netloc=f"{url.username or ''}:***@{url.hostname}:{url.port or 6379}"))
+
+    def __repr__(self) -> str:
+        return f"Settings(kafka={self.kafka!r}, redis={self.redis_shown!r}, …)"
