@@ -198,3 +198,19 @@ class Window(msgspec.Struct, frozen=True):
     @property
     def nbytes(self) -> int:
         return sum(e.nbytes for row in self.events for e in row)
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """What Redis keeps of a session so that a restart goes on as if nothing had happened.
+
+    Attributes:
+        published_end_us: End of the newest published window.
+        heard_us: ``Window.heard_us`` of that window.
+        closings: Window end -> merge position of its closing, for the windows that closed after the committed cut.
+        fingerprint: Of the window settings under which it was published.
+    """
+
+    published_end_us: int
+    heard_us: tuple[int, ...]
+    closings: dict[int, Position]
+    fingerprint: str

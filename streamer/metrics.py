@@ -1,0 +1,71 @@
+"""Every Prometheus metric of a worker; units in the names, labels of bounded cardinality only (never the session)."""
+
+from __future__ import annotations
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Info
+
+STAGE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BATCH_WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """The metrics of one worker, in a registry of their own so that tests can have several."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.registry = registry
+        self.events = Counter(
+            "streamer_events_total", "Source records by modality and outcome", ["modality", "outcome"], registry=registry
+        )
+        self.event_bytes = Counter(
+            "streamer_event_bytes_total", "Bytes of payload read", ["modality"], unit="bytes", registry=registry
+        )
+        self.dead_letters = Counter(
+            "streamer_dead_letters_total", "Records sent to the dead-letter topic", ["reason"], registry=registry
+        )
+        self.windows = Counter(
+            "streamer_windows_total", "Closed windows by closing reason", ["closed_by"], registry=registry
+        )
+        self.published = Counter(
+            "streamer_results_total",
+            "Results by outcome: ok, partial, failed; duplicate: was already in Redis",
+            ["status"],
+            registry=registry,
+        )
+        self.coverage = Histogram(
+            "streamer_coverage_ratio",
+            "Share of a published window that a modality covers; absent modalities count as 0",
+            ["modality"],
+            buckets=(0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0),
+            registry=registry,
+        )
+        self.stage_seconds = Histogram(
+            "streamer_stage_seconds",
+            "Time that a window (merge: a record) spends in a stage",
+            ["stage"],
+            buckets=STAGE_SECONDS,
+            registry=registry,
+        )
+        self.batch_windows = Histogram(
+            "streamer_batch_windows", "Windows in a model call", buckets=BATCH_WINDOWS, registry=registry
+        )
+        self.order_violations = Counter(
+            "streamer_merge_order_violations_total",
+            "Records that arrived below the released log clock: a replay would order them differently",
+            registry=registry,
+        )
+        self.retries = Counter(
+            "streamer_retries_total", "Calls repeated because a service did not answer", ["service"], registry=registry
+        )
+        self.log_clock_lag_seconds = Gauge(
+            "streamer_log_clock_lag_seconds", "Wall clock minus the slowest released log clock", registry=registry
+        )
+        self.oldest_unreleased_seconds = Gauge(
+            "streamer_oldest_unreleased_seconds", "Age in log time of the oldest record not yet done", registry=registry
+        )
+        self.buffer_bytes = Gauge(
+            "streamer_buffer_bytes", "Bytes held, by place: merge, open windows, in flight", ["place"], registry=registry
+        )
+        self.sessions = Gauge("streamer_sessions", "Sessions with state in this worker", registry=registry)
+        self.partitions = Gauge("streamer_partition_groups", "Partition groups with state", registry=registry)
+        self.ready = Gauge("streamer_ready", "1 while the worker can take and publish work", registry=registry)
+        self.model = Info("streamer_model", "The model that is served", registry=registry)

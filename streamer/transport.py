@@ -1,0 +1,227 @@
+"""Faust's Kafka consumer, mended. Each change names what it mends; tests show that stock Faust fails there.
+
+1. *Commits*: Faust commits past records that were never acknowledged (``Consumer._new_offset``; upstream #606). Here only
+   what our ledger released is committed: :meth:`Consumer.release`.
+2. *Holding a partition*: ``pause_partitions`` in mid-drain loses records. :meth:`Consumer.hold` uses the buffer-full
+   path, which loses none, and keeps Faust's own queue drain from freeing what we hold.
+3. *Waking*: with every partition full the stock consumer sleeps 1 s; here freeing one wakes it, and a poll that waits
+   for records never delays a freed partition by more than ``POLL_CAP_S``.
+4. *Cost*: ``_drain_messages`` makes four asyncio tasks an event to be able to abandon it; here a delivery that does not
+   block takes none.
+5. *Knowing that a partition is drained*: :meth:`Consumer.idle_since_us`, the bound of the merge. The consumer's position
+   runs ahead of what was delivered, so neither position nor high watermark alone proves it.
+6. *Fetch wait*: ``fetch_max_wait_ms`` is hard-coded to 1500 in Faust; bounds of idle partitions would be that old.
+7. *Livelock detector*: it compares monotonic with wall-clock time (``_verify_aiokafka_event_path``) and logs errors that
+   mean nothing; the worker has a watchdog of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from time import time_ns
+from typing import Any, NamedTuple
+
+import aiokafka
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+POLL_CAP_S = 0.05
+FETCH_MAX_WAIT_MS = 50
+
+
+class Answer(NamedTuple):
+    """What the broker last said of a partition."""
+
+    sent_us: int  # when the request left, by our clock
+    fetch_offset: int
+    highwater: int
+
+
+@types.coroutine
+def _resume(coroutine: Coroutine[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
+    """Go on with a coroutine that was started by hand and has yielded ``pending``."""
+    while True:
+        try:
+            sent = yield pending
+        except BaseException as error:
+            step: Callable[[], Any] = lambda error=error: coroutine.throw(error)
+        else:
+            step = lambda sent=sent: coroutine.send(sent)
+        try:
+            pending = step()
+        except StopIteration as done:
+            return done.value
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The thread that fetches, with a watch on what was asked, answered and handed on."""
+
+    consumer: Consumer
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        return consumer
+
+    async def on_start(self) -> None:
+        """Start the client, then watch its fetches."""
+        await super().on_start()
+        fetcher = self._consumer._fetcher
+        original = fetcher._proc_fetch_request
+
+        async def watched(assignment: Any, node_id: int, request: Any) -> bool:
+            states = []
+            for topic, partitions in request.topics:
+                for partition, offset, _ in partitions:
+                    state = assignment.state_value(aiokafka.TopicPartition(topic, partition))
+                    if state is not None:
+                        # The client stamps a partition whose answer it applied; that stamp is the only sign of it.
+                        states.append((state, offset, state.timestamp))
+                        state.timestamp = None
+            sent_us = time_ns() // 1000
+            needs_wakeup: bool = await original(assignment, node_id, request)
+            for state, offset, earlier in states:
+                if state.timestamp is None:
+                    state.timestamp = earlier
+                else:
+                    # On the assignment's own state, so that a stale answer cannot leak into the next assignment.
+                    state.streamer_answer = Answer(sent_us, offset, state.highwater)
+            self.consumer.answered()
+            return needs_wakeup
+
+        fetcher._proc_fetch_request = watched
+
+    async def _fetch_records(self, consumer: Any, active_partitions: Any, **kwargs: Any) -> Any:
+        records = await super()._fetch_records(consumer, active_partitions, **kwargs)
+        for tp, batch in records.items():
+            if batch:
+                self.consumer.returned[tp] = batch[-1].offset + 1
+        return records
+
+    def answer(self, tp: TP) -> Answer | None:
+        """The newest answer about a partition of the present assignment."""
+        subscription = self._consumer._subscription.subscription if self._consumer is not None else None
+        assignment = subscription.assignment if subscription is not None else None
+        if assignment is None:
+            return None
+        state = assignment.state_value(aiokafka.TopicPartition(tp.topic, tp.partition))
+        return getattr(state, "streamer_answer", None)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: see change 7 of this module."""
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]
+    """Faust's consumer with the changes that this module's text lists."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.held: set[TP] = set()
+        self.returned: dict[TP, int] = {}  # next offset after what the client handed on, by partition
+        self.on_answer: Callable[[], None] | None = None
+        self._released: dict[TP, int] = {}
+        self._freed = asyncio.Event()
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    # 1: commits
+
+    def release(self, tp: TP, next_offset: int) -> None:
+        """Everything below ``next_offset`` is done: it goes out with the next commit."""
+        self._released[tp] = next_offset
+
+    def ack(self, message: Any) -> bool:
+        """Nothing: what Faust acknowledges by itself (records skipped in a rebalance) must never be committed."""
+        return False
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return iter([tp for tp in self._released if topics is None or tp in topics or tp.topic in topics])
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self._released.get(tp)
+
+    # 2: holding a partition
+
+    def hold(self, tp: TP) -> None:
+        """Fetch no more of this partition until :meth:`free`; what is on its way (one poll) still arrives."""
+        self.held.add(tp)
+        self.on_buffer_full(tp)
+
+    def free(self, tp: TP) -> None:
+        """Fetch this partition again."""
+        self.held.discard(tp)
+        self.on_buffer_drop(tp)
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Faust's queue has drained; a partition that we hold stays held."""
+        if tp not in self.held:
+            super().on_buffer_drop(tp)
+            self._freed.set()
+
+    # 3: waking
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        active = self._get_active_partitions()
+        if active:
+            return await self._getmany(active_partitions=active, timeout=min(timeout, POLL_CAP_S)), active
+        self._freed.clear()
+        try:
+            await asyncio.wait_for(self._freed.wait(), timeout)
+        except TimeoutError:
+            pass  # nothing was freed: the caller looks at its stop flags and asks again
+        return {}, active
+
+    # 4: cost
+
+    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
+        """As in ``mode``, but a delivery that completes at once costs no task."""
+        if len(coros) != 2 or timeout is not None or not asyncio.iscoroutine(coros[0]):
+            return await super().wait_first(*coros, timeout=timeout)
+        delivery, suspended = coros
+        try:
+            pending = delivery.send(None)
+        except StopIteration:
+            suspended.close()
+            return None
+        except BaseException:
+            suspended.close()
+            raise
+        return await super().wait_first(_resume(delivery, pending), suspended, timeout=timeout)
+
+    # 5: knowing that a partition is drained
+
+    def answered(self) -> None:
+        """A fetch was answered (called in the consumer's thread)."""
+        if self.on_answer is not None:
+            self.loop.call_soon_threadsafe(self.on_answer)
+
+    def idle_since_us(self, tp: TP, delivered: int) -> int | None:
+        """Send time of the fetch that showed nothing after ``delivered``, the next offset that we hold; else None.
+
+        No record that the broker appended before that time is still to come on this partition.
+        """
+        # The order of these reads matters: an answer that is older than what was returned since proves nothing less.
+        answer = self._thread.answer(tp)
+        returned = self.returned.get(tp, 0)
+        if answer is None or returned > delivered or answer.highwater > max(answer.fetch_offset, delivered):
+            return None
+        return answer.sent_us
+
+    async def on_partitions_revoked(self, revoked: Iterable[TP]) -> None:
+        """Forget everything about partitions that are no longer ours."""
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self.held.discard(tp)
+            self.returned.pop(tp, None)
+            self._released.pop(tp, None)
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    """Faust's aiokafka transport with the mended consumer."""
+
+    Consumer = Consumer
