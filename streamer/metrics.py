@@ -14,7 +14,10 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self.registry = registry
         self.events = Counter(
-            "streamer_events_total", "Source records by modality and outcome", ["modality", "outcome"], registry=registry
+            "streamer_events_total",
+            "Source records by modality and outcome",
+            ["modality", "outcome"],
+            registry=registry,
         )
         self.event_bytes = Counter(
             "streamer_event_bytes_total", "Bytes of payload read", ["modality"], unit="bytes", registry=registry
@@ -53,6 +56,9 @@ class Metrics:
             "Records that arrived below the released log clock: a replay would order them differently",
             registry=registry,
         )
+        self.model_errors = Counter(
+            "streamer_model_errors_total", "Windows that the model raised on, alone", ["error"], registry=registry
+        )
         self.retries = Counter(
             "streamer_retries_total", "Calls repeated because a service did not answer", ["service"], registry=registry
         )
@@ -63,7 +69,10 @@ class Metrics:
             "streamer_oldest_unreleased_seconds", "Age in log time of the oldest record not yet done", registry=registry
         )
         self.buffer_bytes = Gauge(
-            "streamer_buffer_bytes", "Bytes held, by place: merge, open windows, in flight", ["place"], registry=registry
+            "streamer_buffer_bytes",
+            "Bytes held, by place: merge, open windows, in flight",
+            ["place"],
+            registry=registry,
         )
         self.sessions = Gauge("streamer_sessions", "Sessions with state in this worker", registry=registry)
         self.partitions = Gauge("streamer_partition_groups", "Partition groups with state", registry=registry)

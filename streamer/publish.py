@@ -168,7 +168,9 @@ class Publisher:
             try:
                 answers: list[Any] = await call()
             except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-                raise Stop(f"Redis refuses this worker: {error}; check the user and password in STREAMER_REDIS") from None
+                raise Stop(
+                    f"Redis refuses this worker: {error}; check the user and password in STREAMER_REDIS"
+                ) from None
             except (redis.exceptions.RedisError, OSError) as error:
                 self._on_retry(error)
                 await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))

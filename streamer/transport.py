@@ -1,25 +1,26 @@
 """Faust's Kafka consumer, mended. Each change names what it mends; tests show that stock Faust fails there.
 
-1. *Commits*: Faust commits past records that were never acknowledged (``Consumer._new_offset``; upstream #606). Here only
-   what our ledger released is committed: :meth:`Consumer.release`.
+1. *Commits*: Faust commits past records that were never acknowledged (``Consumer._new_offset``; upstream #606). Here
+   only what our ledger released is committed: :meth:`Consumer.release`.
 2. *Holding a partition*: ``pause_partitions`` in mid-drain loses records. :meth:`Consumer.hold` uses the buffer-full
    path, which loses none, and keeps Faust's own queue drain from freeing what we hold.
 3. *Waking*: with every partition full the stock consumer sleeps 1 s; here freeing one wakes it, and a poll that waits
    for records never delays a freed partition by more than ``POLL_CAP_S``.
-4. *Cost*: ``_drain_messages`` makes four asyncio tasks an event to be able to abandon it; here a delivery that does not
-   block takes none.
-5. *Knowing that a partition is drained*: :meth:`Consumer.idle_since_us`, the bound of the merge. The consumer's position
-   runs ahead of what was delivered, so neither position nor high watermark alone proves it.
+4. *Cost*: ``_drain_messages`` makes four asyncio tasks an event to be able to abandon it; here a delivery that does
+   not block takes none.
+5. *Knowing that a partition is drained*: :meth:`Consumer.idle_since_us`, the bound of the merge. The consumer's
+   position runs ahead of what was delivered, so neither position nor high watermark alone proves it.
 6. *Fetch wait*: ``fetch_max_wait_ms`` is hard-coded to 1500 in Faust; bounds of idle partitions would be that old.
-7. *Livelock detector*: it compares monotonic with wall-clock time (``_verify_aiokafka_event_path``) and logs errors that
-   mean nothing; the worker has a watchdog of its own.
+7. *Livelock detector*: it compares monotonic with wall-clock time (``_verify_aiokafka_event_path``) and logs errors
+   that mean nothing; the worker has a watchdog of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import types
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from time import time_ns
 from typing import Any, NamedTuple
 
@@ -43,16 +44,20 @@ class Answer(NamedTuple):
 def _resume(coroutine: Coroutine[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
     """Go on with a coroutine that was started by hand and has yielded ``pending``."""
     while True:
+        error: BaseException | None = None
+        sent: Any = None
         try:
             sent = yield pending
-        except BaseException as error:
-            step: Callable[[], Any] = lambda error=error: coroutine.throw(error)
-        else:
-            step = lambda sent=sent: coroutine.send(sent)
+        except BaseException as raised:  # noqa: BLE001 - handed on to the coroutine just below, cancellation too
+            error = raised
         try:
-            pending = step()
+            pending = coroutine.send(sent) if error is None else coroutine.throw(error)
         except StopIteration as done:
             return done.value
+
+
+async def _finish(coroutine: Coroutine[Any, Any, Any], pending: Any) -> Any:
+    return await _resume(coroutine, pending)
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -82,13 +87,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                         state.timestamp = None
             sent_us = time_ns() // 1000
             needs_wakeup: bool = await original(assignment, node_id, request)
+            applied = False
             for state, offset, earlier in states:
                 if state.timestamp is None:
                     state.timestamp = earlier
                 else:
+                    applied = True
                     # On the assignment's own state, so that a stale answer cannot leak into the next assignment.
                     state.streamer_answer = Answer(sent_us, offset, state.highwater)
-            self.consumer.answered()
+            if applied:
+                self.consumer.answered()
             return needs_wakeup
 
         fetcher._proc_fetch_request = watched
@@ -120,6 +128,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self.held: set[TP] = set()
         self.returned: dict[TP, int] = {}  # next offset after what the client handed on, by partition
         self.on_answer: Callable[[], None] | None = None
+        self.before_commit: Callable[[], Any] | None = None
+        self.after_commit: Callable[[Any], None] | None = None
         self._released: dict[TP, int] = {}
         self._freed = asyncio.Event()
         super().__init__(*args, **kwargs)
@@ -143,6 +153,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def _new_offset(self, tp: TP) -> int | None:
         return self._released.get(tp)
 
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Commit what was released, then hand to ``after_commit`` what ``before_commit`` had said."""
+        noted = self.before_commit() if self.before_commit is not None else None
+        did_commit: bool = await super().commit(topics, start_new_transaction=start_new_transaction)
+        if did_commit and self.after_commit is not None:
+            self.after_commit(noted)
+        return did_commit
+
     # 2: holding a partition
 
     def hold(self, tp: TP) -> None:
@@ -163,22 +181,20 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     # 3: waking
 
-    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:  # noqa: ASYNC109 - Faust's signature
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
         active = self._get_active_partitions()
         if active:
             return await self._getmany(active_partitions=active, timeout=min(timeout, POLL_CAP_S)), active
         self._freed.clear()
-        try:
+        with contextlib.suppress(TimeoutError):  # nothing was freed: the caller looks at its stop flags and asks again
             await asyncio.wait_for(self._freed.wait(), timeout)
-        except TimeoutError:
-            pass  # nothing was freed: the caller looks at its stop flags and asks again
         return {}, active
 
     # 4: cost
 
-    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:
+    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109 - Faust's signature
         """As in ``mode``, but a delivery that completes at once costs no task."""
         if len(coros) != 2 or timeout is not None or not asyncio.iscoroutine(coros[0]):
             return await super().wait_first(*coros, timeout=timeout)
@@ -191,7 +207,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         except BaseException:
             suspended.close()
             raise
-        return await super().wait_first(_resume(delivery, pending), suspended, timeout=timeout)
+        return await super().wait_first(_finish(delivery, pending), suspended, timeout=timeout)
 
     # 5: knowing that a partition is drained
 

@@ -1,0 +1,67 @@
+"""The worker's HTTP side: /metrics for Prometheus, /healthz and /readyz for probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from streamer.errors import UsageError
+
+
+class Endpoints:
+    """A small web server on one port.
+
+    Args:
+        registry: What /metrics shows.
+        not_ready: Returns why the worker cannot take work now; empty when it can. /readyz answers 503 with the reasons.
+        before_scrape: Called before each /metrics, to bring gauges up to date.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, not_ready: Callable[[], list[str]], before_scrape: Callable[[], None]
+    ) -> None:
+        self._registry = registry
+        self._not_ready = not_ready
+        self._before_scrape = before_scrape
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen; ``port`` 0 takes a free one, which ``self.port`` then tells.
+
+        Raises:
+            UsageError: The address is taken or not ours.
+        """
+        app = web.Application()
+        app.add_routes(
+            [web.get("/metrics", self._metrics), web.get("/healthz", self._healthz), web.get("/readyz", self._readyz)]
+        )
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            await self.stop()
+            raise UsageError(
+                f"cannot listen on {host}:{port} ({error.strerror}); set STREAMER_PORT to a free port, or 0 for any"
+            ) from None
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Close the port."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        self._before_scrape()
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        return web.json_response({"alive": True})
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        reasons = self._not_ready()
+        return web.json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)

@@ -1,0 +1,532 @@
+"""The worker: a Faust agent feeds partition groups, whose windows go through the pipeline to Redis.
+
+    Kafka ─ agent ─► PartitionGroup (decode, merge, align, ledger) ─► Pipeline (batch, infer, publish) ─► Redis
+                        │ late, dead letters ─► Kafka                          │
+                        ◄───────────────── published: commit the ledger's head ┘
+
+One process, one event loop. Alignment runs on it in a *pump*, which wakes at most every ``PUMP_EVERY_S``: waking for
+each event would cost more than aligning it. Payload decode and the model run in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterable
+from time import monotonic, time
+from typing import Any
+
+import aiokafka.errors
+import faust
+import redis.asyncio
+import redis.asyncio.retry
+import redis.backoff
+import redis.exceptions
+import uvloop
+from faust.exceptions import ProducerSendError
+from faust.sensors import Monitor
+from faust.types import TP
+from yarl import URL
+
+from streamer import deadletters, topics
+from streamer.align import Late, Rules
+from streamer.decode import Decoder
+from streamer.endpoints import Endpoints
+from streamer.errors import BadRecord, Stop, UsageError
+from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, Event, Position, Record, Window
+from streamer.group import Leaving, PartitionGroup
+from streamer.infer import Predictor
+from streamer.metrics import Metrics
+from streamer.pipeline import Owner, Pipeline
+from streamer.publish import BACKOFF_FIRST_S, BACKOFF_MOST_S, Publisher
+from streamer.results import Keys
+from streamer.settings import Settings
+from streamer.transport import Consumer, Transport
+
+PUMP_EVERY_S = 0.002
+RELEASE_LIMIT = 256  # records a group may release before the others have their turn
+SESSION_TIMEOUT_S = 6.0
+REDIS_START_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class QuietMonitor(Monitor):  # type: ignore[misc]
+    """Faust's monitor without its per-event bookkeeping; the worker has metrics of its own."""
+
+    def track_tp_end_offset(self, tp: TP, offset: int) -> None:
+        """Nothing."""
+
+    def on_tp_commit(self, tp_offsets: Any) -> None:
+        """Nothing."""
+
+
+def run(settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT.
+
+    Raises:
+        Stop: It cannot start, with the reason. After a start the process ends with exit code 1 on a crash.
+    """
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
+    )
+    if settings.log_level != "debug":
+        for noisy in ("faust", "mode", "aiokafka", "kafka"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+    uvloop.install()  # not uvloop.run alone: Faust's fetch thread makes a loop of its own by the policy
+    crashed = uvloop.run(_main(settings))
+    if crashed:
+        # A crashed fetcher leaves a thread behind that is no daemon: only this ends the process.
+        logging.shutdown()
+        os._exit(1)
+
+
+async def _main(settings: Settings) -> bool:
+    loop = asyncio.get_running_loop()
+    partitions = await loop.run_in_executor(None, topics.check, settings)
+    client = await _connect(settings)
+    predictor = await loop.run_in_executor(None, _load_model, settings)
+    worker = Worker(settings, partitions, predictor, client)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, worker.stop)
+    try:
+        return await worker.run()
+    finally:
+        await client.aclose()
+
+
+def _load_model(settings: Settings) -> Predictor:
+    predictor = Predictor.load(settings.model, device=settings.device, settings=settings)
+    predictor.warm_up()
+    return predictor
+
+
+async def _connect(settings: Settings) -> redis.asyncio.Redis:
+    """A client that answers.
+
+    Raises:
+        UsageError: Nothing answers at the address, or it refuses us.
+    """
+    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
+        settings.redis,
+        socket_timeout=10.0,
+        socket_connect_timeout=5.0,
+        health_check_interval=15,
+        # Publisher repeats calls itself, visibly; the client's own retries would hide an outage from readiness.
+        retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0),
+    )
+    deadline = monotonic() + REDIS_START_S
+    while True:
+        try:
+            await client.ping()
+        except redis.exceptions.AuthenticationError as error:
+            await client.aclose()
+            raise UsageError(f"Redis at {settings.redis_shown} refuses us: {error}; check STREAMER_REDIS") from None
+        except (redis.exceptions.RedisError, OSError) as error:
+            if monotonic() > deadline:
+                await client.aclose()
+                raise UsageError(
+                    f"no Redis answers at {settings.redis_shown} ({error}); run `streamer up` or set STREAMER_REDIS"
+                ) from None
+            await asyncio.sleep(0.2)
+        else:
+            return client
+
+
+class Worker:
+    """One worker process. See the module's text for the flow."""
+
+    def __init__(self, settings: Settings, partitions: int, predictor: Predictor, client: redis.asyncio.Redis) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.metrics.model.info({"name": predictor.name, "version": predictor.version})
+        self.groups: dict[int, PartitionGroup] = {}
+        self._rows = {topic: row for row, topic in enumerate(settings.source_topics)}
+        self._decoder = Decoder(settings, partitions)
+        self._rules = Rules.from_settings(settings)
+        self._slack_us = settings.merge_slack_ms * 1000
+        self._publisher = Publisher(
+            client,
+            Keys(settings.key_prefix),
+            maxlen=settings.results_maxlen,
+            wait_replicas=settings.publish_wait_replicas,
+            wait_ms=settings.publish_wait_ms,
+            on_retry=self._redis_away,
+            on_success=self._redis_answers,
+        )
+        self._pipeline = Pipeline(
+            settings, predictor, self._publisher, self.metrics, self._dead_letter_member, self._published
+        )
+        self._endpoints = Endpoints(self.metrics.registry, self.not_ready, self._observe)
+        self._app = self._new_app()
+        self._wake = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._side: set[asyncio.Task[None]] = set()
+        self._started = False
+        self._redis_error: str | None = None
+        self._kafka_error: str | None = None
+        self._stalled = False
+        self._progress_at = monotonic()
+        self._answered_at = monotonic()
+
+    @property
+    def consumer(self) -> Consumer:
+        """Faust's consumer."""
+        return self._app.consumer
+
+    # life
+
+    def stop(self) -> None:
+        """Ask for a graceful stop."""
+        self._stop.set()
+
+    def fail(self, error: BaseException) -> None:
+        """Something that must not be: end the process, so that its supervisor starts it afresh from the commit."""
+        if self._failure is None:
+            self._failure = error
+        self._stop.set()
+
+    async def run(self) -> bool:
+        """Work until :meth:`stop`.
+
+        Returns:
+            Whether it ended by a crash.
+        """
+        await self._endpoints.start(self.settings.host, self.settings.port)
+        log.info("metrics and probes on http://%s:%d", self.settings.host, self._endpoints.port)
+        tasks = [
+            asyncio.create_task(self._guard(work), name=name)
+            for name, work in (("app", self._run_app()), ("pump", self._pump()), ("watchdog", self._watchdog()))
+        ]
+        pipeline = asyncio.create_task(self._guard(self._pipeline.run()), name="pipeline")
+        await self._stop.wait()
+        if self._failure is None:
+            log.info("stopping: finishing %d windows in flight", self._pipeline.inflight_windows)
+            await self._finish(pipeline)
+        else:
+            log.error("crashed: %r", self._failure, exc_info=self._failure)
+        hung = await self._stop_app()
+        for task in (*tasks, pipeline, *self._side):
+            task.cancel()
+        await asyncio.wait((*tasks, pipeline), timeout=1.0)
+        await self._endpoints.stop()
+        if isinstance(self._failure, Stop):
+            raise self._failure
+        log.info("stopped")
+        return hung or self._failure is not None
+
+    async def _guard(self, work: Any) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever ends a part of the worker ends the worker
+            self.fail(error)
+
+    async def _finish(self, pipeline: asyncio.Task[None]) -> None:
+        """Publish what is closed, then let the consumer commit it; open windows are rebuilt after the restart."""
+        for tp in self.consumer.assignment():
+            self.consumer.hold(tp)
+        self._pipeline.close()
+        await asyncio.wait({pipeline}, timeout=self.settings.stop_after_ms / 1000)
+        if self._side:
+            await asyncio.wait(set(self._side), timeout=1.0)
+        self._commit_releasable()
+
+    async def _stop_app(self) -> bool:
+        # asyncio.wait_for(app.stop()) can hang for ever: it awaits the cancelled task. wait() does not.
+        stopping = asyncio.create_task(self._app.stop())
+        done, _ = await asyncio.wait({stopping}, timeout=3.0)
+        if not done:
+            log.error("Kafka's consumer does not stop; leaving it")
+            return True
+        if stopping.exception() is not None:
+            log.error("Kafka's consumer stopped with %r", stopping.exception())
+            return True
+        return False
+
+    def _new_app(self) -> faust.App:
+        settings = self.settings
+        brokers = [URL(f"kafka://{address.strip()}") for address in settings.kafka.split(",")]
+        app = faust.App(
+            settings.group,
+            broker=brokers,
+            store="memory://",
+            datadir=tempfile.mkdtemp(prefix="streamer-faust-"),
+            autodiscover=False,
+            web_enabled=False,
+            redirect_stdouts=False,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+            stream_wait_empty=False,
+            stream_buffer_maxsize=4096,
+            table_standby_replicas=1,  # 0 would choose an assignor that breaks co-partitioning
+            broker_commit_interval=0.2,
+            broker_session_timeout=SESSION_TIMEOUT_S,
+            broker_heartbeat_interval=1.0,
+            broker_rebalance_timeout=20.0,
+            broker_max_poll_interval=600.0,
+            consumer_auto_offset_reset="earliest",
+            consumer_max_fetch_size=max(1 << 20, settings.max_message_bytes + (64 << 10)),
+            consumer_group_instance_id=settings.instance_id,
+            producer_max_request_size=settings.max_message_bytes + (256 << 10),
+            producer_acks=-1,
+            cython_optimizations=True,
+            Monitor=QuietMonitor,
+        )
+        app.transport = Transport(brokers, app)
+        app.on_partitions_revoked.connect(self._on_revoked)
+        topic = app.topic(*settings.source_topics, key_serializer="raw", value_serializer="raw")
+
+        @app.agent(topic, name="streamer.align")  # type: ignore[untyped-decorator]
+        async def align(stream: Any) -> None:
+            """Feed the groups; never waits, since one drain loop of Faust serves all topics."""
+            async for event in stream.noack().events():
+                try:
+                    self._receive(event.message)
+                except BaseException as error:
+                    self.fail(error)  # Faust would go on after the lost event
+                    raise
+                event.value = None  # the record has the payload now
+
+        return app
+
+    async def _run_app(self) -> None:
+        await self._app.start()
+        self.consumer.on_answer = self._answered
+        self.consumer.before_commit = self._cuts
+        self.consumer.after_commit = self._committed
+        self._app.sensors.remove(self._app.monitor)
+        self._started = True
+        log.info("ready: group %r, topics %s", self.settings.group, ", ".join(self.settings.source_topics))
+        await self._app.wait_until_stopped()
+        if not self._stop.is_set():
+            raise RuntimeError(f"Kafka's consumer ended: {self._app.crash_reason!r}")
+
+    # records in
+
+    def _receive(self, message: Any) -> None:
+        if message.generation_id != self._app.consumer_generation_id:
+            return  # from before a rebalance: its new owner reads it again
+        row, partition = self._rows[message.topic], message.partition
+        group = self.groups.get(partition)
+        if group is None:
+            group = self.groups[partition] = PartitionGroup(
+                partition, self._decoder, self._rules, self.settings.fifo_bytes, self.metrics
+            )
+        group.receive(
+            Record(
+                row=row,
+                partition=partition,
+                offset=message.offset,
+                log_time_us=round(message.timestamp * 1000) * 1000,
+                key=message.key,
+                value=message.value if message.value is not None else b"",
+                headers=tuple(message.headers or ()),
+            )
+        )
+        message.value = None
+        if group.merge.full(row):
+            self.consumer.hold(TP(message.topic, partition))
+        self._wake.set()
+
+    async def _on_revoked(self, app: faust.App, revoked: Iterable[TP], **kwargs: Any) -> None:
+        """Partitions are taken away: commit what is done, drop the rest; the next owner rebuilds it."""
+        self._commit_releasable()
+        await self.consumer.commit()
+        for partition in {tp.partition for tp in revoked}:
+            group = self.groups.pop(partition, None)
+            if group is not None:
+                group.alive = False
+
+    # the pump
+
+    async def _pump(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            more = True
+            while more:
+                more = False
+                for group in list(self.groups.values()):
+                    more |= await self._advance(group)
+                self._commit_releasable()
+                await asyncio.sleep(0)
+            await asyncio.sleep(PUMP_EVERY_S)
+
+    async def _advance(self, group: PartitionGroup) -> bool:
+        """One turn of a group; returns whether it can go on at once."""
+        if not group.alive or self._pipeline.inflight_bytes >= self.settings.max_inflight_bytes or self._stop.is_set():
+            return False
+        for topic, row in self._rows.items():
+            if not group.merge.nbytes(row):
+                since_us = self.consumer.idle_since_us(TP(topic, group.partition), group.next_offset[row])
+                if since_us is not None:
+                    group.merge.advance(row, since_us - self._slack_us)
+        leaving, more = await group.advance(self._publisher.load, RELEASE_LIMIT)
+        for item in leaving:
+            self._send_on(group, item)
+        if more or leaving:
+            self._progress_at = monotonic()
+        for topic, row in self._rows.items():
+            tp = TP(topic, group.partition)
+            if tp in self.consumer.held and group.merge.nbytes(row) <= self.settings.fifo_bytes // 2:
+                self.consumer.free(tp)
+        return more
+
+    def _send_on(self, group: PartitionGroup, item: Leaving) -> None:
+        if isinstance(item, Window):
+            self._pipeline.submit(group, item)
+            return
+        if isinstance(item, Late):
+            record, topic = item.event.record, self.settings.topic(TOPIC_LATE)
+            letter = deadletters.late(record, item.late_by_us, self._topic_of(record))
+        else:
+            record, topic = item.record, self.settings.topic(TOPIC_DEADLETTER)
+            letter = deadletters.dead_letter(record, item.error.reason, item.error.detail, self._topic_of(record))
+            self._log_dead(record, item.error)
+        task = asyncio.create_task(self._guard(self._send_side(group, record.position, topic, letter)))
+        self._side.add(task)
+        task.add_done_callback(self._side.discard)
+
+    async def _send_side(
+        self, group: PartitionGroup, position: Position, topic: str, letter: deadletters.Letter
+    ) -> None:
+        await self._send(topic, letter)
+        if group.alive:
+            group.ledger.done(position)
+            self._wake.set()
+
+    async def _dead_letter_member(self, owner: Owner, event: Event, error: BadRecord) -> None:
+        """A member of a window could not be opened; the window goes on without it."""
+        if isinstance(owner, PartitionGroup) and owner.first_death(event.position):
+            self._log_dead(event.record, error)
+            letter = deadletters.dead_letter(event.record, error.reason, error.detail, self._topic_of(event.record))
+            await self._send(self.settings.topic(TOPIC_DEADLETTER), letter)
+
+    async def _send(self, topic: str, letter: deadletters.Letter) -> None:
+        """Send and wait for the broker's word; repeated until it comes."""
+        backoff_s = BACKOFF_FIRST_S
+        while True:
+            try:
+                await self._app.producer.send_and_wait(
+                    topic, letter.key, letter.value, None, None, list(letter.headers)
+                )
+            except aiokafka.errors.MessageSizeTooLargeError:
+                letter = letter.without_value()
+            except (ProducerSendError, aiokafka.errors.KafkaError) as error:
+                self._kafka_error = f"Kafka does not take a record for {topic}: {error}"
+                self.metrics.retries.labels("kafka").inc()
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, BACKOFF_MOST_S)
+            else:
+                self._kafka_error = None
+                return
+
+    def _log_dead(self, record: Record, error: BadRecord) -> None:
+        self.metrics.dead_letters.labels(str(error.reason)).inc()
+        log.warning(
+            "dead letter: %s partition %d offset %d: %s", self._topic_of(record), record.partition, record.offset, error
+        )
+
+    def _topic_of(self, record: Record) -> str:
+        return self.settings.source_topics[record.row]
+
+    # results out
+
+    def _published(self) -> None:
+        self._progress_at = monotonic()
+        self._wake.set()
+
+    def _commit_releasable(self) -> None:
+        for group in self.groups.values():
+            for row, next_offset in group.releasable().items():
+                self.consumer.release(TP(self.settings.source_topics[row], group.partition), next_offset)
+
+    def _cuts(self) -> dict[PartitionGroup, int]:
+        return {group: group.cut_us for group in self.groups.values()}
+
+    def _committed(self, cuts: dict[PartitionGroup, int]) -> None:
+        for group, cut_us in cuts.items():
+            group.trim_below_us = cut_us
+
+    # health
+
+    def _answered(self) -> None:
+        self._answered_at = monotonic()
+        self._wake.set()
+
+    def _redis_away(self, error: Exception) -> None:
+        if self._redis_error is None:
+            log.warning("Redis does not answer (%s); holding %d windows", error, self._pipeline.inflight_windows)
+        self._redis_error = f"Redis does not answer: {error}"
+        self.metrics.retries.labels("redis").inc()
+
+    def _redis_answers(self) -> None:
+        if self._redis_error is not None:
+            log.info("Redis answers again")
+        self._redis_error = None
+
+    def not_ready(self) -> list[str]:
+        """Why the worker cannot take work now; empty when it can."""
+        reasons = [error for error in (self._redis_error, self._kafka_error) if error is not None]
+        if not self._started:
+            reasons.append("starting")
+        elif self._app.rebalancing:
+            reasons.append("partitions are being assigned")
+        elif monotonic() - self._answered_at > self.settings.stall_after_ms / 1000 / 2:
+            reasons.append("Kafka does not answer")
+        if self._stop.is_set():
+            reasons.append("stopping")
+        if self._stalled:
+            reasons.append("stalled")
+        return reasons
+
+    async def _watchdog(self) -> None:
+        """End a worker that has work, whose services answer, and that gets nothing done: consumers do stick."""
+        stall_after_s = self.settings.stall_after_ms / 1000
+        while True:
+            await asyncio.sleep(1.0)
+            waiting = self._pipeline.inflight_windows or any(g.merge.nbytes_total for g in self.groups.values())
+            silent = monotonic() - self._answered_at > stall_after_s
+            if not self._started or self._redis_error is not None:
+                self._progress_at = monotonic()
+            elif silent:
+                if self.consumer.assignment() and not self.consumer.held and await self._broker_listens():
+                    self._stalled = True
+                    raise RuntimeError(f"no fetch was answered for {stall_after_s:.0f} s although the broker listens")
+                self._progress_at = monotonic()
+            elif not waiting:
+                self._progress_at = monotonic()
+            elif monotonic() - self._progress_at > stall_after_s:
+                self._stalled = True
+                raise RuntimeError(f"no progress for {stall_after_s:.0f} s although there is work and services answer")
+
+    async def _broker_listens(self) -> bool:
+        address = self.settings.kafka.split(",")[0].strip()
+        host, _, port = address.rpartition(":")
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), 2.0)
+        except (OSError, TimeoutError):
+            return False
+        writer.close()
+        return True
+
+    def _observe(self) -> None:
+        metrics, groups = self.metrics, list(self.groups.values())
+        metrics.ready.set(not self.not_ready())
+        metrics.partitions.set(len(groups))
+        metrics.sessions.set(sum(g.aligner.sessions for g in groups))
+        metrics.buffer_bytes.labels("merge").set(sum(g.merge.nbytes_total for g in groups))
+        metrics.buffer_bytes.labels("open").set(sum(g.aligner.open_bytes for g in groups))
+        metrics.buffer_bytes.labels("inflight").set(self._pipeline.inflight_bytes)
+        now_us = time() * 1e6
+        clocks = [g.merge.clock_us for g in groups]
+        metrics.log_clock_lag_seconds.set((now_us - min(clocks)) / 1e6 if clocks else 0.0)
+        oldest = [g.ledger.oldest.log_time_us for g in groups if g.ledger.oldest is not None]
+        metrics.oldest_unreleased_seconds.set((now_us - min(oldest)) / 1e6 if oldest else 0.0)

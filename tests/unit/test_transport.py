@@ -1,0 +1,164 @@
+"""What transport.py mends, each beside what stock Faust does."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+
+import faust
+import pytest
+from faust.transport.drivers import aiokafka as stock
+from faust.types import TP
+from yarl import URL
+
+from streamer.transport import Answer, Consumer, Transport
+
+FRAMES = TP("frames", 0)
+
+
+def new_consumer(mended: bool) -> Iterator[stock.Consumer]:
+    brokers = [URL("kafka://localhost:1")]
+    app = faust.App("test", broker=brokers, store="memory://", datadir=tempfile.gettempdir(), autodiscover=False)
+    if mended:
+        app.transport = Transport(brokers, app)
+    yield app.consumer
+    app.consumer._thread.thread_loop.close()
+
+
+@pytest.fixture
+async def mended() -> AsyncIterator[Consumer]:
+    for consumer in new_consumer(mended=True):
+        yield consumer
+
+
+@pytest.fixture
+async def unmended() -> AsyncIterator[stock.Consumer]:
+    for consumer in new_consumer(mended=False):
+        yield consumer
+
+
+async def test_stock_faust_commits_past_a_record_that_was_never_acknowledged(unmended: stock.Consumer) -> None:
+    unmended._acked[FRAMES] = [5, 6, 7]  # 0-4 are still being worked on
+    assert unmended._new_offset(FRAMES) == 8
+
+
+async def test_only_what_was_released_is_committed(mended: Consumer) -> None:
+    mended._acked[FRAMES] = [5, 6, 7]
+    assert list(mended._filter_tps_with_pending_acks()) == []
+    mended.release(FRAMES, 3)
+    assert mended._filter_committable_offsets(mended._filter_tps_with_pending_acks()) == {FRAMES: 3}
+
+
+async def test_nothing_is_committed_twice(mended: Consumer) -> None:
+    mended.release(FRAMES, 3)
+    mended._committed_offset[FRAMES] = 3
+    assert mended._filter_committable_offsets([FRAMES]) == {}
+
+
+async def test_faust_s_queue_drain_frees_a_partition_in_stock_faust(unmended: stock.Consumer) -> None:
+    unmended.app.in_recovery = False
+    unmended._active_partitions = {FRAMES}
+    unmended.on_buffer_full(FRAMES)
+    unmended.on_buffer_drop(FRAMES)  # what Faust's queue calls when it has drained
+    assert unmended._active_partitions == {FRAMES}
+
+
+async def test_faust_s_queue_drain_does_not_free_a_partition_that_is_held(mended: Consumer) -> None:
+    mended.app.in_recovery = False
+    mended._active_partitions = {FRAMES}
+    mended.hold(FRAMES)
+    mended.on_buffer_drop(FRAMES)
+    assert mended._active_partitions == set()
+    mended.free(FRAMES)
+    assert mended._active_partitions == {FRAMES}
+
+
+async def test_freeing_a_partition_wakes_a_consumer_that_holds_all(mended: Consumer) -> None:
+    mended.app.in_recovery = False
+    mended._active_partitions = {FRAMES}
+    mended.hold(FRAMES)
+    waiting = asyncio.create_task(mended._wait_next_records(timeout=1.0))
+    await asyncio.sleep(0.01)
+    before = asyncio.get_running_loop().time()
+    mended.free(FRAMES)
+    records, _ = await waiting
+    assert records == {}
+    assert asyncio.get_running_loop().time() - before < 0.2  # stock: the rest of a second
+
+
+async def test_a_delivery_that_does_not_block_takes_no_task(mended: Consumer) -> None:
+    delivered = []
+
+    async def deliver() -> None:
+        delivered.append(len(asyncio.all_tasks()))
+
+    before = len(asyncio.all_tasks())
+    await mended.wait_first(deliver(), asyncio.Event().wait())
+    assert delivered == [before]
+
+
+async def test_a_delivery_that_blocks_is_finished_and_keeps_its_place(mended: Consumer) -> None:
+    gate, steps = asyncio.Event(), []
+
+    async def deliver() -> None:
+        steps.append("in")
+        await gate.wait()
+        await asyncio.sleep(0)
+        steps.append("out")
+
+    asyncio.get_running_loop().call_later(0.01, gate.set)
+    await mended.wait_first(deliver(), asyncio.Event().wait())
+    assert steps == ["in", "out"]
+
+
+async def test_a_blocked_delivery_is_abandoned_when_the_flow_is_suspended(mended: Consumer) -> None:
+    suspended, steps = asyncio.Event(), []
+
+    async def deliver() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            steps.append("abandoned")
+            raise
+
+    asyncio.get_running_loop().call_later(0.01, suspended.set)
+    await mended.wait_first(deliver(), suspended.wait())
+    await asyncio.sleep(0.01)
+    assert steps == ["abandoned"]
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+async def test_an_error_in_a_delivery_is_raised(mended: Consumer, blocks: bool) -> None:
+    async def deliver() -> None:
+        if blocks:
+            await asyncio.sleep(0)
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await mended.wait_first(deliver(), asyncio.Event().wait())
+
+
+@pytest.mark.parametrize(
+    ("answer", "returned", "delivered", "idle"),
+    [
+        (None, 0, 0, None),  # nothing was asked yet
+        (Answer(100, 0, 0), 0, 0, 100),  # an empty partition
+        (Answer(100, 7, 7), 0, 0, 100),  # started at the end, from a commit
+        (Answer(100, 5, 9), 0, 5, None),  # the answer itself brought records
+        (Answer(100, 5, 9), 9, 5, None),  # they are on their way to us
+        (Answer(100, 5, 9), 9, 9, 100),  # all of them have arrived
+        (Answer(100, 5, 9), 12, 12, 100),  # and more since: still true at the time of the request
+        (Answer(100, 12, 12), 12, 9, None),  # position ran ahead of delivery
+    ],
+)
+async def test_a_partition_is_idle_only_when_nothing_can_be_on_its_way(
+    mended: Consumer,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Answer | None,
+    returned: int,
+    delivered: int,
+    idle: int | None,
+) -> None:
+    monkeypatch.setattr(mended._thread, "answer", lambda tp: answer)
+    if returned:
+        mended.returned[FRAMES] = returned
+    assert mended.idle_since_us(FRAMES, delivered) == idle
