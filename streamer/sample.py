@@ -73,7 +73,7 @@ class Limits(msgspec.Struct, frozen=True):
         image_expected_hz: Frames a second that a whole window has; None: one frame covers a window.
     """
 
-    max_image_pixels: int
+    max_image_pixels: int = 40_000_000
     image_expected_hz: float | None = None
 
     @classmethod

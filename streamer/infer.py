@@ -1,0 +1,162 @@
+"""Window -> tensors -> model -> prediction.
+
+``decode`` is for a pool of threads (libjpeg, Pillow and NumPy let go of the GIL), ``predict`` for one thread a device.
+Shape suffixes: see ``nets/inputs.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from streamer import repository
+from streamer.collate import collate
+from streamer.errors import UsageError
+from streamer.events import Window
+from streamer.nets.inputs import Inputs, Outputs
+from streamer.sample import Limits, Reject, Sample, cut
+from streamer.settings import Settings
+
+SCORE_DIGITS = 4  # scores travel as JSON, and a float32 softmax holds no more
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """What the model says about one window.
+
+    Attributes:
+        outputs: Head -> ``{"label": …, "score": …, "scores": {label: score}}``; scores are probabilities.
+        embedding: float16 [D], length 1: the window in the common space.
+    """
+
+    outputs: dict[str, Any]
+    embedding: NDArray[np.float16]
+
+
+class ModelFault(RuntimeError):
+    """The model answered something that cannot be a prediction; the batch is at fault, or a window in it."""
+
+
+class Predictor:
+    """A model of the repository on a device.
+
+    Attributes:
+        spec: What its ``model.toml`` says.
+        name, version: For results; the version tells the weights apart.
+    """
+
+    def __init__(self, model: repository.Model, device: torch.device, limits: Limits) -> None:
+        self.spec = model.spec
+        self.name = model.spec.name
+        self.version = model.version
+        self.device = device
+        self._module = model.module.to(device)
+        self._tokenizer = model.tokenizer
+        self._limits = limits
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        device: str = "auto",
+        settings: Settings | None = None,
+        threads: int | None = None,
+    ) -> Predictor:
+        """Load a model folder onto a device.
+
+        Args:
+            device: ``auto`` (CUDA where there is one, else CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            settings: Where the limits of decoding are taken from; None: the defaults.
+            threads: CPU threads of one forward pass, for the whole process; None leaves PyTorch's choice.
+
+        Raises:
+            ModelError: The folder cannot be loaded as it is.
+            UsageError: There is no such device.
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
+        limits = Limits.of(settings) if settings is not None else Limits()
+        return cls(repository.read(folder), pick_device(device), limits)
+
+    def decode(self, window: Window) -> tuple[Sample, list[Reject]]:
+        """Cut and decode what the model asks for of a window; safe to call from many threads."""
+        return cut(window, self.spec.inputs, self._limits)
+
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        """One forward pass.
+
+        Returns:
+            One prediction for each sample, in the same order.
+
+        Raises:
+            ModelFault: The model's answer has the wrong shape or is not finite.
+        """
+        if not samples:
+            return []
+        inputs = self._to_device(collate(samples, self.spec.inputs, self._tokenizer))
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            return self._predictions(self._module(inputs), len(samples))
+
+    def warm_up(self, batch: int = 1) -> None:
+        """Run one batch of empty windows, so that the first real one does not pay for the device's set-up."""
+        self.predict([Sample(present=(False,) * 4, coverage=(0.0,) * 4)] * batch)
+
+    def _to_device(self, inputs: Inputs) -> Inputs:
+        if self.device.type != "cuda":
+            return Inputs(*(None if part is None else part.to(self.device) for part in inputs))
+        pinned = (None if part is None else part.pin_memory() for part in inputs)
+        return Inputs(*(None if part is None else part.to(self.device, non_blocking=True) for part in pinned))
+
+    def _predictions(self, outputs: Outputs, count: int) -> list[Prediction]:
+        scores = {name: self._scores(name, outputs.logits.get(name), count) for name in self.spec.outputs}
+        embedding_BD = outputs.embedding_BD.float().cpu().numpy()
+        if embedding_BD.ndim != 2 or len(embedding_BD) != count or not np.isfinite(embedding_BD).all():
+            raise ModelFault(f"embedding of shape {embedding_BD.shape} for {count} windows, or not finite")
+        return [
+            Prediction(
+                {name: _decision(self.spec.outputs[name].labels, scores_BL[row]) for name, scores_BL in scores.items()},
+                embedding_BD[row].astype(np.float16),
+            )
+            for row in range(count)
+        ]
+
+    def _scores(self, name: str, logits_BL: Tensor | None, count: int) -> NDArray[np.float32]:
+        wanted = (count, len(self.spec.outputs[name].labels))
+        if logits_BL is None or tuple(logits_BL.shape) != wanted:
+            shape = None if logits_BL is None else tuple(logits_BL.shape)
+            raise ModelFault(f"output {name} has shape {shape}, not {wanted}")
+        scores_BL: NDArray[np.float32] = logits_BL.float().softmax(-1).cpu().numpy()
+        if not np.isfinite(scores_BL).all():
+            raise ModelFault(f"output {name} is not finite")
+        return scores_BL
+
+
+def _decision(labels: Sequence[str], scores_L: NDArray[np.float32]) -> dict[str, Any]:
+    best = int(scores_L.argmax())
+    scores = {label: round(float(score), SCORE_DIGITS) for label, score in zip(labels, scores_L, strict=True)}
+    return {"label": labels[best], "score": scores[labels[best]], "scores": scores}
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that a setting names.
+
+    Raises:
+        UsageError: This machine, or this build of PyTorch, does not have it.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(device.type, False):
+        raise UsageError(f"device {name!r} is not available here; STREAMER_DEVICE=auto takes what there is")
+    return device

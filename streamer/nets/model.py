@@ -1,0 +1,49 @@
+"""The fused model: it receives built encoders, fusion and heads. Shape suffixes: see ``inputs``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from streamer.nets.inputs import Inputs, Outputs
+from streamer.nets.layers import masked_mean
+
+
+class FusedModel(nn.Module):
+    """Encoders -> tokens -> fusion -> heads, and every modality's own vector in the common space beside it.
+
+    Args:
+        encoders: Modality -> encoder, for the modalities that the model has an input for.
+        heads: Name of an output -> number of its labels.
+    """
+
+    def __init__(
+        self, encoders: dict[str, nn.Module], fusion: nn.Module, heads: dict[str, int], width: int, common: int
+    ) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict(encoders)
+        self.kind = nn.ParameterDict({name: torch.randn(width) * 0.02 for name in encoders})  # which modality
+        self.norms = nn.ModuleDict({name: nn.LayerNorm(width) for name in encoders})
+        self.fusion = fusion
+        self.heads = nn.ModuleDict({name: nn.Linear(width, labels) for name, labels in heads.items()})
+        self.common = nn.ModuleDict({name: nn.Linear(width, common) for name in (*encoders, "fused")})
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        tokens, masks, parts = [], [], {}
+        for name in self.encoders:
+            tokens_BND, mask_BN = self._encode(name, inputs)
+            parts[name] = (self._in_common(name, masked_mean(tokens_BND, mask_BN)), mask_BN.any(1))
+            tokens.append(tokens_BND + self.kind[name])
+            masks.append(mask_BN)
+        fused_BD = self.fusion(torch.cat(tokens, dim=1), torch.cat(masks, dim=1))
+        logits = {name: head(fused_BD) for name, head in self.heads.items()}
+        return Outputs(logits, self._in_common("fused", fused_BD), parts)
+
+    def _encode(self, name: str, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        given = [value for field, value in inputs._asdict().items() if field.startswith(f"{name}_")]
+        tokens_BND, mask_BN = self.encoders[name](*given)
+        return self.norms[name](tokens_BND), mask_BN
+
+    def _in_common(self, name: str, x_BD: Tensor) -> Tensor:
+        return functional.normalize(self.common[name](x_BD).float(), dim=-1)

@@ -1,0 +1,242 @@
+"""The model repository: ``models/<name>/`` read and written. Nothing in it is ever unpickled.
+
+model.toml           name, version, inputs, outputs, architecture
+weights.safetensors  the weights, with the hash of the tokenizer that they were trained with
+tokenizer.json       for models that read text
+model.py             only where the built-in architecture does not serve: ``build(spec) -> nn.Module``; it is run,
+                     so a model folder is to be trusted like code
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from streamer.errors import ModelError
+from streamer.nets.build import SIZES, Data, build
+from streamer.sample import InputSpec
+
+SPEC_FILE, WEIGHTS_FILE, TOKENIZER_FILE, CODE_FILE = "model.toml", "weights.safetensors", "tokenizer.json", "model.py"
+
+
+class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One head: a decision among labels."""
+
+    labels: tuple[str, ...]
+
+
+class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which network: a size of ``nets/build.py``; left out where ``model.py`` builds its own."""
+
+    size: str = "small"
+
+
+class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A ``model.toml``.
+
+    Attributes:
+        window_ms: Length of the windows that the model was trained on.
+        outputs: Name of an output -> its head.
+    """
+
+    name: str
+    version: str
+    window_ms: int
+    inputs: InputSpec
+    outputs: dict[str, Output]
+    architecture: Architecture = Architecture()
+    description: str = ""
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model folder in memory, with trained weights.
+
+    Attributes:
+        version: The spec's version and the first 8 hex digits of the weights' SHA-256, e.g. ``1-3f2a9c01``.
+    """
+
+    spec: ModelSpec
+    module: nn.Module
+    tokenizer: Tokenizer | None
+    version: str
+
+
+def read_spec(folder: Path) -> ModelSpec:
+    """Read and validate ``model.toml``.
+
+    Raises:
+        ModelError: The folder or the file is missing, or something in it is wrong; one line says what.
+    """
+    path = folder / SPEC_FILE
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file; a model folder holds {SPEC_FILE} and {WEIGHTS_FILE}")
+    try:
+        spec = msgspec.convert(tomllib.loads(path.read_text("utf-8")), ModelSpec)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise ModelError(f"{path}: {error}") from None
+    problem = _problem(spec)
+    if problem:
+        raise ModelError(f"{path}: {problem}")
+    return spec
+
+
+def _problem(spec: ModelSpec) -> str | None:
+    inputs = spec.inputs
+    numbers = {
+        "window_ms": spec.window_ms,
+        **{f"inputs.image.{k}": v for k, v in (msgspec.structs.asdict(inputs.image) if inputs.image else {}).items()},
+        "inputs.audio.rate_hz": inputs.audio.rate_hz if inputs.audio else 1,
+        "inputs.text.max_tokens": inputs.text.max_tokens if inputs.text else 1,
+        "inputs.telemetry.rate_hz": inputs.telemetry.rate_hz if inputs.telemetry else 1,
+    }
+    wrong = [f"{name} = {value}" for name, value in numbers.items() if value <= 0]
+    if wrong:
+        return f"{wrong[0]} must be above 0"
+    if not any((inputs.image, inputs.audio, inputs.text, inputs.telemetry)):
+        return "[inputs] names no modality"
+    if inputs.telemetry and not inputs.telemetry.channels:
+        return "inputs.telemetry.channels is empty"
+    for name, output in spec.outputs.items():
+        if len(output.labels) < 2 or len(set(output.labels)) < len(output.labels):
+            return f"outputs.{name}.labels needs two or more different labels"
+    if not spec.outputs:
+        return "[outputs] names no head"
+    if spec.architecture.size not in SIZES:
+        return f"architecture.size {spec.architecture.size!r} is unknown; known: {', '.join(SIZES)}"
+    return None
+
+
+def new_module(spec: ModelSpec, folder: Path, tokenizer: Tokenizer | None) -> nn.Module:
+    """The model that the spec describes, with fresh weights.
+
+    Raises:
+        ModelError: ``model.py`` does not build a module.
+    """
+    if (folder / CODE_FILE).is_file():
+        return _custom(spec, folder / CODE_FILE)
+    inputs = spec.inputs
+    data = Data(
+        image=inputs.image is not None,
+        audio_rate_hz=inputs.audio.rate_hz if inputs.audio else None,
+        text_vocabulary=tokenizer.get_vocab_size() if tokenizer else None,
+        telemetry_channels=len(inputs.telemetry.channels) if inputs.telemetry else None,
+    )
+    return build(spec.architecture.size, data, {name: len(output.labels) for name, output in spec.outputs.items()})
+
+
+def _custom(spec: ModelSpec, path: Path) -> nn.Module:
+    found = importlib.util.spec_from_file_location(f"streamer_model_{spec.name}", path)
+    if found is None or found.loader is None:
+        raise ModelError(f"{path} cannot be imported")
+    code = importlib.util.module_from_spec(found)
+    try:
+        found.loader.exec_module(code)
+        module = code.build(spec)
+    except Exception as error:  # the user's code may raise anything
+        raise ModelError(f"{path}: {type(error).__name__}: {_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"{path}: build(spec) must return a torch.nn.Module, not {type(module).__name__}")
+    return module
+
+
+def read(folder: Path) -> Model:
+    """Load a model folder.
+
+    Raises:
+        ModelError: A file is missing, truncated or foreign, or the files do not belong together; one line says which.
+    """
+    spec = read_spec(folder)
+    tokenizer = read_tokenizer(folder) if spec.inputs.text else None
+    path = folder / WEIGHTS_FILE
+    weights, metadata = _read_weights(path)
+    if tokenizer is not None and metadata.get("tokenizer", fingerprint(tokenizer)) != fingerprint(tokenizer):
+        raise ModelError(f"{path} was trained with another {TOKENIZER_FILE} than the one beside it")
+    module = new_module(spec, folder, tokenizer)
+    mismatch = _mismatch(module.state_dict(), weights)
+    if mismatch:
+        raise ModelError(f"{path} does not fit {SPEC_FILE}: {mismatch}; train it anew, or restore the file")
+    module.load_state_dict(weights)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Model(spec, module.eval(), tokenizer, f"{spec.version}-{digest[:8]}")
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file; `streamer train {path.parent}` makes it")
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            metadata: dict[str, str] = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is truncated or no safetensors file: {_line(error)}") from error
+    broken = next((name for name, weight in weights.items() if not torch.isfinite(weight).all()), None)
+    if broken:
+        raise ModelError(f"{path}: {broken} holds numbers that are not finite")
+    return weights, metadata
+
+
+def _mismatch(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:
+    """What is the first thing that differs, of missing, unknown and differently shaped weights."""
+    for name, weight in wanted.items():
+        if name not in given:
+            return f"{name} is missing"
+        if given[name].shape != weight.shape:
+            return f"{name} has shape {list(given[name].shape)}, the model needs {list(weight.shape)}"
+    unknown = next((name for name in given if name not in wanted), None)
+    return f"{unknown} is unknown to the model" if unknown else None
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """Read ``tokenizer.json``.
+
+    Raises:
+        ModelError: It is missing or no tokenizer.
+    """
+    path = folder / TOKENIZER_FILE
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file, and the model reads text; `streamer train {folder}` makes it")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ModelError(f"{path} is no tokenizer: {_line(error)}") from error
+
+
+def fingerprint(tokenizer: Tokenizer) -> str:
+    """Short hash of what a tokenizer does."""
+    content = json.dumps(json.loads(tokenizer.to_str()), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def write(folder: Path, module: nn.Module, tokenizer: Tokenizer | None, notes: dict[str, Any]) -> None:
+    """Write weights and tokenizer; a reader never sees half a file.
+
+    Args:
+        notes: What the weights were trained on; travels in the file's metadata.
+    """
+    metadata = {"notes": json.dumps(notes, sort_keys=True)}
+    if tokenizer is not None:
+        metadata["tokenizer"] = fingerprint(tokenizer)
+        _replace(folder / TOKENIZER_FILE, lambda path: tokenizer.save(str(path)))
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in module.state_dict().items()}
+    _replace(folder / WEIGHTS_FILE, lambda path: save_file(weights, path, metadata=metadata))
+
+
+def _replace(path: Path, save: Any) -> None:
+    beside = path.with_name(path.name + ".new")
+    save(beside)
+    beside.replace(path)
+
+
+def _line(error: BaseException) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:200]
