@@ -1,0 +1,132 @@
+"""The settings as text: a reference for ``docs/configuration.md``, and the effective values for ``streamer settings``.
+
+Both are made from :class:`streamer.settings.Settings` itself, so they cannot say anything else than the code does.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from streamer.events import MODALITY_NAMES
+from streamer.settings import DEFAULT_MODALITIES, ModalitySettings, Settings
+
+HEAD = """\
+# Configuration
+
+<!-- made by `streamer settings --markdown > docs/configuration.md`; a test holds it to the code -->
+
+Every setting can be given in the environment, as `STREAMER_` and its name in capitals, or in a TOML file under its own
+name. Where several say something, the first of these wins:
+
+1. options of the command,
+2. the environment: `STREAMER_WINDOW_MS=2000`,
+3. the TOML file that `STREAMER_CONFIG` names, by default `streamer.toml` in the working directory: `window_ms = 2000`,
+4. the addresses that `streamer up` wrote to `.streamer/endpoints.json`,
+5. the defaults below.
+
+`streamer settings` prints what is in effect, in the form of a TOML file. In the environment lists and tables are JSON:
+`STREAMER_DATAREF_PREFIXES='["s3://drives/"]'`. A value that is out of range, or a name in the file that is no setting,
+ends the command with one line that says so.
+"""
+
+MODALITIES_HEAD = """\
+## Waiting rules a modality
+
+`STREAMER_MODALITIES__TEXT__MAX_DELAY_MS=4000` in the environment (two underscores between the levels), or in TOML
+
+```toml
+[modalities.text]
+max_delay_ms = 4000
+```
+
+What is not given keeps its default. `null` can be given as JSON: `STREAMER_MODALITIES='{"audio":{"idle_after_ms":null}}'`.
+"""
+
+
+def markdown() -> str:
+    """The reference of all settings as Markdown."""
+    fields = Settings.model_json_schema()["properties"]
+    rows = [
+        (f"`{name}`", _code(Settings.model_fields[name].default), _allowed(schema), _prose(schema["description"]))
+        for name, schema in fields.items()
+        if name != "modalities"
+    ]
+    rules = ModalitySettings.model_json_schema()["properties"]
+    defaults = {modality: rule.model_dump() for modality, rule in DEFAULT_MODALITIES.items()}
+    rule_rows = [
+        (
+            f"`{name}`",
+            *(_code(defaults[modality][name]) for modality in MODALITY_NAMES),
+            _allowed(schema),
+            _prose(schema["description"]),
+        )
+        for name, schema in rules.items()
+    ]
+    return "\n".join(
+        [
+            HEAD,
+            _table(("setting", "default", "allowed", "meaning"), rows),
+            MODALITIES_HEAD,
+            _table(("setting", *MODALITY_NAMES, "allowed", "meaning"), rule_rows).rstrip("\n"),
+            "",
+        ]
+    )
+
+
+def toml(settings: Settings) -> str:
+    """The values in effect as TOML; passwords are masked, and what is not set is a comment."""
+    values = settings.model_dump(mode="json")
+    modalities = values.pop("modalities")
+    values["redis"] = settings.redis_shown
+    parts = [_assignments(values)]
+    parts += [f"\n[modalities.{name}]\n{_assignments(rules)}" for name, rules in modalities.items()]
+    return "".join(parts)
+
+
+def _assignments(values: dict[str, Any]) -> str:
+    # JSON's strings, numbers and lists of them are TOML too
+    return "".join(
+        f"# {name} = null\n" if value is None else f"{name} = {json.dumps(value, ensure_ascii=False)}\n"
+        for name, value in values.items()
+    )
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def _code(value: Any) -> str:
+    return f"`{json.dumps(value, default=_plain, ensure_ascii=False)}`"
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else str(value)
+
+
+def _prose(text: str) -> str:
+    """Placeholders such as [,host:port] must not be taken for Markdown."""
+    return text.replace("[", "&#91;").replace("]", "&#93;")
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    """What values a field may have, from its JSON Schema."""
+    choices = [part for part in schema.get("anyOf", [schema]) if part.get("type") != "null"]
+    part = choices[0]
+    if "enum" in part:
+        return ", ".join(f"`{value}`" for value in part["enum"])
+    if part["type"] in ("integer", "number"):
+        return f"{_range(part)}{' or null' if 'anyOf' in schema else ''}"
+    if part["type"] == "array":
+        return "list of text"
+    return f"`{part['pattern']}`" if "pattern" in part else "text"
+
+
+def _range(part: dict[str, Any]) -> str:
+    kind = "whole number" if part["type"] == "integer" else "number"
+    if "exclusiveMinimum" in part:
+        return f"{kind} > {part['exclusiveMinimum']:,}"
+    if "maximum" in part:
+        return f"{part['minimum']:,} to {part['maximum']:,}"
+    return f"{kind} ≥ {part['minimum']:,}" if "minimum" in part else kind
