@@ -1,0 +1,170 @@
+"""Fixtures: a real Kafka and a real Redis, and settings under which no test meets another.
+
+Through testcontainers where a Docker engine answers and has (or can pull) the images, else the embedded servers;
+``STREAMER_TEST_BACKEND=docker|embedded`` forces one.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from streamer import topics as topic_admin
+from streamer.local import Stack
+from streamer.local.process import free_port, listens
+from streamer.settings import Settings
+
+KAFKA_IMAGE, REDIS_IMAGE = "apache/kafka:4.3.1", "redis:7.4-bookworm"
+BACKENDS = ("docker", "embedded")
+MAX_MESSAGE_BYTES = 8 << 20
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"Kafka and Redis: {backend()}"
+
+
+def backend() -> str:
+    chosen = os.environ.get("STREAMER_TEST_BACKEND")
+    if chosen is not None and chosen not in BACKENDS:
+        raise pytest.UsageError(f"STREAMER_TEST_BACKEND={chosen}: must be one of {', '.join(BACKENDS)}")
+    return chosen or ("docker" if _engine_has_images() else "embedded")
+
+
+def _engine_has_images() -> bool:
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        client = docker.from_env(timeout=5)
+    except DockerException:
+        return False
+    try:
+        for image in (KAFKA_IMAGE, REDIS_IMAGE):
+            try:
+                client.images.get(image)
+            except docker.errors.ImageNotFound:
+                client.images.pull(image)
+    except DockerException:
+        return False
+    finally:
+        client.close()
+    return True
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    """No ``STREAMER_*`` variable of whoever runs the tests reaches them."""
+    outside = {k: os.environ.pop(k) for k in list(os.environ) if k.startswith("STREAMER_") and "_TEST_" not in k}
+    yield
+    os.environ.update(outside)
+
+
+@pytest.fixture(scope="session")
+def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    start = _containers if backend() == "docker" else _embedded
+    with start(tmp_path_factory.mktemp("stack")) as addresses:
+        yield addresses
+
+
+@contextmanager
+def _embedded(directory: Path) -> Iterator[tuple[str, str]]:
+    stack = Stack(directory, MAX_MESSAGE_BYTES)
+    try:
+        stack.start_redis()
+        stack.start_kafka()
+        yield stack.kafka_address, stack.redis_url
+    finally:
+        stack.stop()
+
+
+@contextmanager
+def _containers(directory: Path) -> Iterator[tuple[str, str]]:
+    # Ryuk is an image of its own that cleans up after a killed test run; the with-blocks clean up after every other.
+    os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
+    from testcontainers.core.container import DockerContainer
+
+    port = free_port()
+    kafka = DockerContainer(KAFKA_IMAGE).with_bind_ports(port, port)
+    for name, value in _kraft(port).items():
+        kafka = kafka.with_env(name, value)
+    redis = DockerContainer(REDIS_IMAGE).with_exposed_ports(6379)
+    with kafka, redis:
+        redis_address = f"{redis.get_container_host_ip()}:{redis.get_exposed_port(6379)}"
+        kafka_address = f"localhost:{port}"
+        for address in (redis_address, kafka_address):
+            _wait_until_listens(address)
+        yield kafka_address, f"redis://{redis_address}/0"
+
+
+def _kraft(port: int) -> dict[str, str]:
+    """A whole KRaft configuration: the image drops its defaults once one ``KAFKA_*`` is set."""
+    return {
+        "CLUSTER_ID": "4L6g3nShT-eMCtK--X86sw",
+        "KAFKA_PROCESS_ROLES": "broker,controller",
+        "KAFKA_NODE_ID": "1",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:29093",
+        "KAFKA_LISTENERS": f"PLAINTEXT://0.0.0.0:{port},CONTROLLER://localhost:29093",
+        "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://localhost:{port}",
+        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "KAFKA_LOG_MESSAGE_TIMESTAMP_TYPE": "LogAppendTime",
+        "KAFKA_MESSAGE_MAX_BYTES": str(MAX_MESSAGE_BYTES + topic_admin.DEADLETTER_MARGIN_BYTES),
+        "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+        "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "4",
+        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+        "KAFKA_SHARE_COORDINATOR_STATE_TOPIC_REPLICATION_FACTOR": "1",
+        "KAFKA_SHARE_COORDINATOR_STATE_TOPIC_MIN_ISR": "1",
+        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+    }
+
+
+def _wait_until_listens(address: str, within_s: float = 60.0) -> None:
+    deadline = monotonic() + within_s
+    while not listens(address):
+        assert monotonic() < deadline, f"nothing listens at {address} after {within_s} s"
+        sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def kafka(_servers: tuple[str, str]) -> str:
+    """Bootstrap servers of a real broker."""
+    return _servers[0]
+
+
+@pytest.fixture(scope="session")
+def redis_url(_servers: tuple[str, str]) -> str:
+    """URL of a real Redis."""
+    return _servers[1]
+
+
+@pytest.fixture
+def settings(kafka: str, redis_url: str) -> Settings:
+    """Settings with names of their own: no test meets another's topics, keys or group."""
+    name = f"t{uuid.uuid4().hex[:8]}"
+    return Settings.load(
+        kafka=kafka, redis=redis_url, topic_prefix=name, key_prefix=name, group=name, partitions=3, port=0
+    )
+
+
+@pytest.fixture
+def topics(settings: Settings) -> Settings:
+    """The settings, with their topics made."""
+    topic_admin.create(settings)
+    return settings
+
+
+@pytest.fixture
+def data() -> Path:
+    """Real recordings; skips where they are absent."""
+    folder = Path(os.environ.get("STREAMER_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no recordings at {folder}: set STREAMER_TEST_DATA")
+    return folder

@@ -1,0 +1,215 @@
+"""What integration tests share: a worker process, records made by headers alone, and reading back what came of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import redis
+import simplejpeg
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, TEXT
+from streamer.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+AUDIO_RATE_HZ = 16_000
+S_US = 1_000_000
+
+
+class WorkerProcess:
+    """``streamer worker`` as its users run it: a process, settings by environment, probes by HTTP."""
+
+    def __init__(self, settings: Settings, log: Path, **extra: Any) -> None:
+        self.settings = settings
+        self.log = log
+        self.extra = extra
+        self.port = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, ready_within_s: float = 60.0) -> WorkerProcess:
+        values = {**self.settings.model_dump(mode="json", exclude_unset=True), **self.extra, "port": 0}
+        env = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_")}
+        for name, value in values.items():
+            if value is not None:
+                env[f"STREAMER_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
+        begin = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "streamer.cli", "worker"], cwd=ROOT, env=env, stdout=log, stderr=log
+            )
+        wait_for(lambda: self._find_port(begin), ready_within_s, self._why)
+        wait_for(self.ready, ready_within_s, self._why)
+        return self
+
+    def _find_port(self, begin: int) -> bool:
+        for line in self.log.read_text()[begin:].splitlines():
+            if "metrics and probes on http://" in line:
+                self.port = int(line.rsplit(":", 1)[1])
+        return self.port != 0
+
+    def _why(self) -> str:
+        code = self.process.poll() if self.process is not None else None
+        return f"worker (exit code {code}):\n" + "\n".join(self.log.read_text().splitlines()[-30:])
+
+    def get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def ready(self) -> bool:
+        if self.process is not None and self.process.poll() is not None:
+            raise AssertionError(self._why())
+        return self.get("/readyz")[0] == 200
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum of a metric's samples that have these labels."""
+        total = 0.0
+        for line in self.get("/metrics")[1].splitlines():
+            if line.startswith((name + "{", name + " ")) and all(f'{k}="{v}"' in line for k, v in labels.items()):
+                total += float(line.rsplit(" ", 1)[1])
+        return total
+
+    def stop(self) -> float:
+        """SIGTERM; returns the seconds until it was gone, and checks that it went gracefully."""
+        assert self.process is not None
+        before = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout=30)
+        assert code == 0, self._why()
+        return time.monotonic() - before
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(timeout=10)
+        self.port = 0
+
+
+@contextmanager
+def running_worker(settings: Settings, log: Path, **extra: Any) -> Iterator[WorkerProcess]:
+    worker = WorkerProcess(settings, log, **extra)
+    try:
+        yield worker.start()
+    finally:
+        if worker.process is not None and worker.process.poll() is None:
+            worker.kill()
+
+
+def wait_for(condition: Callable[[], bool], within_s: float, why: Callable[[], str] = lambda: "") -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within_s} s. {why()}"
+        time.sleep(0.05)
+
+
+class Outgoing(NamedTuple):
+    """A record by headers alone, as a client that knows nothing of this package sends it."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def jpeg(seed: int = 0, width: int = 64, height: int = 48) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    encoded: bytes = simplejpeg.encode_jpeg(pixels, quality=70)
+    return encoded
+
+
+def rfc3339(time_us: int) -> bytes:
+    return datetime.fromtimestamp(time_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
+
+
+def record(settings: Settings, row: int, session: str, time_us: int, value: bytes, content_type: str) -> Outgoing:
+    return Outgoing(
+        settings.source_topics[row],
+        session.encode(),
+        value,
+        [
+            ("ce_specversion", b"1.0"),
+            ("ce_id", f"{session}-{row}-{time_us}".encode()),
+            ("ce_source", b"/test"),
+            ("ce_type", MODALITIES[row].ce_type.encode()),
+            ("ce_time", rfc3339(time_us)),
+            ("content-type", content_type.encode()),
+        ],
+    )
+
+
+def second(settings: Settings, session: str, start_us: int, frames: int = 2) -> list[Outgoing]:
+    """One second of all four modalities, starting on a window's border."""
+    step_us = S_US // frames
+    pcm = (np.sin(np.arange(AUDIO_RATE_HZ // 2) / 9) * 9000).astype(">i2").tobytes()
+    speech = json.dumps({"text": "continue straight", "start": 0.0, "end": 1.0}).encode()
+    block = {"channels": {"speed": {"unit": "m/s", "values": [10.0] * 50}}, "rate_hz": 50.0}
+    records = [record(settings, IMAGE, session, start_us + i * step_us, jpeg(i), "image/jpeg") for i in range(frames)]
+    records += [
+        record(settings, AUDIO, session, start_us + i * S_US // 2, pcm, f"audio/L16;rate={AUDIO_RATE_HZ};channels=1")
+        for i in range(2)
+    ]
+    records.append(record(settings, TEXT, session, start_us, speech, "application/json"))
+    records.append(record(settings, TELEMETRY, session, start_us, json.dumps(block).encode(), "application/json"))
+    return records
+
+
+def end(settings: Settings, session: str, time_us: int) -> Outgoing:
+    sent = record(settings, TELEMETRY, session, time_us, b"", "application/json")
+    return sent._replace(headers=[(k, b"streamer.end.v1" if k == "ce_type" else v) for k, v in sent.headers])
+
+
+def send(settings: Settings, records: list[Outgoing]) -> None:
+    """Send in order and wait until the broker has all."""
+    producer = KafkaProducer(bootstrap_servers=settings.kafka, max_request_size=settings.max_message_bytes + (1 << 20))
+    try:
+        sent = [producer.send(r.topic, key=r.key, value=r.value, headers=r.headers) for r in records]
+        producer.flush(timeout=60)
+        for future in sent:
+            future.get(timeout=60)
+    finally:
+        producer.close()
+
+
+def read_topic(settings: Settings, topic: str) -> list[Any]:
+    """Everything that a topic holds now."""
+    consumer = KafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False, consumer_timeout_ms=10_000)
+    try:
+        partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+        consumer.assign(partitions)
+        consumer.seek_to_beginning()
+        ends = consumer.end_offsets(partitions)
+        records = []
+        while any(consumer.position(tp) < ends[tp] for tp in partitions):
+            for batch in consumer.poll(timeout_ms=500).values():
+                records += batch
+        return records
+    finally:
+        consumer.close()
+
+
+def results(redis_url: str, settings: Settings, session: str) -> list[dict[str, Any]]:
+    """Results of a session, read with plain Redis commands."""
+    client = redis.Redis.from_url(redis_url)
+    try:
+        entries = client.xrange(f"{settings.key_prefix}:{{{session}}}:results")
+        return [{k.decode(): v for k, v in fields.items()} for _, fields in entries]
+    finally:
+        client.close()
