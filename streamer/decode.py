@@ -1,0 +1,318 @@
+"""Stage 1: a Kafka record's bytes and headers become an event, or a reason why they cannot.
+
+CloudEvents 1.0, Kafka protocol binding, binary mode: metadata are headers, the value is the untouched payload. Frames
+and audio are not opened here; transcripts and telemetry are parsed, since their time is inside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import pairwise
+from typing import TypeVar
+
+import msgspec
+from kafka.partitioner.default import murmur2
+
+from streamer.errors import BadRecord, Reason
+from streamer.events import (
+    AUDIO,
+    END_TYPE,
+    IMAGE,
+    MAX_SESSION_BYTES,
+    MODALITIES,
+    TELEMETRY,
+    TEXT,
+    TICK_TYPE,
+    Event,
+    Kind,
+    Record,
+    Telemetry,
+    Transcript,
+)
+from streamer.settings import Settings
+
+L16_BYTES = 2  # RFC 2586: 16-bit signed samples, big-endian, channels interleaved
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000
+MAX_CHANNELS = 64
+EARLIEST_US = 0  # 1970
+LATEST_US = 7_258_118_400_000_000  # 2200: later stamps are mistakes, and sums with them stay far from int64's end
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+WORD_SLACK_S = 0.001  # word times are rounded by recognisers
+
+_Body = TypeVar("_Body", Transcript, Telemetry)
+_transcripts: msgspec.json.Decoder[Transcript] = msgspec.json.Decoder(Transcript)
+_telemetry: msgspec.json.Decoder[Telemetry] = msgspec.json.Decoder(Telemetry)
+
+
+class Decoder:
+    """Decodes records of all source topics.
+
+    Args:
+        settings: Limits on size, length and clock.
+        partitions: Of every source topic; a record must lie where the Java client's partitioner puts its key.
+    """
+
+    def __init__(self, settings: Settings, partitions: int) -> None:
+        self._max_bytes = settings.max_message_bytes
+        self._max_event_us = settings.max_event_ms * 1000
+        self._max_ahead_us = settings.max_ahead_ms * 1000
+        self._dataref_prefixes = settings.dataref_prefixes
+        # murmur2 is pure Python, a session's key comes with each of its records
+        self._home: Callable[[bytes], int] = lru_cache(maxsize=65_536)(
+            lambda key: (murmur2(key) & 0x7FFFFFFF) % partitions
+        )
+
+    def decode(self, record: Record) -> Event:
+        """The event of a record.
+
+        Raises:
+            BadRecord: It can never be processed; the only error that any bytes can cause.
+        """
+        headers = _headers(record)
+        kind = self._kind(record, headers)
+        session = "" if kind is Kind.TICK and record.key is None else self._session(record)
+        if kind is not Kind.DATA:
+            return Event(record, session, kind, record.log_time_us, record.log_time_us)
+        if len(record.value) > self._max_bytes:
+            raise BadRecord(Reason.TOO_LARGE, f"{len(record.value)} bytes, the limit is {self._max_bytes}")
+        media_type, params = self._content_type(record.row, headers)
+        dataref = self._dataref(record, headers)
+        start_us = _time_us(headers["ce_time"]) if "ce_time" in headers else record.log_time_us
+        duration_us = _whole(headers, "ce_durationus")
+        body: Transcript | Telemetry | None = None
+        if record.row == IMAGE:
+            duration_us = 0
+        elif record.row == AUDIO:
+            if dataref is None and media_type == "audio/l16":
+                duration_us = _l16_duration_us(record.value, params)
+        elif dataref is None:
+            body, offset_us, length_us = _BODIES[record.row](record.value)
+            start_us += offset_us
+            duration_us = length_us if duration_us is None else duration_us
+        if duration_us is None:
+            raise BadRecord(Reason.BAD_HEADER, f"ce_durationus is needed for {media_type}")
+        end_us = start_us + duration_us
+        self._check_time(record, start_us, end_us)
+        return Event(
+            record,
+            session,
+            kind,
+            start_us,
+            end_us,
+            media_type,
+            params,
+            body,
+            dataref,
+            _whole(headers, "ce_sequence"),
+        )
+
+    def _session(self, record: Record) -> str:
+        key = record.key
+        if not key:
+            raise BadRecord(Reason.NO_KEY, "the record key is the session's name and must not be empty")
+        if len(key) > MAX_SESSION_BYTES:
+            raise BadRecord(Reason.BAD_KEY, f"the key has {len(key)} bytes, the limit is {MAX_SESSION_BYTES}")
+        try:
+            session = key.decode()
+        except UnicodeDecodeError:
+            raise BadRecord(Reason.BAD_KEY, "the key is not UTF-8") from None
+        home = self._home(key)
+        if home != record.partition:
+            raise BadRecord(
+                Reason.WRONG_PARTITION,
+                f"the key belongs to partition {home}, the record lies in {record.partition}: set the producer's "
+                f"partitioner to murmur2",
+            )
+        return session
+
+    def _kind(self, record: Record, headers: dict[str, str]) -> Kind:
+        ce_type = headers.get("ce_type")
+        if ce_type is None:
+            raise BadRecord(Reason.UNKNOWN_TYPE, "no ce_type header")
+        for required in ("ce_specversion", "ce_id", "ce_source"):
+            if not headers.get(required):
+                raise BadRecord(Reason.BAD_HEADER, f"no {required} header")
+        if headers["ce_specversion"] != "1.0":
+            raise BadRecord(Reason.BAD_HEADER, f"ce_specversion {headers['ce_specversion']!r} is not 1.0")
+        if ce_type == MODALITIES[record.row].ce_type:
+            return Kind.DATA
+        if ce_type == END_TYPE:
+            return Kind.END
+        if ce_type == TICK_TYPE:
+            return Kind.TICK
+        raise BadRecord(Reason.UNKNOWN_TYPE, f"ce_type {ce_type[:80]!r} does not belong on this topic")
+
+    def _content_type(self, row: int, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
+        given = headers.get("content-type")
+        if given is None:
+            raise BadRecord(Reason.BAD_CONTENT_TYPE, "no content-type header")
+        media_type, params = _parse_content_type(given)
+        if media_type not in MODALITIES[row].content_types:
+            known = ", ".join(MODALITIES[row].content_types)
+            raise BadRecord(Reason.BAD_CONTENT_TYPE, f"content-type {given[:80]!r} is none of {known}")
+        return media_type, params
+
+    def _dataref(self, record: Record, headers: dict[str, str]) -> str | None:
+        url = headers.get("ce_dataref")
+        if url is None:
+            if not record.value:
+                raise BadRecord(Reason.BAD_PAYLOAD, "the payload is empty")
+            return None
+        if record.value:
+            raise BadRecord(Reason.BAD_HEADER, "a record with ce_dataref must have an empty value")
+        plain = "::" not in url and ".." not in url.split("/") and "%" not in url and "\\" not in url
+        if not plain or not any(url.startswith(prefix) for prefix in self._dataref_prefixes):
+            raise BadRecord(Reason.DATAREF_REFUSED, f"ce_dataref {url[:200]!r} is under no allowed prefix")
+        return url
+
+    def _check_time(self, record: Record, start_us: int, end_us: int) -> None:
+        if not EARLIEST_US <= start_us <= end_us <= LATEST_US:
+            raise BadRecord(Reason.BAD_HEADER, f"the event's time [{start_us}, {end_us}) µs is out of range")
+        if end_us - start_us > self._max_event_us:
+            raise BadRecord(
+                Reason.TOO_LONG, f"the event lasts {end_us - start_us} µs, the limit is {self._max_event_us}"
+            )
+        if end_us - record.log_time_us > self._max_ahead_us:
+            raise BadRecord(
+                Reason.CLOCK_AHEAD,
+                f"the event ends {end_us - record.log_time_us} µs after its log time, the limit is "
+                f"{self._max_ahead_us}: check the device's clock",
+            )
+
+
+def _headers(record: Record) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for name, value in record.headers:
+        if not name.startswith("ce_") and name != "content-type":
+            continue  # other people's headers are none of our business
+        if name in headers:
+            raise BadRecord(Reason.BAD_HEADER, f"header {name[:80]!r} comes twice")
+        try:
+            headers[name] = value.decode()
+        except (UnicodeDecodeError, AttributeError):  # a Kafka header may have no value at all
+            raise BadRecord(Reason.BAD_HEADER, f"header {name[:80]!r} is not UTF-8 text") from None
+    return headers
+
+
+def _whole(headers: dict[str, str], name: str) -> int | None:
+    text = headers.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise BadRecord(Reason.BAD_HEADER, f"{name} {text[:80]!r} is not a whole number")
+    return int(text)
+
+
+def _time_us(text: str) -> int:
+    """RFC 3339 to microseconds since the epoch; finer digits are cut off, a leap second (:60) is refused."""
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None or len(text) < 20:  # ISO 8601 allows local time and shorter forms, RFC 3339 does not
+            raise ValueError
+        return (moment - EPOCH) // MICROSECOND
+    except (ValueError, OverflowError):
+        raise BadRecord(Reason.BAD_HEADER, f"ce_time {text[:80]!r} is not an RFC 3339 time with an offset") from None
+
+
+@lru_cache(maxsize=1024)
+def _parse_content_type(text: str) -> tuple[str, dict[str, str]]:
+    media_type, *rest = text.split(";")
+    params: dict[str, str] = {}
+    for part in rest:
+        name, _, value = part.partition("=")
+        params[name.strip().lower()] = value.strip().strip('"')
+    return media_type.strip().lower(), params
+
+
+def _l16_duration_us(payload: bytes, params: dict[str, str]) -> int:
+    rate_hz = _param(params, "rate", None, MIN_RATE_HZ, MAX_RATE_HZ)
+    channels = _param(params, "channels", 1, 1, MAX_CHANNELS)
+    samples, odd = divmod(len(payload), L16_BYTES * channels)
+    if odd:
+        raise BadRecord(Reason.BAD_PAYLOAD, f"{len(payload)} bytes are no whole number of {channels}-channel samples")
+    return samples * 1_000_000 // rate_hz
+
+
+def _param(params: dict[str, str], name: str, default: int | None, least: int, most: int) -> int:
+    text = params.get(name)
+    if text is None and default is not None:
+        return default
+    if text is None or not (text.isascii() and text.isdigit() and least <= int(text[:9]) <= most and len(text) < 9):
+        raise BadRecord(Reason.BAD_CONTENT_TYPE, f"audio/L16 needs {name} between {least} and {most}, not {text!r}")
+    return int(text)
+
+
+def _transcript(payload: bytes) -> tuple[Transcript, int, int]:
+    """A transcript with its start and length in microseconds relative to ``ce_time``."""
+    body = _parsed(_transcripts, payload)
+    words_end = max((word.end for word in body.words), default=body.start)
+    end = words_end if body.end is None else body.end
+    _check_span(body.start, end, "transcript")
+    for word in body.words:
+        _check_span(word.start, word.end, f"word {word.text[:40]!r}")
+        if word.start < body.start - WORD_SLACK_S or word.end > end + WORD_SLACK_S:
+            raise BadRecord(Reason.BAD_PAYLOAD, f"word {word.text[:40]!r} lies outside the transcript")
+    if body.confidence is not None and not 0 <= body.confidence <= 1:
+        raise BadRecord(Reason.BAD_PAYLOAD, f"confidence {body.confidence} is not between 0 and 1")
+    return body, _us(body.start), _us(end) - _us(body.start)
+
+
+def _block(payload: bytes) -> tuple[Telemetry, int, int]:
+    """A telemetry block with its start and length in microseconds relative to ``ce_time``.
+
+    A sample stands for the time until the next one: N samples at a rate last N periods; with sample times the last one
+    lasts as long as the mean of the others, a lone one no time at all.
+    """
+    body = _parsed(_telemetry, payload)
+    lengths = {len(channel.values) for channel in body.channels.values()}
+    if len(lengths) != 1 or 0 in lengths:
+        raise BadRecord(Reason.BAD_PAYLOAD, "channels must be there, not empty, and equally long")
+    (count,) = lengths
+    for name, channel in body.channels.items():
+        if not all(math.isfinite(value) for value in channel.values):
+            raise BadRecord(Reason.BAD_PAYLOAD, f"channel {name[:40]!r} has a value that is not finite")
+    if (body.times is None) == (body.rate_hz is None):
+        raise BadRecord(Reason.BAD_PAYLOAD, "exactly one of times and rate_hz must be given")
+    if body.times is not None:
+        return body, *_timed(body.times, count)
+    rate_hz = body.rate_hz or 0.0
+    if not (math.isfinite(rate_hz) and rate_hz > 0):
+        raise BadRecord(Reason.BAD_PAYLOAD, f"rate_hz {rate_hz} is not above 0")
+    end = body.start + count / rate_hz
+    _check_span(body.start, end, "telemetry block")
+    return body, _us(body.start), _us(end) - _us(body.start)
+
+
+def _timed(times: tuple[float, ...], count: int) -> tuple[int, int]:
+    if len(times) != count:
+        raise BadRecord(Reason.BAD_PAYLOAD, f"{len(times)} times for {count} samples")
+    _check_span(times[0], times[-1], "times")
+    if any(later <= earlier for earlier, later in pairwise(times)):
+        raise BadRecord(Reason.BAD_PAYLOAD, "times must ascend")
+    step = (times[-1] - times[0]) / (count - 1) if count > 1 else 0.0
+    return _us(times[0]), _us(times[-1] + step) - _us(times[0])
+
+
+def _parsed(decoder: msgspec.json.Decoder[_Body], payload: bytes) -> _Body:
+    try:
+        return decoder.decode(payload)
+    except msgspec.ValidationError as error:
+        raise BadRecord(Reason.BAD_PAYLOAD, str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRecord(Reason.BAD_JSON, str(error)) from None
+
+
+def _check_span(start: float, end: float, what: str) -> None:
+    if not (math.isfinite(start) and math.isfinite(end) and -1e9 < start <= end < 1e9):
+        raise BadRecord(Reason.BAD_PAYLOAD, f"{what}: start {start} and end {end} are no span of seconds")
+
+
+def _us(seconds: float) -> int:
+    return round(seconds * 1_000_000)
+
+
+_BODIES: dict[int, Callable[[bytes], tuple[Transcript | Telemetry, int, int]]] = {TEXT: _transcript, TELEMETRY: _block}
