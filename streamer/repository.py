@@ -235,6 +235,7 @@ def write(folder: Path, module: nn.Module, tokenizer: Tokenizer | None, notes: d
 def _replace(path: Path, save: Any) -> None:
     beside = path.with_name(path.name + ".new")
     save(beside)
+    beside.chmod(0o644)  # safetensors makes files that only their owner reads
     beside.replace(path)
 
 

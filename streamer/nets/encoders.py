@@ -28,7 +28,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, image_BFCHW: Tensor, mask_BF: Tensor) -> Tokens:
         frames = image_BFCHW.shape[1]
-        pixels_BFCHW = torch.where(mask_BF[:, :, None, None, None], image_BFCHW.float() / 127.5 - 1.0, 0.0)
+        pixels_BFCHW = torch.where(mask_BF[:, :, None, None, None], image_BFCHW, 0).float().div_(127.5).sub_(1.0)
         cells_BCHW = self.convolutions(functional.relu(self.patches(pixels_BFCHW.flatten(0, 1))))
         rows, columns = cells_BCHW.shape[-2:]
         tokens_BND = self.project(cells_BCHW.flatten(2).transpose(1, 2))  # here B is windows × frames
@@ -47,9 +47,9 @@ class AudioEncoder(nn.Module):
     def __init__(self, rate_hz: int, mels: int, channels: tuple[int, ...], width: int) -> None:
         super().__init__()
         self.hop = round(rate_hz * self.HOP_S)
-        self.mel = torchaudio.transforms.MelSpectrogram(
-            rate_hz, n_fft=round(rate_hz * self.FFT_S), hop_length=self.hop, n_mels=mels, power=2.0
-        )
+        fft = round(rate_hz * self.FFT_S)
+        self.spectrogram = torchaudio.transforms.Spectrogram(fft, hop_length=self.hop, power=None)
+        self.mel = torchaudio.transforms.MelScale(mels, rate_hz, n_stft=fft // 2 + 1)
         self.convolutions = conv2d((2, *channels))
         self.halvings = len(channels)
         bands = -(-mels // 2**self.halvings)
@@ -58,7 +58,8 @@ class AudioEncoder(nn.Module):
 
     def forward(self, audio_BS: Tensor, mask_BS: Tensor) -> Tokens:
         with torch.autocast(audio_BS.device.type, enabled=False):  # powers of a spectrum need float32
-            mel_BMT = self.mel(torch.where(mask_BS, audio_BS.float(), 0.0))
+            spectrum = self.spectrogram(torch.where(mask_BS, audio_BS.float(), 0.0))
+            mel_BMT = self.mel(spectrum.real.square() + spectrum.imag.square())  # |z|² by abs() takes twice as long
             level_BMT = torch.log10(mel_BMT + self.FLOOR) * 0.5 + 1.0  # silence -2, a full-scale tone about 2
         mask_BT = self._steps(mask_BS, level_BMT.shape[-1])
         heard_BMT = mask_BT[:, None].expand_as(level_BMT)
@@ -117,6 +118,14 @@ class TelemetryEncoder(nn.Module):
         tokens_BTD = self.project(self.convolutions(planes_BCT).transpose(1, 2))
         tokens_BTD = tokens_BTD + positions(tokens_BTD.shape[1], tokens_BTD.shape[2], tokens_BTD.device)
         return tokens_BTD, halved(mask_BCT.any(1), self.halvings)
+
+    def standardise(self, telemetry_BCT: Tensor, mask_BCT: Tensor) -> None:
+        """Set mean and deviation of each channel from what was measured; a channel that nobody sent keeps 0 and 1."""
+        for channel in range(telemetry_BCT.shape[1]):
+            measured = telemetry_BCT[:, channel][mask_BCT[:, channel]]
+            if len(measured) > 1:
+                self.mean_C1[channel] = measured.mean()
+                self.deviation_C1[channel] = measured.std().clamp_min(1e-6)
 
 
 def _grid(rows: int, columns: int, device: torch.device) -> Tensor:

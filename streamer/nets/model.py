@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from streamer.nets.encoders import TelemetryEncoder
 from streamer.nets.inputs import Inputs, Outputs
 from streamer.nets.layers import masked_mean
 
@@ -39,6 +42,12 @@ class FusedModel(nn.Module):
         fused_BD = self.fusion(torch.cat(tokens, dim=1), torch.cat(masks, dim=1))
         logits = {name: head(fused_BD) for name, head in self.heads.items()}
         return Outputs(logits, self._in_common("fused", fused_BD), parts)
+
+    def standardise(self, inputs: Inputs) -> None:
+        """Take from training data what is measured and not learned: each telemetry channel's mean and deviation."""
+        for encoder in self.encoders.values():
+            if isinstance(encoder, TelemetryEncoder) and inputs.telemetry_BCT is not None:
+                encoder.standardise(inputs.telemetry_BCT, cast(Tensor, inputs.telemetry_mask_BCT))
 
     def _encode(self, name: str, inputs: Inputs) -> tuple[Tensor, Tensor]:
         given = [value for field, value in inputs._asdict().items() if field.startswith(f"{name}_")]

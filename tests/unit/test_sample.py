@@ -334,6 +334,28 @@ def test_a_claim_check_is_fetched_when_it_is_needed(tmp_path: Path) -> None:
     assert cut_cleanly(claim).present[IMAGE]
 
 
+def test_times_in_a_claim_check_count_from_its_ce_time(tmp_path: Path) -> None:
+    said, measured = tmp_path / "said.json", tmp_path / "measured.json"
+    said.write_text('{"text": "a b", "start": 0.4, "words": [{"text": "a", "start": 0.4, "end": 0.5}]}')
+    measured.write_text('{"channels": {"speed": {"values": [3, 4]}}, "times": [0.5, 1.5]}')
+    claims = [
+        event(TEXT, 450_000, 1_550_000, media_type="application/json", dataref=said.as_uri()),
+        event(TELEMETRY, 450_000, 2_000_000, media_type="application/json", dataref=measured.as_uri()),
+    ]
+    result = cut_cleanly(*claims)
+    assert [p.text for p in result.text] == ["a"]
+    assert result.telemetry_CT is not None
+    assert result.telemetry_CT[0].tolist() == [3.0] * 10
+
+
+@pytest.mark.parametrize("first", [0.0, 0.25])
+def test_the_decoded_events_start_is_where_its_first_sample_is(first: float) -> None:
+    body = Telemetry({"speed": Channel((1.0, 2.0, 3.0))}, times=(first, first + 0.1, first + 0.2))
+    result = cut_cleanly(block(500_000, 800_000, body))
+    assert result.telemetry_CT is not None
+    assert np.allclose(result.telemetry_CT[0, 5:8], [1, 2, 3])
+
+
 @pytest.mark.parametrize(
     ("tail", "reason"),
     [

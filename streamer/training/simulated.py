@@ -1,0 +1,104 @@
+"""Examples from simulated drives.
+
+Each drive's records go through the decoder and the aligner that serve, in the order and with the log times at which
+they would be sent. So training sees windows as they come: late transcripts are missing, dropped frames too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from streamer import align, decode, events, payloads, sample
+from streamer.errors import ModelError
+from streamer.events import Record, Window
+from streamer.feeds import producer, simulate
+from streamer.repository import ModelSpec
+from streamer.sample import Limits, cut
+from streamer.settings import Settings
+from streamer.training import dataset
+from streamer.training.dataset import Example
+
+FIRST_HELD_OUT_SEED = 1_000_000  # training draws its seeds below, evaluation from here on
+START_US = 1_750_000_000_000_000
+END_OF_TIME_US = 1 << 62
+OUTPUT = "action"  # what the simulator's truth is the truth of
+
+
+def examples(seeds: Sequence[int], seconds: int, spec: ModelSpec, cache: Path, console: Console) -> list[Example]:
+    """All windows of the drives with these seeds; each drive is cut once and then kept in ``cache``.
+
+    Raises:
+        ModelError: The model asks for something that the simulator has no truth for.
+    """
+    if set(spec.outputs) != {OUTPUT} or set(spec.outputs[OUTPUT].labels) != set(simulate.LABELS):
+        raise ModelError(f"simulated drives teach the output {OUTPUT!r} with the labels {', '.join(simulate.LABELS)}")
+    key = _key(spec, seconds)
+    paths = {seed: cache / f"drive-{seed}-{key}.npz" for seed in seeds}
+    missing = [seed for seed, path in paths.items() if not path.is_file()]
+    if missing:
+        workers = min(os.cpu_count() or 1, len(missing))
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+            made = [pool.submit(_make, seed, seconds, spec, paths[seed]) for seed in missing]
+            for future in track(made, "simulating drives", console=console, transient=True):
+                future.result()
+    return [example for path in paths.values() for example in dataset.load(path)]
+
+
+def _key(spec: ModelSpec, seconds: int) -> str:
+    """Changes with whatever an example depends on: the inputs, and the code that makes it."""
+    digest = hashlib.sha256(msgspec.json.encode((spec.inputs, spec.window_ms, seconds)))
+    modules: tuple[ModuleType, ...] = (simulate, producer, events, decode, align, payloads, sample, dataset)
+    for module in modules:
+        digest.update(inspect.getsource(module).encode())
+    return digest.hexdigest()[:12]
+
+
+def _make(seed: int, seconds: int, spec: ModelSpec, path: Path) -> None:
+    dataset.save(path, list(drive_examples(seed, seconds, spec)))
+
+
+def drive_examples(seed: int, seconds: int, spec: ModelSpec) -> Iterator[Example]:
+    """The windows of one drive, in order, as they would close in a live run."""
+    drive = simulate.Drive(seed, f"drive-{seed}", START_US, seconds)
+    settings = Settings.model_construct(window_ms=spec.window_ms)  # the defaults, whatever this machine's environment
+    truth = drive.truth()
+    for window in _windows(drive, settings):
+        cut_out, rejects = cut(window, spec.inputs, Limits.of(settings))
+        if rejects:
+            raise rejects[0][1]
+        label = simulate.label_of(truth, window.start_us, window.end_us)
+        if label is not None:
+            yield Example(cut_out, {OUTPUT: label})
+
+
+def _windows(drive: simulate.Drive, settings: Settings) -> Iterator[Window]:
+    decoder = decode.Decoder(settings, partitions=1)
+    aligner = align.Aligner(align.Rules.from_settings(settings), 0)
+    for offset, outgoing in enumerate(drive.outgoing()):
+        record = Record(
+            row=outgoing.row,
+            partition=0,
+            offset=offset,
+            log_time_us=outgoing.due_us,
+            key=outgoing.session.encode(),
+            value=outgoing.payload,
+            headers=tuple(producer.headers(outgoing)),
+        )
+        yield from _closed(aligner.on_event(decoder.decode(record)))
+    yield from _closed(aligner.tick(END_OF_TIME_US))
+
+
+def _closed(outcomes: Sequence[object]) -> Iterator[Window]:
+    return (outcome for outcome in outcomes if isinstance(outcome, Window))

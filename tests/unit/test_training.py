@@ -1,0 +1,191 @@
+"""Fitting a model to examples: it learns, does without what is hidden, and keeps its best weights."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from streamer import repository
+from streamer.collate import collate
+from streamer.errors import UsageError
+from streamer.events import MODALITY_NAMES
+from streamer.infer import Predictor
+from streamer.repository import ModelSpec, Output
+from streamer.sample import AudioInput, ImageInput, InputSpec, Phrase, Sample, TelemetryInput, TextInput
+from streamer.training import dataset, evaluate
+from streamer.training.dataset import Example
+from streamer.training.fit import Recipe, fit, hide
+from streamer.training.losses import contrastive
+from streamer.training.vocabulary import train_tokenizer
+
+SPEC = ModelSpec(
+    name="toy",
+    version="1",
+    window_ms=500,
+    inputs=InputSpec(
+        image=ImageInput(frames=1, height=24, width=32),
+        audio=AudioInput(rate_hz=4000),
+        text=TextInput(max_tokens=6),
+        telemetry=TelemetryInput(channels=("speed",), rate_hz=20),
+    ),
+    outputs={"action": Output(("go", "stop"))},
+)
+QUIET = Console(file=io.StringIO())
+
+
+def example(seed: int) -> Example:
+    """Each modality tells the label: a bright frame, a loud sound, a word, a high speed."""
+    random = np.random.default_rng(seed)
+    stop = seed % 2
+    return Example(
+        Sample(
+            present=(True,) * 4,
+            coverage=(1.0,) * 4,
+            image_FHW3=(random.integers(0, 100, (1, 24, 32, 3)) + 120 * stop).astype(np.uint8),
+            image_mask_F=np.ones(1, np.bool_),
+            audio_S=random.normal(0, 0.01 + 0.1 * stop, 2000).astype(np.float32),
+            audio_mask_S=np.ones(2000, np.bool_),
+            text=(Phrase("please stop" if stop else "please go", 1.0),),
+            telemetry_CT=(random.normal(30, 2, (1, 10)) - 20 * stop).astype(np.float32),
+            telemetry_mask_CT=np.ones((1, 10), np.bool_),
+        ),
+        {"action": "stop" if stop else "go"},
+    )
+
+
+EXAMPLES = [example(seed) for seed in range(64)]
+NOTHING = Example(Sample(present=(False,) * 4, coverage=(0.0,) * 4), {"action": "go"})
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[float, ...]]:
+    folder = tmp_path_factory.mktemp("toy")
+    recipe = Recipe(epochs=8, batch=16, seed=1, patience=8)
+    module, tokenizer, epochs = fit(folder, SPEC, EXAMPLES[:48], EXAMPLES[48:], recipe, QUIET)
+    (folder / "model.toml").write_text(
+        'name = "toy"\nversion = "1"\nwindow_ms = 500\n[inputs.image]\nframes = 1\nheight = 24\nwidth = 32\n'
+        "[inputs.audio]\nrate_hz = 4000\n[inputs.text]\nmax_tokens = 6\n"
+        '[inputs.telemetry]\nchannels = ["speed"]\nrate_hz = 20\n[outputs.action]\nlabels = ["go", "stop"]\n'
+    )
+    repository.write(folder, module, tokenizer, {})
+    return folder, tuple(epoch.training_loss for epoch in epochs)
+
+
+def test_training_for_some_seconds_lowers_the_loss(fitted: tuple[Path, tuple[float, ...]]) -> None:
+    losses = fitted[1]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_trained_folder_serves_what_it_learnt_from_all_and_from_each_modality(
+    fitted: tuple[Path, tuple[float, ...]],
+) -> None:
+    predictor = Predictor.load(fitted[0], device="cpu")
+    fresh = [example(seed) for seed in range(100, 132)]
+    shown = [list(MODALITY_NAMES), *([name] for name in MODALITY_NAMES)]
+    accuracies = [np.trace(evaluate.confusion(predictor, fresh, "action", names)) / 32 for names in shown]
+    assert accuracies[0] == 1.0
+    assert min(accuracies) > 0.8
+
+
+def test_the_same_seed_trains_the_same_weights(tmp_path: Path) -> None:
+    runs = [fit(tmp_path, SPEC, EXAMPLES[:16], EXAMPLES[:8], Recipe(epochs=1, seed=3), QUIET)[0] for _ in range(2)]
+    for a, b in zip(*(run.state_dict().values() for run in runs), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_training_goes_on_with_windows_that_have_nothing(tmp_path: Path) -> None:
+    _, _, epochs = fit(tmp_path, SPEC, [*EXAMPLES[:7], NOTHING], [NOTHING], Recipe(epochs=1, batch=4), QUIET)
+    assert np.isfinite(epochs[0].training_loss)
+
+
+def test_a_fitted_model_knows_mean_and_deviation_of_the_telemetry(tmp_path: Path) -> None:
+    module, _, _ = fit(tmp_path, SPEC, EXAMPLES[:16], EXAMPLES[:8], Recipe(epochs=1), QUIET)
+    assert module.state_dict()["encoders.telemetry.mean_C1"].item() == pytest.approx(20, abs=1)
+
+
+def test_hiding_leaves_every_window_something_and_hides_by_chance() -> None:
+    torch.manual_seed(0)
+    inputs = collate([e.sample for e in EXAMPLES] * 4, SPEC.inputs, train_tokenizer(["please stop", "please go"]))
+    hidden = hide(inputs, 0.6)._asdict()
+    masks = [mask for name, mask in hidden.items() if "_mask_" in name]
+    there = torch.stack([mask.flatten(1).any(1) for mask in masks], dim=1)
+    assert there.any(1).all()
+    assert 0.4 < there.float().mean() < 0.6
+
+
+def test_contrast_is_low_where_vectors_of_a_window_agree_and_high_where_they_are_swapped() -> None:
+    vectors = torch.eye(4)
+    here, labels = torch.ones(4, dtype=torch.bool), torch.arange(4)
+    assert contrastive({"image": (vectors, here)}, vectors, labels) < 0.01
+    assert contrastive({"image": (vectors.flip(0), here)}, vectors, labels) > 5
+
+
+def test_contrast_ignores_absent_modalities_and_windows_of_the_same_label() -> None:
+    vectors, nobody = torch.eye(4), torch.zeros(4, dtype=torch.bool)
+    assert contrastive({"image": (vectors, nobody)}, vectors, torch.arange(4)) == 0
+    same = torch.ones(4, dtype=torch.long)
+    assert contrastive({"image": (vectors.flip(0), ~nobody)}, vectors, same) == pytest.approx(0, abs=1e-6)
+
+
+def test_examples_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
+    without_audio = msgspec.structs.replace(EXAMPLES[1].sample, audio_S=None, audio_mask_S=None)
+    given = [EXAMPLES[0], Example(without_audio, {"action": "stop"}), NOTHING]
+    dataset.save(tmp_path / "drive.npz", given)
+    back = dataset.load(tmp_path / "drive.npz")
+    assert [e.labels for e in back] == [e.labels for e in given]
+    for a, b in zip(given, back, strict=True):
+        for name in a.sample.__struct_fields__:
+            left, right = getattr(a.sample, name), getattr(b.sample, name)
+            if isinstance(left, np.ndarray):
+                assert np.allclose(left, right, atol=1 / 32768), name
+            else:
+                assert left == right, name
+
+
+def test_a_tokenizer_has_a_token_for_any_text_and_ignores_case() -> None:
+    tokenizer = train_tokenizer(itertools.repeat("move over now", 4))
+    assert tokenizer.encode("Move Over").ids == tokenizer.encode("move over").ids
+    assert tokenizer.encode("žluťoučký 🚒").ids
+    assert len(tokenizer.encode("move over now").ids) == 3
+
+
+def measured(accuracy: float) -> evaluate.Evaluation:
+    return evaluate.Evaluation(
+        model="toy",
+        version="1-abc",
+        output="action",
+        labels=("go", "stop"),
+        first_seed=1_000_000,
+        drives=2,
+        seconds=10,
+        windows=20,
+        rows=(evaluate.Row("all", accuracy, 0.5),),
+        confusion=((9, 1), (2, 8)),
+        present=dict.fromkeys(MODALITY_NAMES, 1.0),
+        cpu_ms_predict=1.5,
+    )
+
+
+def test_a_card_gets_its_table_between_the_markers_and_keeps_the_rest(tmp_path: Path) -> None:
+    card = tmp_path / "README.md"
+    card.write_text(f"# Toy\n\n{evaluate.CARD_START}\nold\n{evaluate.CARD_END}\n\nLimits.\n")
+    evaluate.write_card([measured(0.25)], tmp_path)
+    evaluate.write_card([measured(0.75)], tmp_path)
+    text = card.read_text()
+    assert text.startswith("# Toy\n")
+    assert text.endswith("\n\nLimits.\n")
+    assert "| all | 0.750 | 0.500 |" in text
+    assert "0.250" not in text
+    assert "old" not in text
+
+
+def test_a_card_without_markers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="measured: start"):
+        evaluate.write_card([measured(0.5)], tmp_path)
