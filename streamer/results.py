@@ -1,0 +1,223 @@
+"""What is in Redis: the names of the keys, a result's fields, and reading results back.
+
+    {prefix}:{SESSION}:results    stream of results, entry id <window end in µs>-0
+    {prefix}:{SESSION}:latest     hash: the newest result
+    {prefix}:{SESSION}:state      hash: what alignment needs after a restart
+    {prefix}:{SESSION}:closings   sorted set: where recent windows closed
+    {prefix}:sessions             sorted set of session names by the end of their newest window, µs
+    {prefix}:results              pub/sub channel: each new result as JSON
+
+The session is percent-encoded and stands in literal braces, the hash tag by which Redis Cluster keeps a session's keys
+on one node.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import redis
+
+PAGE = 500  # results in one read
+BLOCK_MS = 1000  # longest wait of one blocking read; shorter than the client's socket timeout of 5 s
+
+
+class Keys:
+    """Names of everything that the system keeps in Redis, under one prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self.sessions = f"{prefix}:sessions"
+        self.channel = f"{prefix}:results"
+
+    def results(self, session: str) -> str:
+        """Stream of a session's results."""
+        return self._of(session, "results")
+
+    def latest(self, session: str) -> str:
+        """Hash with a session's newest result."""
+        return self._of(session, "latest")
+
+    def state(self, session: str) -> str:
+        """Hash with what alignment needs after a restart."""
+        return self._of(session, "state")
+
+    def closings(self, session: str) -> str:
+        """Sorted set of closings after the committed cut, by log time."""
+        return self._of(session, "closings")
+
+    def _of(self, session: str, what: str) -> str:
+        return f"{self._prefix}:{{{quote(session, safe='')}}}:{what}"
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What is published of one window.
+
+    Attributes:
+        start_us, end_us: The window ``[start, end)``, microseconds since the epoch.
+        present: Names of the modalities that the model saw.
+        coverage: Modality -> share of the window that its data cover, 0 to 1.
+        members: Topic -> offset ranges ``[first, last]`` of the records in the window.
+        outputs: What each head of the model says; empty if ``status`` is ``failed``.
+        embedding: float16, little-endian: the window in the common space.
+        status: ``ok``; ``partial``: data may be missing because Redis lost its state; ``failed``: the model raised.
+        latencies_us: Stage -> microseconds.
+    """
+
+    session: str
+    start_us: int
+    end_us: int
+    closed_by: str
+    present: tuple[str, ...]
+    coverage: dict[str, float]
+    members: dict[str, tuple[tuple[int, int], ...]]
+    outputs: dict[str, Any]
+    embedding: bytes
+    model: str
+    version: str
+    status: str
+    latencies_us: dict[str, int]
+
+    @property
+    def id(self) -> str:
+        """Unique name of the window: ``session/end_us``."""
+        return f"{self.session}/{self.end_us}"
+
+    def to_fields(self) -> dict[str, bytes]:
+        """The fields of the Redis stream entry: text, JSON where nested, the embedding as raw bytes."""
+        fields = {"id": self.id.encode()}
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, bytes):
+                fields[name] = value
+            elif isinstance(value, (str, int)):
+                fields[name] = str(value).encode()
+            elif name == "present":
+                fields[name] = ",".join(value).encode()
+            else:
+                fields[name] = msgspec.json.encode(value)
+        return fields
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[bytes, bytes]) -> Result:
+        """Read back what :meth:`to_fields` wrote.
+
+        Raises:
+            ValueError: These are not the fields of a result.
+        """
+        try:
+            text = {name.decode(): value for name, value in fields.items()}
+            present = text["present"].decode()
+            return msgspec.convert(
+                {
+                    **{name: text[name].decode() for name in _TEXT},
+                    **{name: int(text[name]) for name in ("start_us", "end_us")},
+                    **{name: msgspec.json.decode(text[name]) for name in _JSON},
+                    "present": present.split(",") if present else [],
+                    "embedding": text["embedding"],
+                },
+                cls,
+            )
+        except (KeyError, ValueError, UnicodeDecodeError) as error:
+            raise ValueError(f"not a result: {error!r}") from None
+
+    def to_json(self, embedding: bool = False) -> bytes:
+        """One line of JSON as ``schemas/result.json`` describes it; the embedding, if wanted, in base64."""
+        plain = {"id": self.id, **{name: getattr(self, name) for name in self.__struct_fields__ if name != "embedding"}}
+        if embedding:
+            plain["embedding"] = base64.b64encode(self.embedding).decode()
+        return msgspec.json.encode(plain)
+
+
+_TEXT = ("session", "closed_by", "model", "version", "status")
+_JSON = ("coverage", "members", "outputs", "latencies_us")
+
+
+def ranges(offsets: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Offsets as inclusive ranges: ``[3, 4, 5, 9]`` -> ``((3, 5), (9, 9))``."""
+    found: list[tuple[int, int]] = []
+    for offset in sorted(offsets):
+        if found and offset == found[-1][1] + 1:
+            found[-1] = (found[-1][0], offset)
+        else:
+            found.append((offset, offset))
+    return tuple(found)
+
+
+def sessions(client: redis.Redis, keys: Keys) -> list[str]:
+    """All sessions that have results, the one with the newest window first."""
+    return [name.decode() for name in client.zrevrange(keys.sessions, 0, -1)]
+
+
+def results(
+    client: redis.Redis, keys: Keys, session: str, since_us: int = 0, count: int | None = None
+) -> Iterator[Result]:
+    """A session's results in order.
+
+    Args:
+        since_us: Only windows that end at or after this time.
+        count: At most so many; None: all.
+    """
+    start, left = f"{since_us}-0", count
+    while left is None or left > 0:
+        page = client.xrange(keys.results(session), min=start, count=PAGE if left is None else min(PAGE, left))
+        for _, fields in page:
+            yield Result.from_fields(fields)
+        if len(page) < PAGE:
+            return
+        start = f"({page[-1][0].decode()}"
+        left = None if left is None else left - len(page)
+
+
+def latest(client: redis.Redis, keys: Keys, session: str) -> Result | None:
+    """A session's newest result."""
+    fields = client.hgetall(keys.latest(session))
+    return Result.from_fields(fields) if fields else None
+
+
+def follow(client: redis.Redis, keys: Keys, only: Sequence[str] = ()) -> Iterator[Result | None]:
+    """New results as they are published, without end; None about once a second while there are none.
+
+    Every session's stream is read from where it was when it was first seen: at the call for those that exist, from its
+    beginning for one that appears later. Nothing is skipped, other than by pub/sub.
+
+    Args:
+        only: These sessions alone; empty: all.
+    """
+    places: dict[str, bytes] = {}
+    for session in only or sessions(client, keys):
+        newest = client.xrevrange(keys.results(session), count=1)
+        places[keys.results(session)] = newest[0][0] if newest else b"0-0"
+    while True:
+        if not only:
+            for session in sessions(client, keys):
+                places.setdefault(keys.results(session), b"0-0")
+        if not places:
+            _wait_for_any(client, keys)
+            yield None
+            continue
+        answer = client.xread(places, count=PAGE, block=BLOCK_MS)
+        if not answer:
+            yield None
+        for stream, entries in answer:
+            for entry, fields in entries:
+                places[stream.decode()] = entry
+                yield Result.from_fields(fields)
+
+
+def _wait_for_any(client: redis.Redis, keys: Keys) -> None:
+    with client.pubsub() as channel:
+        channel.subscribe(keys.channel)
+        channel.get_message(timeout=BLOCK_MS / 1000)  # the subscription itself
+        channel.get_message(ignore_subscribe_messages=True, timeout=BLOCK_MS / 1000)
+
+
+def forget(client: redis.Redis, keys: Keys, session: str) -> int:
+    """Delete everything that Redis holds of a session; returns the number of its results."""
+    count = int(client.xlen(keys.results(session)))
+    client.delete(keys.results(session), keys.latest(session), keys.state(session), keys.closings(session))
+    client.zrem(keys.sessions, session)
+    return count
