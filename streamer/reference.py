@@ -40,7 +40,8 @@ MODALITIES_HEAD = """\
 max_delay_ms = 4000
 ```
 
-What is not given keeps its default. `null` can be given as JSON: `STREAMER_MODALITIES='{"audio":{"idle_after_ms":null}}'`.
+What is not given keeps its default. `null` can be given as JSON:
+`STREAMER_MODALITIES='{"audio":{"idle_after_ms":null}}'`.
 """
 
 

@@ -15,11 +15,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 import redis
+
+from streamer.errors import UsageError
+from streamer.settings import Settings
 
 PAGE = 500  # results in one read
 BLOCK_MS = 1000  # longest wait of one blocking read; shorter than the client's socket timeout of 5 s
@@ -145,6 +149,30 @@ def ranges(offsets: Iterable[int]) -> tuple[tuple[int, int], ...]:
         else:
             found.append((offset, offset))
     return tuple(found)
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[tuple[redis.Redis, Keys]]:
+    """A client that answers, and the names of the keys; for commands, which give up where a worker waits.
+
+    Raises:
+        UsageError: Nothing answers at the address, now or while the context is open, or it refuses us.
+    """
+    try:
+        client = redis.Redis.from_url(settings.redis, socket_connect_timeout=5.0)
+    except ValueError as error:
+        raise UsageError(f"setting STREAMER_REDIS: {error}") from None
+    try:
+        client.ping()
+        yield client, Keys(settings.key_prefix)
+    except redis.AuthenticationError as error:
+        raise UsageError(f"Redis at {settings.redis_shown} refuses us: {error}; check STREAMER_REDIS") from None
+    except redis.RedisError as error:
+        raise UsageError(
+            f"cannot reach Redis at {settings.redis_shown} ({error}); run `streamer up` or set STREAMER_REDIS"
+        ) from None
+    finally:
+        client.close()
 
 
 def sessions(client: redis.Redis, keys: Keys) -> list[str]:

@@ -1,0 +1,340 @@
+"""The command line: what can be asked for, and nothing of how it is done.
+
+Modules that load slowly (PyTorch, PyAV, Faust, Kafka, Redis) are imported by the commands that need them, so that
+``streamer --help`` is quick. Data goes to stdout, everything said to a person about it to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from streamer.errors import StreamerError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from streamer.local import Service
+    from streamer.settings import Settings
+
+EPILOG = "Settings come from STREAMER_… variables and streamer.toml: see `streamer settings`."
+
+# Plain help: rich's panels take half a second to load and say the same.
+app = typer.Typer(
+    name="streamer",
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=EPILOG,
+)
+topics_app = typer.Typer(rich_markup_mode=None, help="Make the Kafka topics.")
+
+ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder with a model.toml: models/driving.")]
+DRIVES_CACHE = Path("runs/drives")
+CacheDir = Annotated[Path, typer.Option(help="Where cut drives are kept between runs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document a line, for scripts.")]
+
+
+def main() -> None:
+    """Run the command line; what goes wrong is one line on stderr and a non-zero exit code."""
+    try:
+        code = app(prog_name="streamer", standalone_mode=False)
+    except StreamerError as error:
+        print(f"streamer: {error}", file=sys.stderr)  # noqa: T201 - the command's own voice
+        sys.exit(1)
+    except typer.TyperException as error:  # a command line that cannot be parsed
+        _explain(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: typer.TyperException) -> NoReturn:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "streamer"
+    print(f"streamer: {error.format_message().rstrip('.')}; try `{path} --help`", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"streamer {version('streamer')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _streamer(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Streaming multimodal event processor: Kafka in, fused PyTorch inference, Redis out.
+
+    First steps: `streamer demo` shows everything at once. Or step by step: `streamer up`, `streamer topics create`,
+    `streamer worker`, and in other terminals `streamer simulate` and `streamer watch`.
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+# the servers
+
+
+@app.command()
+def up(
+    docker: Annotated[
+        bool, typer.Option("--docker", help="As containers of docker-compose.yml instead of embedded servers.")
+    ] = False,
+) -> None:
+    """Start Kafka and Redis on this machine.
+
+    What runs already is left alone. By default the real servers run embedded, without Docker or Java: on free ports, with data and logs in .streamer/.
+    A server whose address is given by STREAMER_KAFKA or STREAMER_REDIS is used as it is. Every other command finds the
+    addresses by itself.
+    """
+    from streamer import local
+
+    _show_services(local.up(_settings(), docker=docker, progress=_say))
+
+
+@app.command()
+def down() -> None:
+    """Stop what `streamer up` started. Its data stay in .streamer/."""
+    from streamer import local
+
+    stopped = local.down(_say)
+    _say(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
+
+
+@app.command()
+def status() -> None:
+    """Show where Kafka and Redis are. Exit code 1 if one of them does not answer."""
+    from streamer import local
+
+    services = local.status(_settings())
+    _show_services(services)
+    if not all(service.answers for service in services):
+        raise typer.Exit(1)
+
+
+@topics_app.command("create")
+def topics_create() -> None:
+    """Make the topics that are missing. Those that exist are checked and left alone."""
+    from streamer import topics
+
+    for topic in topics.create(_settings()):
+        state = "created" if topic.created else "exists"
+        typer.echo(f"{topic.name:<32} {topic.partitions:>4} partitions  {topic.timestamp_type}  {state}")
+
+
+app.add_typer(topics_app, name="topics")
+
+
+# the worker and its model
+
+
+@app.command()
+def worker() -> None:
+    """Read Kafka, align, infer, publish to Redis.
+
+    Runs until Ctrl-C or SIGTERM. Start as many as there is work for: they share the partitions. /metrics, /healthz and /readyz are on STREAMER_PORT.
+    """
+    from streamer import worker
+
+    worker.run(_settings())
+
+
+@app.command()
+def train(
+    model_dir: ModelDir,
+    drives: Annotated[int, typer.Option(help="Simulated drives to learn from.")] = 40,
+    seconds: Annotated[int, typer.Option(help="Length of each drive, s.")] = 120,
+    epochs: Annotated[int, typer.Option(help="Most passes over the data; it stops early when nothing improves.")] = 16,
+    seed: Annotated[int, typer.Option(help="Chooses the drives and the fresh weights.")] = 0,
+    cache: CacheDir = DRIVES_CACHE,
+) -> None:
+    """Train a model on simulated drives.
+
+    Writes weights.safetensors and tokenizer.json into the model's folder.
+    """
+    from streamer.training.fit import Recipe
+    from streamer.training.train import train
+
+    recipe = Recipe(drives=drives, seconds=seconds, epochs=epochs, seed=seed)
+    report = train(model_dir, recipe, cache, _console())
+    _say(f"trained on {report.windows} windows in {report.seconds:.0f} s; now run `streamer evaluate {model_dir}`")
+
+
+@app.command()
+def evaluate(
+    model_dir: ModelDir,
+    drives: Annotated[int, typer.Option(help="Held-out drives to measure on.")] = 20,
+    seconds: Annotated[int, typer.Option(help="Length of each drive, s.")] = 120,
+    seed: Annotated[int, typer.Option(help="Chooses the drives; none of them is ever trained on.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+    card: Annotated[bool, typer.Option("--card", help="Write the table into the model's README.md.")] = False,
+    cache: CacheDir = DRIVES_CACHE,
+) -> None:
+    """Measure a model on held-out drives.
+
+    With everything, with each modality alone, and with each one missing.
+    """
+    from streamer.training import evaluate
+
+    measured = evaluate.evaluate(model_dir, drives=drives, seconds=seconds, seed=seed, cache=cache, console=_console())
+    for evaluation in measured:
+        evaluate.show(evaluation, _console())
+    if json_file is not None:
+        evaluate.write_json(measured, json_file)
+    if card:
+        evaluate.write_card(measured, model_dir)
+
+
+# seeing what comes out
+
+
+@app.command()
+def watch(
+    session: Annotated[str | None, typer.Option(help="This session alone.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Show results as they come, a row a session.
+
+    Columns: the window's start, the model's decision and its score, what share of the window image, audio, text and
+    telemetry cover (– absent), why the window closed, and the milliseconds from Kafka to Redis.
+    """
+    from streamer import results, watch
+
+    only = [session] if session is not None else []
+    with results.connected(_settings()) as (client, keys):
+        fresh = results.follow(client, keys, only)
+        if json:
+            for result in fresh:
+                if result is not None:
+                    _emit(result.to_json())
+        else:
+            watch.show(fresh, _console())
+
+
+@app.command(name="results")
+def results_(
+    session: Annotated[str, typer.Option(help="Whose results.")],
+    json: AsJson = False,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=datetime.fromisoformat, metavar="TIME", help="Only what ends at or after, e.g. 2026-05-01T12:00:00Z."
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The newest so many.")] = None,
+) -> None:
+    """Print the results of a session, oldest first."""
+    from streamer import results, watch
+
+    since_us = 0 if since is None else int(since.timestamp() * 1e6)
+    with results.connected(_settings()) as (client, keys):
+        found = deque(results.results(client, keys, session, since_us), maxlen=limit)
+        if not found and session not in (known := results.sessions(client, keys)):
+            raise UsageError(f"no session {session!r} in Redis; there are: {', '.join(known[:10]) or 'none'}")
+    if json:
+        for result in found:
+            _emit(result.to_json())
+    else:
+        _console(stderr=False).print(watch.listing(found))
+
+
+@app.command()
+def deadletters(
+    json: AsJson = False,
+    requeue: Annotated[
+        bool, typer.Option("--requeue", help="Send them back to their topics, once the cause is mended.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Only those with this reason, e.g. bad_payload.")] = None,
+) -> None:
+    """List the records that could not be processed.
+
+    Each with its reason. --requeue sends each letter once: a second call sends only what has come since.
+    """
+    import msgspec
+
+    from streamer import deadletters, watch
+
+    settings = _settings()
+    if requeue:
+        _say(f"sent {deadletters.requeue(settings, reason)} records back to their topics")
+    elif json:
+        for letter in deadletters.read(settings, reason):
+            _emit(msgspec.json.encode(letter))
+    else:
+        _console(stderr=False).print(watch.letters(deadletters.read(settings, reason)))
+
+
+@app.command()
+def forget(session: Annotated[str, typer.Argument(help="The session's name.")]) -> None:
+    """Delete everything that Redis holds of a session. Kafka's records stay until their retention ends."""
+    from streamer import results
+
+    with results.connected(_settings()) as (client, keys):
+        count = results.forget(client, keys, session)
+    _say(f"forgot {session}: {count} results")
+
+
+@app.command()
+def settings(
+    markdown: Annotated[bool, typer.Option("--markdown", help="The reference of all settings, as Markdown.")] = False,
+) -> None:
+    """Print the settings in effect, as TOML. Passwords are masked."""
+    from streamer import reference
+
+    typer.echo(reference.markdown() if markdown else reference.toml(_settings()), nl=False)
+
+
+# helpers
+
+
+def _settings() -> Settings:
+    from streamer.settings import Settings
+
+    return Settings.load()
+
+
+def _console(stderr: bool = True) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _show_services(services: Iterable[Service]) -> None:
+    for service in services:
+        answers = "answers" if service.answers else "does not answer"
+        typer.echo(f"{service.name:<6} {service.address:<32} {answers:<16} {service.runs_as}")
+
+
+def _emit(line: bytes) -> None:
+    """A line of data, at once. A reader that has gone, as in ``| head``, has what it wanted."""
+    try:
+        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # what is still buffered must not be written at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit from None
+
+
+if __name__ == "__main__":
+    main()

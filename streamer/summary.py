@@ -1,0 +1,208 @@
+"""What a run achieved: results set against what the source data says must be there. Pure arithmetic.
+
+The windows that must exist and their labels come from the drives themselves, never from the worker, so that a window
+that the worker lost is seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from streamer.events import MODALITY_NAMES
+from streamer.results import Result
+from streamer.watch import decision
+
+
+class Expected(NamedTuple):
+    """A window that lies whole inside a drive; label None: the truth does not decide on one."""
+
+    session: str
+    start_us: int
+    end_us: int
+    label: str | None
+
+
+class Percentiles(msgspec.Struct, frozen=True):
+    """Median and 99th percentile, in milliseconds."""
+
+    p50: float
+    p99: float
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """The outcome of a run.
+
+    Attributes:
+        windows: Results in Redis.
+        expected_windows, lost_windows: Windows whole inside their drive, and those of them without a result.
+        judged_windows: Windows of which result and truth are known; what accuracy and macro F1 are computed over.
+        accuracy, macro_f1: Against the truth; None where nothing could be judged.
+        closed_by: Why windows closed -> how many.
+        failed_windows: Results without a prediction, because the model raised.
+        present: Modality -> share of the windows in which it was present.
+        latency_ms: Stage -> time that a window spent in it. ``align`` is from the broker's append of the window's
+            newest record to its closing, so it contains the waiting for slow modalities; ``total`` is from there to
+            Redis.
+        seconds: Wall time from the first record sent to the last result seen.
+    """
+
+    windows: int
+    expected_windows: int
+    lost_windows: int
+    judged_windows: int
+    accuracy: float | None
+    macro_f1: float | None
+    closed_by: dict[str, int]
+    failed_windows: int
+    dead_letters: int
+    late_events: int
+    present: dict[str, float]
+    latency_ms: dict[str, Percentiles]
+    records: int
+    records_per_s: float
+    windows_per_s: float
+    sessions: int
+    seconds: float
+    model: str
+    version: str
+
+    @property
+    def clean(self) -> bool:
+        """Nothing was lost and nothing failed."""
+        return self.windows > 0 and not (self.lost_windows or self.dead_letters or self.failed_windows)
+
+
+def summarise(
+    results: Sequence[Result],
+    expected: Iterable[Expected],
+    *,
+    records: int,
+    dead_letters: int,
+    late_events: int,
+    seconds: float,
+) -> Summary:
+    """Set results against what must be there."""
+    expected = list(expected)
+    found = {(result.session, result.end_us): result for result in results}
+    pairs = [
+        (window.label, decision(found[key])[0])
+        for window in expected
+        if (key := (window.session, window.end_us)) in found and window.label is not None
+    ]
+    newest = max(results, key=lambda result: result.end_us, default=None)
+    return Summary(
+        windows=len(results),
+        expected_windows=len(expected),
+        lost_windows=sum((window.session, window.end_us) not in found for window in expected),
+        judged_windows=len(pairs),
+        accuracy=sum(truth == said for truth, said in pairs) / len(pairs) if pairs else None,
+        macro_f1=macro_f1(pairs),
+        closed_by=dict(Counter(result.closed_by for result in results)),
+        failed_windows=sum(result.status == "failed" for result in results),
+        dead_letters=dead_letters,
+        late_events=late_events,
+        present={
+            name: sum(name in result.present for result in results) / len(results) if results else 0.0
+            for name in MODALITY_NAMES
+        },
+        latency_ms=latencies(results),
+        records=records,
+        records_per_s=records / seconds,
+        windows_per_s=len(results) / seconds,
+        sessions=len({window.session for window in expected}),
+        seconds=seconds,
+        model=newest.model if newest else "",
+        version=newest.version if newest else "",
+    )
+
+
+def macro_f1(pairs: Iterable[tuple[str, str]]) -> float | None:
+    """Mean F1 over the labels that the truth has; None without any.
+
+    Args:
+        pairs: (truth, prediction) of each window.
+    """
+    pairs = list(pairs)
+    labels = {truth for truth, _ in pairs}
+    if not labels:
+        return None
+    hits = Counter(truth for truth, said in pairs if truth == said)
+    truths, said = Counter(truth for truth, _ in pairs), Counter(said for _, said in pairs)
+    # F1 = 2 TP / (2 TP + FP + FN), and TP + FN = truths, TP + FP = said
+    return sum(2 * hits[label] / (truths[label] + said[label]) for label in labels) / len(labels)
+
+
+def latencies(results: Iterable[Result]) -> dict[str, Percentiles]:
+    """Percentiles of each stage's time over all results, in the order of the stages."""
+    stages: dict[str, list[int]] = defaultdict(list)
+    for result in results:
+        for stage, us in result.latencies_us.items():
+            stages[stage].append(us)
+    return {
+        stage: Percentiles(*(round(float(p), 2) for p in np.percentile(us, (50, 99)) / 1000))
+        for stage, us in stages.items()
+    }
+
+
+def as_json(summary: Summary) -> bytes:
+    """The summary for scripts, indented, with a newline at its end."""
+    return msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"
+
+
+def view(summary: Summary) -> RenderableType:
+    """The summary for people, within 80 columns."""
+    facts = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column()
+    facts.add_row("windows", _windows_line(summary))
+    facts.add_row("closed by", _shares(summary.closed_by, summary.windows))
+    facts.add_row("accuracy", _accuracy_line(summary))
+    facts.add_row("dead letters", Text(str(summary.dead_letters), style="red" if summary.dead_letters else ""))
+    facts.add_row("late events", str(summary.late_events))
+    facts.add_row(
+        "throughput", f"{summary.windows_per_s:.1f} windows/s, {summary.records_per_s:,.0f} records/s in real time"
+    )
+    facts.add_row("present", "  ".join(f"{name} {share:.0%}" for name, share in summary.present.items()))
+    facts.add_row("model", f"{summary.model} {summary.version}")
+    return Group(facts, "", _latency_table(summary.latency_ms))
+
+
+def _windows_line(summary: Summary) -> Text:
+    line = Text(f"{summary.windows} results of {summary.sessions} sessions in {summary.seconds:.0f} s; ")
+    line.append(
+        f"{summary.lost_windows} of {summary.expected_windows} lost", "red" if summary.lost_windows else "green"
+    )
+    if summary.failed_windows:
+        line.append(f"; {summary.failed_windows} failed in the model", "red")
+    return line
+
+
+def _accuracy_line(summary: Summary) -> str:
+    if summary.accuracy is None or summary.macro_f1 is None:
+        return "nothing to judge"
+    return (
+        f"{summary.accuracy:.1%} of {summary.judged_windows} windows with known truth, macro F1 {summary.macro_f1:.3f}"
+    )
+
+
+def _shares(counts: Mapping[str, int], total: int) -> str:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return "  ".join(f"{name} {count} ({count / total:.0%})" for name, count in ordered)
+
+
+def _latency_table(latency_ms: Mapping[str, Percentiles]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("latency, ms", no_wrap=True)
+    for stage in latency_ms:
+        table.add_column(stage, justify="right", no_wrap=True)
+    for name in ("p50", "p99"):
+        table.add_row(name, *(f"{getattr(values, name):.1f}" for values in latency_ms.values()))
+    return table

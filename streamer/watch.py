@@ -1,0 +1,145 @@
+"""Live views of results in a terminal: a row a session, newest window last seen.
+
+The table fits 80 columns. Modalities are shown by the share of the window that they cover, in percent; a dash says that
+a modality was absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from streamer.deadletters import DeadLetter
+from streamer.events import MODALITY_NAMES
+from streamer.results import Result
+
+HEADINGS = {"image": "img", "audio": "aud", "text": "txt", "telemetry": "tel"}
+CLOSED_STYLE = {"complete": "green", "deadline": "yellow", "end": "blue", "memory": "red"}
+REFRESH_HZ = 4.0
+FIXED_COLUMNS = 62  # characters of all columns but the session's name
+LEAST_NAME = 8
+
+
+class Board:
+    """The newest result of each session, as something that rich can render.
+
+    It takes the width and height that there are: long names are cut, and of too many sessions those heard of last are
+    shown.
+    """
+
+    def __init__(self, reserved_lines: int = 3) -> None:
+        self.windows = 0
+        self._reserved_lines = reserved_lines
+        self._rows: dict[str, tuple[Result, bool | None]] = {}  # least recently heard first
+
+    def update(self, result: Result, right: bool | None = None) -> None:
+        """Show a result.
+
+        Args:
+            right: Whether its decision is what it should be; None: nobody knows.
+        """
+        self.windows += 1
+        self._rows.pop(result.session, None)
+        self._rows[result.session] = (result, right)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.table(options.max_width, max(1, options.size.height - self._reserved_lines))
+
+    def table(self, width: int, height: int) -> Table:
+        """The board as a table of at most so many characters and rows."""
+        shown = sorted(list(self._rows.items())[-height:])
+        hidden = len(self._rows) - len(shown)
+        table = _table()
+        table.caption = f"and {hidden} more sessions" if hidden else None
+        table.add_column("session", no_wrap=True, overflow="ellipsis", max_width=max(LEAST_NAME, width - FIXED_COLUMNS))
+        _add_result_columns(table)
+        for session, (result, right) in shown:
+            table.add_row(Text(printable(session)), *cells(result, right))
+        return table
+
+
+def listing(results: Iterable[Result]) -> Table:
+    """Results of one session as a table."""
+    table = _table()
+    _add_result_columns(table)
+    for result in results:
+        table.add_row(*cells(result))
+    return table
+
+
+def letters(dead: Iterable[DeadLetter]) -> Table:
+    """Dead letters as a table."""
+    table = _table()
+    for name in ("time", "from", "reason"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("detail")
+    for letter in dead:
+        origin = f"{letter.topic}/{letter.partition}/{letter.offset}"
+        table.add_row(clock(letter.log_time_us), origin, letter.reason, Text(printable(letter.detail)))
+    return table
+
+
+def _table() -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold", caption_justify="left")
+
+
+def _add_result_columns(table: Table) -> None:
+    table.add_column("window", no_wrap=True, min_width=8)
+    table.add_column("decision", no_wrap=True, overflow="ellipsis", min_width=14, max_width=18)
+    table.add_column("score", justify="right", no_wrap=True)
+    for name in MODALITY_NAMES:
+        table.add_column(HEADINGS.get(name, name[:3]), justify="right", no_wrap=True, min_width=3)
+    table.add_column("closed", no_wrap=True, min_width=8)
+    table.add_column("ms", justify="right", no_wrap=True, min_width=4)
+
+
+def cells(result: Result, right: bool | None = None) -> list[Text]:
+    """The columns of a result, after the session's name."""
+    label, score = decision(result)
+    mark, style = {None: ("", ""), True: ("✓", "green"), False: ("✗", "red")}[right]
+    return [
+        Text(clock(result.start_us)),
+        Text(f"{printable(label)}{' ' if mark else ''}{mark}", style="red" if result.status == "failed" else style),
+        Text("" if score is None else f"{score:.2f}"),
+        *(_coverage(result, name) for name in MODALITY_NAMES),
+        Text(result.closed_by, style=CLOSED_STYLE.get(result.closed_by, "")),
+        Text(f"{result.latencies_us.get('total', 0) / 1000:.0f}"),
+    ]
+
+
+def decision(result: Result) -> tuple[str, float | None]:
+    """The label and the score of the model's first output; what went wrong where there is none."""
+    for output in result.outputs.values():
+        return str(output.get("label", "?")), output.get("score")
+    return result.status, None
+
+
+def _coverage(result: Result, name: str) -> Text:
+    if name not in result.present:
+        return Text("–", style="dim")
+    share = result.coverage.get(name, 0.0)
+    return Text(f"{100 * share:.0f}", style="" if share > 0.9 else "yellow")
+
+
+def printable(text: str) -> str:
+    """Names come from producers: nothing in them may steer the terminal."""
+    return "".join(char if char.isprintable() else "�" for char in text)
+
+
+def clock(time_us: int) -> str:
+    """Time of day of an event time, in this machine's zone."""
+    return datetime.fromtimestamp(time_us / 1e6).strftime("%H:%M:%S")
+
+
+def show(results: Iterable[Result | None], console: Console) -> None:
+    """Show results as they come, until there are no more or the user interrupts; None says that it waits."""
+    board = Board()
+    with Live(board, console=console, refresh_per_second=REFRESH_HZ):
+        for result in results:
+            if result is not None:
+                board.update(result)
