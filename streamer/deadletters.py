@@ -91,7 +91,7 @@ def read(settings: Settings, reason: str | None = None) -> Iterator[DeadLetter]:
 def requeue(settings: Settings, reason: str | None = None) -> int:
     """Send dead letters back to their source topics as they were; returns how many.
 
-    What was sent back is remembered in the consumer group ``<group>-requeue``: a second call sends only what came since.
+    What was sent back is remembered in the consumer group ``<group>-requeue``: a second call sends what came since.
     With ``reason`` the others are passed over and stay unsent for good. Truncated letters cannot be sent back.
 
     Raises:

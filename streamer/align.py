@@ -1,0 +1,401 @@
+"""Stage 3: the merged log of a partition group becomes windows, session by session.
+
+Pure code: no Kafka, no asyncio, no clock of its own; time comes in as the log time of records and ticks. The rules:
+
+* An event joins each window ``[start, start + size)`` that its span overlaps and that ends after ``closed_end``, the
+  end of the newest closed window. An event that joins none is *late*, changes nothing, and is no sign of life.
+* ``frontier[m]`` is the largest event end seen of modality m, ``heard[m]`` the log time of its last event that joined.
+* A window is *due* from L on, the log time at which the largest frontier first reached its end.
+* A window closes, never before an older one of its session:
+  ``complete`` as soon as every ``frontier[m] >= end + disorder[m]``;
+  ``deadline`` at D = max(L, over the modalities still short of that: min(L + max_delay[m], heard[m] + idle_after[m]));
+  ``end`` at max(heard) + session_gap, or at the largest max_delay after the session's end record;
+  ``memory`` when open windows hold ``max_open_bytes`` and it is the oldest.
+
+On a record at log time t every closing whose time is at most t happens first, in time order over all sessions; then the
+record has its effect; then its session's windows that it made closable close, at t. A restart goes on from
+``events.Saved``. Why this is enough for the same windows again: docs/decisions/0001-alignment.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
+import msgspec
+
+from streamer.events import MODALITY_NAMES, ClosedBy, Event, Kind, Position, Saved, Window
+from streamer.settings import Settings
+
+NEVER_US = 1 << 62
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """When windows begin, wait and close; tuples have an entry for each modality.
+
+    Attributes:
+        idle_after_us: NEVER_US for a modality whose silence says nothing.
+    """
+
+    window_us: int
+    hop_us: int
+    disorder_us: tuple[int, ...]
+    max_delay_us: tuple[int, ...]
+    idle_after_us: tuple[int, ...]
+    session_gap_us: int
+    max_open_bytes: int
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Rules:
+        """The rules as configured."""
+        modalities = [settings.modalities[name] for name in MODALITY_NAMES]
+        return cls(
+            window_us=settings.window_us,
+            hop_us=settings.hop_us,
+            disorder_us=tuple(m.disorder_ms * 1000 for m in modalities),
+            max_delay_us=tuple(m.max_delay_ms * 1000 for m in modalities),
+            idle_after_us=tuple(NEVER_US if m.idle_after_ms is None else m.idle_after_ms * 1000 for m in modalities),
+            session_gap_us=settings.session_gap_ms * 1000,
+            max_open_bytes=settings.max_open_bytes,
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Differs when windows could: stored with each session, see ``Saved``."""
+        return hashlib.sha256(msgspec.json.encode((self.window_us, self.hop_us))).hexdigest()[:16]
+
+    def ends_of(self, event: Event) -> range:
+        """Ends of the windows that the event's span overlaps, ascending."""
+        first = (event.start_us - self.window_us) // self.hop_us * self.hop_us + self.hop_us
+        last = max(event.start_us, event.end_us - 1) // self.hop_us * self.hop_us
+        return range(first + self.window_us, last + self.window_us + 1, self.hop_us)
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """The event is held: by ``holders`` windows, or, an end record, by the session that it ends."""
+
+    event: Event
+    holders: int
+
+
+class Late(msgspec.Struct, frozen=True):
+    """All windows of the event had closed when it came; the newest of them ``late_by_us`` after the event's end."""
+
+    event: Event
+    late_by_us: int
+
+
+class Done(msgspec.Struct, frozen=True):
+    """Nothing holds this record (any more): a tick, an end record that is spent, a member of published windows."""
+
+    event: Event
+
+
+Outcome = Window | Joined | Late | Done
+
+
+class _Open:
+    """An open window."""
+
+    __slots__ = ("due_us", "end_us", "events", "first", "nbytes")
+
+    def __init__(self, end_us: int, modalities: int, first: Position) -> None:
+        self.end_us = end_us
+        self.due_us = NEVER_US
+        self.events: list[list[Event]] = [[] for _ in range(modalities)]
+        self.first = first
+        self.nbytes = 0  # of the events whose newest window this is
+
+
+class _Session:
+    """State of a session that has been heard."""
+
+    __slots__ = ("closed_end_us", "end_record", "floor_us", "frontier_us", "heard_us", "scheduled_us", "windows")
+
+    def __init__(self, heard_us: list[int], closed_end_us: int, floor_us: int) -> None:
+        self.heard_us = heard_us
+        self.frontier_us = [-NEVER_US] * len(heard_us)
+        self.closed_end_us = closed_end_us
+        self.floor_us = floor_us  # no window starts before this: after a change of the window settings
+        self.windows: list[_Open] = []  # ascending
+        self.end_record: Event | None = None
+        self.scheduled_us = NEVER_US  # earliest entry in the heap
+
+
+class Aligner:
+    """Aligns the sessions of one partition group.
+
+    Attributes:
+        open_bytes: Held by open windows, each event counted once.
+    """
+
+    def __init__(self, rules: Rules, partition: int) -> None:
+        self.rules = rules
+        self.open_bytes = 0
+        self._partition = partition
+        self._modalities = range(len(rules.disorder_us))
+        self._end_delay_us = max(rules.max_delay_us)
+        self._fingerprint = rules.fingerprint
+        self._sessions: dict[str, _Session] = {}
+        # What is known of sessions that are not open: as restored, or as left when the session was freed.
+        self._saved: dict[str, Saved | None] = {}
+        self._restored: dict[str, dict[int, Position]] = {}  # closings of published windows, for replayed members
+        self._unpublished: dict[str, int] = {}
+        self._heap: list[tuple[int, str]] = []  # (closing time at the earliest, session): stale entries are recomputed
+
+    @property
+    def sessions(self) -> int:
+        """Sessions with open state."""
+        return len(self._sessions)
+
+    def knows(self, session: str) -> bool:
+        """Whether events of the session may come; if not, :meth:`restore` it first."""
+        return session in self._sessions or session in self._saved
+
+    def restore(self, session: str, saved: Saved | None) -> None:
+        """Tell what is stored of a session; None: it has never been published."""
+        self._saved[session] = saved
+        if saved is not None and saved.closings:
+            self._restored[session] = saved.closings
+
+    def published(self, window: Window) -> None:
+        """The window is in Redis: what was kept of a freed session until then may go."""
+        session = window.session
+        left = self._unpublished[session] - 1
+        if left:
+            self._unpublished[session] = left
+            return
+        del self._unpublished[session]
+        if session not in self._sessions:
+            self._saved.pop(session, None)
+            self._restored.pop(session, None)
+
+    def tick(self, log_time_us: int) -> list[Outcome]:
+        """Do every closing whose time has come."""
+        outcomes: list[Outcome] = []
+        heap = self._heap
+        while heap and heap[0][0] <= log_time_us:
+            entry_us, name = heappop(heap)
+            session = self._sessions.get(name)
+            if session is None or session.scheduled_us != entry_us:
+                continue
+            session.scheduled_us = NEVER_US
+            closing_us = self._next_us(session)
+            if closing_us <= log_time_us and (not heap or (closing_us, name) <= heap[0]):
+                self._close_in_time(name, session, closing_us, outcomes)
+            if name in self._sessions:
+                self._schedule(name, session)
+        return outcomes
+
+    def on_event(self, event: Event) -> list[Outcome]:
+        """Do the closings up to the event's log time, then its own effect.
+
+        Raises:
+            KeyError: The session is not known, see :meth:`knows`.
+        """
+        outcomes = self.tick(event.record.log_time_us)
+        if event.kind is Kind.TICK:
+            outcomes.append(Done(event))
+        elif event.kind is Kind.END:
+            self._on_end(event, outcomes)
+        else:
+            self._on_data(event, outcomes)
+        return outcomes
+
+    # records
+
+    def _on_end(self, event: Event, outcomes: list[Outcome]) -> None:
+        session = self._sessions.get(event.session)
+        if session is None or max(session.heard_us) > event.record.log_time_us:
+            outcomes.append(Done(event))  # it ends nothing, or what came later has overtaken it (in a replay)
+            return
+        self._cancel_end(session, outcomes)
+        session.end_record = event
+        outcomes.append(Joined(event, 1))
+        self._schedule(event.session, session)
+
+    def _cancel_end(self, session: _Session, outcomes: list[Outcome]) -> None:
+        if session.end_record is not None:
+            outcomes.append(Done(session.end_record))
+            session.end_record = None
+
+    def _on_data(self, event: Event, outcomes: list[Outcome]) -> None:
+        name, rules, t_us = event.session, self.rules, event.record.log_time_us
+        session = self._sessions.get(name)
+        if session is None:
+            session = self._new_session(self._saved[name], t_us)
+        ends = [
+            end
+            for end in rules.ends_of(event)
+            if end > session.closed_end_us and end - rules.window_us >= session.floor_us
+        ]
+        if not ends:
+            outcomes.append(self._missed(event, session.closed_end_us))
+            return
+        if name not in self._sessions:
+            self._sessions[name] = session
+            self._saved.pop(name, None)
+        self._cancel_end(session, outcomes)
+        reached_us = max(session.frontier_us)
+        for end_us in ends:
+            self._join(session, end_us, event, reached_us)
+        newest = self._window(session, ends[-1])
+        nbytes = event.nbytes
+        newest.nbytes += nbytes  # windows close in order, so this is the last to let the event go
+        self.open_bytes += nbytes
+        row = event.row
+        session.heard_us[row] = max(session.heard_us[row], t_us)
+        if event.end_us > session.frontier_us[row]:
+            session.frontier_us[row] = event.end_us
+        if event.end_us > reached_us:
+            for window in session.windows:
+                if window.end_us > event.end_us:
+                    break
+                window.due_us = min(window.due_us, t_us)
+        outcomes.append(Joined(event, len(ends)))
+        while session.windows and self._closable(session, t_us):
+            outcomes.append(self._close(name, session, self._reason(session), event.position))
+        self._schedule(name, session)
+        while self.open_bytes > rules.max_open_bytes:
+            self._relieve(event.position, outcomes)
+
+    def _new_session(self, saved: Saved | None, t_us: int) -> _Session:
+        if saved is None:
+            return _Session([t_us] * len(self._modalities), -NEVER_US, -NEVER_US)
+        heard_us = list(saved.heard_us)
+        if len(heard_us) != len(self._modalities) or t_us >= max(heard_us) + self.rules.session_gap_us:
+            heard_us = [t_us] * len(self._modalities)
+        floor_us = -NEVER_US if saved.fingerprint == self._fingerprint else saved.published_end_us
+        return _Session(heard_us, saved.published_end_us, floor_us)
+
+    def _missed(self, event: Event, closed_end_us: int) -> Outcome:
+        """All windows of the event are closed: before it came, or, in a replay, with it as a member."""
+        closings = self._restored.get(event.session)
+        if closings is not None:
+            position = event.position
+            if any(end in closings and closings[end] > position for end in self.rules.ends_of(event)):
+                return Done(event)
+        return Late(event, max(0, closed_end_us - event.end_us))
+
+    def _join(self, session: _Session, end_us: int, event: Event, reached_us: int) -> None:
+        windows = session.windows
+        place = bisect_left(windows, end_us, key=_end_of)
+        if place == len(windows) or windows[place].end_us != end_us:
+            window = _Open(end_us, len(self._modalities), event.position)
+            if end_us <= reached_us:  # opened after it was due
+                newer_us = windows[place].due_us if place < len(windows) else NEVER_US
+                window.due_us = newer_us if newer_us < NEVER_US else event.record.log_time_us
+            windows.insert(place, window)
+        windows[place].events[event.row].append(event)
+
+    def _window(self, session: _Session, end_us: int) -> _Open:
+        return session.windows[bisect_left(session.windows, end_us, key=_end_of)]
+
+    # closing
+
+    def _complete(self, session: _Session, end_us: int) -> bool:
+        return all(
+            frontier_us >= end_us + disorder_us
+            for frontier_us, disorder_us in zip(session.frontier_us, self.rules.disorder_us, strict=True)
+        )
+
+    def _deadline_us(self, session: _Session, window: _Open) -> int:
+        """D of the module's text; NEVER_US while the window is not due."""
+        due_us, rules = window.due_us, self.rules
+        if due_us >= NEVER_US:
+            return NEVER_US
+        deadline_us = due_us
+        for m in self._modalities:
+            if session.frontier_us[m] < window.end_us + rules.disorder_us[m]:
+                waits_until_us = min(due_us + rules.max_delay_us[m], session.heard_us[m] + rules.idle_after_us[m])
+                deadline_us = max(deadline_us, waits_until_us)
+        return deadline_us
+
+    def _closable(self, session: _Session, t_us: int) -> bool:
+        oldest = session.windows[0]
+        return self._complete(session, oldest.end_us) or self._deadline_us(session, oldest) <= t_us
+
+    def _reason(self, session: _Session) -> ClosedBy:
+        return ClosedBy.COMPLETE if self._complete(session, session.windows[0].end_us) else ClosedBy.DEADLINE
+
+    def _end_us(self, session: _Session) -> int:
+        """When the session ends if nothing more is heard."""
+        silence_us = max(session.heard_us) + self.rules.session_gap_us
+        if session.end_record is None:
+            return silence_us
+        return min(silence_us, session.end_record.record.log_time_us + self._end_delay_us)
+
+    def _next_us(self, session: _Session) -> int:
+        end_us = self._end_us(session)
+        return min(end_us, self._deadline_us(session, session.windows[0])) if session.windows else end_us
+
+    def _close_in_time(self, name: str, session: _Session, closing_us: int, outcomes: list[Outcome]) -> None:
+        """One closing by time: the oldest window at its deadline, or the whole session at its end."""
+        position = Position(closing_us, -1, -1)
+        if session.windows and self._deadline_us(session, session.windows[0]) <= closing_us:
+            outcomes.append(self._close(name, session, self._reason(session), position))
+            return
+        while session.windows:
+            outcomes.append(self._close(name, session, ClosedBy.END, position))
+        self._cancel_end(session, outcomes)
+        self._free(name, session)
+
+    def _close(self, name: str, session: _Session, reason: ClosedBy, position: Position) -> Window:
+        window = session.windows.pop(0)
+        session.closed_end_us = window.end_us
+        self.open_bytes -= window.nbytes
+        self._unpublished[name] = self._unpublished.get(name, 0) + 1
+        for events in window.events:
+            events.sort(key=_member_order)
+        return Window(
+            session=name,
+            partition=self._partition,
+            start_us=window.end_us - self.rules.window_us,
+            end_us=window.end_us,
+            closed_by=reason,
+            closed_at=position,
+            events=tuple(map(tuple, window.events)),
+            heard_us=tuple(session.heard_us),
+        )
+
+    def _free(self, name: str, session: _Session) -> None:
+        del self._sessions[name]
+        if name in self._unpublished:
+            # Redis does not have its last windows yet: until it does, this is what the session would be restored to.
+            self._saved[name] = Saved(session.closed_end_us, tuple(session.heard_us), {}, self._fingerprint)
+        else:
+            self._restored.pop(name, None)
+
+    def _relieve(self, position: Position, outcomes: list[Outcome]) -> None:
+        """Close the window that has been open longest, so that memory stays bounded and reading can go on."""
+        name, session = min(
+            ((name, session) for name, session in self._sessions.items() if session.windows),
+            key=lambda item: item[1].windows[0].first,
+        )
+        outcomes.append(self._close(name, session, ClosedBy.MEMORY, position))
+        self._schedule(name, session)
+
+    def _schedule(self, name: str, session: _Session) -> None:
+        """See to it that the heap has an entry no later than the session's next closing.
+
+        An entry that is too early is recomputed when its time comes: an event that only postpones costs no entry.
+        """
+        next_us = self._next_us(session)
+        if next_us < session.scheduled_us:
+            session.scheduled_us = next_us
+            heappush(self._heap, (next_us, name))
+
+
+def _end_of(window: _Open) -> int:
+    return window.end_us
+
+
+def _member_order(event: Event) -> tuple[int, int, Position]:
+    return event.start_us, event.end_us, event.position
+
+
+def windows_of(outcomes: list[Outcome]) -> Iterator[Window]:
+    """The windows among the outcomes."""
+    return (outcome for outcome in outcomes if isinstance(outcome, Window))

@@ -1,0 +1,121 @@
+"""Stage 2: the logs of a partition group become one order, that of the broker's append times.
+
+One byte-bounded FIFO a source topic. The head with the smallest position goes first; it may pass an *empty* sibling
+only when nothing older can still come there, which the sibling's *bound* says (``transport.Consumer.idle_since_us``
+knows it). So what alignment sees is a pure function of the logs: the same live, replayed, or restarted. Pure code.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, Protocol, TypeVar
+
+from streamer.events import Position
+
+
+class Item(Protocol):
+    """What can be merged."""
+
+    @property
+    def position(self) -> Position:
+        """Place in the merged log."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds."""
+
+
+T = TypeVar("T", bound=Item)
+
+
+class Merge(Generic[T]):
+    """The merge of one partition group.
+
+    Args:
+        rows: Source topics.
+        fifo_bytes: Above this a topic's FIFO is full and its partition should be held.
+
+    Attributes:
+        violations: Records that came below the released clock, or below their own topic's: a replay would order them
+            differently.
+        nbytes_total: Bytes in all FIFOs.
+    """
+
+    def __init__(self, rows: int, fifo_bytes: int) -> None:
+        self._fifos: list[deque[T]] = [deque() for _ in range(rows)]
+        self._bounds = [0] * rows
+        self._nbytes = [0] * rows
+        self._fifo_bytes = fifo_bytes
+        self._released = Position(0, -1, -1)
+        self._newest = [0] * rows
+        self.violations = 0
+        self.nbytes_total = 0
+
+    def push(self, row: int, item: T) -> None:
+        """Add the next record of a topic."""
+        position = item.position
+        if position < self._released or position.log_time_us < self._newest[row]:
+            self.violations += 1
+        else:
+            self._newest[row] = position.log_time_us
+        self._fifos[row].append(item)
+        nbytes = item.nbytes
+        self._nbytes[row] += nbytes
+        self.nbytes_total += nbytes
+        self.advance(row, position.log_time_us)  # later records of this topic cannot be older
+
+    def advance(self, row: int, bound_us: int) -> None:
+        """No record with a log time below ``bound_us`` is still to come on this topic."""
+        if bound_us > self._bounds[row]:
+            self._bounds[row] = bound_us
+
+    def release(self, limit: int | None = None) -> list[T]:
+        """Take all records, or ``limit``, that may go now, in order of position."""
+        released: list[T] = []
+        while limit is None or len(released) < limit:
+            row = self._next()
+            if row is None:
+                break
+            item = self._fifos[row].popleft()
+            nbytes = item.nbytes
+            self._nbytes[row] -= nbytes
+            self.nbytes_total -= nbytes
+            self._released = max(self._released, item.position)
+            released.append(item)
+        return released
+
+    def _next(self) -> int | None:
+        """Row of the head that may go: the smallest, unless an empty sibling may still bring a smaller one."""
+        first: int | None = None
+        head = Position(0, 0, 0)
+        for row, fifo in enumerate(self._fifos):
+            if fifo:
+                position = fifo[0].position
+                if first is None or position < head:
+                    first, head = row, position
+        if first is None:
+            return None
+        for row, fifo in enumerate(self._fifos):
+            if not fifo:
+                # At equal times the row decides, as it does between two heads.
+                bound_us = self._bounds[row]
+                if head.log_time_us > bound_us or (head.log_time_us == bound_us and first > row):
+                    return None if head > self._released else first  # below the clock: waiting would mend nothing
+        return first
+
+    @property
+    def clock_us(self) -> int:
+        """Log time up to which alignment may be ticked once nothing more can be released."""
+        times = (
+            fifo[0].position.log_time_us if fifo else bound
+            for fifo, bound in zip(self._fifos, self._bounds, strict=True)
+        )
+        return max(min(times), self._released.log_time_us)
+
+    def full(self, row: int) -> bool:
+        """Whether the topic's FIFO holds its share."""
+        return self._nbytes[row] >= self._fifo_bytes
+
+    def nbytes(self, row: int) -> int:
+        """Bytes in the topic's FIFO; 0 exactly when it is empty."""
+        return self._nbytes[row]
