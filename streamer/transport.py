@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from time import time_ns
@@ -27,6 +28,9 @@ from typing import Any, NamedTuple
 import aiokafka
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+
+# Faust's services log under their class's module: keep their starts and stops out of the worker's own log.
+logger = logging.getLogger("faust.streamer")
 
 POLL_CAP_S = 0.05
 FETCH_MAX_WAIT_MS = 50
@@ -64,6 +68,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """The thread that fetches, with a watch on what was asked, answered and handed on."""
 
     consumer: Consumer
+    logger = logger
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -123,6 +128,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """Faust's consumer with the changes that this module's text lists."""
+
+    logger = logger
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.held: set[TP] = set()
@@ -226,7 +233,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         returned = self.returned.get(tp, 0)
         if answer is None or returned > delivered or answer.highwater > max(answer.fetch_offset, delivered):
             return None
-        return answer.sent_us
+        sent_us: int = answer.sent_us
+        return sent_us
 
     async def on_partitions_revoked(self, revoked: Iterable[TP]) -> None:
         """Forget everything about partitions that are no longer ours."""

@@ -58,6 +58,8 @@ log = logging.getLogger(__name__)
 class QuietMonitor(Monitor):  # type: ignore[misc]
     """Faust's monitor without its per-event bookkeeping; the worker has metrics of its own."""
 
+    logger = logging.getLogger("faust.monitor")
+
     def track_tp_end_offset(self, tp: TP, offset: int) -> None:
         """Nothing."""
 
@@ -177,7 +179,8 @@ class Worker:
     @property
     def consumer(self) -> Consumer:
         """Faust's consumer."""
-        return self._app.consumer
+        consumer: Consumer = self._app.consumer
+        return consumer
 
     # life
 

@@ -55,6 +55,8 @@ class WorkerProcess:
         return self
 
     def _find_port(self, begin: int) -> bool:
+        if self.process is not None and self.process.poll() is not None:
+            raise AssertionError(self._why())
         for line in self.log.read_text()[begin:].splitlines():
             if "metrics and probes on http://" in line:
                 self.port = int(line.rsplit(":", 1)[1])
