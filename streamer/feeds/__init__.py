@@ -1,0 +1,5 @@
+"""Where records come from: devices (``Producer``), simulated drives, recordings."""
+
+from streamer.feeds.producer import Outgoing, Producer
+
+__all__ = ["Outgoing", "Producer"]

@@ -1,0 +1,63 @@
+"""Sending a feed at the pace of its due times, faster, or as fast as possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from time import monotonic, sleep, time_ns
+
+from streamer.events import END_TYPE
+from streamer.feeds.producer import Outgoing, Producer
+
+# At full speed topics are filled through connections of their own, and seconds of one modality may be in the log before
+# another's: alignment, which waits in log time, would find it late. A barrier this often (in due time) keeps them close.
+BARRIER_US = 200_000
+
+
+def send(
+    stream: Iterable[Outgoing],
+    producer: Producer,
+    *,
+    speed: float,
+    on_sent: Callable[[Outgoing], None] | None = None,
+) -> int:
+    """Send records in the order that they come in, each when it is due.
+
+    Args:
+        stream: In ascending order of ``due_us``.
+        speed: 1: as recorded, 2: twice as fast; 0: as fast as possible.
+
+    Returns:
+        How many were sent; all of them are in Kafka.
+    """
+    count, first_us, barrier_us = 0, 0, 0
+    began_s = monotonic()
+    for outgoing in stream:
+        if not count:
+            first_us = barrier_us = outgoing.due_us
+        if speed > 0:
+            wait_s = began_s + (outgoing.due_us - first_us) / 1e6 / speed - monotonic()
+            if wait_s > 0:
+                sleep(wait_s)
+        elif outgoing.due_us - barrier_us >= BARRIER_US:
+            producer.flush()
+            barrier_us = outgoing.due_us
+        if outgoing.ce_type == END_TYPE:
+            producer.flush()  # an end must come after everything that it ends
+        producer.send(outgoing)
+        count += 1
+        if on_sent is not None:
+            on_sent(outgoing)
+    producer.flush()
+    return count
+
+
+def start_us(speed: float, length_us: int, hop_us: int) -> int:
+    """Where in time a feed of this length should begin, on a window border.
+
+    At its own pace or slower it begins at the next border from now. Faster than that its event times would run ahead of
+    the log's and be refused (``max_ahead_ms``), so it is placed in the past, to end before now.
+    """
+    now_us = time_ns() // 1000
+    if 0 < speed <= 1:
+        return -(-now_us // hop_us) * hop_us
+    return (now_us - length_us) // hop_us * hop_us

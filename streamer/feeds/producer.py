@@ -1,0 +1,247 @@
+"""Sending sensor data to Kafka: for devices, and for the feeds of this package.
+
+A camera with a microphone needs no more than this::
+
+    from streamer.feeds import Producer
+    from streamer.settings import Settings
+
+    with Producer(Settings.load()) as producer:
+        producer.frame("cab-7", jpeg_bytes)
+        producer.audio("cab-7", pcm_bytes, rate_hz=16_000)
+        producer.end("cab-7")
+
+Any other Kafka client can send too: the records are CloudEvents 1.0 in binary mode, see ``schemas/README.md``.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from time import time_ns
+from types import TracebackType
+from typing import Any
+
+import msgspec
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from streamer.errors import UsageError
+from streamer.events import (
+    AUDIO,
+    END_TYPE,
+    IMAGE,
+    MAX_SESSION_BYTES,
+    MODALITIES,
+    MODALITY_NAMES,
+    TELEMETRY,
+    TEXT,
+    Channel,
+    Telemetry,
+    Transcript,
+    Word,
+)
+from streamer.settings import Settings
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HEADERS_BYTES = 16 << 10  # what a request may be larger than its largest payload
+JSON = "application/json"
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """One record to be sent, by a simulator, a replay or a device.
+
+    Attributes:
+        row: Modality number (``events.IMAGE`` …).
+        time_us: Start of the event; becomes ``ce_time``.
+        due_us: When it should be sent, on the clock of ``time_us``: a transcript is due after its end.
+        duration_us: Becomes ``ce_durationus``; needed for compressed audio.
+        sequence: Becomes ``ce_sequence``, per session and modality.
+        ce_type: None: the modality's own type; ``END_TYPE`` for an end record.
+    """
+
+    row: int
+    session: str
+    time_us: int
+    payload: bytes
+    content_type: str
+    due_us: int
+    duration_us: int | None = None
+    sequence: int | None = None
+    ce_type: str | None = None
+
+
+def headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:
+    """CloudEvents 1.0 headers of the Kafka protocol binding, binary mode.
+
+    With a sequence number the id follows from it, so that a feed that is sent again has the same ids.
+    """
+    modality = MODALITIES[outgoing.row]
+    ce_type = outgoing.ce_type or modality.ce_type
+    unique = uuid.uuid4().hex if outgoing.sequence is None else f"{ce_type}/{outgoing.sequence}"
+    found = {
+        "ce_specversion": "1.0",
+        "ce_id": f"{outgoing.session}/{unique}",
+        "ce_source": f"/sessions/{outgoing.session}/{modality.name}",
+        "ce_type": ce_type,
+        "ce_time": rfc3339(outgoing.time_us),
+        "content-type": outgoing.content_type,
+    }
+    if outgoing.duration_us is not None:
+        found["ce_durationus"] = str(outgoing.duration_us)
+    if outgoing.sequence is not None:
+        found["ce_sequence"] = str(outgoing.sequence)
+    return [(name, value.encode()) for name, value in found.items()]
+
+
+def rfc3339(time_us: int) -> str:
+    """Microseconds since the epoch as RFC 3339 in UTC with six fractional digits."""
+    moment = EPOCH + timedelta(microseconds=time_us)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def end_record(session: str, time_us: int, due_us: int) -> Outgoing:
+    """The record that ends a session. It lies on the telemetry topic; any source topic would do."""
+    return Outgoing(TELEMETRY, session, time_us, b"", JSON, due_us, ce_type=END_TYPE)
+
+
+class Producer:
+    """Sends records of any number of sessions; use it as a context manager, or call :meth:`close`.
+
+    Records go out in the background. What Kafka did not take is raised at the next :meth:`flush` or :meth:`close`.
+
+    Args:
+        settings: Where Kafka is, the topics' prefix, the largest message.
+        overrides: For ``kafka.KafkaProducer``: security, compression, …
+
+    Raises:
+        UsageError: No Kafka answers.
+    """
+
+    def __init__(self, settings: Settings, **overrides: Any) -> None:
+        self._topics = settings.source_topics
+        self._max_bytes = settings.max_message_bytes
+        self._kafka = settings.kafka
+        self._errors: list[Exception] = []
+        self._sent = 0
+        try:
+            self._producer = KafkaProducer(
+                **{
+                    "bootstrap_servers": settings.kafka.split(","),
+                    "acks": "all",
+                    "linger_ms": 5,
+                    "batch_size": 256 << 10,  # 2.4x the throughput of the default 16 KiB with 50 KB frames
+                    "max_request_size": settings.max_message_bytes + HEADERS_BYTES,
+                    "buffer_memory": 64 << 20,
+                    **overrides,
+                }
+            )
+        except (KafkaError, OSError, ValueError):
+            raise UsageError(f"no Kafka answers at {settings.kafka}; run `streamer up` or set STREAMER_KAFKA") from None
+
+    def send(self, outgoing: Outgoing) -> None:
+        """Send a record as it is.
+
+        Raises:
+            UsageError: It can never be accepted: an impossible session name, or too large.
+        """
+        key = outgoing.session.encode()
+        if not 0 < len(key) <= MAX_SESSION_BYTES:
+            raise UsageError(f"a session's name has 1 to {MAX_SESSION_BYTES} bytes of UTF-8, not {len(key)}")
+        if not outgoing.payload and outgoing.ce_type is None:
+            raise UsageError(f"the {MODALITY_NAMES[outgoing.row]} payload of session {outgoing.session!r} is empty")
+        if len(outgoing.payload) > self._max_bytes:
+            raise UsageError(
+                f"a {MODALITY_NAMES[outgoing.row]} payload has {len(outgoing.payload)} bytes, the limit is "
+                f"{self._max_bytes} (STREAMER_MAX_MESSAGE_BYTES)"
+            )
+        future = self._producer.send(
+            self._topics[outgoing.row], key=key, value=outgoing.payload, headers=headers(outgoing)
+        )
+        future.add_errback(self._errors.append)
+        self._sent += 1
+
+    def frame(self, session: str, image: bytes, time_us: int | None = None, content_type: str = "image/jpeg") -> None:
+        """Send an encoded image, taken at ``time_us`` (microseconds since the epoch; None: now)."""
+        self._send_now(IMAGE, session, image, content_type, time_us)
+
+    def audio(self, session: str, samples: bytes, rate_hz: int, channels: int = 1, time_us: int | None = None) -> None:
+        """Send a chunk of raw audio.
+
+        Args:
+            samples: 16-bit signed **big-endian** samples, channels interleaved (RFC 2586).
+            time_us: When its first sample was taken; None: it ends now.
+        """
+        if time_us is None:
+            time_us = time_ns() // 1000 - len(samples) // (2 * channels) * 1_000_000 // rate_hz
+        self._send_now(AUDIO, session, samples, f"audio/L16;rate={rate_hz};channels={channels}", time_us)
+
+    def transcript(
+        self,
+        session: str,
+        text: str,
+        time_us: int,
+        duration_us: int,
+        words: Sequence[tuple[str, float, float]] = (),
+    ) -> None:
+        """Send what was said.
+
+        Args:
+            time_us: When it began.
+            words: Each with its start and end in seconds relative to ``time_us``.
+        """
+        body = Transcript(text, end=duration_us / 1e6, words=tuple(Word(*word) for word in words))
+        self._send_now(TEXT, session, msgspec.json.encode(body), JSON, time_us)
+
+    def telemetry(
+        self, session: str, channels: dict[str, Sequence[float]], rate_hz: float, time_us: int | None = None
+    ) -> None:
+        """Send a block of samples, ``rate_hz`` a second, the first taken at ``time_us`` (None: the block ends now)."""
+        body = Telemetry({name: Channel(tuple(values)) for name, values in channels.items()}, rate_hz=rate_hz)
+        if time_us is None:
+            count = max((len(values) for values in channels.values()), default=0)
+            time_us = time_ns() // 1000 - round(count / rate_hz * 1e6)
+        self._send_now(TELEMETRY, session, msgspec.json.encode(body), JSON, time_us)
+
+    def end(self, session: str) -> None:
+        """Say that a session ends, after everything that was sent before: its last windows need not wait then."""
+        self.flush()
+        now_us = time_ns() // 1000
+        self.send(end_record(session, now_us, now_us))
+
+    def _send_now(self, row: int, session: str, payload: bytes, content_type: str, time_us: int | None) -> None:
+        now_us = time_ns() // 1000
+        self.send(Outgoing(row, session, now_us if time_us is None else time_us, payload, content_type, now_us))
+
+    def flush(self) -> None:
+        """Wait until Kafka has everything.
+
+        Raises:
+            UsageError: It did not take some records, with the first reason.
+        """
+        try:
+            self._producer.flush()
+        except KafkaError as error:
+            raise UsageError(f"Kafka at {self._kafka} did not take the records in time: {error}") from None
+        if self._errors:
+            count, first = len(self._errors), self._errors[0]
+            self._errors.clear()
+            raise UsageError(f"Kafka at {self._kafka} did not take {count} records of {self._sent}: {first!r}")
+
+    def close(self) -> None:
+        """Flush, then close the connections."""
+        try:
+            self.flush()
+        finally:
+            self._producer.close()
+
+    def __enter__(self) -> Producer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:  # what failed is what should be seen, not a second error of an interrupted flush
+            self._producer.close(timeout=1)
