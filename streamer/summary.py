@@ -168,7 +168,8 @@ def view(summary: Summary) -> RenderableType:
     facts.add_row("dead letters", Text(str(summary.dead_letters), style="red" if summary.dead_letters else ""))
     facts.add_row("late events", str(summary.late_events))
     facts.add_row(
-        "throughput", f"{summary.windows_per_s:.1f} windows/s, {summary.records_per_s:,.0f} records/s in real time"
+        "throughput",
+        f"{summary.windows_per_s:.1f} windows/s, {summary.records_per_s:,.0f} records/s, at the feeds' pace",
     )
     facts.add_row("present", "  ".join(f"{name} {share:.0%}" for name, share in summary.present.items()))
     facts.add_row("model", f"{summary.model} {summary.version}")
