@@ -8,8 +8,8 @@ from time import monotonic, sleep, time_ns
 from streamer.events import END_TYPE
 from streamer.feeds.producer import Outgoing, Producer
 
-# At full speed topics are filled through connections of their own, and seconds of one modality may be in the log before
-# another's: alignment, which waits in log time, would find it late. A barrier this often (in due time) keeps them close.
+# At full speed topics fill independently, and seconds of one modality may be in the log before another's: alignment,
+# which waits in log time, would find that one late. A barrier this often (in due time) keeps them close.
 BARRIER_US = 200_000
 
 
