@@ -132,11 +132,12 @@ class Producer:
                     "linger_ms": 5,
                     "batch_size": 256 << 10,  # 2.4x the throughput of the default 16 KiB with 50 KB frames
                     "max_request_size": settings.max_message_bytes + HEADERS_BYTES,
-                    "buffer_memory": 64 << 20,
                     **overrides,
                 }
             )
-        except (KafkaError, OSError, ValueError):
+        except ValueError as error:  # a setting that the client does not know, an address that is none
+            raise UsageError(f"Kafka producer for {settings.kafka}: {error}") from None
+        except (KafkaError, OSError):
             raise UsageError(f"no Kafka answers at {settings.kafka}; run `streamer up` or set STREAMER_KAFKA") from None
 
     def send(self, outgoing: Outgoing) -> None:
