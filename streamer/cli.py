@@ -99,9 +99,9 @@ def up(
 ) -> None:
     """Start Kafka and Redis on this machine.
 
-    What runs already is left alone. By default the real servers run embedded, without Docker or Java: on free ports, with data and logs in .streamer/.
-    A server whose address is given by STREAMER_KAFKA or STREAMER_REDIS is used as it is. Every other command finds the
-    addresses by itself.
+    What runs already is left alone. By default the real servers run embedded, without Docker or Java: on free ports,
+    with data and logs in .streamer/. A server whose address is given by STREAMER_KAFKA or STREAMER_REDIS is used as it
+    is. Every other command finds the addresses by itself.
     """
     from streamer import local
 
@@ -141,6 +141,55 @@ def topics_create() -> None:
 app.add_typer(topics_app, name="topics")
 
 
+# feeds
+
+
+@app.command()
+def simulate(
+    sessions: Annotated[int, typer.Option(min=1, help="Cars that drive at the same time.")] = 4,
+    seconds: Annotated[int, typer.Option(min=1, help="Length of each drive, s.")] = 60,
+    speed: Annotated[float, typer.Option(min=0, help="1: real time; 0: as fast as possible.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the drives; the same seed gives the same bytes.")] = 0,
+    truth: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write what was really going on, a JSON object a line.")
+    ] = None,
+    jitter_ms: Annotated[float, typer.Option(min=0, help="Send each record up to so much later.")] = 0.0,
+    drop: Annotated[float, typer.Option(min=0, max=1, help="Share of records that are never sent.")] = 0.0,
+    late: Annotated[float, typer.Option(min=0, max=1, help="Share of records that are sent --late-ms later.")] = 0.0,
+    late_ms: Annotated[float, typer.Option(min=0, help="How late these are.")] = 5000.0,
+    dies: Annotated[
+        str | None, typer.Option(metavar="MODALITY:SECOND", help="Nothing of it from then on, e.g. audio:20.")
+    ] = None,
+) -> None:
+    """Send simulated drives to Kafka, with faults on demand.
+
+    Camera frames, sound, transcripts (late, as speech recognition is) and telemetry of cars. Each run has sessions with
+    new names.
+    """
+    import secrets
+
+    from streamer.feeds import simulate
+    from streamer.watch import Sending
+
+    options = simulate.Options(
+        jitter_ms=jitter_ms, drop=drop, late=late, late_ms=late_ms, dies=None if dies is None else _death(dies)
+    )
+    name = secrets.token_hex(2)
+    with Sending(_console(), seconds * 1_000_000) as bar:
+        count = simulate.run(
+            _settings(),
+            sessions=sessions,
+            seconds=seconds,
+            speed=speed,
+            seed=seed,
+            name=name,
+            truth=truth,
+            options=options,
+            on_sent=bar.sent,
+        )
+    _say(f"sent {count} records of the sessions sim-{name}-0 to sim-{name}-{sessions - 1}")
+
+
 # the worker and its model
 
 
@@ -148,7 +197,8 @@ app.add_typer(topics_app, name="topics")
 def worker() -> None:
     """Read Kafka, align, infer, publish to Redis.
 
-    Runs until Ctrl-C or SIGTERM. Start as many as there is work for: they share the partitions. /metrics, /healthz and /readyz are on STREAMER_PORT.
+    Runs until Ctrl-C or SIGTERM. Start as many as there is work for: they share the partitions. /metrics, /healthz and
+    /readyz are on STREAMER_PORT.
     """
     from streamer import worker
 
@@ -277,7 +327,11 @@ def deadletters(
         for letter in deadletters.read(settings, reason):
             _emit(msgspec.json.encode(letter))
     else:
-        _console(stderr=False).print(watch.letters(deadletters.read(settings, reason)))
+        table = watch.letters(deadletters.read(settings, reason))
+        if table.row_count:
+            _console(stderr=False).print(table)
+        else:
+            _say("no dead letters")
 
 
 @app.command()
@@ -300,6 +354,38 @@ def settings(
     typer.echo(reference.markdown() if markdown else reference.toml(_settings()), nl=False)
 
 
+@app.command()
+def demo(
+    sessions: Annotated[int, typer.Option(min=1, help="Cars that drive at the same time.")] = 4,
+    seconds: Annotated[int, typer.Option(min=2, help="Length of the drives, s.")] = 45,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the drives.")] = 1,
+    headless: Annotated[bool, typer.Option("--headless", help="Lines of progress in place of the live table.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", dir_okay=False, help="Write the summary to this file too.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave Kafka and Redis running afterwards.")] = False,
+) -> None:
+    """See the whole system at work: cars, Kafka, a worker, Redis, results.
+
+    Uses the Kafka and Redis that run, or starts embedded ones. Ends with a summary; exit code 1 if a window was lost, a
+    record was refused or the model failed.
+    """
+    import signal
+
+    from streamer import demo, summary
+
+    # a plain kill too must stop everything that was started
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    console = _console(stderr=False)
+    options = demo.Options(sessions=sessions, seconds=seconds, seed=seed, headless=headless, keep=keep)
+    outcome = demo.run(_settings(), options, console)
+    console.print(summary.view(outcome))
+    if json_file is not None:
+        json_file.write_bytes(summary.as_json(outcome))
+    if not outcome.clean:
+        raise typer.Exit(1)
+
+
 # helpers
 
 
@@ -307,6 +393,17 @@ def _settings() -> Settings:
     from streamer.settings import Settings
 
     return Settings.load()
+
+
+def _death(text: str) -> tuple[int, float]:
+    """``audio:20`` -> the modality's number and the second."""
+    from streamer.events import MODALITY_NAMES
+
+    name, _, second = text.partition(":")
+    try:
+        return MODALITY_NAMES.index(name), float(second)
+    except ValueError:
+        raise UsageError(f"--dies takes {'|'.join(MODALITY_NAMES)}:SECOND, not {text!r}") from None
 
 
 def _console(stderr: bool = True) -> Console:

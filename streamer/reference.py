@@ -6,6 +6,7 @@ Both are made from :class:`streamer.settings.Settings` itself, so they cannot sa
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from streamer.events import MODALITY_NAMES
@@ -93,7 +94,7 @@ def _assignments(values: dict[str, Any]) -> str:
     )
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 

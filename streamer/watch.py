@@ -11,11 +11,13 @@ from datetime import datetime
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from streamer.deadletters import DeadLetter
 from streamer.events import MODALITY_NAMES
+from streamer.feeds import Outgoing
 from streamer.results import Result
 
 HEADINGS = {"image": "img", "audio": "aud", "text": "txt", "telemetry": "tel"}
@@ -61,6 +63,40 @@ class Board:
         for session, (result, right) in shown:
             table.add_row(Text(printable(session)), *cells(result, right))
         return table
+
+
+class Sending:
+    """A bar that shows how far a feed has been sent.
+
+    Args:
+        length_us: Of the feed, in event time.
+    """
+
+    def __init__(self, console: Console, length_us: int) -> None:
+        self._progress = Progress(
+            TextColumn("sending"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} % · {task.fields[records]:,} records ·"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task("sending", total=length_us, records=0)
+        self._first_us: int | None = None
+        self._records = 0
+
+    def __enter__(self) -> Sending:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def sent(self, outgoing: Outgoing) -> None:
+        """A record is on its way."""
+        self._records += 1
+        if self._first_us is None:
+            self._first_us = outgoing.due_us
+        self._progress.update(self._task, completed=outgoing.due_us - self._first_us, records=self._records)
 
 
 def listing(results: Iterable[Result]) -> Table:
