@@ -275,7 +275,8 @@ class Aligner:
         closings = self._restored.get(event.session)
         if closings is not None:
             position = event.position
-            if any(end in closings and closings[end] > position for end in self.rules.ends_of(event)):
+            # At its own position: the event closed the window that it had joined.
+            if any(end in closings and closings[end] >= position for end in self.rules.ends_of(event)):
                 return Done(event)
         return Late(event, max(0, closed_end_us - event.end_us))
 

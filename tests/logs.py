@@ -1,0 +1,176 @@
+"""Random logs for the properties of alignment, and a run of it through kills and restarts."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from streamer.align import Aligner, Done, Joined, Late, Outcome, Rules
+from streamer.events import Event, Kind, Position, Record, Saved, Window
+from streamer.ledger import Ledger
+from tests.oracle import Closed
+
+MS = 1000
+ROWS = 3
+PLENTY = 1 << 40
+
+
+def rules(rng: random.Random, **fixed: object) -> Rules:
+    window = rng.choice([50, 100, 200])
+    values: dict[str, object] = {
+        "window_us": window * MS,
+        "hop_us": rng.choice([window, window, window // 2, window // 5]) * MS,
+        "disorder_us": tuple(rng.choice([0, 0, 30]) * MS for _ in range(ROWS)),
+        "max_delay_us": tuple(rng.choice([0, 20, 80, 300]) * MS for _ in range(ROWS)),
+        "idle_after_us": tuple(rng.choice([50, 150, 400, PLENTY]) * MS for _ in range(ROWS)),
+        "session_gap_us": rng.choice([300, 700, 1500]) * MS,
+        "max_open_bytes": PLENTY,
+    }
+    return Rules(**{**values, **fixed})  # type: ignore[arg-type]
+
+
+def log(rng: random.Random, length: int) -> list[Event]:
+    """A merged log: dying modalities, pauses, end records, ticks, late and disordered events, skewed device clocks."""
+    t = 10_000 * MS
+    sessions = [f"s{i}" for i in range(rng.randint(1, 3))]
+    skew = {s: rng.choice([0, 0, -5000, 700]) * MS for s in sessions}
+    dead: set[tuple[str, int]] = set()
+    offsets = [0] * ROWS
+    events: list[Event] = []
+    while len(events) < length:
+        t += rng.choice([0, 1, 5, 5, 10, 20, 40]) * MS
+        if rng.random() < 0.02:
+            t += rng.choice([100, 400, 900, 2000]) * MS
+        session, row = rng.choice(sessions), rng.randrange(ROWS)
+        if rng.random() < 0.01:
+            dead.add((session, row))
+        if rng.random() < 0.02:
+            dead.clear()
+        if (session, row) in dead:
+            continue
+        chance, kind = rng.random(), Kind.DATA
+        if chance < 0.03:
+            kind = Kind.END
+        elif chance < 0.05:
+            kind = Kind.TICK
+        delay = rng.choice([0, 0, 5, 20, 20, 60, 250]) * MS
+        length_us = rng.choice([0, 0, 10, 40, 100, 330]) * MS
+        start = t - delay - length_us + skew[session] + (rng.randrange(3) * 7 * MS)
+        record = Record(row, 0, offsets[row], t, session.encode(), b"x" * rng.randrange(50), ())
+        offsets[row] += 1
+        events.append(Event(record, session, kind, start, start + (0 if row == 0 else length_us)))
+    return sorted(events, key=lambda event: event.position)
+
+
+def signature(window: Window) -> Closed:
+    members = frozenset((e.row, e.record.offset) for events in window.events for e in events)
+    return Closed(window.session, window.end_us, str(window.closed_by), tuple(window.closed_at), members)
+
+
+def run(rules: Rules, events: list[Event], until_us: int, ticks: random.Random | None = None) -> list[Outcome]:
+    """A whole life without restarts; with ``ticks``, ticked at random times in between."""
+    aligner = Aligner(rules, 0)
+    outcomes: list[Outcome] = []
+    before = events[0].record.log_time_us if events else 0
+    for event in events:
+        if ticks is not None:
+            for _ in range(ticks.randrange(3)):
+                outcomes += aligner.tick(ticks.randint(before, event.record.log_time_us))
+        if not aligner.knows(event.session):
+            aligner.restore(event.session, None)
+        outcomes += aligner.on_event(event)
+        before = event.record.log_time_us
+    return outcomes + aligner.tick(until_us)
+
+
+@dataclass
+class Store:
+    """What survives a kill: Redis and the committed offsets."""
+
+    saved: dict[str, Saved] = field(default_factory=dict)
+    committed: int = 0  # index in the merged log
+    published: dict[tuple[str, int], Closed] = field(default_factory=dict)
+    order: list[tuple[str, int]] = field(default_factory=list)
+    late: set[tuple[int, int]] = field(default_factory=set)
+    replayed: set[tuple[int, int]] = field(default_factory=set)
+
+    def publish(self, window: Window, fingerprint: str, trim_us: int) -> None:
+        key, found = (window.session, window.end_us), signature(window)
+        saved = self.saved.get(window.session)
+        if saved is not None and window.end_us <= saved.published_end_us:
+            assert self.published[key] == found, "a window that was published was rebuilt differently"
+            return
+        self.published[key] = found
+        self.order.append(key)
+        closings = dict(saved.closings) if saved is not None else {}
+        closings[window.end_us] = window.closed_at
+        closings = {end: at for end, at in closings.items() if at.log_time_us >= trim_us}
+        self.saved[window.session] = Saved(window.end_us, window.heard_us, closings, fingerprint)
+
+
+def run_with_kills(rules: Rules, events: list[Event], until_us: int, rng: random.Random, kills: int) -> Store:
+    """Process a log with a worker that is killed again and again, and comes back at the last commit."""
+    store = Store()
+    deaths = sorted(rng.randrange(len(events)) for _ in range(kills)) if events else []
+    while True:
+        stop_at = deaths.pop(0) if deaths else None
+        if _life(rules, events, until_us, rng, store, stop_at):
+            return store
+
+
+def _life(
+    rules: Rules, events: list[Event], until_us: int, rng: random.Random, store: Store, stop_at: int | None
+) -> bool:
+    aligner, ledger = Aligner(rules, 0), Ledger[int]()
+    waiting: list[Window] = []
+    index = store.committed
+    trim_us = events[store.committed].record.log_time_us if store.committed < len(events) else 0
+    released = store.committed
+
+    def settle(outcomes: list[Outcome], position: Position | None, index: int) -> None:
+        for outcome in outcomes:
+            match outcome:
+                case Window():
+                    waiting.append(outcome)
+                case Joined(event, holders):
+                    ledger.add(event.position, holders, index)
+                case Late(event, late_by_us):
+                    assert late_by_us >= 0
+                    store.late.add((event.row, event.record.offset))
+                    ledger.add(event.position, 0, index)
+                case Done(event) if event.position in ledger:
+                    ledger.done(event.position)
+                case Done(event):
+                    if event.kind is Kind.DATA:
+                        store.replayed.add((event.row, event.record.offset))
+                    ledger.add(event.position, 0, index)
+
+    def publish(count: int) -> None:
+        for _ in range(count):
+            window = waiting.pop(0)
+            store.publish(window, rules.fingerprint, trim_us)
+            for members in window.events:
+                for event in members:
+                    ledger.done(event.position)
+            aligner.published(window)
+
+    while index < len(events):
+        if stop_at is not None and index >= stop_at:
+            return False
+        event = events[index]
+        if not aligner.knows(event.session):
+            aligner.restore(event.session, store.saved.get(event.session))
+        settle(aligner.on_event(event), event.position, index)
+        index += 1
+        if rng.random() < 0.3:
+            settle(aligner.tick(event.record.log_time_us), None, index)
+        publish(rng.randint(0, len(waiting)) if rng.random() < 0.5 else 0)
+        handles = ledger.release()
+        if handles:
+            released = handles[-1] + 1
+        if rng.random() < 0.3:
+            store.committed = released
+            trim_us = events[released].record.log_time_us if released < len(events) else until_us
+    settle(aligner.tick(until_us), None, index)
+    publish(len(waiting))
+    return True

@@ -1,0 +1,54 @@
+"""The properties of alignment over many random logs: ``python -m tests.many_logs --logs 100000 --seed 0``."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections import Counter
+from time import monotonic
+
+from streamer.events import Window
+from tests import logs
+from tests.oracle import Oracle
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--logs", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    counts: Counter[str] = Counter()
+    began = monotonic()
+    for seed in range(options.seed, options.seed + options.logs):
+        rng = random.Random(seed)
+        rules = logs.rules(rng)
+        events = logs.log(rng, rng.randint(1, 120))
+        until_us = events[-1].record.log_time_us + 100_000_000
+        oracle = Oracle(rules).run(events, until_us)
+        live = [logs.signature(o) for o in logs.run(rules, events, until_us, ticks=rng) if isinstance(o, Window)]
+        counts["live differs"] += live != oracle.closed
+        try:
+            store = logs.run_with_kills(rules, events, until_us, rng, rng.randint(1, 5))
+        except AssertionError as error:
+            counts[str(error)] += 1
+            print(f"seed {seed}: {error}", file=sys.stderr)
+            continue
+        restarted = store.published == {(c.session, c.end_us): c for c in oracle.closed}
+        counts["restarted differs"] += not restarted
+        counts["late differs"] += store.late != oracle.late
+        if not restarted or store.late != oracle.late:
+            print(f"seed {seed}: restarted run differs", file=sys.stderr)
+        counts["windows"] += len(oracle.closed)
+        counts["late events"] += len(oracle.late)
+    print(
+        f"{options.logs} logs, {counts['windows']} windows, {counts['late events']} late events in "
+        f"{monotonic() - began:.0f} s; differing: {counts['live differs']} live runs, {counts['restarted differs']} "
+        f"restarted runs, {counts['late differs']} in what was late"
+    )
+    failed = sum(count for name, count in counts.items() if name not in ("windows", "late events"))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
