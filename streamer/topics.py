@@ -10,20 +10,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import msgspec
-from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError
 
 from streamer.errors import UsageError
-from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE
+from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, TOPIC_WINDOWS
 from streamer.settings import Settings
 
 DEADLETTER_MARGIN_BYTES = 64 << 10  # the headers that say why and from where, beside the untouched record
 TIMEOUT_MS = 10_000
-KNOWN = ("message.timestamp.type", "max.message.bytes")
+TIMESTAMP_TYPE, MAX_BYTES = "message.timestamp.type", "max.message.bytes"
+LOG_APPEND_TIME = "LogAppendTime"
 
 
 class Topic(msgspec.Struct, frozen=True):
-    """A topic as it is on the broker."""
+    """A topic as it is on the broker.
+
+    Attributes:
+        created: The call that returned this has made it.
+    """
 
     name: str
     partitions: int
@@ -34,38 +39,49 @@ class Topic(msgspec.Struct, frozen=True):
 
 class _Wanted(msgspec.Struct, frozen=True):
     name: str
-    timestamp_type: str
+    is_source: bool
     max_message_bytes: int
 
 
 def _wanted(settings: Settings) -> list[_Wanted]:
-    sources = [_Wanted(name, "LogAppendTime", settings.max_message_bytes) for name in settings.source_topics]
+    sources = [_Wanted(name, True, settings.max_message_bytes) for name in settings.source_topics]
     side = [
-        _Wanted(settings.topic(suffix), "LogAppendTime", settings.max_message_bytes + DEADLETTER_MARGIN_BYTES)
-        for suffix in (TOPIC_LATE, TOPIC_DEADLETTER)
+        _Wanted(settings.topic(suffix), False, settings.max_message_bytes + DEADLETTER_MARGIN_BYTES)
+        for suffix in (TOPIC_WINDOWS, TOPIC_LATE, TOPIC_DEADLETTER)
     ]
     return sources + side
 
 
 @contextmanager
-def admin(settings: Settings) -> Iterator[KafkaAdminClient]:
+def _admin(settings: Settings, timeout_ms: int = TIMEOUT_MS) -> Iterator[KafkaAdminClient]:
     """A client for topic administration.
 
     Raises:
-        UsageError: No broker answers at the address.
+        UsageError: No broker answers at the address, or it refuses what is asked inside the ``with`` block.
     """
     try:
         client = KafkaAdminClient(
             bootstrap_servers=settings.kafka.split(","),
-            bootstrap_timeout_ms=TIMEOUT_MS,
-            request_timeout_ms=TIMEOUT_MS,
+            bootstrap_timeout_ms=timeout_ms,
+            request_timeout_ms=timeout_ms,
         )
     except (KafkaError, OSError, ValueError):
         raise UsageError(f"no Kafka answers at {settings.kafka}; run `streamer up` or set STREAMER_KAFKA") from None
     try:
         yield client
+    except KafkaError as error:
+        raise UsageError(f"Kafka at {settings.kafka}: {error}") from None
     finally:
         client.close()
+
+
+def answers(settings: Settings, timeout_ms: int) -> bool:
+    """Whether a Kafka broker answers requests at the address within this time."""
+    try:
+        with _admin(settings, timeout_ms):
+            return True
+    except UsageError:
+        return False
 
 
 def create(settings: Settings) -> list[Topic]:
@@ -74,22 +90,37 @@ def create(settings: Settings) -> list[Topic]:
     Raises:
         UsageError: No broker, not enough of them for the replication, or an existing topic does not fit.
     """
-    with admin(settings) as client:
+    with _admin(settings) as client:
         existing = _existing(client, settings)
         _refuse_misfits(existing, settings, settings.partitions)
         missing = [wanted for wanted in _wanted(settings) if wanted.name not in existing]
         if missing:
-            try:
-                client.create_topics([_new(wanted, settings) for wanted in missing], timeout_ms=TIMEOUT_MS)
-            except TopicAlreadyExistsError:
-                pass  # somebody else made it since; what counts is what is there now
-            except KafkaError as error:
-                raise UsageError(f"Kafka does not make the topics: {error}") from None
-            client.wait_for_topics([wanted.name for wanted in missing], timeout_ms=TIMEOUT_MS)
+            _make(client, missing, settings)
         now = _existing(client, settings)
     _refuse_misfits(now, settings, settings.partitions)
     made = {wanted.name for wanted in missing}
     return [msgspec.structs.replace(topic, created=topic.name in made) for topic in now.values()]
+
+
+def _make(client: KafkaAdminClient, missing: list[_Wanted], settings: Settings) -> None:
+    new = {
+        wanted.name: {
+            "num_partitions": settings.partitions,
+            "replication_factor": settings.replication,
+            "configs": {TIMESTAMP_TYPE: LOG_APPEND_TIME, MAX_BYTES: str(wanted.max_message_bytes)},
+        }
+        for wanted in missing
+    }
+    try:
+        client.create_topics(new, timeout_ms=TIMEOUT_MS)
+    except TopicAlreadyExistsError:
+        pass  # somebody else made it since; what counts is what is there now
+    except InvalidReplicationFactorError:
+        raise UsageError(
+            f"Kafka at {settings.kafka} has too few brokers for {settings.replication} replicas a topic; "
+            f"start more, or lower STREAMER_REPLICATION"
+        ) from None
+    client.wait_for_topics(list(new), timeout_ms=TIMEOUT_MS)
 
 
 def check(settings: Settings) -> int:
@@ -98,19 +129,14 @@ def check(settings: Settings) -> int:
     Raises:
         UsageError: With what is wrong and how to mend it.
     """
-    with admin(settings) as client:
+    with _admin(settings) as client:
         existing = _existing(client, settings)
     missing = [wanted.name for wanted in _wanted(settings) if wanted.name not in existing]
     if missing:
         raise UsageError(f"topic {missing[0]} does not exist; run `streamer topics create`")
-    counts = {existing[name].partitions for name in settings.source_topics}
-    _refuse_misfits(existing, settings, min(counts))
-    return min(counts)
-
-
-def _new(wanted: _Wanted, settings: Settings) -> NewTopic:
-    configs = dict(zip(KNOWN, (wanted.timestamp_type, str(wanted.max_message_bytes)), strict=True))
-    return NewTopic(wanted.name, settings.partitions, settings.replication, topic_configs=configs)
+    partitions = min(existing[name].partitions for name in settings.source_topics)
+    _refuse_misfits(existing, settings, partitions)
+    return partitions
 
 
 def _existing(client: KafkaAdminClient, settings: Settings) -> dict[str, Topic]:
@@ -123,36 +149,41 @@ def _existing(client: KafkaAdminClient, settings: Settings) -> dict[str, Topic]:
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
     configs = client.describe_configs(resources, config_filter="all")["topic"]
     return {
-        name: Topic(
-            name,
-            partitions,
-            configs[name]["message.timestamp.type"]["value"],
-            int(configs[name]["max.message.bytes"]["value"]),
-        )
+        name: Topic(name, partitions, configs[name][TIMESTAMP_TYPE]["value"], int(configs[name][MAX_BYTES]["value"]))
         for name, partitions in there.items()
     }
 
 
 def _refuse_misfits(existing: dict[str, Topic], settings: Settings, partitions: int) -> None:
-    sources = set(settings.source_topics)
+    """Raise UsageError for the first topic on which alignment, or the dead-letter topic, could not rely."""
+    sources = [existing[name] for name in settings.source_topics if name in existing]
+    counts = {topic.partitions for topic in sources}
+    if len(counts) > 1:
+        raise UsageError(
+            "all source topics need the same number of partitions, but there are: "
+            + ", ".join(f"{topic.name} {topic.partitions}" for topic in sources)
+            + f"; mend it with kafka-topics --alter --partitions {max(counts)} on those with fewer, while no worker"
+            " runs and nothing is being sent"
+        )
+    if counts and counts != {partitions}:
+        raise UsageError(
+            f"the source topics have {min(counts)} partitions, not {partitions}; set STREAMER_PARTITIONS={min(counts)},"
+            " or another STREAMER_TOPIC_PREFIX for new topics"
+        )
     for wanted in _wanted(settings):
-        topic = existing.get(wanted.name)
-        if topic is None:
-            continue
-        if topic.name in sources and topic.partitions != partitions:
-            counts = ", ".join(f"{t.name} {t.partitions}" for t in existing.values() if t.name in sources)
-            raise UsageError(
-                f"all source topics need the same number of partitions, here {partitions}, but there are: {counts}; "
-                f"delete the odd ones and run `streamer topics create`, or set STREAMER_PARTITIONS"
-            )
-        if topic.name in sources and topic.timestamp_type != wanted.timestamp_type:
-            raise UsageError(
-                f"topic {topic.name} has message.timestamp.type={topic.timestamp_type}, which breaks the order of "
-                f"alignment; mend it with kafka-configs --alter --add-config message.timestamp.type=LogAppendTime"
-            )
-        if topic.max_message_bytes < wanted.max_message_bytes:
-            raise UsageError(
-                f"topic {topic.name} takes {topic.max_message_bytes} bytes a record, {wanted.max_message_bytes} are "
-                f"needed; mend it with kafka-configs --alter --add-config max.message.bytes={wanted.max_message_bytes},"
-                f" or lower STREAMER_MAX_MESSAGE_BYTES"
-            )
+        if (topic := existing.get(wanted.name)) is not None:
+            _refuse_misfit(topic, wanted)
+
+
+def _refuse_misfit(topic: Topic, wanted: _Wanted) -> None:
+    mend = f"mend it with kafka-configs --alter --entity-type topics --entity-name {topic.name} --add-config"
+    if wanted.is_source and topic.timestamp_type != LOG_APPEND_TIME:
+        raise UsageError(
+            f"topic {topic.name} has {TIMESTAMP_TYPE}={topic.timestamp_type}, by which windows cannot be aligned; "
+            f"{mend} {TIMESTAMP_TYPE}={LOG_APPEND_TIME}"
+        )
+    if topic.max_message_bytes < wanted.max_message_bytes:
+        raise UsageError(
+            f"topic {topic.name} takes records of {topic.max_message_bytes} bytes, {wanted.max_message_bytes} are "
+            f"needed; {mend} {MAX_BYTES}={wanted.max_message_bytes}, or lower STREAMER_MAX_MESSAGE_BYTES"
+        )

@@ -10,10 +10,13 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
 
+import docker
 import pytest
+from docker.errors import DockerException, ImageNotFound
 
 from streamer import topics as topic_admin
 from streamer.local import Stack
@@ -25,10 +28,13 @@ BACKENDS = ("docker", "embedded")
 MAX_MESSAGE_BYTES = 8 << 20
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    return f"Kafka and Redis: {backend()}"
+def pytest_report_collectionfinish(items: list[pytest.Item]) -> str:
+    """Say which servers the tests will meet; nothing is started, nor an engine asked, for unit tests alone."""
+    needed = any({"kafka", "redis_url"} & set(getattr(item, "fixturenames", ())) for item in items)
+    return f"Kafka and Redis: {backend()}" if needed else ""
 
 
+@cache
 def backend() -> str:
     chosen = os.environ.get("STREAMER_TEST_BACKEND")
     if chosen is not None and chosen not in BACKENDS:
@@ -37,20 +43,17 @@ def backend() -> str:
 
 
 def _engine_has_images() -> bool:
-    import docker
-    from docker.errors import DockerException
-
     try:
-        client = docker.from_env(timeout=5)
+        client = docker.from_env()
     except DockerException:
         return False
     try:
         for image in (KAFKA_IMAGE, REDIS_IMAGE):
             try:
                 client.images.get(image)
-            except docker.errors.ImageNotFound:
+            except ImageNotFound:
                 client.images.pull(image)
-    except DockerException:
+    except (DockerException, OSError):  # an OSError is what a registry that does not answer comes to
         return False
     finally:
         client.close()
@@ -74,13 +77,8 @@ def _servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, st
 
 @contextmanager
 def _embedded(directory: Path) -> Iterator[tuple[str, str]]:
-    stack = Stack(directory, MAX_MESSAGE_BYTES)
-    try:
-        stack.start_redis()
-        stack.start_kafka()
+    with Stack(directory, MAX_MESSAGE_BYTES) as stack:
         yield stack.kafka_address, stack.redis_url
-    finally:
-        stack.stop()
 
 
 @contextmanager

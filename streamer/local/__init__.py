@@ -1,30 +1,44 @@
 """Kafka and Redis on this machine: ``up``, ``down``, ``status``.
 
 *Embedded* (the default): real servers as background processes, on free ports, data and logs under ``.streamer/``.
-*Docker*: the ``kafka`` and ``redis`` services of ``docker-compose.yml``. An address that the environment gives is
-somebody else's server: nothing is started for it.
+*Docker*: the ``kafka`` and ``redis`` services of ``docker-compose.yml``. An address that the settings give is somebody
+else's server: nothing is started for it.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 import msgspec
 
+from streamer import topics
+from streamer.errors import UsageError
 from streamer.local import compose, kafka, redis
-from streamer.local.process import Daemon, free_port, listens
+from streamer.local.process import Daemon, free_port, is_free, listens
 from streamer.settings import ENDPOINTS_FILE, STATE_DIR, Settings
 
-KAFKA_START_S, REDIS_START_S = 60.0, 10.0
+KAFKA_START_S, REDIS_START_S = 60.0, 30.0
+STATUS_MS = 2_000
+NAMES = ("redis", "kafka")  # in the order of starting: a Redis that fails does so at once
+
+Progress = Callable[[str], None]
+
+
+def silent(line: str) -> None:
+    """Tell nobody how it goes."""
 
 
 class Service(msgspec.Struct, frozen=True):
     """One of the two servers as ``status`` shows it.
 
     Attributes:
-        runs_as: ``embedded (pid N)``, ``docker``, ``given by the environment`` or ``not started``.
+        address: Bootstrap servers, or the URL without its password.
+        runs_as: ``embedded (pid N)``, ``docker``, ``given by the settings`` or ``not started``.
+        answers: It answered a request just now; an open port alone does not count.
     """
 
     name: str
@@ -34,10 +48,16 @@ class Service(msgspec.Struct, frozen=True):
 
 
 class Stack:
-    """An embedded Kafka and Redis in one directory; a second start takes the same ports and data.
+    """An embedded Kafka and Redis in one directory, on ports of their own; a second start takes the same again.
+
+    A context manager for tests and benchmarks: both run inside the ``with`` block and neither after it.
+
+    Args:
+        directory: Holds data, logs, process ids and the ports.
+        max_message_bytes: Largest record that a producer may send.
 
     Attributes:
-        kafka, redis: The processes, to be stopped and started one by one where a test wants that.
+        kafka, redis: The processes, to be stopped, killed, paused and resumed one by one where a test wants that.
     """
 
     def __init__(self, directory: Path, max_message_bytes: int) -> None:
@@ -46,6 +66,20 @@ class Stack:
         self.redis = Daemon("redis", directory)
         self._max_message_bytes = max_message_bytes
         self._ports_file = directory / "ports.json"
+
+    def __enter__(self) -> Stack:
+        try:
+            self.start_redis()
+            self.start_kafka()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
 
     @property
     def kafka_address(self) -> str:
@@ -57,115 +91,152 @@ class Stack:
         """URL with database 0."""
         return f"redis://127.0.0.1:{self._ports()['redis']}/0"
 
-    def start_kafka(self, progress: Callable[[str], None] = lambda line: None) -> None:
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Both, by the names of their settings."""
+        return {"kafka": self.kafka_address, "redis": self.redis_url}
+
+    def start_kafka(self, progress: Progress = silent) -> None:
         """Start the broker unless it runs.
 
         Raises:
             UsageError: It does not start, with the reason.
         """
         if self.kafka.process is None:
-            jars = kafka.classpath(progress)
-            ports = self._ports()
+            jars = kafka.jars(progress)
+            ports = self._ports("kafka", "controller")
             progress("starting Kafka")
+            # An open port is enough: Kafka opens it last, when the controller has let the broker in.
             self.kafka.start(
                 kafka.command(self.directory, ports["kafka"], ports["controller"], self._max_message_bytes, jars),
                 lambda: listens(self.kafka_address),
                 KAFKA_START_S,
             )
 
-    def start_redis(self, progress: Callable[[str], None] = lambda line: None) -> None:
+    def start_redis(self, progress: Progress = silent) -> None:
         """Start Redis unless it runs.
 
         Raises:
             UsageError: It does not start, with the reason.
         """
         if self.redis.process is None:
+            ports = self._ports("redis")
             progress("starting Redis")
-            port = self._ports()["redis"]
-            self.redis.start(redis.command(self.directory, port), lambda: listens(f"127.0.0.1:{port}"), REDIS_START_S)
+            self.redis.start(
+                redis.command(self.directory, ports["redis"]), lambda: redis.answers(self.redis_url), REDIS_START_S
+            )
 
     def stop(self) -> list[str]:
         """Stop both; returns the names of those that were running."""
         return [daemon.name for daemon in (self.kafka, self.redis) if daemon.stop()]
 
-    def _ports(self) -> dict[str, int]:
-        if not self._ports_file.exists():
+    def _ports(self, *to_be_free: str) -> dict[str, int]:
+        """The ports, chosen once; one that must be free and was taken by somebody else since is chosen anew."""
+        ports: dict[str, int] = {}
+        if self._ports_file.exists():
+            ports = msgspec.json.decode(self._ports_file.read_bytes(), type=dict[str, int])
+        keep = {name: port for name, port in ports.items() if name not in to_be_free or is_free(port)}
+        for name in ("kafka", "controller", "redis"):
+            while name not in keep:
+                if (port := free_port()) not in keep.values():
+                    keep[name] = port
+        if keep != ports:
             self.directory.mkdir(parents=True, exist_ok=True)
-            ports = {name: free_port() for name in ("kafka", "controller", "redis")}
-            self._ports_file.write_bytes(msgspec.json.encode(ports))
-        return msgspec.json.decode(self._ports_file.read_bytes(), type=dict[str, int])
+            self._ports_file.write_bytes(msgspec.json.encode(keep))
+        return keep
 
 
-def up(settings: Settings, docker: bool = False, progress: Callable[[str], None] = lambda line: None) -> list[Service]:
+def up(settings: Settings, docker: bool = False, progress: Progress = silent) -> list[Service]:
     """Start what is missing and write the addresses where every command finds them; a second call changes nothing.
 
     Raises:
         UsageError: Something does not start, with the reason; what this call started is stopped again.
     """
-    ours = compose.up(progress) if docker else _up_embedded(settings, progress)
-    if ours:
-        STATE_DIR.mkdir(exist_ok=True)
-        ENDPOINTS_FILE.write_bytes(msgspec.json.encode(ours))
-    return status(Settings.load())
+    with _alone():
+        for name in _given(settings):
+            progress(f"{name} is given by the settings: nothing to start")
+        wanted = [name for name in NAMES if name not in _given(settings)]
+        ours = _up_docker(wanted, progress) if docker else _up_embedded(settings, wanted, progress)
+        if ours:
+            ENDPOINTS_FILE.write_bytes(msgspec.json.encode(_written() | ours))
+    return status(settings.model_copy(update=ours))
 
 
-def _up_embedded(settings: Settings, progress: Callable[[str], None]) -> dict[str, str]:
+def _up_docker(wanted: list[str], progress: Progress) -> dict[str, str]:
+    stack = Stack(STATE_DIR, 0)
+    if stack.kafka.process is not None or stack.redis.process is not None:
+        raise UsageError("the embedded servers are running; stop them with `streamer down` first")
+    return compose.up(wanted, progress) if wanted else {}
+
+
+def _up_embedded(settings: Settings, wanted: list[str], progress: Progress) -> dict[str, str]:
+    if compose.is_ours():
+        raise UsageError("the containers of `streamer up --docker` are running; stop them with `streamer down` first")
     stack = Stack(STATE_DIR, settings.max_message_bytes)
+    steps = {"redis": (stack.redis, stack.start_redis), "kafka": (stack.kafka, stack.start_kafka)}
     started: list[Daemon] = []
-    ours: dict[str, str] = {}
     try:
-        for name, daemon, start in (
-            ("redis", stack.redis, stack.start_redis),
-            ("kafka", stack.kafka, stack.start_kafka),
-        ):
-            if _given(name):
-                progress(f"{name} is given by STREAMER_{name.upper()}: nothing to start")
-                continue
+        for daemon, start in (steps[name] for name in wanted):
             if daemon.process is None:
                 start(progress)
                 started.append(daemon)
-            ours[name] = stack.kafka_address if name == "kafka" else stack.redis_url
     except BaseException:
         for daemon in started:
             daemon.stop()
         raise
-    return ours
+    return {name: stack.addresses[name] for name in wanted}
 
 
-def down(progress: Callable[[str], None] = lambda line: None) -> list[str]:
-    """Stop everything that ``up`` started here; returns the names of what was running. Data stay."""
-    stopped = Stack(STATE_DIR, 0).stop() if STATE_DIR.exists() else []
-    stopped += compose.down(progress)
-    ENDPOINTS_FILE.unlink(missing_ok=True)
+def down(progress: Progress = silent) -> list[str]:
+    """Stop everything that ``up`` started here; returns the names of what was running. Data stay.
+
+    Raises:
+        UsageError: The containers cannot be stopped, with the reason.
+    """
+    if not STATE_DIR.exists():
+        return []
+    with _alone():
+        stopped = Stack(STATE_DIR, 0).stop() + compose.down(progress)
+        ENDPOINTS_FILE.unlink(missing_ok=True)
     return stopped
 
 
 def status(settings: Settings) -> list[Service]:
     """Where Kafka and Redis are and whether they answer."""
     stack = Stack(STATE_DIR, settings.max_message_bytes)
-    services = []
-    for name, address, daemon in (("kafka", settings.kafka, stack.kafka), ("redis", settings.redis_shown, stack.redis)):
-        process = daemon.process
-        if _given(name):
-            runs_as = "given by the environment"
-        elif process is not None:
-            runs_as = f"embedded (pid {process.pid})"
-        else:
-            runs_as = "docker" if compose.is_ours() else "not started"
-        services.append(Service(name, address, runs_as, listens(_host_port(name, settings))))
-    return services
+    return [
+        Service("kafka", settings.kafka, _runs_as("kafka", stack.kafka, settings), topics.answers(settings, STATUS_MS)),
+        Service("redis", settings.redis_shown, _runs_as("redis", stack.redis, settings), redis.answers(settings.redis)),
+    ]
 
 
-def _given(name: str) -> bool:
-    return f"STREAMER_{name.upper()}" in os.environ
+def _runs_as(name: str, daemon: Daemon, settings: Settings) -> str:
+    if name in _given(settings):
+        return "given by the settings"
+    if (process := daemon.process) is not None:
+        return f"embedded (pid {process.pid})"
+    return "docker" if compose.is_ours() and name in _written() else "not started"
 
 
-def _host_port(name: str, settings: Settings) -> str:
-    if name == "kafka":
-        return settings.kafka.split(",")[0].strip()
-    rest = settings.redis.partition("://")[2].rpartition("@")[2]
-    host, _, port = rest.partition("/")[0].partition(":")
-    return f"{host}:{port or 6379}"
+def _given(settings: Settings) -> list[str]:
+    """What is somebody else's: its address comes from the environment, a TOML file or an argument, not from ``up``."""
+    ours = _written()
+    return [name for name in NAMES if name in settings.model_fields_set and getattr(settings, name) != ours.get(name)]
+
+
+def _written() -> dict[str, str]:
+    if not ENDPOINTS_FILE.exists():
+        return {}
+    return msgspec.json.decode(ENDPOINTS_FILE.read_bytes(), type=dict[str, str])
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One ``up`` or ``down`` at a time: two would start two servers on the same data."""
+    STATE_DIR.mkdir(exist_ok=True)
+    with (STATE_DIR / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 __all__ = ["Service", "Stack", "down", "status", "up"]

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import redis
+
 from streamer.errors import UsageError
 
 
@@ -30,7 +32,8 @@ def binary() -> str:
 def command(directory: Path, port: int) -> Sequence[str]:
     """The command that starts it with its data under ``directory``.
 
-    ``appendfsync everysec``: a crash of the machine may cost the last second; a crash of Redis costs nothing.
+    What it promises with ``appendfsync everysec``: a crash of Redis costs nothing that it acknowledged, a crash of the
+    whole machine up to the last second of it.
     """
     data = directory / "redis-data"
     data.mkdir(parents=True, exist_ok=True)
@@ -45,3 +48,12 @@ def command(directory: Path, port: int) -> Sequence[str]:
         "daemonize": "no",
     }
     return [binary(), *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
+
+
+def answers(url: str) -> bool:
+    """Whether a Redis answers there: one that still reads its data in, or wants another password, does not."""
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=1.0, socket_timeout=1.0) as client:
+            return bool(client.ping())
+    except (redis.RedisError, OSError, ValueError):
+        return False
