@@ -65,7 +65,8 @@ def run(settings: Settings, options: Options, console: Console) -> Summary:
             with ExitStack() as running:
                 console.print(f"starting a worker, its log is {LOG_FILE}", highlight=False)
                 worker = running.enter_context(WorkerProcess(settings, LOG_FILE))
-                worker.wait_ready()
+                with console.status("loading the model"):
+                    worker.wait_ready()
                 drives = plan(settings, options)
                 expected = [window for drive in drives for window in windows(drive, settings)]
                 screen = (Lines if options.headless else Screen)(console, expected)
@@ -220,7 +221,7 @@ class Screen:
 
     def __init__(self, console: Console, expected: Sequence[Expected]) -> None:
         self._labels = {(window.session, window.end_us): window.label for window in expected}
-        self._board = Board(reserved_lines=5)
+        self._board = Board(reserved_lines=7)
         self._progress = Progress(
             TextColumn("windows"),
             BarColumn(),
@@ -230,7 +231,9 @@ class Screen:
             console=console,
         )
         self._task = self._progress.add_task("windows", total=len(expected), sent=0)
-        self._live = Live(Group(self._board, "", self._progress), console=console, refresh_per_second=REFRESH_HZ)
+        self._live = Live(
+            Group("", self._board, "", self._progress, ""), console=console, refresh_per_second=REFRESH_HZ
+        )
 
     def __enter__(self) -> Screen:
         self._live.start()

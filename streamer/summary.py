@@ -115,10 +115,10 @@ def summarise(
         },
         latency_ms=latencies(results),
         records=records,
-        records_per_s=records / seconds,
-        windows_per_s=len(results) / seconds,
+        records_per_s=round(records / seconds, 2),
+        windows_per_s=round(len(results) / seconds, 2),
         sessions=len({window.session for window in expected}),
-        seconds=seconds,
+        seconds=round(seconds, 2),
         model=newest.model if newest else "",
         version=newest.version if newest else "",
     )

@@ -1,0 +1,142 @@
+"""The demo and the commands around it, as processes, on a real Kafka and a real Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from streamer.child import environment
+from streamer.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty working directory with the models."""
+    (tmp_path / "models").symlink_to(ROOT / "models")
+    return tmp_path
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "streamer", *arguments]
+
+
+def streamer(settings: Settings, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        cwd=folder,
+        env=os.environ | environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def documents(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def demo(settings: Settings, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A demo that has just been started."""
+    process = subprocess.Popen(
+        command("demo", "--headless", "--seconds", "60", "--sessions", "1"),
+        cwd=folder,
+        env=os.environ | environment(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def worker_pid(demo: subprocess.Popen[str]) -> int:
+    """The demo's worker, once records flow."""
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if line.startswith("driving"):
+            (child,) = psutil.Process(demo.pid).children()
+            return child.pid
+    raise AssertionError(demo.communicate())
+
+
+def test_the_demo_loses_nothing_knows_what_it_sees_and_its_results_can_be_read(
+    settings: Settings, folder: Path
+) -> None:
+    done = streamer(settings, folder, "demo", "--headless", "--seconds", "8", "--sessions", "2", "--json", "out.json")
+    assert done.returncode == 0, done
+    outcome = json.loads((folder / "out.json").read_text())
+    assert outcome["windows"] >= 16
+    assert (outcome["lost_windows"], outcome["dead_letters"], outcome["failed_windows"]) == (0, 0, 0)
+    assert outcome["accuracy"] >= 0.8  # of 16 windows; the model's card has the measured quality
+    assert outcome["present"]["image"] == outcome["present"]["audio"] == 1.0
+    assert set(outcome["closed_by"]) <= {"complete", "deadline", "end"}
+    assert "0 of 16 lost" in done.stdout
+
+    unknown = streamer(settings, folder, "results", "--session", "nobody")
+    (line,) = unknown.stderr.splitlines()
+    session = line.rsplit(" ", 1)[1]
+    printed = streamer(settings, folder, "results", "--session", session, "--json", "--limit", "3")
+    shown = documents(printed.stdout)
+    assert [one["session"] for one in shown] == [session] * 3
+    assert [one["end_us"] for one in shown] == sorted(one["end_us"] for one in shown)
+
+    assert streamer(settings, folder, "deadletters").stderr == "no dead letters\n"
+    assert streamer(settings, folder, "forget", session).returncode == 0
+    assert streamer(settings, folder, "results", "--session", session).returncode == 1
+
+
+def test_an_interrupted_demo_stops_what_it_started_and_says_nothing(demo: subprocess.Popen[str]) -> None:
+    pid = worker_pid(demo)
+    demo.send_signal(signal.SIGINT)
+    _, err = demo.communicate(timeout=30)
+    assert (demo.returncode, err) == (130, "")
+    assert not psutil.pid_exists(pid)
+
+
+def test_when_the_worker_dies_the_demo_says_so_with_the_end_of_its_log(demo: subprocess.Popen[str]) -> None:
+    os.kill(worker_pid(demo), signal.SIGKILL)
+    _, err = demo.communicate(timeout=30)
+    assert demo.returncode == 1
+    assert err.startswith("streamer: the worker ended with code -9; the end of .streamer/worker.log:\n")
+    assert "ready: group" in err
+
+
+def test_watch_writes_each_result_at_once_and_ends_cleanly_when_its_reader_leaves(
+    demo: subprocess.Popen[str], settings: Settings, folder: Path
+) -> None:
+    watching = subprocess.Popen(
+        command("watch", "--json"),
+        cwd=folder,
+        env=os.environ | environment(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    pid = worker_pid(demo)
+    with watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        first = json.loads(watching.stdout.readline())
+        assert first["closed_by"] in ("complete", "deadline")
+        watching.stdout.close()  # as `head -1` does
+        assert watching.wait(20) == 0
+        assert watching.stderr.read() == b""
+    demo.terminate()  # a plain kill stops its worker too
+    demo.communicate(timeout=30)
+    assert demo.returncode == 128 + signal.SIGTERM
+    assert not psutil.pid_exists(pid)
