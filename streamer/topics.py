@@ -52,15 +52,27 @@ def _wanted(settings: Settings) -> list[_Wanted]:
     return sources + side
 
 
+class _AdminClient(KafkaAdminClient):  # type: ignore[misc]  # kafka-python publishes no types
+    """A client whose constructor, when no broker answers, leaves neither its thread nor its sockets behind."""
+
+    def __init__(self, **configs: object) -> None:
+        try:
+            super().__init__(**configs)
+        except BaseException:
+            self._closed = False  # else close() takes it for one that never was open
+            self.close()
+            raise
+
+
 @contextmanager
-def _admin(settings: Settings, timeout_ms: int = TIMEOUT_MS) -> Iterator[KafkaAdminClient]:
+def _admin(settings: Settings, timeout_ms: int) -> Iterator[KafkaAdminClient]:
     """A client for topic administration.
 
     Raises:
         UsageError: No broker answers at the address, or it refuses what is asked inside the ``with`` block.
     """
     try:
-        client = KafkaAdminClient(
+        client = _AdminClient(
             bootstrap_servers=settings.kafka.split(","),
             bootstrap_timeout_ms=timeout_ms,
             request_timeout_ms=timeout_ms,
@@ -90,7 +102,7 @@ def create(settings: Settings) -> list[Topic]:
     Raises:
         UsageError: No broker, not enough of them for the replication, or an existing topic does not fit.
     """
-    with _admin(settings) as client:
+    with _admin(settings, TIMEOUT_MS) as client:
         existing = _existing(client, settings)
         _refuse_misfits(existing, settings, settings.partitions)
         missing = [wanted for wanted in _wanted(settings) if wanted.name not in existing]
@@ -129,7 +141,7 @@ def check(settings: Settings) -> int:
     Raises:
         UsageError: With what is wrong and how to mend it.
     """
-    with _admin(settings) as client:
+    with _admin(settings, TIMEOUT_MS) as client:
         existing = _existing(client, settings)
     missing = [wanted.name for wanted in _wanted(settings) if wanted.name not in existing]
     if missing:
