@@ -85,10 +85,11 @@ def run(settings: Settings, options: Options, console: Console) -> Summary:
 @contextmanager
 def services(settings: Settings, keep: bool, console: Console) -> Iterator[Settings]:
     """Kafka and Redis: those that there are, else embedded ones for as long as the context is open."""
-    if all(service.answers for service in local.status(settings)):
+    services = local.status(settings)
+    if all(service.answers for service in services):
         yield settings
         return
-    were_running = [s for s in local.status(settings) if s.runs_as.startswith(("embedded", "docker"))]
+    were_running = any(service.runs_as.startswith(("embedded", "docker")) for service in services)
     local.up(settings, progress=lambda line: console.print(line, highlight=False))
     try:
         given = settings.model_dump(exclude_unset=True, exclude={"kafka", "redis"})

@@ -61,8 +61,8 @@ def demo(settings: Settings, folder: Path) -> Iterator[subprocess.Popen[str]]:
         start_new_session=True,
     )
     yield process
-    process.kill()
-    process.communicate()
+    process.terminate()  # a kill would leave its worker behind
+    process.communicate(timeout=30)
 
 
 def worker_pid(demo: subprocess.Popen[str]) -> int:
