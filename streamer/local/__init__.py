@@ -193,7 +193,7 @@ def down(progress: Progress = silent) -> list[str]:
     Raises:
         UsageError: The containers cannot be stopped, with the reason.
     """
-    if not STATE_DIR.exists():
+    if not STATE_DIR.is_dir():
         return []
     with _alone():
         stopped = Stack(STATE_DIR, 0).stop() + compose.down(progress)
@@ -232,11 +232,18 @@ def _written() -> dict[str, str]:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """One ``up`` or ``down`` at a time: two would start two servers on the same data."""
-    STATE_DIR.mkdir(exist_ok=True)
-    with (STATE_DIR / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    """One ``up`` or ``down`` at a time: two would start two servers on the same data.
+
+    Raises:
+        UsageError: Files cannot be written where they must be.
+    """
+    try:
+        STATE_DIR.mkdir(exist_ok=True)
+        with (STATE_DIR / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename or STATE_DIR.absolute()}: {error.strerror or error}") from None
 
 
 __all__ = ["Service", "Stack", "down", "status", "up"]

@@ -1,0 +1,196 @@
+"""`up`, `down` and `status` with real servers: nothing is started twice, and nothing is left running."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+
+from streamer import local, topics
+from streamer.errors import UsageError
+from streamer.local import Service, Stack
+from streamer.local.process import free_port
+from streamer.settings import ENDPOINTS_FILE, Settings
+
+pytestmark = pytest.mark.integration
+
+MAX_MESSAGE_BYTES = 1 << 20
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory of its own; whatever a failed test leaves running there is stopped."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    local.down()
+
+
+def running_in(folder: Path) -> list[str]:
+    """Names of the processes that work on files of a folder."""
+    found = []
+    for process in psutil.process_iter(["name", "cwd"]):
+        if (process.info["cwd"] or "").startswith(str(folder)) and process.info["name"] in ("java", "redis-server"):
+            found.append(process.info["name"])
+    return sorted(found)
+
+
+def by_name(services: list[Service]) -> dict[str, Service]:
+    return {service.name: service for service in services}
+
+
+def test_up_gives_servers_that_every_command_finds_and_down_leaves_nothing_running(here: Path) -> None:
+    said: list[str] = []
+    services = by_name(local.up(Settings.load(), progress=said.append))
+
+    assert all(service.answers and service.runs_as.startswith("embedded") for service in services.values())
+    settings = Settings.load()  # as the next command does
+    assert (settings.kafka, settings.redis) == (services["kafka"].address, services["redis"].address)
+    assert len(topics.create(settings)) == 7
+    with redis.Redis.from_url(settings.redis) as client:
+        client.set("kept", "yes")
+    assert running_in(here) == ["java", "redis-server"]
+    assert "starting Kafka" in said
+
+    again: list[str] = []
+    assert by_name(local.up(settings, progress=again.append)) == services
+    assert again == []
+
+    assert sorted(local.down()) == ["kafka", "redis"]
+    assert running_in(here) == []
+    assert not ENDPOINTS_FILE.exists()
+    assert {service.runs_as for service in local.status(Settings.load())} == {"not started"}
+    assert local.down() == []
+
+    local.up(Settings.load())
+    settings = Settings.load()
+    assert topics.check(settings) == settings.partitions  # data stay
+    with redis.Redis.from_url(settings.redis) as client:
+        assert client.get("kept") == b"yes"
+
+
+def test_an_address_that_is_given_is_left_to_its_owner(here: Path, kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMER_KAFKA", kafka)
+    said: list[str] = []
+
+    services = by_name(local.up(Settings.load(), progress=said.append))
+
+    assert "kafka is given by the settings: nothing to start" in said
+    assert services["kafka"] == Service("kafka", kafka, "given by the settings", True)
+    assert services["redis"].runs_as.startswith("embedded")
+    assert running_in(here) == ["redis-server"]
+    assert list(json.loads(ENDPOINTS_FILE.read_bytes())) == ["redis"]
+
+
+def test_an_address_in_a_settings_file_counts_as_given(here: Path) -> None:
+    (here / "streamer.toml").write_text('kafka = "127.0.0.1:1"\nredis = "redis://127.0.0.1:1/0"\n')
+
+    services = local.up(Settings.load())
+
+    assert [(service.runs_as, service.answers) for service in services] == [("given by the settings", False)] * 2
+    assert running_in(here) == []
+
+
+def test_a_broker_that_cannot_start_says_why_and_leaves_nothing_running(here: Path) -> None:
+    data = here / ".streamer" / "kafka-data"
+    data.mkdir(parents=True)
+    (data / "meta.properties").write_text("version=1\ncluster.id=other\nnode.id=7\n")
+
+    with pytest.raises(
+        UsageError, match=r"kafka ended with exit code 1; its log \S+kafka\.log ends: .*node id 7"
+    ) as why:
+        local.up(Settings.load())
+
+    assert "\n" not in str(why.value)
+    assert running_in(here) == []
+    assert not ENDPOINTS_FILE.exists()
+
+
+def test_a_failed_start_does_not_stop_what_ran_before(here: Path, kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMER_KAFKA", kafka)
+    local.up(Settings.load())
+    monkeypatch.delenv("STREAMER_KAFKA")
+    (here / ".streamer" / "kafka-data").write_text("not a folder")
+
+    with pytest.raises(UsageError, match=r"kafka-data: File exists$"):
+        local.up(Settings.load())
+
+    assert running_in(here) == ["redis-server"]
+
+
+def test_a_port_that_somebody_else_took_meanwhile_is_replaced(
+    here: Path, kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMER_KAFKA", kafka)
+    local.up(Settings.load())
+    before = Settings.load().redis
+    local.down()
+    with socket.create_server(("127.0.0.1", int(before.rsplit(":", 1)[1].split("/")[0]))):
+        services = by_name(local.up(Settings.load()))
+
+    assert services["redis"].answers
+    assert services["redis"].address != before
+
+
+def test_a_process_that_was_given_the_same_pid_is_not_taken_for_ours(here: Path) -> None:
+    (here / ".streamer").mkdir()
+    (here / ".streamer" / "redis.pid").write_text(json.dumps({"pid": psutil.Process().pid, "created": 1.0}))
+
+    assert local.down() == []  # and this test still runs
+
+
+def test_a_stack_keeps_port_and_data_when_one_server_is_killed_and_started_again(tmp_path: Path) -> None:
+    with Stack(tmp_path, MAX_MESSAGE_BYTES) as stack:
+        addresses = stack.addresses
+        settings = Settings.load(**addresses, partitions=1, max_message_bytes=MAX_MESSAGE_BYTES)
+        topics.create(settings)
+        with redis.Redis.from_url(stack.redis_url) as client:
+            client.set("kept", "yes")
+
+        stack.redis.kill()
+        stack.kafka.kill()
+        assert not any(service.answers for service in local.status(settings))
+        stack.start_redis()
+        stack.start_kafka()
+
+        assert stack.addresses == addresses
+        assert topics.check(settings) == 1
+        with redis.Redis.from_url(stack.redis_url) as client:
+            assert client.get("kept") == b"yes"
+
+        stack.kafka.pause()
+        assert not topics.answers(settings, timeout_ms=500)
+        stack.kafka.resume()
+        assert topics.answers(settings, timeout_ms=5_000)
+        stack.redis.pause()  # a paused server is stopped like any other
+    assert stack.kafka.process is None
+    assert stack.redis.process is None
+
+
+def test_docker_is_refused_in_one_line_where_there_is_none(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "docker-compose.yml").touch()
+    monkeypatch.setenv("PATH", str(here))
+    with pytest.raises(UsageError, match=r"^there is no `docker` on PATH; install Docker, or leave out --docker$"):
+        local.up(Settings.load(), docker=True)
+
+
+def test_an_engine_that_does_not_answer_is_one_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "docker-compose.yml").touch()
+    command = here / "docker"
+    command.write_text(
+        '#!/bin/sh\n[ "$1" = compose ] && exit 0\necho "Cannot connect to the Docker daemon" >&2\nexit 1\n'
+    )
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{here}:/usr/bin:/bin")
+    with pytest.raises(UsageError, match=r"^no Docker engine answers; .* leave out --docker: Cannot connect") as no:
+        local.up(Settings.load(), docker=True)
+    assert "\n" not in str(no.value)
+    assert {service.runs_as for service in local.status(Settings.load())} == {"not started"}
+
+
+def test_free_ports_lie_below_those_of_outgoing_connections() -> None:
+    assert all(20_000 <= free_port() < 32_000 for _ in range(50))
