@@ -205,9 +205,15 @@ def status(settings: Settings) -> list[Service]:
     """Where Kafka and Redis are and whether they answer."""
     stack = Stack(STATE_DIR, settings.max_message_bytes)
     return [
-        Service("kafka", settings.kafka, _runs_as("kafka", stack.kafka, settings), topics.answers(settings, STATUS_MS)),
+        Service("kafka", settings.kafka, _runs_as("kafka", stack.kafka, settings), _kafka_answers(settings)),
         Service("redis", settings.redis_shown, _runs_as("redis", stack.redis, settings), redis.answers(settings.redis)),
     ]
+
+
+def _kafka_answers(settings: Settings) -> bool:
+    servers = (server.strip() for server in settings.kafka.split(","))
+    is_open = any(listens(server if ":" in server else f"{server}:9092") for server in servers)
+    return is_open and topics.answers(settings, STATUS_MS)  # a client waits long for a port that is closed
 
 
 def _runs_as(name: str, daemon: Daemon, settings: Settings) -> str:
