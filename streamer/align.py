@@ -151,7 +151,10 @@ class Aligner:
         return len(self._sessions)
 
     def knows(self, session: str) -> bool:
-        """Whether events of the session may come; if not, :meth:`restore` it first."""
+        """Whether events of the session may come now; if not, :meth:`restore` it first.
+
+        Ask after a :meth:`tick` to the event's log time: that may end the session.
+        """
         return session in self._sessions or session in self._saved
 
     def restore(self, session: str, saved: Saved | None) -> None:
@@ -214,7 +217,10 @@ class Aligner:
         self._cancel_end(session, outcomes)
         session.end_record = event
         outcomes.append(Joined(event, 1))
-        self._schedule(event.session, session)
+        if self._end_us(session) <= event.record.log_time_us:  # nothing is waited for: it ends with this record
+            self._end(event.session, session, event.position, outcomes)
+        else:
+            self._schedule(event.session, session)
 
     def _cancel_end(self, session: _Session, outcomes: list[Outcome]) -> None:
         if session.end_record is not None:
@@ -337,7 +343,10 @@ class Aligner:
         position = Position(closing_us, -1, -1)
         if session.windows and self._deadline_us(session, session.windows[0]) <= closing_us:
             outcomes.append(self._close(name, session, self._reason(session), position))
-            return
+        else:
+            self._end(name, session, position, outcomes)
+
+    def _end(self, name: str, session: _Session, position: Position, outcomes: list[Outcome]) -> None:
         while session.windows:
             outcomes.append(self._close(name, session, ClosedBy.END, position))
         self._cancel_end(session, outcomes)

@@ -92,6 +92,7 @@ class PartitionGroup:
                 self._count(item.record.row, "dead")
                 leaving.append(item)
                 continue
+            self._settle(self.aligner.tick(item.record.log_time_us), leaving)
             if item.kind is not Kind.TICK and not self.aligner.knows(item.session):
                 saved = await load(item.session)
                 if not self.alive:

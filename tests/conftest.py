@@ -7,8 +7,9 @@ Through testcontainers where a Docker engine answers and has (or can pull) the i
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -20,9 +21,11 @@ from docker.errors import DockerException, ImageNotFound
 
 from streamer import topics as topic_admin
 from streamer.local import Stack
-from streamer.local.process import free_port, listens
+from streamer.local import redis as redis_server
+from streamer.local.process import free_port
 from streamer.settings import Settings
 
+ROOT = Path(__file__).parents[1]
 KAFKA_IMAGE, REDIS_IMAGE = "apache/kafka:4.3.1", "redis:7.4-bookworm"
 BACKENDS = ("docker", "embedded")
 MAX_MESSAGE_BYTES = 8 << 20
@@ -95,9 +98,11 @@ def _containers(directory: Path) -> Iterator[tuple[str, str]]:
     with kafka, redis:
         redis_address = f"{redis.get_container_host_ip()}:{redis.get_exposed_port(6379)}"
         kafka_address = f"localhost:{port}"
-        for address in (redis_address, kafka_address):
-            _wait_until_listens(address)
-        yield kafka_address, f"redis://{redis_address}/0"
+        settings = Settings.load(kafka=kafka_address, redis=f"redis://{redis_address}/0")
+        # Docker's proxy accepts connections long before the servers do: wait for answers, not for open ports.
+        _wait_until(lambda: topic_admin.answers(settings, timeout_ms=500), "Kafka")
+        _wait_until(lambda: redis_server.answers(settings.redis), "Redis")
+        yield settings.kafka, settings.redis
 
 
 def _kraft(port: int) -> dict[str, str]:
@@ -124,10 +129,10 @@ def _kraft(port: int) -> dict[str, str]:
     }
 
 
-def _wait_until_listens(address: str, within_s: float = 60.0) -> None:
+def _wait_until(condition: Callable[[], bool], what: str, within_s: float = 60.0) -> None:
     deadline = monotonic() + within_s
-    while not listens(address):
-        assert monotonic() < deadline, f"nothing listens at {address} after {within_s} s"
+    while not condition():
+        assert monotonic() < deadline, f"the container of {what} does not answer after {within_s} s"
         sleep(0.1)
 
 
@@ -143,12 +148,36 @@ def redis_url(_servers: tuple[str, str]) -> str:
     return _servers[1]
 
 
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shape of the shipped model with fresh weights: what flows through it matters here, not what it says."""
+    import torch
+
+    from streamer import repository
+
+    folder = tmp_path_factory.mktemp("models") / "driving"
+    shutil.copytree(ROOT / "models" / "driving", folder)
+    torch.manual_seed(0)
+    spec, tokenizer = repository.read_spec(folder), repository.read_tokenizer(folder)
+    repository.write(folder, repository.new_module(spec, folder, tokenizer), tokenizer, {})
+    return folder
+
+
 @pytest.fixture
-def settings(kafka: str, redis_url: str) -> Settings:
+def settings(kafka: str, redis_url: str, model_folder: Path) -> Settings:
     """Settings with names of their own: no test meets another's topics, keys or group."""
     name = f"t{uuid.uuid4().hex[:8]}"
     return Settings.load(
-        kafka=kafka, redis=redis_url, topic_prefix=name, key_prefix=name, group=name, partitions=3, port=0
+        kafka=kafka,
+        redis=redis_url,
+        topic_prefix=name,
+        key_prefix=name,
+        group=name,
+        partitions=3,
+        port=0,
+        model=model_folder,
+        # Records of one moment that are sent by a busy test machine may lie most of a second apart in the logs.
+        modalities={name: {"max_delay_ms": 3000} for name in ("image", "audio", "text", "telemetry")},
     )
 
 

@@ -40,7 +40,7 @@ class WorkerProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, ready_within_s: float = 60.0) -> WorkerProcess:
-        values = {**self.settings.model_dump(mode="json", exclude_unset=True), **self.extra, "port": 0}
+        values = {**self.settings.model_dump(mode="json", exclude_unset=True), "port": 0, **self.extra}
         env = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_")}
         for name, value in values.items():
             if value is not None:

@@ -71,14 +71,21 @@ def run(rules: Rules, events: list[Event], until_us: int, ticks: random.Random |
     """A whole life without restarts; with ``ticks``, ticked at random times in between."""
     aligner = Aligner(rules, 0)
     outcomes: list[Outcome] = []
+    store: dict[str, Saved] = {}
+    done = 0
     before = events[0].record.log_time_us if events else 0
     for event in events:
         if ticks is not None:
             for _ in range(ticks.randrange(3)):
                 outcomes += aligner.tick(ticks.randint(before, event.record.log_time_us))
+        outcomes += aligner.tick(event.record.log_time_us)
         if not aligner.knows(event.session):
-            aligner.restore(event.session, None)
+            aligner.restore(event.session, store.get(event.session))
         outcomes += aligner.on_event(event)
+        for window in (o for o in outcomes[done:] if isinstance(o, Window)):
+            store[window.session] = Saved(window.end_us, window.heard_us, {}, rules.fingerprint)
+            aligner.published(window)
+        done = len(outcomes)
         before = event.record.log_time_us
     return outcomes + aligner.tick(until_us)
 
@@ -158,6 +165,7 @@ def _life(
         if stop_at is not None and index >= stop_at:
             return False
         event = events[index]
+        settle(aligner.tick(event.record.log_time_us), None, index)
         if not aligner.knows(event.session):
             aligner.restore(event.session, store.saved.get(event.session))
         settle(aligner.on_event(event), event.position, index)

@@ -98,6 +98,8 @@ class Oracle:
         life = self.lives.get(event.session)
         if life is not None and max(self._heard(life)) <= event.record.log_time_us:
             life.end_record = event
+            if self._session_end(life) <= event.record.log_time_us:
+                self._end_life(event.session, life, tuple(event.position))
 
     def _heard(self, life: Drive) -> list[int]:
         heard = list(life.heard_from)
@@ -155,10 +157,13 @@ class Oracle:
             if window is not None:
                 self._close(name, life, window, at)
                 continue
-            for end in sorted(life.opened):
-                self._close(name, life, end, at, "end")
-            self.last_heard[name] = self._heard(life)
-            del self.lives[name]
+            self._end_life(name, life, at)
+
+    def _end_life(self, name: str, life: Drive, at: tuple[int, int, int]) -> None:
+        for end in sorted(life.opened):
+            self._close(name, life, end, at, "end")
+        self.last_heard[name] = self._heard(life)
+        del self.lives[name]
 
     def _close(self, name: str, life: Drive, end: int, at: tuple[int, int, int], reason: str | None = None) -> None:
         if reason is None:

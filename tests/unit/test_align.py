@@ -38,9 +38,10 @@ class Log:
         record = Record(row, 0, self.offset, T0 + at * MS, session.encode(), b"x" * 100, ())
         self.offset += 1
         event = Event(record, session, kind, T0 + start * MS, T0 + (start if end is None else end) * MS)
+        closed = self.tick(at)
         if not self.aligner.knows(session):
             self.aligner.restore(session, self.saved)
-        return self.aligner.on_event(event)
+        return closed + self.aligner.on_event(event)
 
     def second(self, at: int, start: int, rows: tuple[int, ...] = (IMAGE, AUDIO, TEXT)) -> list[Any]:
         """One second of data from ``start`` on, arriving at ``at``; the frame lies on the far border."""

@@ -72,6 +72,7 @@ def test_open_windows_never_hold_more_than_their_bound(seed: int, bound: int) ->
     held: dict[object, int] = {}
     outcomes: list[logs.Outcome] = []
     for event in events:
+        outcomes += aligner.tick(event.record.log_time_us)
         if not aligner.knows(event.session):
             aligner.restore(event.session, None)
         outcomes += aligner.on_event(event)
