@@ -57,7 +57,7 @@ class Board:
         shown = sorted(list(self._rows.items())[-height:])
         hidden = len(self._rows) - len(shown)
         table = _table()
-        table.caption = f"and {hidden} more sessions" if hidden else None
+        table.caption = f"and {hidden} more sessions" if hidden else None if shown else "no new results yet"
         table.add_column("session", no_wrap=True, overflow="ellipsis", max_width=max(LEAST_NAME, width - FIXED_COLUMNS))
         _add_result_columns(table)
         for session, (result, right) in shown:

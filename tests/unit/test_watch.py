@@ -73,6 +73,10 @@ def test_of_more_sessions_than_lines_those_heard_last_are_shown() -> None:
     assert shown[-1].strip() == "and 5 more sessions"
 
 
+def test_before_the_first_result_the_view_says_that_it_waits() -> None:
+    assert lines(board())[-1].strip() == "no new results yet"
+
+
 @pytest.mark.parametrize(("right", "mark"), [(True, "✓"), (False, "✗"), (None, "")])
 def test_where_the_truth_is_known_a_mark_says_whether_the_decision_is_right(right: bool | None, mark: str) -> None:
     assert watch.cells(result(), right)[1].plain == f"emergency_stop {mark}".strip()
