@@ -161,8 +161,9 @@ def _existing(client: KafkaAdminClient, settings: Settings) -> dict[str, Topic]:
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
     configs = client.describe_configs(resources, config_filter="all")["topic"]
     return {
-        name: Topic(name, partitions, configs[name][TIMESTAMP_TYPE]["value"], int(configs[name][MAX_BYTES]["value"]))
-        for name, partitions in there.items()
+        name: Topic(name, there[name], configs[name][TIMESTAMP_TYPE]["value"], int(configs[name][MAX_BYTES]["value"]))
+        for name in names
+        if name in there
     }
 
 
