@@ -6,16 +6,14 @@ and audio are not opened here; transcripts and telemetry are parsed, since their
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import pairwise
-from typing import TypeVar
 
-import msgspec
 from kafka.partitioner.default import murmur2
 
+from streamer import bodies
 from streamer.errors import BadRecord, Reason
 from streamer.events import (
     AUDIO,
@@ -23,7 +21,6 @@ from streamer.events import (
     IMAGE,
     MAX_SESSION_BYTES,
     MODALITIES,
-    TELEMETRY,
     TEXT,
     TICK_TYPE,
     Event,
@@ -37,15 +34,12 @@ from streamer.settings import Settings
 L16_BYTES = 2  # RFC 2586: 16-bit signed samples, big-endian, channels interleaved
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000
 MAX_CHANNELS = 64
+MAX_CONTENT_TYPE = 200  # characters; parsed ones are kept
 EARLIEST_US = 0  # 1970
 LATEST_US = 7_258_118_400_000_000  # 2200: later stamps are mistakes, and sums with them stay far from int64's end
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-WORD_SLACK_S = 0.001  # word times are rounded by recognisers
-
-_Body = TypeVar("_Body", Transcript, Telemetry)
-_transcripts: msgspec.json.Decoder[Transcript] = msgspec.json.Decoder(Transcript)
-_telemetry: msgspec.json.Decoder[Telemetry] = msgspec.json.Decoder(Telemetry)
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)", re.ASCII)  # section 5.6
 
 
 class Decoder:
@@ -90,9 +84,9 @@ class Decoder:
             if dataref is None and media_type == "audio/l16":
                 duration_us = _l16_duration_us(record.value, params)
         elif dataref is None:
-            body, offset_us, length_us = _BODIES[record.row](record.value)
-            start_us += offset_us
-            duration_us = length_us if duration_us is None else duration_us
+            body, span = bodies.transcript(record.value) if record.row == TEXT else bodies.telemetry(record.value)
+            start_us += span.start_us
+            duration_us = span.length_us if duration_us is None else duration_us
         if duration_us is None:
             raise BadRecord(Reason.BAD_HEADER, f"ce_durationus is needed for {media_type}")
         end_us = start_us + duration_us
@@ -150,6 +144,8 @@ class Decoder:
         given = headers.get("content-type")
         if given is None:
             raise BadRecord(Reason.BAD_CONTENT_TYPE, "no content-type header")
+        if len(given) > MAX_CONTENT_TYPE:
+            raise BadRecord(Reason.BAD_CONTENT_TYPE, f"content-type of {len(given)} characters")
         media_type, params = _parse_content_type(given)
         if media_type not in MODALITIES[row].content_types:
             known = ", ".join(MODALITIES[row].content_types)
@@ -164,8 +160,7 @@ class Decoder:
             return None
         if record.value:
             raise BadRecord(Reason.BAD_HEADER, "a record with ce_dataref must have an empty value")
-        plain = "::" not in url and ".." not in url.split("/") and "%" not in url and "\\" not in url
-        if not plain or not any(url.startswith(prefix) for prefix in self._dataref_prefixes):
+        if not _is_plain(url) or not any(_is_under(prefix, url) for prefix in self._dataref_prefixes):
             raise BadRecord(Reason.DATAREF_REFUSED, f"ce_dataref {url[:200]!r} is under no allowed prefix")
         return url
 
@@ -198,6 +193,20 @@ def _headers(record: Record) -> dict[str, str]:
     return headers
 
 
+def _is_plain(url: str) -> bool:
+    """Nothing in it that another reader of URLs could understand as a way out of its prefix.
+
+    fsspec chains protocols at ``::``; HTTP clients resolve ``..``, decode ``%2e`` and drop tabs and line ends.
+    """
+    printable = url.isascii() and url.isprintable() and " " not in url
+    return printable and "::" not in url and ".." not in url.split("/") and "%" not in url and "\\" not in url
+
+
+def _is_under(prefix: str, url: str) -> bool:
+    """Whole path segments: ``s3://clips`` allows ``s3://clips/a``, but not ``s3://clips-of-others/a``."""
+    return prefix != "" and url.startswith(prefix if prefix.endswith("/") else prefix + "/")
+
+
 def _whole(headers: dict[str, str], name: str) -> int | None:
     text = headers.get(name)
     if text is None:
@@ -209,13 +218,13 @@ def _whole(headers: dict[str, str], name: str) -> int | None:
 
 def _time_us(text: str) -> int:
     """RFC 3339 to microseconds since the epoch; finer digits are cut off, a leap second (:60) is refused."""
-    try:
-        moment = datetime.fromisoformat(text)
-        if moment.tzinfo is None or len(text) < 20:  # ISO 8601 allows local time and shorter forms, RFC 3339 does not
-            raise ValueError
-        return (moment - EPOCH) // MICROSECOND
-    except (ValueError, OverflowError):
-        raise BadRecord(Reason.BAD_HEADER, f"ce_time {text[:80]!r} is not an RFC 3339 time with an offset") from None
+    upper = text.upper()  # "t" and "z" are allowed
+    if RFC_3339.fullmatch(upper):
+        try:
+            return (datetime.fromisoformat(upper) - EPOCH) // MICROSECOND
+        except (ValueError, OverflowError):
+            pass  # the 30th of February, or an offset of 25 hours
+    raise BadRecord(Reason.BAD_HEADER, f"ce_time {text[:80]!r} is not an RFC 3339 time with an offset")
 
 
 @lru_cache(maxsize=1024)
@@ -244,75 +253,3 @@ def _param(params: dict[str, str], name: str, default: int | None, least: int, m
     if text is None or not (text.isascii() and text.isdigit() and least <= int(text[:9]) <= most and len(text) < 9):
         raise BadRecord(Reason.BAD_CONTENT_TYPE, f"audio/L16 needs {name} between {least} and {most}, not {text!r}")
     return int(text)
-
-
-def _transcript(payload: bytes) -> tuple[Transcript, int, int]:
-    """A transcript with its start and length in microseconds relative to ``ce_time``."""
-    body = _parsed(_transcripts, payload)
-    words_end = max((word.end for word in body.words), default=body.start)
-    end = words_end if body.end is None else body.end
-    _check_span(body.start, end, "transcript")
-    for word in body.words:
-        _check_span(word.start, word.end, f"word {word.text[:40]!r}")
-        if word.start < body.start - WORD_SLACK_S or word.end > end + WORD_SLACK_S:
-            raise BadRecord(Reason.BAD_PAYLOAD, f"word {word.text[:40]!r} lies outside the transcript")
-    if body.confidence is not None and not 0 <= body.confidence <= 1:
-        raise BadRecord(Reason.BAD_PAYLOAD, f"confidence {body.confidence} is not between 0 and 1")
-    return body, _us(body.start), _us(end) - _us(body.start)
-
-
-def _block(payload: bytes) -> tuple[Telemetry, int, int]:
-    """A telemetry block with its start and length in microseconds relative to ``ce_time``.
-
-    A sample stands for the time until the next one: N samples at a rate last N periods; with sample times the last one
-    lasts as long as the mean of the others, a lone one no time at all.
-    """
-    body = _parsed(_telemetry, payload)
-    lengths = {len(channel.values) for channel in body.channels.values()}
-    if len(lengths) != 1 or 0 in lengths:
-        raise BadRecord(Reason.BAD_PAYLOAD, "channels must be there, not empty, and equally long")
-    (count,) = lengths
-    for name, channel in body.channels.items():
-        if not all(math.isfinite(value) for value in channel.values):
-            raise BadRecord(Reason.BAD_PAYLOAD, f"channel {name[:40]!r} has a value that is not finite")
-    if (body.times is None) == (body.rate_hz is None):
-        raise BadRecord(Reason.BAD_PAYLOAD, "exactly one of times and rate_hz must be given")
-    if body.times is not None:
-        return body, *_timed(body.times, count)
-    rate_hz = body.rate_hz or 0.0
-    if not (math.isfinite(rate_hz) and rate_hz > 0):
-        raise BadRecord(Reason.BAD_PAYLOAD, f"rate_hz {rate_hz} is not above 0")
-    end = body.start + count / rate_hz
-    _check_span(body.start, end, "telemetry block")
-    return body, _us(body.start), _us(end) - _us(body.start)
-
-
-def _timed(times: tuple[float, ...], count: int) -> tuple[int, int]:
-    if len(times) != count:
-        raise BadRecord(Reason.BAD_PAYLOAD, f"{len(times)} times for {count} samples")
-    _check_span(times[0], times[-1], "times")
-    if any(later <= earlier for earlier, later in pairwise(times)):
-        raise BadRecord(Reason.BAD_PAYLOAD, "times must ascend")
-    step = (times[-1] - times[0]) / (count - 1) if count > 1 else 0.0
-    return _us(times[0]), _us(times[-1] + step) - _us(times[0])
-
-
-def _parsed(decoder: msgspec.json.Decoder[_Body], payload: bytes) -> _Body:
-    try:
-        return decoder.decode(payload)
-    except msgspec.ValidationError as error:
-        raise BadRecord(Reason.BAD_PAYLOAD, str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRecord(Reason.BAD_JSON, str(error)) from None
-
-
-def _check_span(start: float, end: float, what: str) -> None:
-    if not (math.isfinite(start) and math.isfinite(end) and -1e9 < start <= end < 1e9):
-        raise BadRecord(Reason.BAD_PAYLOAD, f"{what}: start {start} and end {end} are no span of seconds")
-
-
-def _us(seconds: float) -> int:
-    return round(seconds * 1_000_000)
-
-
-_BODIES: dict[int, Callable[[bytes], tuple[Transcript | Telemetry, int, int]]] = {TEXT: _transcript, TELEMETRY: _block}

@@ -189,8 +189,8 @@ class Drive:
             body = Telemetry(
                 {
                     "speed": _channel(np.maximum(speeds[part] + 0.3 * noise[0], 0), "m/s"),
-                    "steering": _channel(bends[part] * 12 + 1.5 * noise[1], "deg"),
-                    "accel": _channel(accelerations[part] + 0.25 * noise[2], "m/s^2"),
+                    "steering_angle": _channel(bends[part] * 12 + 1.5 * noise[1], "deg"),
+                    "accel_x": _channel(accelerations[part] + 0.25 * noise[2], "m/s^2"),
                 },
                 rate_hz=TELEMETRY_HZ,
             )

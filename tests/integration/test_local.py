@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from streamer.settings import ENDPOINTS_FILE, Settings
 
 pytestmark = pytest.mark.integration
 
+ROOT = Path(__file__).parents[2]
 MAX_MESSAGE_BYTES = 1 << 20
 
 
@@ -169,6 +173,60 @@ def test_a_stack_keeps_port_and_data_when_one_server_is_killed_and_started_again
         stack.redis.pause()  # a paused server is stopped like any other
     assert stack.kafka.process is None
     assert stack.redis.process is None
+
+
+@pytest.fixture
+def compose_project(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The project's compose file under a name and ports of its own; skips where no engine could run it."""
+    images = ["apache/kafka:4.3.1", "redis:7.4-bookworm"]
+    for needs in (["compose", "version"], ["image", "inspect", *images]):
+        if shutil.which("docker") is None or subprocess.run(["docker", *needs], capture_output=True).returncode:
+            pytest.skip(f"`docker {' '.join(needs)}` fails here")
+    shutil.copy(ROOT / "docker-compose.yml", here)
+    monkeypatch.setenv("COMPOSE_PROJECT_NAME", f"streamer-test-{free_port()}")
+    monkeypatch.setenv("KAFKA_PORT", str(free_port()))
+    monkeypatch.setenv("REDIS_PORT", str(free_port()))
+    yield
+    subprocess.run(["docker", "compose", "down", "--volumes"], check=True, capture_output=True)
+
+
+@pytest.mark.usefixtures("compose_project")
+def test_docker_gives_the_same_servers_in_containers_that_down_removes(here: Path) -> None:
+    services = local.up(Settings.load(), docker=True)
+
+    assert [(service.runs_as, service.answers) for service in services] == [("docker", True)] * 2
+    settings = Settings.load()
+    assert settings.kafka == f"127.0.0.1:{os.environ['KAFKA_PORT']}"
+    assert len(topics.create(settings)) == 7
+    with redis.Redis.from_url(settings.redis) as client:
+        client.set("kept", "yes")
+        assert client.config_get("append*")["appendfsync"] == "everysec"
+    assert local.up(settings, docker=True) == services
+    with pytest.raises(UsageError, match=r"containers .* are running; stop them with `streamer down` first"):
+        local.up(settings)
+
+    assert local.down() == ["kafka", "redis"]
+    assert {service.runs_as for service in local.status(Settings.load())} == {"not started"}
+
+    local.up(Settings.load(), docker=True)
+    settings = Settings.load()
+    assert topics.check(settings) == settings.partitions  # data stay
+    with redis.Redis.from_url(settings.redis) as client:
+        assert client.get("kept") == b"yes"
+
+
+@pytest.mark.usefixtures("compose_project")
+def test_containers_that_cannot_start_say_why_and_leave_nothing_running(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("REDIS_PORT", str(taken.getsockname()[1]))
+        with pytest.raises(UsageError, match=r"the containers did not become healthy: .*port.*") as why:
+            local.up(Settings.load(), docker=True)
+    assert "\n" not in str(why.value)
+    left = subprocess.run(["docker", "compose", "ps", "--all", "--quiet"], check=True, capture_output=True)
+    assert left.stdout == b""
+    assert not ENDPOINTS_FILE.exists()
 
 
 def test_docker_is_refused_in_one_line_where_there_is_none(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,7 @@ def malformed(settings: Settings, session: str, at_us: int, count: int) -> list[
 
     size = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + size + struct.pack(">I", zlib.crc32(size))
+    bomb += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
     year_ahead = b"2199-01-01T00:00:00Z"
     kinds = [
         (Reason.NO_KEY, good._replace(key=None)),
