@@ -56,13 +56,13 @@ def telemetry(payload: bytes) -> tuple[Telemetry, Span]:
         BadRecord: BAD_JSON if it does not parse, BAD_PAYLOAD if it is no telemetry block.
     """
     body = _parsed(_telemetry, payload)
+    if (body.times is None) == (body.rate_hz is None):
+        raise BadRecord(Reason.BAD_PAYLOAD, "exactly one of times and rate_hz must be given")
     count, *others = {len(channel.values) for channel in body.channels.values()}
     if others:
         raise BadRecord(Reason.BAD_PAYLOAD, "channels must be equally long")
-    if body.times is not None and body.rate_hz is None:
-        return body, _timed(body.times, count)
-    if body.times is not None or body.rate_hz is None:
-        raise BadRecord(Reason.BAD_PAYLOAD, "exactly one of times and rate_hz must be given")
+    if body.rate_hz is None:
+        return body, _timed(body.times or (), count)
     return body, _span(body.start, body.start + count / body.rate_hz, "telemetry block")
 
 
