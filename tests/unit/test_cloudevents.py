@@ -106,6 +106,7 @@ def test_id_and_source_are_what_cloudevents_allows_whatever_the_session_is_calle
     allowed = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/%")
     assert set(event.get_source()) <= allowed  # section 3.1 of the specification: a URI reference (RFC 3986)
     assert set(event.get_id()) <= allowed  # a String, which holds no control characters
+    assert event.get_source().count("/") == 3, "the session is one segment"
     assert event.get_extension("partitionkey") == session
     other = received(Outgoing(IMAGE, session + "x", TIME_US, b"\xff", "image/jpeg", 0, sequence=1))
     assert (event.get_source(), event.get_id()) != (other.get_source(), other.get_id())
