@@ -22,7 +22,7 @@ from streamer.errors import UsageError
 from streamer.events import MODALITIES
 from streamer.feeds import pace
 from streamer.feeds.producer import Outgoing, Producer, end_record
-from streamer.feeds.replay import media, speech
+from streamer.feeds.replay import mcap, media, speech, table
 from streamer.feeds.replay.part import Part, due
 from streamer.settings import Settings
 
@@ -113,6 +113,8 @@ def _openers() -> dict[str, Opener]:
     return {
         **dict.fromkeys(media.SUFFIXES, media.part),
         **dict.fromkeys(speech.SUFFIXES, lambda path, streams: speech.part(path)),
+        table.SUFFIX: lambda path, streams: table.part(path),
+        mcap.SUFFIX: mcap.part,
     }
 
 
