@@ -300,14 +300,27 @@ class Even:
 
 def _sound(made: Part, origin_us: int, index: int) -> Iterator[Outgoing]:
     even: Even | None = None
+    end_us = _stream_end_us(made.path, index, origin_us)
     for heard in _decoded(made, index):
         if even is None:
             even = Even(heard)
             sound = Sound(f"{made.path}: track {index}", even.rate_hz, even.channels)
         time_us = sound.end_us if heard.pts is None else _us(heard.pts, heard.time_base) - origin_us
-        yield from sound.add(even(heard), time_us)
+        samples = even(heard)
+        if end_us is not None:  # what encoders pad the last frame with is no recording
+            samples = samples[: max(0, round((end_us - time_us) * even.rate_hz / S_US))]
+        yield from sound.add(samples, time_us)
     if even is not None:
         yield from sound.rest()
+
+
+def _stream_end_us(path: Path, index: int, origin_us: int) -> int | None:
+    """Where a track ends by its edit list; None for containers that have none."""
+    with _opened(path) as container:
+        stream = container.streams[index]
+        if stream.duration is None or "mp4" not in container.format.name:
+            return None
+        return _us((stream.start_time or 0) + stream.duration, stream.time_base) - origin_us
 
 
 def _subtitles(made: Part, origin_us: int, language: str | None, index: int) -> Iterator[Outgoing]:
