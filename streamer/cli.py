@@ -401,7 +401,7 @@ def demo(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave Kafka and Redis running afterwards.")] = False,
 ) -> None:
-    """See the whole system at work: cars, Kafka, a worker, Redis, results.
+    """See the whole system at work, from cars to results.
 
     Uses the Kafka and Redis that run, or starts embedded ones. Ends with a summary; exit code 1 if a window was lost, a
     record was refused or the model failed.
