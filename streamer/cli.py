@@ -213,7 +213,10 @@ def replay(
     (.json) and GoPro telemetry; telemetry tables (.csv); MCAP files. All PATHs together are one session and begin
     together, e.g. a film and the log of the car; logs that tell the same clock keep their distance.
     """
-    from streamer.feeds import replay
+    try:
+        from streamer.feeds import replay
+    except ModuleNotFoundError as error:
+        raise UsageError(f"replaying needs {error.name}: pip install 'streamer[feeds]'") from None
     from streamer.watch import Sending
 
     settings = _settings()
