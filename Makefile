@@ -37,9 +37,11 @@ format: install  ## mend what can be mended
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-lock: install  ## resolve pyproject.toml into requirements.lock anew
+lock: install  ## resolve pyproject.toml anew: requirements.lock, and requirements.worker.lock for the image
 	@$(BIN)/uv pip compile --quiet --universal --all-extras --python-version 3.11 --generate-hashes --no-header \
 	  --upgrade pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --upgrade --constraints requirements.lock pyproject.toml -o requirements.worker.lock
 
 clean:  ## remove the virtual environment and local state
 	@test ! -x $(BIN)/streamer || $(BIN)/streamer down
