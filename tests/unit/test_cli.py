@@ -22,7 +22,7 @@ from streamer.local.process import free_port
 SERVERS = ("up", "down", "status", "topics")
 FEEDS = ("simulate", "replay")
 WORK = ("worker", "train", "evaluate")
-VIEWS = ("watch", "results", "deadletters", "forget", "settings", "demo")
+VIEWS = ("watch", "results", "deadletters", "forget", "settings", "demo", "dashboard")
 COMMANDS = (*SERVERS, *FEEDS, *WORK, *VIEWS)
 HEAVY = ("torch", "av", "faust", "kafka", "redis", "rich", "pydantic")
 
