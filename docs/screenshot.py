@@ -1,4 +1,4 @@
-"""Takes the pictures of the live page: the whole system runs for half a minute, then a browser looks at it.
+"""Takes the pictures of the live page: the whole system runs for a minute, then a browser looks at it.
 
     python docs/screenshot.py                       docs/screenshot.png
     python docs/screenshot.py --all FOLDER          wide and narrow, light and dark, and the page without sessions
@@ -35,6 +35,7 @@ WIDE, NARROW = (1280, 800), (390, 844)
 
 
 def main() -> None:
+    """Take what the command line asks for."""
     parser = argparse.ArgumentParser(description="Pictures of the live page.")
     parser.add_argument("--all", type=Path, metavar="FOLDER", help="every kind of picture, into this folder")
     folder = parser.parse_args().all
@@ -88,7 +89,6 @@ def take(browser: Browser, url: str, path: Path, size: tuple[int, int], theme: s
     page = browser.new_page(
         viewport={"width": size[0], "height": size[1]}, color_scheme=theme, device_scale_factor=1 if size == WIDE else 2
     )
-    page.on("console", lambda message: print(theme, message.type, message.text))
     page.goto(url)
     page.wait_for_timeout(6_000)
     page.screenshot(path=path, full_page=whole)

@@ -64,6 +64,12 @@ class Client:
         self._results: deque[bytes] = deque(maxlen=MAX_HELD)
         self._notes: dict[str, Any] = {}
         self._something = asyncio.Event()
+        self.closed = False
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        self.closed = True
+        self._something.set()
 
     def result(self, result: Result) -> None:
         """A result was published."""
@@ -127,6 +133,11 @@ class Live:
     def leave(self, client: Client) -> None:
         """The browser has gone."""
         self._clients.discard(client)
+
+    def close(self) -> None:
+        """Tell all streams to end."""
+        for client in self._clients:
+            client.close()
 
     def note(self, name: str, value: Any) -> None:
         """Tell all browsers."""

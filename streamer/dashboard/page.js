@@ -374,18 +374,18 @@ function wanted() {
       found.push({ ...spec, first: index === 0, draw: (pen) => drawScore(pen, head, label) });
     });
   }
-  found.push({ key: "audio", label: "audio", height: 56, first: true, draw: drawSound });
-  found.push({ key: "text", label: "transcript", height: 20, draw: drawWords });
+  found.push({ key: "audio", label: "audio", height: 48, first: true, draw: drawSound });
+  found.push({ key: "text", label: "transcript", height: 14, draw: drawWords });
   const channels = new Map();
   for (const content of loaded()) for (const [name, { unit }] of Object.entries(content.telemetry)) channels.set(name, unit);
   for (const [name, unit] of [...channels].sort().slice(0, MAX_LANES)) {
-    found.push({ key: `telemetry ${name}`, label: name, height: 28, draw: (pen) => drawSignal(pen, name, unit) });
+    found.push({ key: `telemetry ${name}`, label: name, height: 24, draw: (pen) => drawSignal(pen, name, unit) });
   }
   modalities.forEach((name, index) => {
     found.push({ key: `cover ${name}`, label: `has ${name}`, height: 16, first: index === 0, draw: (pen) => drawCover(pen, name) });
   });
   found.push({ key: "closed", label: "closed by", height: 18, draw: drawClosed });
-  found.push({ key: "latency", label: "latency", height: 26, draw: drawLatency });
+  found.push({ key: "latency", label: "latency", height: 22, draw: drawLatency });
   found.push({ key: "axis", label: "", height: 18, draw: drawAxis });
   return found;
 }
@@ -397,7 +397,7 @@ function drawLanes() {
     lanes = specs.map((spec) => old.get(spec.key) ?? lane(spec));
     $("lanes").replaceChildren(...lanes.map((one) => one.row));
   }
-  const styles = getComputedStyle(document.documentElement);
+  const styles = getComputedStyle(document.body);
   const colour = (name) => styles.getPropertyValue(`--${name}`).trim();
   const end_us = results.at(-1).end_us;
   specs.forEach((spec, index) => {
@@ -411,7 +411,7 @@ function drawLanes() {
     const context = canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, spec.height);
-    context.font = `11px ${styles.fontFamily || "sans-serif"}`;
+    context.font = `11px ${styles.fontFamily}`;
     context.textBaseline = "middle";
     const x = (us) => width * (1 - (end_us - us) / SPAN_US);
     const said = spec.draw({ context, colour, x, width, height: spec.height, value, ratio }) ?? "";
@@ -472,22 +472,26 @@ function palette(pen) {
   });
 }
 
+function tile({ audio: { columns, bands }, levels }, colours) {
+  const picture = new ImageData(columns, bands);
+  levels.forEach((level, at) => {
+    const row = bands - 1 - (at % bands); // the lowest band lies at the bottom
+    picture.data.set([...colours[level], 255], 4 * (row * columns + Math.floor(at / bands)));
+  });
+  const made = new OffscreenCanvas(columns, bands);
+  made.getContext("2d").putImageData(picture, 0, 0);
+  return made;
+}
+
 function drawSound(pen) {
   const { context, x, width, height } = pen;
   context.fillStyle = pen.colour("track");
   context.fillRect(0, 0, width, height);
-  const colours = palette(pen);
+  const theme = pen.colour("ground");
   for (const content of loaded()) {
     if (!content.audio) continue;
-    const { columns, bands } = content.audio;
-    const picture = new ImageData(columns, bands);
-    content.levels.forEach((level, at) => {
-      const place = 4 * ((bands - 1 - (at % bands)) * columns + Math.floor(at / bands));
-      picture.data.set([...colours[level], 255], place);
-    });
-    const tile = new OffscreenCanvas(columns, bands);
-    tile.getContext("2d").putImageData(picture, 0, 0);
-    context.drawImage(tile, x(content.start_us), 0, x(content.end_us) - x(content.start_us), height);
+    if (content.theme !== theme) Object.assign(content, { theme, tile: tile(content, palette(pen)) });
+    context.drawImage(content.tile, x(content.start_us), 0, x(content.end_us) - x(content.start_us), height);
   }
   const newest = loaded().at(-1)?.audio;
   return newest && newest.peak_dbfs !== null ? `${newest.peak_dbfs.toFixed(0)} dBFS` : "–";
@@ -496,22 +500,13 @@ function drawSound(pen) {
 function drawWords(pen) {
   const { context, x, height } = pen;
   floor(pen);
-  let limit = pen.width;
-  for (const segment of segments()) {
+  const spoken = segments();
+  context.fillStyle = pen.colour("fill");
+  for (const segment of spoken) {
     const left = x(segment.start_us);
-    const right = Math.max(left + 2, x(segment.end_us));
-    context.fillStyle = pen.colour("fill");
-    context.fillRect(left, height - 4, Math.max(2, right - left), 3);
-    context.save();
-    context.beginPath();
-    context.rect(left, 0, limit - left - 6, height);
-    context.clip();
-    context.fillStyle = pen.colour("text");
-    context.fillText(segment.text, left, height / 2 - 2);
-    context.restore();
-    limit = left;
+    context.fillRect(left, 3, Math.max(2, x(segment.end_us) - left - 1), height - 6);
   }
-  return "";
+  return spoken.length ? `${spoken.length} said` : "–";
 }
 
 function drawSignal(pen, name, unit) {

@@ -24,6 +24,7 @@ import ipaddress
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.resources import files
 from urllib.parse import urlsplit
@@ -86,7 +87,6 @@ class Dashboard:
         self._windows = windows
         self._token = settings.dashboard_token
         self._runner: web.AppRunner | None = None
-        self._stopping = asyncio.Event()
         self.port = 0
 
     @property
@@ -132,7 +132,7 @@ class Dashboard:
             await self._runner.cleanup()
 
     async def _shut(self, app: web.Application) -> None:
-        self._stopping.set()
+        self._live.close()
 
     # who may look
 
@@ -224,20 +224,11 @@ class Dashboard:
 
     async def _stream(self, client: Client, response: web.StreamResponse) -> None:
         """Write what is new; write() waits while the browser is slow, and what comes meanwhile is merged in client."""
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            while not self._stopping.is_set():
-                take = asyncio.ensure_future(client.take(BEAT_S))
-                await asyncio.wait([take, stopping], return_when=asyncio.FIRST_COMPLETED)
-                if not take.done():
-                    take.cancel()
-                    return
-                message = take.result()
-                async with asyncio.timeout(SEND_S):
-                    await response.write(b": still here\n\n" if message is None else b"data: " + message + b"\n\n")
-                await asyncio.sleep(UPDATE_S)
-        finally:
-            stopping.cancel()
+        while not client.closed:
+            message = await client.take(BEAT_S)
+            async with asyncio.timeout(SEND_S):
+                await response.write(b": still here\n\n" if message is None else b"data: " + message + b"\n\n")
+            await asyncio.sleep(UPDATE_S)
 
 
 def run(settings: Settings, say: Callable[[str], None]) -> None:
@@ -267,21 +258,29 @@ def running(settings: Settings) -> Iterator[str]:
     Raises:
         UsageError: As :func:`run`.
     """
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="dashboard", daemon=True)
-    thread.start()
-    served = _served(settings)
-    try:
-        dashboard = asyncio.run_coroutine_threadsafe(served.__aenter__(), loop).result()
+    started: Future[tuple[str, Callable[[], object]]] = Future()
+
+    async def serve() -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
         try:
-            yield dashboard.url
+            async with _served(settings) as dashboard:
+                started.set_result((dashboard.url, lambda: loop.call_soon_threadsafe(stop.set)))
+                await stop.wait()
+        except Exception as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="dashboard", daemon=True)
+    thread.start()
+    try:
+        url, stop = started.result()
+        try:
+            yield url
         finally:
-            asyncio.run_coroutine_threadsafe(served.__aexit__(None, None, None), loop).result()
+            stop()
     finally:
-        loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        loop.run_until_complete(loop.shutdown_default_executor())
-        loop.close()
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """What was in a window: its newest frame, sound, transcripts and telemetry, read from Kafka by offset.
 
-A few threads have a consumer each, without a group: every read assigns a partition, seeks and takes the records of the
+A few threads have a consumer each, without a group: every read seeks in one partition and takes the records of the
 window. What was read stays in a small cache, and browsers that ask for the same at once share one read. Payloads are
 judged by the same code as a worker's, so nothing that a worker would refuse is shown, but a frame goes to the browser
 as it was sent.
@@ -37,7 +37,7 @@ THREADS = 2
 TIMEOUT_S = 5.0  # of one read
 BOOTSTRAP_MS = 10_000
 FETCH_WAIT_MS = 100  # what is asked for is there already: a broker that has nothing to send should say so soon
-FETCH_BYTES = 256 << 10  # a second of four cars' frames; a larger record comes whole all the same
+FETCH_BYTES = 64 << 10  # a larger record comes whole all the same, and what is not wanted costs time to unpack
 CACHE_BYTES = 16 << 20
 MAX_WAITING = 64  # reads that are under way or wait for a thread
 
@@ -45,7 +45,7 @@ BANDS = 48  # of the spectrogram, evenly spaced in log frequency
 LOWEST_HZ, HIGHEST_HZ = 60.0, 8000.0
 COLUMNS_HZ = 25.0
 MAX_COLUMNS = 600  # of one window
-QUIETEST_DB, LOUDEST_DB = -100.0, -30.0  # of full scale, a band's mean power: what 0 and 255 stand for
+QUIETEST_DB, LOUDEST_DB = -80.0, 0.0  # of full scale, a band's mean power: what 0 and 255 stand for
 
 Ranges = Sequence[tuple[int, int]]
 S = TypeVar("S")
@@ -148,8 +148,8 @@ class Log:
         found: list[Record] = []
         consumer = self._consumer()
         try:
-            consumer.assign([topic])
             consumer.seek(topic, ranges[0][0])
+            consumer.resume(topic)
             while consumer.position(topic) <= ranges[-1][1]:
                 if monotonic() > deadline_s:
                     raise Unavailable(f"Kafka at {self._kafka} does not answer")
@@ -161,7 +161,8 @@ class Log:
         except KafkaError as error:
             raise Unavailable(f"Kafka at {self._kafka}: {error}") from None
         finally:
-            consumer.assign([])  # else it would go on fetching
+            consumer.pause(topic)  # else it would go on fetching
+            consumer.seek(topic, 0)  # a position that was refused would be refused in every later read too
         return found
 
     def close(self) -> None:
@@ -171,8 +172,15 @@ class Log:
 
     def _consumer(self) -> Any:
         if not hasattr(self._local, "consumer"):
-            self._local.consumer = self._connect()
-            self._consumers.append(self._local.consumer)
+            consumer = self._connect()
+            # All at once, for good: after every change of the assignment kafka-python waits 0.1 s for metadata.
+            places = [TopicPartition(topic, number) for topic in self._topics for number in range(self.partitions)]
+            consumer.assign(places)
+            consumer.pause(*places)
+            for place in places:
+                consumer.seek(place, 0)
+            self._local.consumer = consumer
+            self._consumers.append(consumer)
         return self._local.consumer
 
     def _connect(self) -> Any:
