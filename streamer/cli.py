@@ -316,6 +316,18 @@ def watch(
             watch.show(fresh, _console())
 
 
+@app.command()
+def dashboard() -> None:
+    """Serve the live page: frames, sound, words and decisions.
+
+    For a browser, at http://localhost:8080/ by default (STREAMER_DASHBOARD_PORT). Nobody beyond this machine can see it
+    unless STREAMER_DASHBOARD_HOST and STREAMER_DASHBOARD_TOKEN say so. Runs until Ctrl-C.
+    """
+    from streamer import dashboard
+
+    dashboard.run(_settings(), typer.echo)
+
+
 @app.command(name="results")
 def results_(
     session: Annotated[str, typer.Option(help="Whose results.")],
@@ -403,6 +415,7 @@ def demo(
         Path | None, typer.Option("--json", dir_okay=False, help="Write the summary to this file too.")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave Kafka and Redis running afterwards.")] = False,
+    page: Annotated[bool, typer.Option("--page", help="Serve the live page meanwhile.")] = False,
 ) -> None:
     """See the whole system at work, from cars to results.
 
@@ -416,7 +429,7 @@ def demo(
     # a plain kill too must stop everything that was started
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     console = _console(stderr=False)
-    options = demo.Options(sessions=sessions, seconds=seconds, seed=seed, headless=headless, keep=keep)
+    options = demo.Options(sessions=sessions, seconds=seconds, seed=seed, headless=headless, keep=keep, page=page)
     outcome = demo.run(_settings(), options, console)
     console.print(summary.view(outcome))
     if json_file is not None:

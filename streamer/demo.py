@@ -19,7 +19,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streamer import local, results, summary, topics
+from streamer import dashboard, local, results, summary, topics
 from streamer.child import WorkerProcess
 from streamer.errors import Stop
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE
@@ -44,6 +44,7 @@ class Options(msgspec.Struct, frozen=True):
     Attributes:
         headless: Plain lines of progress, no live table.
         keep: Leave Kafka and Redis running if the demo started them.
+        page: Serve the live page while the cars drive.
     """
 
     sessions: int = 4
@@ -51,6 +52,7 @@ class Options(msgspec.Struct, frozen=True):
     seed: int = 1
     headless: bool = False
     keep: bool = False
+    page: bool = False
 
 
 def run(settings: Settings, options: Options, console: Console) -> Summary:
@@ -67,6 +69,9 @@ def run(settings: Settings, options: Options, console: Console) -> Summary:
                 worker = running.enter_context(WorkerProcess(settings, LOG_FILE))
                 with console.status("loading the model"):
                     worker.wait_ready()
+                if options.page:
+                    url = running.enter_context(dashboard.running(settings))
+                    console.print(f"live page: {url}", highlight=False)
                 drives = plan(settings, options)
                 expected = [window for drive in drives for window in windows(drive, settings)]
                 screen = (Lines if options.headless else Screen)(console, expected)

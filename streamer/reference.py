@@ -81,6 +81,8 @@ def toml(settings: Settings) -> str:
     values = settings.model_dump(mode="json")
     modalities = values.pop("modalities")
     values["redis"] = settings.redis_shown
+    if settings.dashboard_token is not None:
+        values["dashboard_token"] = "***"
     parts = [_assignments(values)]
     parts += [f"\n[modalities.{name}]\n{_assignments(rules)}" for name, rules in modalities.items()]
     return "".join(parts)

@@ -22,7 +22,7 @@ from streamer.local.process import free_port
 SERVERS = ("up", "down", "status", "topics")
 FEEDS = ("simulate", "replay")
 WORK = ("worker", "train", "evaluate")
-VIEWS = ("watch", "results", "deadletters", "forget", "settings", "demo")
+VIEWS = ("watch", "results", "deadletters", "forget", "settings", "demo", "dashboard")
 COMMANDS = (*SERVERS, *FEEDS, *WORK, *VIEWS)
 HEAVY = ("torch", "av", "faust", "kafka", "redis", "rich", "pydantic")
 
@@ -128,6 +128,7 @@ def test_a_command_line_that_cannot_be_read_is_one_line_and_code_2(
         (["simulate", "--dies", "smell:3"], {}, "image|audio|text|telemetry:SECOND"),
         (["deadletters", "--reason", "nonsense"], {}, "no reason 'nonsense'"),
         (["train", "no-model"], {}, "no-model/model.toml is not a file"),
+        (["dashboard"], {"STREAMER_DASHBOARD_HOST": "0.0.0.0"}, "STREAMER_DASHBOARD_TOKEN must be set"),
         (["replay", "no.mp4"], {}, "no.mp4 does not exist"),
     ],
 )
@@ -141,7 +142,7 @@ def test_what_cannot_be_carried_out_is_one_line_and_code_1(
     assert said in line
 
 
-@pytest.mark.parametrize("command", ["watch", "watch --json", "results --session x", "forget x"])
+@pytest.mark.parametrize("command", ["watch", "watch --json", "results --session x", "forget x", "dashboard"])
 def test_without_servers_a_command_says_how_to_get_them(command: str, streamer: Streamer) -> None:
     done = streamer(*command.split(), STREAMER_REDIS=f"redis://me:secret@{nobody()}/0")
     assert done.code == 1

@@ -30,3 +30,9 @@ def test_a_password_is_not_printed() -> None:
     text = reference.toml(Settings.load(redis="redis://me:secret@example.org:6380/1"))
     assert "secret" not in text
     assert 'redis = "redis://me:***@example.org:6380/1"' in text
+
+
+def test_a_token_is_not_printed() -> None:
+    given = Settings.load(dashboard_token="nobody may read this")
+    assert 'dashboard_token = "***"' in reference.toml(given)
+    assert "nobody" not in reference.toml(given) + repr(given)

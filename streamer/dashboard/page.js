@@ -1,0 +1,673 @@
+"use strict";
+
+// The page: a list of sessions, and one of them whole.
+//
+// Names, labels and transcripts come from producers and models: they reach the document as textContent or as text on a
+// canvas, never as HTML. Times are microseconds of event time (…_us) or milliseconds of this browser's clock (…_ms).
+
+const SPAN_US = 60e6; // what the lanes show
+const READS = 2; // windows that are read at once
+const RETRY_MS = 3000;
+const MAX_LANES = 8; // score lanes of one head, and telemetry lanes
+const CLOSED = { complete: "C", deadline: "D", end: "E", memory: "M" };
+
+const $ = (id) => document.getElementById(id);
+
+const sessions = new Map(); // name -> { ...summary, heard_ms }
+let modalities = [];
+let gap_s = 10; // silence after which a session is not live any more
+let chosen = null; // name of the session that is shown
+let results = []; // of the chosen session within the span, oldest first
+let contents = new Map(); // end_us -> content of that window; null: being read; false: cannot be read
+let reading = 0;
+let frame = { shown_us: 0, loading: false };
+let stream = null;
+let lanes = [];
+let asked = false; // the server has said what sessions there are
+let drawn = false; // a drawing is due
+
+// small helpers
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+function clock(us) {
+  return new Date(us / 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+}
+
+function ago(seconds) {
+  if (seconds === null) return "";
+  if (seconds < 60) return `${Math.floor(seconds)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h`;
+  return `${Math.floor(seconds / 86400)} d`;
+}
+
+function number(value) {
+  const size = Math.abs(value);
+  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
+}
+
+async function ask(path, parameters = {}) {
+  const answer = await fetch(`${path}?${new URLSearchParams(parameters)}`);
+  if (answer.status === 401) location.reload();
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  return answer.json();
+}
+
+// the list of sessions
+
+function age(summary) {
+  return summary.age_s === null ? null : summary.age_s + (performance.now() - summary.heard_ms) / 1000;
+}
+
+function health(summary) {
+  if (summary.status !== "ok") return summary.status;
+  if (summary.closed_by === "end") return "ended";
+  const seconds = age(summary);
+  return seconds !== null && seconds < gap_s ? "live" : "quiet";
+}
+
+function isLive(summary) {
+  const seconds = age(summary);
+  return seconds !== null && seconds < gap_s && summary.closed_by !== "end";
+}
+
+// Live ones by name, so that they stay in their places; then the others, the one heard last first.
+function order(one, other) {
+  if (isLive(one) !== isLive(other)) return isLive(one) ? -1 : 1;
+  if (isLive(one)) return one.session.localeCompare(other.session, undefined, { numeric: true });
+  return (age(one) ?? Infinity) - (age(other) ?? Infinity) || other.end_us - one.end_us;
+}
+
+const items = new Map(); // name -> the item's nodes
+
+function item(name) {
+  if (!items.has(name)) {
+    const parts = {
+      name: element("span", { className: "name", title: name }),
+      age: element("span", { className: "age" }),
+      said: element("span", { className: "said" }),
+      health: element("span", { className: "health" }),
+    };
+    const link = element("a", { href: `#session=${encodeURIComponent(name)}` }, parts.name, parts.age, parts.said, parts.health);
+    items.set(name, { ...parts, link, li: element("li", {}, link) });
+    parts.name.textContent = name;
+  }
+  return items.get(name);
+}
+
+function showSessions() {
+  const ordered = [...sessions.values()].sort(order);
+  const list = $("sessions");
+  for (const [name, nodes] of items) {
+    if (!sessions.has(name)) {
+      nodes.li.remove();
+      items.delete(name);
+    }
+  }
+  ordered.forEach((summary, index) => {
+    const nodes = item(summary.session);
+    const state = health(summary);
+    setText(nodes.age, ago(age(summary)));
+    setText(nodes.said, summary.score === null ? summary.label : `${summary.label} ${summary.score.toFixed(2)}`);
+    setText(nodes.health, state);
+    nodes.health.dataset.health = state;
+    nodes.link.setAttribute("aria-current", String(summary.session === chosen));
+    // moving a node takes the focus from it, so only those move that must
+    if (list.children[index] !== nodes.li) list.insertBefore(nodes.li, list.children[index] ?? null);
+  });
+  const live = ordered.filter(isLive).length;
+  setText($("totals"), ordered.length ? `${ordered.length} session${ordered.length > 1 ? "s" : ""}, ${live} live` : "");
+  const summary = sessions.get(chosen);
+  if (summary) {
+    $("state").dataset.health = health(summary);
+    setText($("state"), health(summary));
+    const seconds = age(summary);
+    setText($("when"), seconds === null ? "" : `last result ${ago(seconds)} ago`);
+  }
+  showEmpty();
+}
+
+function showEmpty() {
+  const missing = chosen !== null && !sessions.has(chosen) && !results.length;
+  $("empty").hidden = !asked || (sessions.size > 0 && !missing);
+  $("session").hidden = !asked || chosen === null || missing;
+  setText($("empty-title"), missing ? `Nothing of ${chosen}` : "No sessions yet");
+  setText(
+    $("empty-text"),
+    missing
+      ? "Redis has no results of this session. It appears here with its first one."
+      : "As soon as a worker publishes a result, its session appears here.",
+  );
+  $("empty-how").hidden = missing;
+}
+
+function take(summary) {
+  sessions.set(summary.session, { ...summary, heard_ms: performance.now() });
+}
+
+// the chosen session
+
+function choose(name) {
+  chosen = name;
+  results = [];
+  contents = new Map();
+  frame = { shown_us: 0, loading: false };
+  lanes = [];
+  $("lanes").replaceChildren();
+  $("frame").hidden = true;
+  $("no-frame").hidden = false;
+  setText($("no-frame"), "No frame yet");
+  setText($("frame-caption"), "\u00a0");
+  setText($("name"), name ?? "");
+  $("heads").replaceChildren();
+  for (const id of ["fact-window", "fact-closed", "fact-latency", "fact-model", "state", "when"]) setText($(id), "");
+  document.title = name === null ? "streamer" : `${name} · streamer`;
+  showWords();
+  showSessions();
+  listen();
+}
+
+function fromAddress() {
+  const [, name] = location.hash.match(/^#session=(.+)/) ?? [];
+  try {
+    return name === undefined ? null : decodeURIComponent(name);
+  } catch {
+    return null;
+  }
+}
+
+async function catchUp() {
+  const name = chosen;
+  try {
+    const found = await ask("/api/sessions");
+    ({ modalities, gap_s } = found);
+    asked = true;
+    sessions.clear();
+    found.sessions.forEach(take);
+    if (chosen === null && sessions.size) {
+      choose([...sessions.values()].sort(order)[0].session);
+      return;
+    }
+    showSessions();
+    if (name === null || name !== chosen) return;
+    const newest = sessions.get(name)?.end_us ?? 0;
+    const since = Math.max(0, newest - SPAN_US, results.length ? results.at(-1).end_us + 1 : 0);
+    add(name, await ask("/api/results", { session: name, since }));
+  } catch (error) {
+    console.warn(error.message);
+    setTimeout(() => name === chosen && catchUp(), RETRY_MS);
+  }
+}
+
+function add(name, more) {
+  if (name !== chosen || !more.length) return;
+  const known = new Set(results.map((result) => result.end_us));
+  results.push(...more.filter((result) => !known.has(result.end_us)));
+  results.sort((one, other) => one.end_us - other.end_us);
+  const from_us = results.at(-1).end_us - SPAN_US;
+  results = results.filter((result) => result.end_us > from_us);
+  for (const end_us of contents.keys()) if (end_us <= from_us) contents.delete(end_us);
+  showDecision(results.at(-1));
+  showEmpty();
+  readFrame();
+  readContents();
+  draw();
+}
+
+function showDecision(result) {
+  const heads = Object.entries(result.outputs);
+  const box = $("heads");
+  while (box.children.length > Math.max(1, heads.length)) box.lastChild.remove();
+  while (box.children.length < Math.max(1, heads.length)) {
+    const score = element("div", { className: "score" }, element("meter", { max: 1 }), element("span"));
+    box.append(
+      element("div", { className: "head" }, element("p", { className: "what" }), element("p", { className: "label" }), score),
+    );
+  }
+  const shown = heads.length ? heads : [["the model failed on this window", { label: result.status, score: null }]];
+  shown.forEach(([name, output], index) => {
+    const [what, label, score] = box.children[index].children;
+    const [meter, value] = score.children;
+    setText(what, name);
+    setText(label, String(output.label));
+    label.classList.toggle("bad", !heads.length);
+    score.hidden = typeof output.score !== "number";
+    if (score.hidden) return;
+    meter.value = output.score;
+    meter.setAttribute("aria-label", `score of ${output.label}`);
+    setText(value, output.score.toFixed(2));
+  });
+  setText($("fact-window"), `${clock(result.start_us)}, ${(result.end_us - result.start_us) / 1e6} s`);
+  const partial = result.status === "partial" ? ", data may be missing" : "";
+  setText($("fact-closed"), `${result.closed_by}${partial}`);
+  setText($("fact-latency"), milliseconds(result.latencies_us.total));
+  $("fact-latency").title = Object.entries(result.latencies_us).map(([stage, us]) => `${stage} ${milliseconds(us)}`).join(", ");
+  setText($("fact-model"), `${result.model} ${result.version}`);
+  $("fact-model").title = `${result.model} ${result.version}`;
+}
+
+function milliseconds(us) {
+  return us === undefined ? "" : `${Math.round(us / 1000)} ms`;
+}
+
+// frames: one is loaded at a time, so a slow line shows fewer of them, never older ones
+
+function readFrame() {
+  const newest = results.findLast((result) => result.present.includes("image"));
+  if (!newest) {
+    setText($("no-frame"), "No camera in the last minute");
+    return;
+  }
+  if (frame.loading || newest.end_us === frame.shown_us || document.hidden) return;
+  const mine = frame;
+  const image = new Image();
+  const done = () => {
+    mine.loading = false;
+    mine.shown_us = newest.end_us;
+    if (mine === frame) readFrame();
+  };
+  mine.loading = true;
+  image.onload = () => {
+    if (mine !== frame) return;
+    image.id = "frame";
+    image.alt = `Camera of ${chosen} at ${clock(newest.end_us)}`;
+    $("frame").replaceWith(image);
+    $("no-frame").hidden = true;
+    setText($("frame-caption"), `${clock(newest.start_us)}   ${image.naturalWidth} × ${image.naturalHeight}`);
+    done();
+  };
+  image.onerror = () => {
+    if (mine !== frame) return;
+    $("frame").hidden = true;
+    $("no-frame").hidden = false;
+    setText($("no-frame"), "This frame is not in Kafka any more");
+    setText($("frame-caption"), clock(newest.start_us));
+    done();
+  };
+  image.src = `/api/frame?${new URLSearchParams({ session: chosen, end_us: newest.end_us })}`;
+}
+
+// sound, words and telemetry of the windows, the newest first
+
+function readContents() {
+  if (document.hidden) return;
+  while (reading < READS) {
+    const next = results.findLast((result) => !contents.has(result.end_us));
+    if (!next) return;
+    const mine = contents;
+    mine.set(next.end_us, null);
+    reading += 1;
+    ask("/api/window", { session: chosen, end_us: next.end_us })
+      .then((content) => {
+        const levels = content.audio && Uint8Array.from(atob(content.audio.levels), (char) => char.charCodeAt(0));
+        mine.set(next.end_us, { ...content, levels });
+      })
+      .catch(() => mine.set(next.end_us, false))
+      .finally(() => {
+        reading -= 1;
+        if (mine === contents) {
+          showWords();
+          draw();
+        }
+        readContents();
+      });
+  }
+}
+
+function loaded() {
+  return results.map((result) => contents.get(result.end_us)).filter(Boolean);
+}
+
+// A segment lies in every window that it overlaps, and is shown once.
+function segments() {
+  const found = new Map();
+  for (const content of loaded()) {
+    for (const segment of content.transcripts) found.set(`${segment.start_us} ${segment.text}`, segment);
+  }
+  return [...found.values()].sort((one, other) => other.start_us - one.start_us);
+}
+
+function showWords() {
+  const list = $("words");
+  const spoken = segments();
+  const keys = spoken.map((segment) => `${segment.start_us} ${segment.text}`);
+  if (keys.join("\n") !== list.dataset.keys) {
+    list.dataset.keys = keys.join("\n");
+    list.replaceChildren(
+      ...spoken.map((segment) =>
+        element("li", {}, element("time", { textContent: clock(segment.start_us) }), element("span", { textContent: segment.text })),
+      ),
+    );
+  }
+  $("no-words").hidden = spoken.length > 0;
+}
+
+// lanes: each has a label, a strip of canvas and its newest value
+
+function draw() {
+  if (drawn) return;
+  drawn = true;
+  requestAnimationFrame(() => {
+    drawn = false;
+    if (results.length) drawLanes();
+  });
+}
+
+function wanted() {
+  const newest = results.at(-1);
+  const found = [];
+  const many = Object.keys(newest.outputs).length > 1;
+  const heads = results.findLast((result) => Object.keys(result.outputs).length)?.outputs ?? {};
+  for (const [head, output] of Object.entries(heads)) {
+    const labels = Object.keys(output.scores ?? {});
+    labels.slice(0, MAX_LANES).forEach((label, index) => {
+      const spec = { key: `score ${head} ${label}`, label: many ? `${head}: ${label}` : label, height: 18 };
+      found.push({ ...spec, first: index === 0, draw: (pen) => drawScore(pen, head, label) });
+    });
+  }
+  found.push({ key: "audio", label: "audio", height: 48, first: true, draw: drawSound });
+  found.push({ key: "text", label: "transcript", height: 14, draw: drawWords });
+  const channels = new Map();
+  for (const content of loaded()) for (const [name, { unit }] of Object.entries(content.telemetry)) channels.set(name, unit);
+  for (const [name, unit] of [...channels].sort().slice(0, MAX_LANES)) {
+    found.push({ key: `telemetry ${name}`, label: name, height: 24, draw: (pen) => drawSignal(pen, name, unit) });
+  }
+  modalities.forEach((name, index) => {
+    found.push({ key: `cover ${name}`, label: `has ${name}`, height: 16, first: index === 0, draw: (pen) => drawCover(pen, name) });
+  });
+  found.push({ key: "closed", label: "closed by", height: 18, draw: drawClosed });
+  found.push({ key: "latency", label: "latency", height: 22, draw: drawLatency });
+  found.push({ key: "axis", label: "", height: 18, draw: drawAxis });
+  return found;
+}
+
+function drawLanes() {
+  const specs = wanted();
+  if (specs.map((spec) => spec.key).join("\n") !== lanes.map((lane) => lane.key).join("\n")) {
+    const old = new Map(lanes.map((lane) => [lane.key, lane]));
+    lanes = specs.map((spec) => old.get(spec.key) ?? lane(spec));
+    $("lanes").replaceChildren(...lanes.map((one) => one.row));
+  }
+  const styles = getComputedStyle(document.body);
+  const colour = (name) => styles.getPropertyValue(`--${name}`).trim();
+  const end_us = results.at(-1).end_us;
+  specs.forEach((spec, index) => {
+    const { canvas, value } = lanes[index];
+    const width = canvas.clientWidth;
+    const ratio = window.devicePixelRatio || 1;
+    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(spec.height * ratio)) {
+      canvas.width = Math.round(width * ratio);
+      canvas.height = Math.round(spec.height * ratio);
+    }
+    const context = canvas.getContext("2d");
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, width, spec.height);
+    context.font = `11px ${styles.fontFamily}`;
+    context.textBaseline = "middle";
+    const x = (us) => width * (1 - (end_us - us) / SPAN_US);
+    const said = spec.draw({ context, colour, x, width, height: spec.height, value, ratio }) ?? "";
+    setText(value, said);
+    canvas.setAttribute("aria-label", `${spec.label || "time"}: ${said || "see the newest values"}`);
+  });
+}
+
+function lane(spec) {
+  const canvas = element("canvas");
+  canvas.style.height = `${spec.height}px`;
+  canvas.setAttribute("role", "img");
+  const value = element("span", { className: "value" });
+  const label = element("span", { className: "label", textContent: spec.label, title: spec.label });
+  const row = element("div", { className: spec.first ? "lane first" : "lane" }, label, canvas, value);
+  return { key: spec.key, canvas, value, row };
+}
+
+// Bars of the windows; a hop shorter than the window leaves each the part that the next one does not cover.
+function bars(pen, share, fill) {
+  const { context, x, height } = pen;
+  results.forEach((result, index) => {
+    const left = x(result.start_us);
+    const right = Math.min(x(result.end_us), index + 1 < results.length ? x(results[index + 1].start_us) : Infinity);
+    const part = share(result);
+    if (part === null) return;
+    context.fillStyle = fill(result);
+    const tall = Math.max(part > 0 ? 1 : 0, part * (height - 3));
+    context.fillRect(left, height - 1 - tall, Math.max(1, right - left - 1), tall);
+  });
+}
+
+function floor(pen) {
+  pen.context.fillStyle = pen.colour("line");
+  pen.context.fillRect(0, pen.height - 1, pen.width, 1);
+}
+
+function drawScore(pen, head, label) {
+  floor(pen);
+  const score = (result) => result.outputs[head]?.scores?.[label] ?? null;
+  bars(pen, score, (result) => pen.colour(result.outputs[head].label === label ? "accent" : "fill"));
+  const newest = score(results.at(-1));
+  pen.value.classList.toggle("now", results.at(-1).outputs[head]?.label === label);
+  return newest === null ? "–" : newest.toFixed(2);
+}
+
+function rgb(hex) {
+  return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+}
+
+// level -> colour: from the ground over the accent to the text's colour
+function palette(pen) {
+  const stops = ["track", "accent", "text"].map((name) => rgb(pen.colour(name)));
+  return Array.from({ length: 256 }, (_, level) => {
+    const place = (level / 255) * 2;
+    const [from, to] = place < 1 ? [stops[0], stops[1]] : [stops[1], stops[2]];
+    return from.map((part, index) => Math.round(part + (to[index] - part) * (place % 1 || (level === 255 ? 1 : 0))));
+  });
+}
+
+function tile({ audio: { columns, bands }, levels }, colours) {
+  const picture = new ImageData(columns, bands);
+  levels.forEach((level, at) => {
+    const row = bands - 1 - (at % bands); // the lowest band lies at the bottom
+    picture.data.set([...colours[level], 255], 4 * (row * columns + Math.floor(at / bands)));
+  });
+  const made = new OffscreenCanvas(columns, bands);
+  made.getContext("2d").putImageData(picture, 0, 0);
+  return made;
+}
+
+function drawSound(pen) {
+  const { context, x, width, height } = pen;
+  context.fillStyle = pen.colour("track");
+  context.fillRect(0, 0, width, height);
+  const theme = pen.colour("ground");
+  for (const content of loaded()) {
+    if (!content.audio) continue;
+    if (content.theme !== theme) Object.assign(content, { theme, tile: tile(content, palette(pen)) });
+    context.drawImage(content.tile, x(content.start_us), 0, x(content.end_us) - x(content.start_us), height);
+  }
+  const newest = loaded().at(-1)?.audio;
+  return newest && newest.peak_dbfs !== null ? `${newest.peak_dbfs.toFixed(0)} dBFS` : "–";
+}
+
+function drawWords(pen) {
+  const { context, x, height } = pen;
+  floor(pen);
+  const spoken = segments();
+  context.fillStyle = pen.colour("fill");
+  for (const segment of spoken) {
+    const left = x(segment.start_us);
+    context.fillRect(left, 3, Math.max(2, x(segment.end_us) - left - 1), height - 6);
+  }
+  return spoken.length ? `${spoken.length} said` : "–";
+}
+
+function drawSignal(pen, name, unit) {
+  const { context, x, height } = pen;
+  const times = [];
+  const values = [];
+  for (const content of loaded()) {
+    const signal = content.telemetry[name];
+    signal?.times_us.forEach((time, index) => {
+      if (times.length && time <= times.at(-1)) return; // windows overlap where the hop is shorter
+      times.push(time);
+      values.push(signal.values[index]);
+    });
+  }
+  floor(pen);
+  if (!values.length) return "–";
+  const low = values.reduce((one, other) => Math.min(one, other));
+  const high = values.reduce((one, other) => Math.max(one, other));
+  const y = (value) => (high > low ? 2 + (height - 5) * (1 - (value - low) / (high - low)) : height / 2);
+  context.strokeStyle = pen.colour("accent");
+  context.lineWidth = 1.25;
+  context.beginPath();
+  times.forEach((time, index) => {
+    const gap = index === 0 || time - times[index - 1] > 1e6; // a line across silence would be made up
+    context[gap ? "moveTo" : "lineTo"](x(time), y(values[index]));
+  });
+  context.stroke();
+  return `${number(values.at(-1))} ${unit}`.trim();
+}
+
+function drawCover(pen, name) {
+  floor(pen);
+  const { context, x, height } = pen;
+  bars(pen, (result) => (result.present.includes(name) ? (result.coverage[name] ?? 0) : null), () => pen.colour("fill"));
+  context.fillStyle = pen.colour("muted");
+  for (const result of results) {
+    if (result.present.includes(name)) continue;
+    context.beginPath();
+    context.arc((x(result.start_us) + x(result.end_us)) / 2, height / 2, 1.2, 0, 7);
+    context.fill();
+  }
+  const newest = results.at(-1);
+  return newest.present.includes(name) ? `${Math.round(100 * (newest.coverage[name] ?? 0))} %` : "absent";
+}
+
+function drawClosed(pen) {
+  const { context, x, height } = pen;
+  context.textAlign = "center";
+  let free = -Infinity; // letters must not lie on one another
+  for (const result of results) {
+    const middle = (x(result.start_us) + x(result.end_us)) / 2;
+    if (middle - free < 7 || middle < 4) continue;
+    free = middle;
+    context.fillStyle = pen.colour({ deadline: "warn", memory: "bad" }[result.closed_by] ?? "muted");
+    context.fillText(CLOSED[result.closed_by] ?? "?", middle, height / 2);
+  }
+  context.textAlign = "start";
+  return results.at(-1).closed_by;
+}
+
+function drawLatency(pen) {
+  floor(pen);
+  const most = Math.max(...results.map((result) => result.latencies_us.total ?? 0), 1);
+  bars(pen, (result) => (result.latencies_us.total ?? 0) / most, () => pen.colour("fill"));
+  return milliseconds(results.at(-1).latencies_us.total);
+}
+
+function drawAxis(pen) {
+  const { context, x, width, height } = pen;
+  const end_us = results.at(-1).end_us;
+  const step = width < 420 ? 20e6 : 10e6;
+  context.fillStyle = pen.colour("muted");
+  for (let time = Math.ceil((end_us - SPAN_US) / step) * step; time <= end_us; time += step) {
+    const at = x(time);
+    const half = context.measureText("00:00:00").width / 2;
+    context.fillRect(Math.min(at, width - 1), 0, 1, 3);
+    if (at < half || at > width - half) continue;
+    context.textAlign = "center";
+    context.fillText(clock(time), at, height / 2 + 3);
+  }
+  context.textAlign = "start";
+  return "";
+}
+
+// late records and dead letters
+
+function showFaults(faults) {
+  const sum = (counts) => Object.values(counts).reduce((one, other) => one + other, 0);
+  for (const [id, counts] of [["late-count", faults.late], ["dead-count", faults.dead]]) {
+    setText($(id), sum(counts).toLocaleString());
+    $(id).classList.toggle("some", sum(counts) > 0);
+  }
+  const rows = [
+    ...Object.entries(faults.dead),
+    ...Object.entries(faults.late).map(([topic, count]) => [`late ${topic.split(".").at(-1)}`, count]),
+  ].sort((one, other) => other[1] - one[1]);
+  $("reasons").replaceChildren(
+    ...rows.map(([reason, count]) =>
+      element("li", {}, element("span", { textContent: reason }), element("span", { textContent: count.toLocaleString() })),
+    ),
+  );
+  const before = sum(faults.kept);
+  const more = before ? `; ${before.toLocaleString()} from before are in Kafka` : "";
+  setText($("faults-since"), `since ${clock(faults.since_us)}${more}`);
+  $("newest-box").hidden = !faults.newest.length;
+  $("newest").replaceChildren(
+    ...faults.newest.toReversed().map((fault) =>
+      element("li", {
+        textContent: `${clock(fault.time_us)} ${fault.session || "(no session)"}: ${fault.reason}. ${fault.detail} (${fault.origin})`,
+      }),
+    ),
+  );
+}
+
+// what comes from the server
+
+function connection(state, text) {
+  $("connection").dataset.state = state;
+  setText($("connection"), text);
+  document.body.classList.toggle("stale", state === "lost");
+}
+
+function listen() {
+  stream?.close();
+  const parameters = chosen === null ? "" : `?${new URLSearchParams({ session: chosen })}`;
+  const mine = new EventSource(`/events${parameters}`);
+  stream = mine;
+  // only now: nothing can be missed between what is read and what is heard
+  mine.onopen = () => mine === stream && (connection("live", "Live"), catchUp());
+  mine.onmessage = (event) => mine === stream && heard(JSON.parse(event.data));
+  mine.onerror = () => {
+    if (mine !== stream) return;
+    connection("lost", "Connection lost, trying again");
+    // after a refusal the browser does not try again by itself
+    if (mine.readyState === EventSource.CLOSED) setTimeout(() => mine === stream && (listen(), catchUp()), RETRY_MS);
+  };
+}
+
+function heard(news) {
+  news.sessions.forEach(take);
+  if (chosen === null && sessions.size) {
+    choose([...sessions.values()].sort(order)[0].session);
+    return;
+  }
+  if (news.sessions.length) showSessions();
+  if (news.redis !== undefined) news.redis ? connection("live", "Live") : connection("lost", "Redis does not answer");
+  if (news.faults) showFaults(news.faults);
+  add(chosen, news.results);
+  if (news.gap) catchUp();
+}
+
+window.addEventListener("hashchange", () => {
+  const name = fromAddress();
+  if (name !== null) choose(name);
+});
+document.addEventListener("visibilitychange", () => {
+  readFrame();
+  readContents();
+  draw();
+});
+window.addEventListener("resize", draw);
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+setInterval(showSessions, 1000);
+choose(fromAddress());

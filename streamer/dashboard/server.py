@@ -1,0 +1,383 @@
+"""The page's web server: who may look, what each address answers.
+
+    /                                         the page; /?token=… opens it once, then a cookie does
+    /api/sessions                             all sessions by their newest result, and settings that the page needs
+    /api/results?session=S&since=US&limit=N   results of a session that end at or after US, oldest first
+    /api/frame?session=S&end_us=US            newest frame of the window, as it was sent
+    /api/window?session=S&end_us=US           spectrogram, transcripts and telemetry of the window
+    /events?session=S                         server-sent events: what is new, in all sessions and in S
+
+Sessions stand in the query, since browsers rewrite a path with ``..`` in it, which is a name like any other. Errors are
+JSON with one line, ``{"error": …}``: 401, 404 for what is not there any more, 503 for what does not answer now.
+
+Everything is read-only and GET, so no other site can do harm through a visitor's cookie. On loopback no token is
+needed, but the name that the browser asked for must be local too: a foreign name that resolves to 127.0.0.1 would let
+its site read the page (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+import signal
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from importlib.resources import files
+from urllib.parse import urlsplit
+
+import msgspec
+import redis.asyncio
+from aiohttp import web
+from redis.exceptions import RedisError
+
+from streamer import results
+from streamer.dashboard.faults import Faults, Watch
+from streamer.dashboard.live import Client, Live
+from streamer.dashboard.windows import Gone, Log, Windows
+from streamer.errors import Unavailable, UsageError
+from streamer.events import MAX_SESSION_BYTES, MODALITY_NAMES
+from streamer.results import Keys, Result
+from streamer.settings import Settings
+
+COOKIE = "streamer_dashboard"
+COOKIE_S = 30 * 24 * 3600
+MIN_TOKEN = 16  # characters
+MAX_RESULTS = 1000  # in one answer
+MOST_US = 2**53
+UPDATE_S = 0.2  # shortest time between two events to one browser
+BEAT_S = 10.0  # a quiet stream still says that it is there
+SEND_S = 30.0  # a browser that takes nothing for so long has gone
+SHUTDOWN_S = 1.0
+REDIS_S = 5.0  # longest silence of Redis that is waited for
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",  # pictures of people are not for the disk of whoever looks
+}
+FILES = {
+    "/": ("page.html", "text/html"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/page.css": ("page.css", "text/css"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+OPEN = {"/page.css", "/icon.svg"}  # the form that asks for the token uses them
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Dashboard:
+    """The page on one port.
+
+    Args:
+        settings: Where to listen, and the token.
+        live, windows: Where the data come from; not closed here.
+    """
+
+    def __init__(self, settings: Settings, live: Live, windows: Windows) -> None:
+        _check_access(settings)
+        self._settings = settings
+        self._live = live
+        self._windows = windows
+        self._token = settings.dashboard_token
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        """Where the page is, without the token."""
+        host = self._settings.dashboard_host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+
+    async def start(self) -> None:
+        """Listen; port 0 takes a free one, which ``port`` and ``url`` then tell.
+
+        Raises:
+            UsageError: The address is taken or not ours.
+        """
+        app = web.Application(middlewares=[self._guard])
+        app.on_shutdown.append(self._shut)
+        app.add_routes([web.get(path, self._file) for path in FILES])
+        app.add_routes(
+            [
+                web.get("/api/sessions", self._sessions),
+                web.get("/api/results", self._results),
+                web.get("/api/frame", self._frame),
+                web.get("/api/window", self._window),
+                web.get("/events", self._events),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S, handler_cancellation=True)
+        await self._runner.setup()
+        host, port = self._settings.dashboard_host, self._settings.dashboard_port
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            await self.stop()
+            raise UsageError(
+                f"cannot listen on {host}:{port} ({error.strerror}); set STREAMER_DASHBOARD_PORT to a free port, "
+                "or 0 for any"
+            ) from None
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Close the port and all streams."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _shut(self, app: web.Application) -> None:
+        self._live.close()
+
+    # who may look
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            response = self._refusal(request) or await handler(request)
+        except web.HTTPException as error:
+            response = _error(error.status, error.reason)
+        except Gone as error:
+            response = _error(404, str(error))
+        except Unavailable as error:
+            response = _error(503, str(error))
+        except (RedisError, OSError):
+            response = _error(503, "Redis does not answer")
+        if not response.prepared:
+            response.headers.update(HEADERS)
+        return response
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        if self._token is None:
+            return None if _is_loopback(_host(request)) else _error(403, "open the page by a local name: localhost")
+        if request.path in OPEN or self._is_known(request):
+            return None
+        given = request.query.get("token")
+        if request.path == "/" and given is not None and _same(given, self._token):
+            answer = web.Response(status=303, headers={"Location": "/"})
+            answer.set_cookie(
+                COOKIE, _pass(self._token), max_age=COOKIE_S, httponly=True, samesite="Strict", secure=request.secure
+            )
+            return answer
+        if request.path == "/":
+            return web.Response(status=401, body=_content("login.html"), content_type="text/html", charset="utf-8")
+        return _error(401, "the token is needed: open /?token=…")
+
+    def _is_known(self, request: web.Request) -> bool:
+        return self._token is not None and _same(request.cookies.get(COOKIE, ""), _pass(self._token))
+
+    # what is answered
+
+    async def _file(self, request: web.Request) -> web.Response:
+        if "token" in request.query:  # known already: out of the address bar with it
+            return web.Response(status=303, headers={"Location": "/"})
+        name, content_type = FILES[request.path]
+        return web.Response(body=_content(name), content_type=content_type, charset="utf-8")
+
+    async def _sessions(self, request: web.Request) -> web.Response:
+        settings = self._settings
+        return _json(
+            {
+                "sessions": await self._live.sessions(),
+                "modalities": MODALITY_NAMES,
+                "gap_s": settings.session_gap_ms / 1000,
+            }
+        )
+
+    async def _results(self, request: web.Request) -> web.Response:
+        limit = _number(request, "limit", MAX_RESULTS)
+        found = await self._live.results(_session(request), _number(request, "since", 0), min(limit, MAX_RESULTS) or 1)
+        return _json([msgspec.Raw(raw) for raw in found])
+
+    async def _frame(self, request: web.Request) -> web.Response:
+        frame = await self._windows.frame(await self._result(request))
+        return web.Response(body=frame.content, content_type=frame.media_type)
+
+    async def _window(self, request: web.Request) -> web.Response:
+        content = await self._windows.content(await self._result(request))
+        return web.Response(body=content, content_type="application/json")
+
+    async def _result(self, request: web.Request) -> Result:
+        result = await self._live.result(_session(request), _number(request, "end_us", 0))
+        if result is None:
+            raise Gone("no such window in Redis")
+        return result
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        client = self._live.join(_session(request) if request.query.get("session") else None)
+        if client is None:
+            return _error(503, "too many browsers look at this page")
+        try:
+            response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
+            await response.prepare(request)
+            await self._stream(client, response)
+        except (TimeoutError, ConnectionError):
+            pass  # the browser has gone, or takes nothing
+        finally:
+            self._live.leave(client)
+        return response
+
+    async def _stream(self, client: Client, response: web.StreamResponse) -> None:
+        """Write what is new; write() waits while the browser is slow, and what comes meanwhile is merged in client."""
+        while not client.closed:
+            message = await client.take(BEAT_S)
+            async with asyncio.timeout(SEND_S):
+                await response.write(b": still here\n\n" if message is None else b"data: " + message + b"\n\n")
+            await asyncio.sleep(UPDATE_S)
+
+
+def run(settings: Settings, say: Callable[[str], None]) -> None:
+    """Serve the page until SIGTERM or Ctrl-C.
+
+    Args:
+        say: Told the page's address once it can be opened.
+
+    Raises:
+        UsageError: Kafka or Redis does not answer, the address is taken, or a token is needed and not set.
+    """
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        async with _served(settings) as dashboard:
+            say(f"live page: {dashboard.url}")
+            await stop.wait()
+
+    asyncio.run(serve())
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[str]:
+    """Serve the page in a thread for as long as the context is open; gives its address.
+
+    Raises:
+        UsageError: As :func:`run`.
+    """
+    started: Future[tuple[str, Callable[[], object]]] = Future()
+
+    async def serve() -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            async with _served(settings) as dashboard:
+                started.set_result((dashboard.url, lambda: loop.call_soon_threadsafe(stop.set)))
+                await stop.wait()
+        except Exception as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="dashboard", daemon=True)
+    thread.start()
+    try:
+        url, stop = started.result()
+        try:
+            yield url
+        finally:
+            stop()
+    finally:
+        thread.join()
+
+
+@asynccontextmanager
+async def _served(settings: Settings) -> AsyncIterator[Dashboard]:
+    """The page with everything that it needs, connected and listening."""
+    _check_access(settings)
+    await asyncio.to_thread(_check_redis, settings)
+    loop = asyncio.get_running_loop()
+    live: Live | None = None
+
+    def changed(faults: Faults) -> None:
+        if live is not None:
+            loop.call_soon_threadsafe(live.note, "faults", faults)
+
+    async with AsyncExitStack() as stack:
+        windows = Windows(settings, await asyncio.to_thread(Log, settings))
+        stack.push_async_callback(windows.close)
+        watch = await asyncio.to_thread(Watch, settings, changed)
+        stack.push_async_callback(asyncio.to_thread, watch.close)
+        client = redis.asyncio.Redis.from_url(
+            settings.redis, socket_connect_timeout=REDIS_S, socket_timeout=REDIS_S, health_check_interval=REDIS_S
+        )
+        stack.push_async_callback(client.aclose)
+        live = Live(client, Keys(settings.key_prefix), lambda: watch.seen)
+        dashboard = Dashboard(settings, live, windows)
+        await dashboard.start()
+        stack.push_async_callback(dashboard.stop)
+        watch.start()
+        follow = asyncio.create_task(live.follow())
+        try:
+            yield dashboard
+        finally:
+            follow.cancel()
+            await asyncio.wait([follow])
+
+
+def _check_redis(settings: Settings) -> None:
+    with results.connected(settings):
+        pass  # a UsageError if it does not answer
+
+
+def _check_access(settings: Settings) -> None:
+    host, token = settings.dashboard_host, settings.dashboard_token
+    if token is None and not _is_loopback(host):
+        raise UsageError(
+            f"STREAMER_DASHBOARD_TOKEN must be set for the page to be seen from elsewhere (STREAMER_DASHBOARD_HOST="
+            f"{host}): everybody who can reach it could watch"
+        )
+    if token is not None and len(token) < MIN_TOKEN:
+        raise UsageError(f"STREAMER_DASHBOARD_TOKEN needs {MIN_TOKEN} characters or more; try `openssl rand -hex 16`")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host(request: web.Request) -> str:
+    """The name in the Host header, without the port."""
+    try:
+        return urlsplit(f"//{request.host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _pass(token: str) -> str:
+    """What the cookie holds: proves the token without being it, and has no character that a cookie may not have."""
+    return hmac.new(token.encode(), COOKIE.encode(), hashlib.sha256).hexdigest()
+
+
+def _same(given: str, right: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), right.encode())
+
+
+def _session(request: web.Request) -> str:
+    session = request.query.get("session", "")
+    if not 0 < len(session.encode("utf-8", "replace")) <= MAX_SESSION_BYTES:
+        raise web.HTTPBadRequest(reason=f"session must have 1 to {MAX_SESSION_BYTES} bytes")
+    return session
+
+
+def _number(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) < MOST_US):
+        raise web.HTTPBadRequest(reason=f"{name} must be a whole number")
+    return int(text)
+
+
+def _content(name: str) -> bytes:
+    return (files("streamer.dashboard") / name).read_bytes()
+
+
+def _json(what: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(what), content_type="application/json")
+
+
+def _error(status: int, line: str) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode({"error": line}), content_type="application/json")

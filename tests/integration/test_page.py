@@ -1,0 +1,184 @@
+"""The live page in a real browser, on a real Kafka and a real Redis with a worker between them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamer import dashboard
+from streamer.child import environment
+from streamer.settings import Settings
+from tests.harness import S_US, end, record, results, running_worker, second, send, wait_for
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: dev)")
+
+pytestmark = pytest.mark.integration
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+SECONDS = 4
+HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+TIMEOUT_MS = 20_000
+expect = sync_api.expect
+expect.set_options(timeout=TIMEOUT_MS)
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if executable is None:
+        pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        # as root Chromium runs without a sandbox or not at all
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A browser window; whatever a script raises or the content policy forbids fails the test."""
+    page = browser.new_page()
+    page.set_default_timeout(TIMEOUT_MS)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if "Content Security" in message.text else None)
+    yield page
+    page.close()
+    assert complaints == []
+
+
+def drive(settings: Settings, session: str, start_us: int, text: str = "") -> None:
+    for i in range(SECONDS):
+        records = second(settings, session, start_us + i * S_US)
+        if text:
+            body = f'{{"text": {_json(text)}, "start": 0.0, "end": 1.0}}'.encode()
+            records = [r._replace(value=body) if r.topic.endswith("transcripts") else r for r in records]
+        send(settings, records)
+
+
+def _json(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def aligned_now(seconds: int) -> int:
+    return int(time.time()) * S_US - seconds * S_US
+
+
+def test_what_is_sent_is_seen_and_nothing_of_it_is_taken_for_html(topics: Settings, tmp_path: Path, page: Any) -> None:
+    settings = topics.model_copy(update={"dashboard_port": 0})
+    session = "räume/7 <b>"
+    start_us = aligned_now(2 * SECONDS + 1)
+    with running_worker(topics, tmp_path / "worker.log"), dashboard.running(settings) as url:
+        page.goto(url)
+        page.get_by_text("No sessions yet").wait_for()
+        assert page.locator("#connection").text_content() == "Live"
+
+        drive(topics, session, start_us, HOSTILE)
+        page.locator("#sessions .name").wait_for()
+        assert page.locator("#sessions .name").all_text_contents() == [session]
+        assert page.locator("#name").text_content() == session
+        page.locator("#frame[src]").wait_for()
+        assert page.locator("#frame").evaluate("image => image.naturalWidth") == 64
+
+        words = page.locator("#words li span").first
+        words.wait_for()
+        assert words.text_content() == HOSTILE
+        assert page.locator("#words script, #words img, #sessions b").count() == 0
+        assert page.title() == f"{session} · streamer"
+
+        page.locator(".lane .label", has_text="speed").wait_for()
+        assert page.locator("#heads .label").text_content() in page.locator(".lane .label").all_text_contents()
+        assert page.locator(".lane .value", has_text="10.0 m/s").count() == 1
+        assert page.locator(".lane .value", has_text="dBFS").count() == 1
+
+        # new results arrive by themselves
+        before = page.locator("#fact-window").text_content()
+        drive(topics, session, start_us + SECONDS * S_US, "all is well")
+        expect(page.locator("#fact-window")).not_to_have_text(before)
+        page.locator("#words li span", has_text="all is well").first.wait_for()
+
+        # another session, chosen by keyboard
+        drive(topics, "car-2", aligned_now(SECONDS + 1), "a second car")
+        other = page.locator("#sessions a", has_text="car-2")
+        other.wait_for()
+        other.focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("#name")).to_have_text("car-2")
+        page.locator("#words li span", has_text="a second car").first.wait_for()
+        page.locator("#frame[src]").wait_for()
+
+        # a letter that cannot be processed
+        bad = record(topics, 0, session, aligned_now(0), b"raw", "image/x-raw")
+        send(topics, [bad])
+        page.locator("#reasons li", has_text="bad_content_type").wait_for()
+        assert page.locator("#dead-count").text_content() == "1"
+
+        send(topics, [end(topics, "car-2", aligned_now(0))])
+
+
+def test_a_page_without_its_server_says_so_and_comes_back(topics: Settings, page: Any) -> None:
+    settings = topics.model_copy(update={"dashboard_port": 0})
+    with dashboard.running(settings) as url:
+        page.goto(url)
+        page.get_by_text("No sessions yet").wait_for()
+    page.get_by_text("Connection lost").wait_for()
+    again = settings.model_copy(update={"dashboard_port": int(url.rstrip("/").rsplit(":", 1)[1])})
+    with dashboard.running(again):
+        expect(page.locator("#connection")).to_have_text("Live")
+
+
+def test_frames_that_kafka_has_deleted_leave_a_placeholder(topics: Settings, tmp_path: Path, page: Any) -> None:
+    from kafka import KafkaAdminClient, TopicPartition
+
+    settings = topics.model_copy(update={"dashboard_port": 0})
+    with running_worker(topics, tmp_path / "worker.log"):
+        drive(topics, "car-1", aligned_now(SECONDS + 1))
+        send(topics, [end(topics, "car-1", aligned_now(0))])
+        wait_for(lambda: len(results(topics.redis, topics, "car-1")) >= SECONDS, 30.0)
+    admin = KafkaAdminClient(bootstrap_servers=topics.kafka)
+    admin.delete_records(
+        {TopicPartition(topic, number): -1 for topic in topics.source_topics for number in range(topics.partitions)}
+    )
+    admin.close()
+    with dashboard.running(settings) as url:
+        page.goto(url)
+        page.get_by_text("This frame is not in Kafka any more").wait_for()
+        assert page.locator("#words li").count() == 0
+        assert page.locator("#heads .label").text_content() in page.locator(".lane .label").all_text_contents()
+
+
+def test_the_command_says_where_the_page_is_and_ends_quietly(topics: Settings, tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "streamer", "dashboard"],
+        cwd=tmp_path,
+        env=os.environ | environment(topics) | {"STREAMER_DASHBOARD_PORT": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert child.stdout is not None
+        url = child.stdout.readline().removeprefix("live page: ").strip()
+        with urllib.request.urlopen(f"{url}api/sessions", timeout=10) as answer:
+            assert answer.status == 200
+        with pytest.raises(urllib.error.HTTPError) as missing:
+            urllib.request.urlopen(f"{url}api/frame?session=x&end_us=1", timeout=10)
+        missing.value.close()
+        assert missing.value.code == 404
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=20)
+        assert (child.returncode, out, err) == (130, "", "")
+    finally:
+        child.kill()
+        child.wait()
