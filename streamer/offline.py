@@ -12,7 +12,7 @@ and the fewer events it has. So such a session is aligned twice, with the two ex
 
 * nothing had closed, and all modalities had just been heard: it begins with the recording;
 * every window had closed that a record from before could have touched (``max_ahead`` bounds how far), and no modality
-  had been heard for as long as can be while the session lives (but one, whose silence says nothing where there is such).
+  had ever been heard but one, so that the session lives: one whose silence says nothing, where there is such.
 
 A window that is the same in both is the same for every past in between, the true one included: it is *certain*.
 """
@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+from kafka.partitioner.default import murmur2
 from prometheus_client import CollectorRegistry
 
 from streamer import recording
@@ -65,7 +66,7 @@ class Offline:
         open: Windows that were still open at the recording's end.
         records, late: How many.
         refused: Reason -> records that decode refused.
-        sessions: Names of all sessions that have records.
+        sessions: Name -> partition of all sessions that have records.
 
     Raises:
         UsageError: The file cannot be read, or it is no recording.
@@ -80,7 +81,7 @@ class Offline:
         self.open: set[Identity] = set()
         self.records = self.late = 0
         self.refused: Counter[str] = Counter()
-        self.sessions: set[str] = set()
+        self.sessions: dict[str, int] = {}
         self._path = path
         self._under_way = under_way
         self._settings = settings
@@ -122,16 +123,28 @@ class Offline:
             raise UsageError(f"{self._path} is damaged: partition {partition} of {self.about.partitions}")
         self.next_offsets[record.row][partition] = record.offset + 1
         self._group(self._groups, partition, self._nothing_before).push(record)
-        session = _session(record)
+        session = self._session(record)
         if session is None:
             return
         if session not in self.sessions:
-            self.sessions.add(session)
+            self.sessions[session] = partition
             start_us = self.about.start_us[partition]
             if start_us and self._under_way(session, partition):
                 self.begins_us[session] = self._last_touched_us(start_us)
         if session in self.begins_us:
             self._group(self._others, partition, self._longest_before).push(record)
+
+    def _session(self, record: Record) -> str | None:
+        """None for a record that decode will refuse for its key, or that lies where the key does not belong."""
+        key = record.key
+        try:
+            session = key.decode() if key else None
+        except UnicodeDecodeError:
+            return None
+        if key is None or session is None or self.sessions.get(session) == record.partition:
+            return session
+        home = (murmur2(key) & 0x7FFFFFFF) % self.about.partitions
+        return session if record.partition == home else None
 
     def _group(self, groups: dict[int, _Group], partition: int, before: Callable[[int, str], Saved | None]) -> _Group:
         if partition not in groups:
@@ -227,13 +240,6 @@ class _Group:
                 self._group.ledger.done(event.position)
             case Rejected():
                 self._group.ledger.done(item.position)
-
-
-def _session(record: Record) -> str | None:
-    try:
-        return record.key.decode() if record.key else None
-    except UnicodeDecodeError:
-        return None
 
 
 def _last_us(path: Path) -> int:
