@@ -12,7 +12,7 @@ and the fewer events it has. So such a session is aligned twice, with the two ex
 
 * nothing had closed, and all modalities had just been heard: it begins with the recording;
 * every window had closed that a record from before could have touched (``max_ahead`` bounds how far), and no modality
-  had ever been heard but one, so that the session lives: one whose silence says nothing, where there is such.
+  had been heard but one, without which the session would not live.
 
 A window that is the same in both is the same for every past in between, the true one included: it is *certain*.
 """
@@ -29,8 +29,8 @@ from prometheus_client import CollectorRegistry
 from streamer import recording
 from streamer.align import NEVER_US, Late, Rules
 from streamer.decode import Decoder
-from streamer.errors import UsageError
-from streamer.events import MODALITIES, Record, Saved, Window
+from streamer.errors import BadRecord, UsageError
+from streamer.events import MODALITIES, Kind, Record, Saved, Window
 from streamer.group import Leaving, PartitionGroup, Rejected
 from streamer.metrics import Metrics
 from streamer.results import ranges
@@ -89,6 +89,7 @@ class Offline:
         self._decoder = Decoder(settings, self.about.partitions)
         self._groups: dict[int, _Group] = {}
         self._others: dict[int, _Group] = {}  # the second extreme, of the sessions under way alone
+        self._joined_us: dict[str, int] = {}  # session under way -> first log time at which it matters there
         self._contents: dict[Identity, Content] = {}  # of windows that came out of one extreme only, so far
         self._uncertain: set[Identity] = set()
         self._end_us = self.about.end_us if self.about.end_us is not None else _last_us(path)
@@ -131,8 +132,20 @@ class Offline:
             start_us = self.about.start_us[partition]
             if start_us and self._under_way(session, partition):
                 self.begins_us[session] = self._last_touched_us(start_us)
-        if session in self.begins_us:
+        if session in self.begins_us and self._counts(record, session):
             self._group(self._others, partition, self._longest_before).push(record)
+
+    def _counts(self, record: Record, session: str) -> bool:
+        """Whether the record can be anything but late where all windows up to ``begins_us`` have closed."""
+        if session not in self._joined_us:
+            try:
+                event = self._decoder.decode(record)
+            except BadRecord:
+                return False
+            if event.kind is not Kind.DATA or self._rules.ends_of(event)[-1] <= self.begins_us[session]:
+                return False
+            self._joined_us[session] = record.log_time_us
+        return True
 
     def _session(self, record: Record) -> str | None:
         """None for a record that decode will refuse for its key, or that lies where the key does not belong."""
@@ -191,12 +204,17 @@ class Offline:
         return None
 
     def _longest_before(self, partition: int, session: str) -> Saved | None:
-        """One modality was heard just before the recording, so that the session lives; the others never were."""
+        """The session lives by one modality, which was heard as long ago as that allows; the others never were.
+
+        That one waits for nothing when its silence says nothing, or by ``idle_after`` if that is no longer than
+        ``session_gap``; should all of them be longer, this is not quite the extreme.
+        """
         idle_after_us = self._rules.idle_after_us
-        patient = idle_after_us.index(max(idle_after_us))
-        last_us = self.about.start_us[partition] - 1
-        heard_us = tuple(last_us if m == patient else 0 for m in range(len(idle_after_us)))
-        return Saved(self.begins_us[session], heard_us, {}, self._rules.fingerprint)
+        one = idle_after_us.index(NEVER_US if NEVER_US in idle_after_us else min(idle_after_us))
+        lives_us = self._joined_us[session] - self._rules.session_gap_us + 1
+        heard_us = min(lives_us, self.about.start_us[partition] - 1)  # else it had ended before, and begins anew
+        all_heard_us = tuple(heard_us if m == one else 0 for m in range(len(idle_after_us)))
+        return Saved(self.begins_us[session], all_heard_us, {}, self._rules.fingerprint)
 
 
 class _Group:

@@ -242,6 +242,8 @@ class _Verification:
         if expected is None:
             return [extra(result)]
         self._models.add((expected.model, expected.version))
+        if expected.start_us != result.start_us:
+            return [missing(expected), extra(result)]  # windows of another length
         return list(differences(expected, result, self._tolerance))
 
     # which windows count
