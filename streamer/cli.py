@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, BinaryIO, NoReturn
 
 import typer
 
@@ -211,22 +212,136 @@ def replay(
 
     Films and sound (what FFmpeg reads) with subtitles in them or beside them (.srt, .vtt), word timings beside sound
     (.json) and GoPro telemetry; telemetry tables (.csv); MCAP files. All PATHs together are one session and begin
-    together, e.g. a film and the log of the car; logs that tell the same clock keep their distance.
+    together, e.g. a film and the log of the car; logs that tell the same clock keep their distance. A recording of
+    `streamer record` is sent as it was: its sessions, partitions, order and gaps.
     """
     try:
+        from streamer import recording
         from streamer.feeds import replay
     except ModuleNotFoundError as error:
         raise UsageError(f"replaying needs {error.name}: pip install 'streamer[feeds]'") from None
     from streamer.watch import Sending
 
     settings = _settings()
-    recording = replay.open_all(paths, stream or ())
+    if any(recording.is_recording(path) for path in paths):
+        if len(paths) > 1 or session is not None or stream:
+            raise UsageError("a recording of `streamer record` is sent alone and as it was: no --session, no --stream")
+        _send_again(settings, paths[0], speed, keep_times)
+        return
+    recorded = replay.open_all(paths, stream or ())
     name = session if session is not None else replay.new_session()
-    with Sending(_console(), recording.length_us) as bar:
-        count = replay.run(settings, recording, speed=speed, session=name, keep_times=keep_times, on_sent=bar.sent)
-    for note in recording.notes:
+    with Sending(_console(), recorded.length_us) as bar:
+        count = replay.run(settings, recorded, speed=speed, session=name, keep_times=keep_times, on_sent=bar.sent)
+    for note in recorded.notes:
         _say(note)
     _say(f"sent {count} records of the session {name}")
+
+
+def _send_again(settings: Settings, path: Path, speed: float, keep_times: bool) -> None:
+    from streamer import recording
+    from streamer.feeds.again import send_again
+    from streamer.watch import Sending
+
+    first_us, last_us = recording.span_us(path) or (0, 0)
+    with Sending(_console(), last_us - first_us) as bar:
+        count = send_again(settings, path, speed, keep_times=keep_times, on_sent=bar.sent_again)
+    _say(f"sent {count} records of {path} again")
+
+
+# golden replay
+
+TIME = {"parser": datetime.fromisoformat, "metavar": "TIME"}
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Argument(metavar="OUT.mcap", help="The file to write.", dir_okay=False)],
+    seconds: Annotated[float | None, typer.Option(min=0.001, help="Length of the stretch, s of log time.")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(**TIME, help="Begin at this log time, e.g. 2026-05-01T12:00:00Z, not now."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Everything that the topics have now.")] = False,
+    session: Annotated[list[str] | None, typer.Option(help="This session alone; may be given several times.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Record a stretch of the source topics to a file.
+
+    From now until Ctrl-C, or --seconds. With --since or --all what is in the topics already, up to now. `streamer
+    verify` takes the file; it is MCAP, which other tools can open too.
+    """
+    import signal
+    from threading import Event
+
+    from streamer import record
+    from streamer.watch import Recording
+
+    if everything and (since is not None or seconds is not None):
+        raise UsageError("--all records everything that there is: give it without --since and --seconds")
+    since_us = 0 if everything else None if since is None else int(since.timestamp() * 1e6)
+    stretch = record.Stretch(since_us, seconds, tuple(dict.fromkeys(session or ())))
+    settings, stop = _settings(), Event()
+    with Recording(_console()) as bar:
+
+        def ask(number: int, frame: object) -> None:
+            if stop.is_set():
+                sys.exit(128 + number)  # asked twice: do not even wait for Kafka
+            stop.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, ask)
+        done = record.record(settings, out, stretch, force=force, stop=stop, on_progress=bar.recorded)
+    _say(f"recorded {done.records} records, {done.nbytes / 1e6:.1f} MB of payload, to {out}")
+
+
+@app.command()
+def verify(
+    recording: Annotated[Path, typer.Argument(metavar="RECORDING", help="A file of `streamer record`.")],
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RESULTS",
+            help="A file of results, or redis: the live ones. From --save, `results` or `watch --json`.",
+        ),
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write the results to this file, to verify against later.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(min=0, help="By how much scores and embeddings may differ.")] = 1e-3,
+    show: Annotated[int, typer.Option(min=0, help="Differences in the table.")] = 20,
+    json: AsJson = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of --save if it is there.")] = False,
+) -> None:
+    """Run a recording through alignment and the model, and compare.
+
+    Needs no Kafka. Says what differs in windows, members, coverage and scores; exit code 1 if anything does. `streamer
+    verify day.mcap --save golden.ndjson` makes a reference; later, with another model or setting, `streamer verify
+    day.mcap --against golden.ndjson` shows what has changed.
+    """
+    from contextlib import ExitStack
+
+    from streamer import results, verify
+    from streamer.watch import Verifying
+
+    if against is None and save is None:
+        raise UsageError("give --against RESULTS to compare with, or --save FILE to make a reference")
+    settings = _settings()
+    with ExitStack() as stack:
+        reference: verify.Reference | None = None
+        if against == "redis":
+            reference = verify.RedisReference(*stack.enter_context(results.connected(settings)))
+        elif against is not None:
+            reference = verify.FileReference(Path(against))
+        out = None if save is None else stack.enter_context(_fresh(save, force))
+        bar = stack.enter_context(Verifying(_console()))
+        report = verify.run(settings, recording, reference, tolerance=tolerance, save=out, on_progress=bar.done)
+    if json:
+        for line in verify.as_json(report):
+            _emit(line)
+    else:
+        _console(stderr=False).print(verify.view(report, show))
+    if report.differences:
+        raise typer.Exit(1)
 
 
 # the worker and its model
@@ -456,6 +571,22 @@ def _death(text: str) -> tuple[int, float]:
         return MODALITY_NAMES.index(name), float(second)
     except ValueError:
         raise UsageError(f"--dies takes {'|'.join(MODALITY_NAMES)}:SECOND, not {text!r}") from None
+
+
+@contextmanager
+def _fresh(path: Path, force: bool) -> Iterator[BinaryIO]:
+    """A new file, which is there once it is whole; one that is there already is replaced only by ``force``."""
+    if path.exists() and not force:
+        raise UsageError(f"{path} is there already; --force replaces it")
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _console(stderr: bool = True) -> Console:

@@ -20,8 +20,9 @@ from torch import Tensor
 from streamer import repository
 from streamer.collate import collate
 from streamer.errors import UsageError
-from streamer.events import Window
+from streamer.events import MODALITY_NAMES, Window
 from streamer.nets.inputs import Inputs, Outputs
+from streamer.results import Result, ranges
 from streamer.sample import Limits, Reject, Sample, cut
 from streamer.settings import Settings
 
@@ -38,6 +39,46 @@ class Prediction(msgspec.Struct, frozen=True):
 
     outputs: dict[str, Any]
     embedding: NDArray[np.float16]
+
+
+def result_of(
+    window: Window,
+    sample: Sample,
+    prediction: Prediction | None,
+    *,
+    topics: Sequence[str],
+    model: str,
+    version: str,
+    status: str = "ok",
+    latencies_us: dict[str, int] | None = None,
+) -> Result:
+    """What is to be published of a window.
+
+    Args:
+        sample: What was left of the window for the model.
+        prediction: None: the model raised.
+        topics: Full names of the source topics, in the order of the modalities.
+        status: See :class:`streamer.results.Result`.
+    """
+    return Result(
+        session=window.session,
+        start_us=window.start_us,
+        end_us=window.end_us,
+        closed_by=str(window.closed_by),
+        present=tuple(name for name, here in zip(MODALITY_NAMES, sample.present, strict=True) if here),
+        coverage=dict(zip(MODALITY_NAMES, sample.coverage, strict=True)),
+        members={
+            topic: ranges([event.record.offset for event in events])
+            for topic, events in zip(topics, window.events, strict=True)
+            if events
+        },
+        outputs=prediction.outputs if prediction is not None else {},
+        embedding=prediction.embedding.tobytes() if prediction is not None else b"",
+        model=model,
+        version=version,
+        status=status,
+        latencies_us=latencies_us if latencies_us is not None else {},
+    )
 
 
 class ModelFault(RuntimeError):

@@ -17,10 +17,9 @@ import msgspec
 from streamer.batch import Batcher
 from streamer.errors import BadRecord
 from streamer.events import MODALITY_NAMES, Event, Window
-from streamer.infer import Prediction, Predictor
+from streamer.infer import Prediction, Predictor, result_of
 from streamer.metrics import Metrics
 from streamer.publish import Publication, Publisher
-from streamer.results import Result, ranges
 from streamer.sample import Sample
 from streamer.settings import Settings
 
@@ -198,20 +197,11 @@ class Pipeline:
         if sample is None:
             raise RuntimeError(f"window {window.id} reached publication without having been decoded")
         job.latencies_us["total"] = max(0, time_ns() // 1000 - _newest_log_time_us(window))
-        result = Result(
-            session=window.session,
-            start_us=window.start_us,
-            end_us=window.end_us,
-            closed_by=str(window.closed_by),
-            present=tuple(name for name, here in zip(MODALITY_NAMES, sample.present, strict=True) if here),
-            coverage=dict(zip(MODALITY_NAMES, sample.coverage, strict=True)),
-            members={
-                topic: ranges([event.record.offset for event in events])
-                for topic, events in zip(self._topics, window.events, strict=True)
-                if events
-            },
-            outputs=prediction.outputs if prediction is not None else {},
-            embedding=prediction.embedding.tobytes() if prediction is not None else b"",
+        result = result_of(
+            window,
+            sample,
+            prediction,
+            topics=self._topics,
             model=self._predictor.name,
             version=self._predictor.version,
             status=job.status,

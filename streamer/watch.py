@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -19,6 +20,10 @@ from streamer.deadletters import DeadLetter
 from streamer.events import MODALITY_NAMES
 from streamer.feeds import Outgoing
 from streamer.results import Result
+
+if TYPE_CHECKING:  # they need mcap, which is optional
+    from streamer.record import Outcome
+    from streamer.recording import Recorded
 
 HEADINGS = {"image": "img", "audio": "aud", "text": "txt", "telemetry": "tel"}
 CLOSED_STYLE = {"complete": "green", "deadline": "yellow", "end": "blue", "memory": "red"}
@@ -69,7 +74,7 @@ class Sending:
     """A bar that shows how far a feed has been sent.
 
     Args:
-        length_us: Of the feed, in event time.
+        length_us: Of the feed.
     """
 
     def __init__(self, console: Console, length_us: int) -> None:
@@ -93,10 +98,58 @@ class Sending:
 
     def sent(self, outgoing: Outgoing) -> None:
         """A record is on its way."""
+        self._reached(outgoing.due_us)
+
+    def sent_again(self, record: Recorded) -> None:
+        """A record of a recording is on its way."""
+        self._reached(record.log_time_us)
+
+    def _reached(self, at_us: int) -> None:
         self._records += 1
         if self._first_us is None:
-            self._first_us = outgoing.due_us
-        self._progress.update(self._task, completed=outgoing.due_us - self._first_us, records=self._records)
+            self._first_us = at_us
+        self._progress.update(self._task, completed=at_us - self._first_us, records=self._records)
+
+
+class Recording:
+    """Says how much has been recorded; use it as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        columns = "recording", "{task.fields[records]:,} records", "{task.fields[mb]:,.1f} MB", "{task.fields[upto]}"
+        self._progress = Progress(TextColumn(" · ".join(columns)), TimeElapsedColumn(), console=console)
+        self._task = self._progress.add_task("recording", total=None, records=0, mb=0.0, upto="no records yet")
+
+    def __enter__(self) -> Recording:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def recorded(self, so_far: Outcome) -> None:
+        """So much is in the file."""
+        upto = f"up to {clock(so_far.last_us)}" if so_far.records else "no records yet"
+        self._progress.update(self._task, records=so_far.records, mb=so_far.nbytes / 1e6, upto=upto)
+
+
+class Verifying:
+    """Says how many windows have been verified; use it as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        columns = TextColumn("verifying · {task.completed:,} windows ·"), TimeElapsedColumn()
+        self._progress = Progress(*columns, console=console)
+        self._task = self._progress.add_task("verifying", total=None)
+
+    def __enter__(self) -> Verifying:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def done(self, windows: int) -> None:
+        """So many windows are done."""
+        self._progress.update(self._task, completed=windows)
 
 
 def listing(results: Iterable[Result]) -> Table:

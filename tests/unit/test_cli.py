@@ -21,9 +21,10 @@ from streamer.local.process import free_port
 
 SERVERS = ("up", "down", "status", "topics")
 FEEDS = ("simulate", "replay")
+GOLDEN = ("record", "verify")
 WORK = ("worker", "train", "evaluate")
 VIEWS = ("watch", "results", "deadletters", "forget", "settings", "demo", "dashboard")
-COMMANDS = (*SERVERS, *FEEDS, *WORK, *VIEWS)
+COMMANDS = (*SERVERS, *FEEDS, *GOLDEN, *WORK, *VIEWS)
 HEAVY = ("torch", "av", "faust", "kafka", "redis", "rich", "pydantic")
 
 
@@ -127,6 +128,9 @@ def test_a_command_line_that_cannot_be_read_is_one_line_and_code_2(
         (["settings"], {"STREAMER_MODALITIES__SMELL__MAX_DELAY_MS": "1"}, "unknown modality 'smell'"),
         (["simulate", "--dies", "smell:3"], {}, "image|audio|text|telemetry:SECOND"),
         (["deadletters", "--reason", "nonsense"], {}, "no reason 'nonsense'"),
+        (["record", "x.mcap", "--all", "--seconds", "3"], {}, "--all records everything"),
+        (["verify", "x.mcap"], {}, "give --against RESULTS"),
+        (["verify", "x.mcap", "--against", "no.ndjson"], {}, "cannot read no.ndjson: No such file"),
         (["train", "no-model"], {}, "no-model/model.toml is not a file"),
         (["dashboard"], {"STREAMER_DASHBOARD_HOST": "0.0.0.0"}, "STREAMER_DASHBOARD_TOKEN must be set"),
         (["replay", "no.mp4"], {}, "no.mp4 does not exist"),

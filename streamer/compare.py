@@ -1,0 +1,110 @@
+"""What differs between two results of one window. Pure code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from streamer.results import Result
+
+COVERAGE_TOLERANCE = 1e-6
+TOLERANCE = 1e-3  # of scores and embeddings: ten times the last digit that a score has as JSON
+
+MISSING, EXTRA = "missing", "extra"
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """One thing that differs in a window.
+
+    Attributes:
+        kind: ``missing`` (expected, not found), ``extra`` (found, not expected), or what differs in both: ``members``,
+            ``closed_by``, ``present``, ``coverage``, ``status``, ``label``, ``score``, ``outputs`` (the heads or labels
+            themselves), ``embedding``.
+        where: Topic, modality, head or head/label; empty where the kind says it all.
+        expected, found: The values; None where there is none.
+    """
+
+    session: str
+    start_us: int
+    end_us: int
+    kind: str
+    where: str = ""
+    expected: Any = None
+    found: Any = None
+
+
+def missing(expected: Result) -> Difference:
+    """A window that is not there."""
+    return _of(expected, MISSING, expected=expected.closed_by)
+
+
+def extra(found: Result) -> Difference:
+    """A window that should not be there."""
+    return _of(found, EXTRA, found=found.closed_by)
+
+
+def differences(expected: Result, found: Result, tolerance: float = TOLERANCE) -> Iterator[Difference]:
+    """All that differs between two results of one window but names, versions and latencies.
+
+    Args:
+        tolerance: Scores, and the components of embeddings of one and the same model, may differ by so much. A label
+            that changes is a difference in any case.
+    """
+    for topic in sorted(expected.members.keys() | found.members.keys()):
+        yield from _plain(found, "members", topic, expected.members.get(topic), found.members.get(topic))
+    yield from _plain(found, "closed_by", "", expected.closed_by, found.closed_by)
+    yield from _plain(found, "present", "", expected.present, found.present)
+    for name in sorted(expected.coverage.keys() | found.coverage.keys()):
+        before, now = expected.coverage.get(name, 0.0), found.coverage.get(name, 0.0)
+        if not abs(before - now) <= COVERAGE_TOLERANCE:
+            yield _of(found, "coverage", name, before, now)
+    yield from _plain(found, "status", "", expected.status, found.status)
+    yield from _outputs(expected, found, tolerance)
+    yield from _embedding(expected, found, tolerance)
+
+
+def _outputs(expected: Result, found: Result, tolerance: float) -> Iterator[Difference]:
+    for head in sorted(expected.outputs.keys() | found.outputs.keys()):
+        before, now = expected.outputs.get(head), found.outputs.get(head)
+        if not isinstance(before, Mapping) or not isinstance(now, Mapping):
+            yield from _plain(found, "outputs", head, before, now)
+            continue
+        yield from _plain(found, "label", head, before.get("label"), now.get("label"))
+        yield from _scores(found, head, before.get("scores", {}), now.get("scores", {}), tolerance)
+
+
+def _scores(
+    found: Result, head: str, before: Mapping[str, float], now: Mapping[str, float], tolerance: float
+) -> Iterator[Difference]:
+    if before.keys() != now.keys():
+        yield _of(found, "outputs", head, sorted(before), sorted(now))
+        return
+    for label in before:
+        if not abs(before[label] - now[label]) <= tolerance + 1e-9:  # scores are decimal fractions
+            yield _of(found, "score", f"{head}/{label}", before[label], now[label])
+
+
+def _embedding(expected: Result, found: Result, tolerance: float) -> Iterator[Difference]:
+    """Embeddings of two models, or of two trainings of one, lie in different spaces: those say nothing."""
+    same_model = (expected.model, expected.version) == (found.model, found.version)
+    if not same_model or not expected.embedding or not found.embedding:
+        return
+    before, now = (np.frombuffer(result.embedding, "<f2").astype(np.float64) for result in (expected, found))
+    if before.shape != now.shape:
+        yield _of(found, "embedding", "size", before.size, now.size)
+        return
+    furthest = float(np.abs(before - now).max())
+    if not furthest <= tolerance:
+        yield _of(found, "embedding", "largest difference", 0.0, round(furthest, 6))
+
+
+def _plain(result: Result, kind: str, where: str, expected: Any, found: Any) -> Iterator[Difference]:
+    if expected != found:
+        yield _of(result, kind, where, expected, found)
+
+
+def _of(result: Result, kind: str, where: str = "", expected: Any = None, found: Any = None) -> Difference:
+    return Difference(result.session, result.start_us, result.end_us, kind, where, expected, found)
