@@ -36,7 +36,7 @@ from streamer import deadletters, topics
 from streamer.align import Late, Rules
 from streamer.decode import Decoder
 from streamer.endpoints import Endpoints
-from streamer.errors import BadRecord, Stop, UsageError
+from streamer.errors import BadRecord, ModelError, Stop, UsageError
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, Event, Position, Record, Window
 from streamer.group import Leaving, PartitionGroup
 from streamer.infer import DeviceLost, Predictor
@@ -108,7 +108,10 @@ async def _main(settings: Settings) -> bool:
 
 def _load_model(settings: Settings) -> Predictor:
     predictor = Predictor.load(settings.model, device=settings.device, settings=settings)
-    predictor.warm_up()
+    try:
+        predictor.warm_up()
+    except Exception as error:  # the model is the user's code and may raise anything
+        raise ModelError(f"{settings.model} fails on an empty window: {type(error).__name__}: {error}") from error
     return predictor
 
 
