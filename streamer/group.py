@@ -126,6 +126,8 @@ class PartitionGroup:
         items = self.merge.release(limit)
         if items and not self._opened:
             await self._open(store, items[0].position.log_time_us)
+            if not self.alive:
+                return [], False
         for item in items:
             if isinstance(item, Rejected):
                 self.ledger.add(item.position, 1, item.position)
@@ -134,10 +136,9 @@ class PartitionGroup:
                 continue
             self._settle(self.aligner.tick(item.record.log_time_us), leaving)
             if item.kind is not Kind.TICK and not self.aligner.knows(item.session):
-                stored = await store.load(item.session, self.name)
+                await self._restore(store, item.session, item.record.log_time_us)
                 if not self.alive:
                     return [], False
-                await self._restore(store, item.session, stored, item.record.log_time_us)
             self._settle(self.aligner.on_event(item), leaving)
         self._metrics.order_violations.inc(self.merge.violations - violations)
         if len(items) < limit:
@@ -154,7 +155,8 @@ class PartitionGroup:
             await store.note_group(self.name, self._lost(log_time_us) if self._committed else 0)
         self._opened = True
 
-    async def _restore(self, store: Store, session: str, stored: Stored, log_time_us: int) -> None:
+    async def _restore(self, store: Store, session: str, log_time_us: int) -> None:
+        stored = await store.load(session, self.name)
         lost_until_us = stored.group_lost_until_us
         if lost_until_us is None:  # it was known when the group was opened
             lost_until_us = self._lost(log_time_us)

@@ -191,8 +191,6 @@ async def test_a_suspect_runs_alone_in_its_place() -> None:
     assert set(bench.statuses().values()) == {"ok"}
 
 
-
-
 async def test_nothing_else_is_in_native_code_while_a_suspect_runs() -> None:
     bench = Bench(max_batch=1)
     inside: list[int] = []
