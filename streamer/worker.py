@@ -449,9 +449,11 @@ class Worker:
                 await self._app.producer.send_and_wait(
                     topic, letter.key, letter.value, None, None, list(letter.headers)
                 )
-            except aiokafka.errors.MessageSizeTooLargeError:
-                letter = letter.without_value()
             except (ProducerSendError, aiokafka.errors.KafkaError) as error:
+                # The broker says so as it is; what the client itself finds too large comes wrapped by Faust.
+                if any(isinstance(e, aiokafka.errors.MessageSizeTooLargeError) for e in (error, error.__cause__)):
+                    letter = letter.without_value() if letter.value else letter.bare()
+                    continue
                 self._kafka_error = f"Kafka does not take a record for {topic}: {error}"
                 self.metrics.retries.labels("kafka").inc()
                 await asyncio.sleep(backoff_s)

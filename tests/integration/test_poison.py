@@ -167,7 +167,7 @@ def test_a_window_that_kills_is_set_aside_after_four_deaths_and_one_that_raises_
 
 
 def test_kills_at_random_moments_set_no_healthy_window_aside(touchy: Settings, tmp_path: Path) -> None:
-    rng, kills, sessions = random.Random(7), 8, [f"car-{i}" for i in range(12)]
+    rng, kills, sessions = random.Random(7), 6, [f"car-{i}" for i in range(12)]
     origin_us = int(time.time()) * S_US - 3600 * S_US
     stop = threading.Event()
     seconds = 0
