@@ -221,3 +221,20 @@ class Saved(msgspec.Struct, frozen=True):
     heard_us: tuple[int, ...]
     closings: dict[int, Position]
     fingerprint: str
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What Redis keeps of a session and says of its partition group.
+
+    Attributes:
+        saved: For alignment; None: nothing of the session was ever published, or Redis has lost it.
+        suspects: Window end -> how often it was run alone, for windows that were being run when a process died.
+        lost_until_us: Windows of this session that begin before this time may lack records, since Redis had lost its
+            data when the session was last without state; 0: it never was.
+        group_lost_until_us: The same for sessions of the partition group without state; None: the group is unknown.
+    """
+
+    saved: Saved | None
+    suspects: dict[int, int] = {}
+    lost_until_us: int = 0
+    group_lost_until_us: int | None = 0
