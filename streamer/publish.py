@@ -27,8 +27,16 @@ BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.05, 2.0
 # KEYS: results, latest, state, closings (one hash slot). ARGV: end_us, maxlen, channel, message, heard_us, fingerprint,
 # closing position, closing log time, trim closings below this log time, then the result's fields and values.
 # Numbers are microseconds below 2^53, which Lua's doubles hold exactly.
+# Where the state was deleted or evicted and the results were not, the stream itself says how far the session came: to
+# append below its last id is an error, and would be at every repetition.
 PUBLISH = """
 local published = redis.call('HGET', KEYS[3], 'published_end_us')
+if not published and redis.call('EXISTS', KEYS[1]) == 1 then
+  local stream = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #stream, 2 do
+    if stream[i] == 'last-generated-id' then published = string.match(stream[i + 1], '^%d+') end
+  end
+end
 if published and tonumber(ARGV[1]) <= tonumber(published) then return 0 end
 local fields = {}
 for i = 10, #ARGV do fields[#fields + 1] = ARGV[i] end
