@@ -25,7 +25,8 @@ from streamer.results import Keys, Result
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.05, 2.0
 
 # KEYS: results, latest, state, closings (one hash slot). ARGV: end_us, maxlen, channel, message, heard_us, fingerprint,
-# closing position, closing log time, trim closings below this log time, then the result's fields and values.
+# closing position, closing log time, trim closings below this log time, end of the session's window before this one in
+# the same pipeline (or 0), then the result's fields and values.
 # Numbers are microseconds below 2^53, which Lua's doubles hold exactly.
 # Where the state was deleted or evicted and the results were not, the stream itself says how far the session came: to
 # append below its last id is an error, and would be at every repetition.
@@ -38,8 +39,11 @@ if not published and redis.call('EXISTS', KEYS[1]) == 1 then
   end
 end
 if published and tonumber(ARGV[1]) <= tonumber(published) then return 0 end
+if tonumber(ARGV[10]) > tonumber(published or 0) then
+  return redis.error_reply('RETRY the window before this one was not published')
+end
 local fields = {}
-for i = 10, #ARGV do fields[#fields + 1] = ARGV[i] end
+for i = 11, #ARGV do fields[#fields + 1] = ARGV[i] end
 redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], ARGV[1] .. '-0', unpack(fields))
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], unpack(fields))
@@ -117,8 +121,14 @@ class Publisher:
 
     async def _publish_once(self, publications: Sequence[Publication]) -> list[int]:
         async with self._client.pipeline(transaction=False) as pipe:
+            before: dict[
+                str, int
+            ] = {}  # a window must not overtake one that Redis refused for now, which would be lost
             for publication in publications:
-                await self._script(keys=self._session_keys(publication), args=self._args(publication), client=pipe)
+                result = publication.result
+                args = self._args(publication, before.get(result.session, 0))
+                await self._script(keys=self._session_keys(publication), args=args, client=pipe)
+                before[result.session] = max(result.end_us, before.get(result.session, 0))
             for result in {p.result.session: p.result for p in publications}.values():
                 pipe.zadd(self._keys.sessions, {result.session: result.end_us}, gt=True)
             if self._wait_replicas:
@@ -134,7 +144,7 @@ class Publisher:
         keys, session = self._keys, publication.result.session
         return [keys.results(session), keys.latest(session), keys.state(session), keys.closings(session)]
 
-    def _args(self, publication: Publication) -> list[Any]:
+    def _args(self, publication: Publication, before_us: int) -> list[Any]:
         result, closed_at = publication.result, publication.closed_at
         args: list[Any] = [
             result.end_us,
@@ -146,6 +156,7 @@ class Publisher:
             ":".join(map(str, closed_at)),
             closed_at.log_time_us,
             publication.trim_below_us,
+            before_us,
         ]
         for name, value in result.to_fields().items():
             args += (name, value)

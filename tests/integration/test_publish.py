@@ -328,3 +328,19 @@ async def test_a_redis_that_refuses_us_stops_the_worker(own_redis: Stack, keys: 
         with pytest.raises(Stop, match=r"^Redis refuses this worker: .*; check the user and password") as stopped:
             await asyncio.wait_for(publish.publish([publication(1)]), 10)
     assert "\n" not in str(stopped.value)
+
+
+async def test_a_window_that_redis_refused_for_now_is_not_overtaken_by_the_next(own_redis: Stack, keys: Keys) -> None:
+    """A large result does not fit into the memory that Redis may use; the small one after it would."""
+    with redis.Redis.from_url(own_redis.redis_url) as client:
+        log = Log(then=lambda: client.config_set("maxmemory", 0))
+        async with publisher(own_redis.redis_url, keys, on_retry=log.retry) as publish:
+            await publish.publish([publication(1), publication(1, session="other")])
+            client.config_set("maxmemory", client.info("memory")["used_memory"] + (6 << 20))
+            large = publication(2, outputs={"text": "x" * (4 << 20)})
+            batch = [large, publication(2, session="other"), publication(3)]
+            assert len(await asyncio.wait_for(publish.publish(batch), 20)) == 3
+        assert len(log.errors) == 1
+        assert "OOM" in log.errors[0]
+        assert ends(client, keys) == [1, 2, 3]
+        assert ends(client, keys, "other") == [1, 2]
