@@ -23,6 +23,7 @@ from streamer.events import Position, Saved
 from streamer.results import Keys, Result
 
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.05, 2.0
+REFUSED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")  # Redis 6.2 and 7: without a code
 
 # KEYS: results, latest, state, closings (one hash slot). ARGV: end_us, maxlen, channel, message, heard_us, fingerprint,
 # closing position, closing log time, trim closings below this log time, end of the session's window before this one in
@@ -186,17 +187,24 @@ class Publisher:
         while True:
             try:
                 answers: list[Any] = await call()
-            except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-                raise Stop(
-                    f"Redis refuses this worker: {error}; check the user and password in STREAMER_REDIS"
-                ) from None
             except (redis.exceptions.RedisError, OSError) as error:
+                if _refuses_us(error):
+                    raise Stop(
+                        f"Redis refuses this worker: {error}; check the user and password in STREAMER_REDIS"
+                    ) from None
                 self._on_retry(error)
                 await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
                 backoff_s = min(2 * backoff_s, BACKOFF_MOST_S)
             else:
                 self._on_success()
                 return answers
+
+
+def _refuses_us(error: Exception) -> bool:
+    """Whether Redis does not know us, or does not allow a command, a key or the channel."""
+    if isinstance(error, (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError)):
+        return True
+    return any(text in str(error) for text in REFUSED_IN_SCRIPT)
 
 
 def _closing(member: bytes) -> tuple[int, Position]:

@@ -319,7 +319,16 @@ async def test_replicas_that_are_not_there_are_waited_for(redis_url: str, client
     assert ends(client, keys) == [1]  # it is there, but not as safe as was asked for
 
 
-@pytest.mark.parametrize("rights", [["on", ">secret", "~*", "&*", "+@all", "-evalsha"], ["on", ">other"]])
+@pytest.mark.parametrize(
+    "rights",
+    [
+        ["on", ">other"],
+        ["on", ">secret", "~*", "&*", "+@all", "-evalsha"],
+        ["on", ">secret", "~*", "&*", "+@all", "-xadd"],
+        ["on", ">secret", "~*", "resetchannels", "+@all"],
+    ],
+    ids=["password", "script", "command in the script", "channel"],
+)
 async def test_a_redis_that_refuses_us_stops_the_worker(own_redis: Stack, keys: Keys, rights: list[str]) -> None:
     with redis.Redis.from_url(own_redis.redis_url) as admin:
         admin.execute_command("ACL", "SETUSER", "worker", *rights)
