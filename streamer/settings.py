@@ -8,10 +8,11 @@ Nested settings use two underscores: ``STREAMER_MODALITIES__TEXT__MAX_DELAY_MS=4
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -28,6 +29,10 @@ from streamer.events import MODALITIES, MODALITY_NAMES
 STATE_DIR = Path(".streamer")
 ENDPOINTS_FILE = STATE_DIR / "endpoints.json"
 MIB = 1 << 20
+
+# To the last @: passwords with characters that should have been percent-encoded are hidden too.
+PASSWORD = re.compile(r"(?<=://)([^:/?@]*:).*(?=@)")
+PASSWORD_IN_QUERY = re.compile(r"([?&]password=)[^&#]*", re.IGNORECASE)
 
 
 class ModalitySettings(BaseModel):
@@ -186,10 +191,9 @@ class Settings(BaseSettings):
     @cached_property
     def redis_shown(self) -> str:
         """The Redis URL without its password, for messages."""
-        url = urlsplit(self.redis)
-        if url.password is None:
-            return self.redis
-        return urlunsplit(url._replace(netloc=f"{url.username or ''}:***@{url.hostname}:{url.port or 6379}"))
+        return PASSWORD_IN_QUERY.sub(r"\1***", PASSWORD.sub(r"\1***", self.redis))
 
-    def __repr__(self) -> str:
-        return f"Settings(kafka={self.kafka!r}, redis={self.redis_shown!r}, …)"
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """For repr, str and pretty printers: none of them shows the password."""
+        for name, value in super().__repr_args__():
+            yield name, self.redis_shown if name == "redis" else value
