@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -171,11 +170,11 @@ class Settings(BaseSettings):
         except ValueError as error:  # a TOML or JSON file that does not parse
             raise UsageError(f"settings file: {error}") from None
 
-    @cached_property
+    @property
     def window_us(self) -> int:
         return self.window_ms * 1000
 
-    @cached_property
+    @property
     def hop_us(self) -> int:
         return (self.window_ms if self.hop_ms is None else self.hop_ms) * 1000
 
@@ -183,12 +182,12 @@ class Settings(BaseSettings):
         """Full name of a topic, e.g. ``streamer.frames``."""
         return f"{self.topic_prefix}.{suffix}"
 
-    @cached_property
+    @property
     def source_topics(self) -> tuple[str, ...]:
         """Topics of the modalities, in the order of the table."""
         return tuple(self.topic(m.topic) for m in MODALITIES)
 
-    @cached_property
+    @property
     def redis_shown(self) -> str:
         """The Redis URL without its password, for messages."""
         return PASSWORD_IN_QUERY.sub(r"\1***", PASSWORD.sub(r"\1***", self.redis))
