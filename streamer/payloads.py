@@ -93,6 +93,8 @@ def _jpeg(content: bytes, media_type: str, height: int, width: int, max_pixels: 
 def _pillow(content: bytes, media_type: str, height: int, width: int, max_pixels: int) -> Image.Image:
     with Image.open(io.BytesIO(content), formats=[PILLOW_FORMATS[media_type]]) as opened:
         _check_pixels(opened.height, opened.width, max_pixels)
+        if opened.mode.startswith("I"):  # 16-bit grey: convert() would take every shade above 255 for white
+            return Image.fromarray((np.asarray(opened, np.uint16) >> 8).astype(np.uint8)).convert("RGB")
         return opened.convert("RGB")
 
 
