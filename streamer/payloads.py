@@ -126,7 +126,7 @@ def audio(event: Event, start_us: int, end_us: int) -> tuple[int, int, NDArray[n
         raise BadRecord(Reason.BAD_PAYLOAD, f"{event.media_type} does not decode: {_line(error)}") from error
     if not np.isfinite(samples).all():  # float WAV may hold anything
         raise BadRecord(Reason.BAD_PAYLOAD, "audio holds samples that are not finite")
-    return file.samplerate, span.first, samples.mean(axis=1, dtype=np.float32)
+    return file.samplerate, span.first, np.clip(samples, -1.0, 1.0).mean(axis=1, dtype=np.float32)
 
 
 def _l16(event: Event, content: bytes, start_us: int, end_us: int) -> tuple[int, int, NDArray[np.float32]]:
