@@ -7,6 +7,7 @@ pixel or a sample is decoded, so that a small record cannot ask for a large buff
 from __future__ import annotations
 
 import io
+import re
 
 import fsspec
 import msgspec
@@ -24,6 +25,7 @@ MAX_DATAREF_BYTES = 64 << 20  # a claim check is for payloads too large for a re
 MIN_AUDIO_RATE_HZ, MAX_AUDIO_RATE_HZ = 1_000, 384_000  # what microphones give; a buffer's size follows from it
 MAX_AUDIO_CHANNELS = 64
 INT16_SCALE = 1.0 / 32768.0  # full scale of 16-bit samples -> [-1, 1)
+BUFFER = re.compile(r"<_io\.BytesIO object at 0x[0-9a-f]+>")
 PILLOW_FORMATS = {"image/png": "PNG", "image/webp": "WEBP", "image/jpeg": "JPEG"}
 
 
@@ -170,5 +172,6 @@ def sample_index(offset_us: int, rate_hz: float) -> int:
 
 
 def _line(error: BaseException) -> str:
-    """An error as one short line."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+    """An error as one short line; libraries name the buffer that they read from by its address, which tells nothing."""
+    text = BUFFER.sub("the payload", " ".join(str(error).split()))
+    return (text or type(error).__name__)[:200]
