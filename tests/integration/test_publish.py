@@ -6,7 +6,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -61,15 +60,6 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
     """What anybody sees who reads with plain Redis commands."""
     with redis.Redis.from_url(redis_url) as client:
         yield client
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[Stack]:
-    """A Redis of the test's own, to be stopped or configured at will."""
-    stack = Stack(tmp_path, 1 << 20)
-    stack.start_redis()
-    yield stack
-    stack.stop()
 
 
 @asynccontextmanager
