@@ -21,7 +21,9 @@ sessions = text.filter(lambda name: 0 < len(name.encode()) <= MAX_SESSION_BYTES)
 times = st.integers(0, 7_258_118_400_000_000)
 shares = st.floats(0, 1)
 said: st.SearchStrategy[Any] = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False), text),
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False), text
+    ),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(text, inner, max_size=3)),
     max_leaves=8,
 )
