@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from time import time_ns
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from kafka import KafkaProducer
@@ -75,15 +76,17 @@ class Outgoing(msgspec.Struct, frozen=True):
 def headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:
     """CloudEvents 1.0 headers of the Kafka protocol binding, binary mode.
 
-    With a sequence number the id follows from it, so that a feed that is sent again has the same ids.
+    With a sequence number the id follows from it, so that a feed that is sent again has the same ids. The session is
+    percent-encoded in id and source: a source is a URI reference, and neither may hold control characters.
     """
     modality = MODALITIES[outgoing.row]
+    session = quote(outgoing.session, safe="")
     ce_type = outgoing.ce_type or modality.ce_type
     unique = uuid.uuid4().hex if outgoing.sequence is None else f"{ce_type}/{outgoing.sequence}"
     found = {
         "ce_specversion": "1.0",
-        "ce_id": f"{outgoing.session}/{unique}",
-        "ce_source": f"/sessions/{outgoing.session}/{modality.name}",
+        "ce_id": f"{session}/{unique}",
+        "ce_source": f"/sessions/{session}/{modality.name}",
         "ce_type": ce_type,
         "ce_time": rfc3339(outgoing.time_us),
         "content-type": outgoing.content_type,
@@ -92,7 +95,7 @@ def headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:
         found["ce_durationus"] = str(outgoing.duration_us)
     if outgoing.sequence is not None:
         found["ce_sequence"] = str(outgoing.sequence)
-    return [(name, value.encode(errors="surrogatepass")) for name, value in found.items()]
+    return [(name, value.encode()) for name, value in found.items()]
 
 
 def rfc3339(time_us: int) -> str:
@@ -159,7 +162,10 @@ class Producer:
             UsageError: It can never be accepted, since a worker with these settings would dead-letter it; or Kafka has
                 no such topic, or has not answered for a minute.
         """
-        key = outgoing.session.encode(errors="surrogatepass")
+        try:
+            key = outgoing.session.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair
+            raise UsageError(f"a session's name must be text, which {outgoing.session!r} is not") from None
         if not 0 < len(key) <= MAX_SESSION_BYTES:
             raise UsageError(f"a session's name has 1 to {MAX_SESSION_BYTES} bytes of UTF-8, not {len(key)}")
         if not outgoing.payload and outgoing.ce_type is None:

@@ -96,9 +96,9 @@ def _windows(drive: simulate.Drive, settings: Settings) -> Iterator[Window]:
             value=outgoing.payload,
             headers=tuple(producer.headers(outgoing)),
         )
-        yield from _closed(aligner.on_event(decoder.decode(record)))
-    yield from _closed(aligner.tick(END_OF_TIME_US))
-
-
-def _closed(outcomes: Sequence[object]) -> Iterator[Window]:
-    return (outcome for outcome in outcomes if isinstance(outcome, Window))
+        event = decoder.decode(record)
+        yield from align.windows_of(aligner.tick(record.log_time_us))
+        if not aligner.knows(event.session):
+            aligner.restore(event.session, None)
+        yield from align.windows_of(aligner.on_event(event))
+    yield from align.windows_of(aligner.tick(END_OF_TIME_US))
