@@ -245,12 +245,15 @@ async def test_halving_calls_the_model_on_each_good_window_once_after_its_failed
 
 async def test_windows_of_a_group_that_is_gone_are_dropped() -> None:
     bench, gone = Bench(), Group(alive=False)
+    decoded: list[int] = []
+    bench.model.on_decode = decoded.append
     bench.submit(0, owner=gone)
     bench.submit(1)
     bench.submit(2, owner=gone)
     await bench.drain()
     assert bench.redis.numbers == [1]
     assert bench.model.batches == [[1]]
+    assert decoded == [1]
     assert gone.done == []
     assert (bench.pipeline.inflight_windows, bench.pipeline.inflight_bytes) == (0, 0)
 
