@@ -282,10 +282,10 @@ def _messages(
 class KafkaMessage(msgspec.Struct):
     """The part of kafka-python's ConsumerRecord that is used here."""
 
-    offset: int
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes]]
+    offset: int = 0
 
 
 def _parsed(message: KafkaMessage) -> DeadLetter | None:

@@ -18,7 +18,7 @@ ORIGIN = ("deadletter_origin", b"streamer.audio/7/42/1700000000123000")
 
 
 def message(letter: Letter) -> KafkaMessage:
-    return KafkaMessage(0, letter.key, letter.value, list(letter.headers))
+    return KafkaMessage(letter.key, letter.value, list(letter.headers))
 
 
 def test_a_dead_letter_is_the_record_with_why_and_from_where() -> None:
@@ -89,7 +89,7 @@ def test_a_truncated_letter_tells_the_size_of_what_is_not_there() -> None:
     ],
 )
 def test_what_somebody_else_put_on_the_topic_is_no_letter(headers: list[tuple[str, bytes]]) -> None:
-    assert deadletters._parsed(KafkaMessage(0, b"k", b"v", headers)) is None
+    assert deadletters._parsed(KafkaMessage(b"k", b"v", headers)) is None
 
 
 def test_a_header_without_a_value_costs_nothing_and_goes_along() -> None:
