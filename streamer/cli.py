@@ -480,7 +480,8 @@ def deadletters(
 ) -> None:
     """List the records that could not be processed.
 
-    Each with its reason. --requeue sends each letter once: a second call sends only what has come since.
+    Each with its reason. --requeue sends each letter once: a second call sends only what has come since. With --reason
+    the others stay and can be sent by a later call.
     """
     import msgspec
 

@@ -9,15 +9,21 @@ A restart may write the same letter again: the origin identifies it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from time import monotonic, sleep
+from typing import TypeVar
 
 import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaError
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError, NoError
 from kafka.structs import OffsetAndMetadata
 
+from streamer import topics
 from streamer.errors import Reason, UsageError
 from streamer.events import TOPIC_DEADLETTER, Record
+from streamer.feeds.producer import rfc3339
 from streamer.settings import Settings
 
 REASON, DETAIL, ORIGIN, LATE_BY = "deadletter_reason", "deadletter_detail", "deadletter_origin", "late_by_us"
@@ -25,7 +31,9 @@ TRUNCATED = "deadletter_truncated_bytes"
 OWN_HEADERS = frozenset({REASON, DETAIL, ORIGIN, LATE_BY, TRUNCATED})
 DETAIL_MAX = 1000  # characters
 TIMEOUT_MS = 10_000
+REMEMBER_EVERY_S = 1.0
 
+T = TypeVar("T")
 Headers = tuple[tuple[str, bytes], ...]
 
 
@@ -88,48 +96,144 @@ def read(settings: Settings, reason: str | None = None) -> Iterator[DeadLetter]:
     Raises:
         UsageError: No Kafka answers, there is no such topic, or no such reason.
     """
-    for message in _messages(settings, reason, group=None):
-        yield _parsed(message)
+    wanted = _reasons(reason)
+    with _reader(settings) as reader:
+        reader.seek_to_beginning()
+        for _, message in _messages(reader, _ends(reader), settings):
+            letter = _parsed(message)
+            if letter is not None and (reason is None or letter.reason in wanted):
+                yield letter
 
 
 def requeue(settings: Settings, reason: str | None = None) -> int:
-    """Send dead letters back to their source topics as they were; returns how many.
+    """Send dead letters back to their source topics as they were, each once; returns how many.
 
-    What was sent back is remembered in the consumer group ``<group>-requeue``: a second call sends what came since.
-    With ``reason`` the others are passed over and stay unsent for good. Truncated letters cannot be sent back.
+    How far each reason was sent back is remembered in Kafka as the offsets of a consumer group of its own,
+    ``<group>-requeue-<reason>``: a second call sends what came since, and what one call leaves out because it is of
+    another reason waits for a later one. Truncated letters cannot be sent back, nor those of another topic prefix. A
+    record without a ``ce_time`` gets the time of its first log entry as one, since it would become an event of now. A
+    call that is killed may repeat the letters of its last second.
 
     Raises:
         UsageError: As :func:`read`; or Kafka did not take a record, and nothing after it was sent.
     """
-    producer = KafkaProducer(
-        bootstrap_servers=settings.kafka.split(","), max_request_size=settings.max_message_bytes + (1 << 20)
-    )
-    sent = 0
-    try:
-        for message in _messages(settings, reason, group=f"{settings.group}-requeue"):
-            letter = _parsed(message)
-            if letter.topic not in settings.source_topics or letter.truncated:
-                continue
-            headers = [(name, value) for name, value in message.headers if name not in OWN_HEADERS]
-            producer.send(letter.topic, key=message.key, value=message.value, headers=headers).get(TIMEOUT_MS / 1000)
-            sent += 1
-    except KafkaError as error:
-        raise UsageError(f"Kafka did not take a record back after {sent} were sent: {error}") from None
-    finally:
-        producer.close()
-    return sent
+    wanted = _reasons(reason)
+    with _reader(settings) as reader, topics.admin(settings, TIMEOUT_MS) as client, _sender(settings) as sender:
+        sent_back = _SentBack(client, settings.group, wanted)
+        ends = _ends(reader)
+        for tp in ends:
+            reader.seek(tp, min(sent_back.until(name, tp) for name in wanted))
+        count = 0
+        try:
+            for tp, message in _messages(reader, ends, settings):
+                letter = _parsed(message)
+                if letter is not None and letter.reason in wanted:
+                    if message.offset >= sent_back.until(letter.reason, tp) and _can_return(letter, settings):
+                        _send_back(sender, letter, message)
+                        count += 1
+                    sent_back.note(letter.reason, tp, message.offset + 1)
+            for tp, end in ends.items():
+                for name in wanted:
+                    sent_back.note(name, tp, end)
+        except KafkaError as error:
+            raise UsageError(f"Kafka did not take a record back after {count} were sent: {error!r}") from None
+        finally:
+            sent_back.remember()
+    return count
 
 
-def _messages(settings: Settings, reason: str | None, group: str | None) -> Iterator[KafkaMessage]:
-    if reason is not None and reason not in set(Reason):
-        raise UsageError(f"no reason {reason!r}; there are: {', '.join(Reason)}")
+def _can_return(letter: DeadLetter, settings: Settings) -> bool:
+    return letter.topic in settings.source_topics and not letter.truncated
+
+
+def _send_back(sender: KafkaProducer, letter: DeadLetter, message: KafkaMessage) -> None:
+    # this client refuses headers without a value
+    headers = [(name, value or b"") for name, value in message.headers if name not in OWN_HEADERS]
+    if all(name != "ce_time" for name, _ in headers):
+        headers.append(("ce_time", rfc3339(letter.log_time_us).encode()))
+    sender.send(letter.topic, key=message.key, value=message.value or b"", headers=headers).get(TIMEOUT_MS / 1000)
+
+
+class _SentBack:
+    """How far the letters of each reason were sent back: the committed offsets of a consumer group for each."""
+
+    def __init__(self, client: KafkaAdminClient, group: str, reasons: Iterable[str]) -> None:
+        self._client = client
+        self._groups = {reason: f"{group}-requeue-{reason}" for reason in reasons}
+        stored = {reason: _patiently(self._stored, name) for reason, name in self._groups.items()}
+        self._until = {
+            reason: {tp: place.offset for tp, place in places.items() if place.offset >= 0}
+            for reason, places in stored.items()
+        }
+        self._changed: set[str] = set()
+        self._remembered_s = monotonic()
+
+    def until(self, reason: str, tp: TopicPartition) -> int:
+        """The offset below which everything with this reason was sent back."""
+        until: int = self._until[reason].get(tp, 0)
+        return until
+
+    def note(self, reason: str, tp: TopicPartition, until: int) -> None:
+        """Everything below has been; about once a second Kafka is told."""
+        if until > self.until(reason, tp):
+            self._until[reason][tp] = until
+            self._changed.add(reason)
+        if monotonic() - self._remembered_s > REMEMBER_EVERY_S:
+            self.remember()
+
+    def remember(self) -> None:
+        """Tell Kafka.
+
+        Raises:
+            KafkaError: It does not take it.
+        """
+        while self._changed:
+            _patiently(self._store, self._changed.pop())
+        self._remembered_s = monotonic()
+
+    def _stored(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
+        places: dict[TopicPartition, OffsetAndMetadata] = self._client.list_group_offsets(group)[group]
+        return places
+
+    def _store(self, reason: str) -> None:
+        places = {tp: OffsetAndMetadata(offset, "", -1) for tp, offset in self._until[reason].items()}
+        for error in self._client.alter_group_offsets(self._groups[reason], places).values():
+            if error is not NoError:
+                raise error
+
+
+def _patiently(call: Callable[[str], T], argument: str) -> T:
+    """Repeat a call about a group while its coordinator is not there yet, as before the first group of a new broker."""
+    deadline_s = monotonic() + TIMEOUT_MS / 1000
+    while True:
+        try:
+            return call(argument)
+        except KafkaError as error:
+            if not error.retriable or monotonic() > deadline_s:
+                raise
+            sleep(0.1)
+
+
+def _reasons(reason: str | None) -> list[str]:
+    known = [str(known) for known in Reason]
+    if reason is not None and reason not in known:
+        raise UsageError(f"no reason {reason!r}; there are: {', '.join(known)}")
+    return known if reason is None else [reason]
+
+
+@contextmanager
+def _reader(settings: Settings) -> Iterator[KafkaConsumer]:
+    """A consumer that has all partitions of the dead-letter topic.
+
+    Raises:
+        UsageError: No Kafka answers, there is no such topic, or Kafka fails inside the ``with`` block.
+    """
     topic = settings.topic(TOPIC_DEADLETTER)
     try:
         consumer = KafkaConsumer(
             bootstrap_servers=settings.kafka.split(","),
-            group_id=group,
-            enable_auto_commit=False,
             auto_offset_reset="earliest",
+            enable_auto_commit=False,
             bootstrap_timeout_ms=TIMEOUT_MS,
         )
     except (KafkaError, OSError, ValueError):
@@ -139,19 +243,44 @@ def _messages(settings: Settings, reason: str | None, group: str | None) -> Iter
         if not partitions:
             raise UsageError(f"topic {topic} does not exist; run `streamer topics create`")
         consumer.assign(partitions)
-        if group is None:
-            consumer.seek_to_beginning()
-        ends = consumer.end_offsets(partitions)
-        while any(consumer.position(tp) < ends[tp] for tp in partitions):
-            for tp, batch in consumer.poll(timeout_ms=500).items():
-                for message in batch:
-                    if message.offset < ends[tp] and _reason(message) is not None:
-                        if reason is None or _reason(message) == reason:
-                            yield message
-                        if group is not None:
-                            consumer.commit({tp: OffsetAndMetadata(message.offset + 1, "", -1)})
+        yield consumer
+    except KafkaError as error:
+        raise UsageError(f"Kafka at {settings.kafka}: {error!r}") from None
     finally:
         consumer.close()
+
+
+@contextmanager
+def _sender(settings: Settings) -> Iterator[KafkaProducer]:
+    producer = KafkaProducer(
+        bootstrap_servers=settings.kafka.split(","), max_request_size=settings.max_message_bytes + (1 << 20)
+    )
+    try:
+        yield producer
+    finally:
+        producer.close()
+
+
+def _ends(reader: KafkaConsumer) -> dict[TopicPartition, int]:
+    ends: dict[TopicPartition, int] = reader.end_offsets(list(reader.assignment()))
+    return ends
+
+
+def _messages(
+    reader: KafkaConsumer, ends: dict[TopicPartition, int], settings: Settings
+) -> Iterator[tuple[TopicPartition, KafkaMessage]]:
+    """From where the reader is up to the ends."""
+    progress_s = monotonic()
+    while any(reader.position(tp) < end for tp, end in ends.items()):
+        batches = reader.poll(timeout_ms=500)
+        if batches:
+            progress_s = monotonic()
+        elif monotonic() - progress_s > TIMEOUT_MS / 1000:
+            raise UsageError(f"Kafka at {settings.kafka} has stopped answering")
+        for tp, batch in batches.items():
+            for message in batch:
+                if message.offset < ends[tp]:
+                    yield tp, message
 
 
 class KafkaMessage(msgspec.Struct):
@@ -160,30 +289,27 @@ class KafkaMessage(msgspec.Struct):
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes]]
+    offset: int = 0
 
 
-def _reason(message: KafkaMessage) -> str | None:
-    return _own(message.headers).get(REASON)
-
-
-def _own(headers: Iterable[tuple[str, bytes]]) -> dict[str, str]:
-    return {name: (value or b"").decode("utf-8", "replace") for name, value in headers}
-
-
-def _parsed(message: KafkaMessage) -> DeadLetter:
-    headers = _own(message.headers)
-    topic, partition, offset, log_time_us = headers[ORIGIN].rsplit("/", 3)
+def _parsed(message: KafkaMessage) -> DeadLetter | None:
+    """The letter; None for what somebody else put on the topic."""
+    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in message.headers}
     truncated = headers.get(TRUNCATED)
-    return DeadLetter(
-        reason=headers[REASON],
-        detail=headers[DETAIL],
-        topic=topic,
-        partition=int(partition),
-        offset=int(offset),
-        log_time_us=int(log_time_us),
-        key=None if message.key is None else message.key.decode("utf-8", "replace"),
-        ce_id=headers.get("ce_id"),
-        ce_type=headers.get("ce_type"),
-        size_bytes=int(truncated) if truncated is not None else len(message.value or b""),
-        truncated=truncated is not None,
-    )
+    try:
+        topic, partition, offset, log_time_us = headers[ORIGIN].rsplit("/", 3)
+        return DeadLetter(
+            reason=headers[REASON],
+            detail=headers[DETAIL],
+            topic=topic,
+            partition=int(partition),
+            offset=int(offset),
+            log_time_us=int(log_time_us),
+            key=None if message.key is None else message.key.decode("utf-8", "replace"),
+            ce_id=headers.get("ce_id"),
+            ce_type=headers.get("ce_type"),
+            size_bytes=int(truncated) if truncated is not None else len(message.value or b""),
+            truncated=truncated is not None,
+        )
+    except (KeyError, ValueError):
+        return None

@@ -87,7 +87,8 @@ class Record(msgspec.Struct, frozen=True):
     @property
     def nbytes(self) -> int:
         """What the record costs in memory, by estimate: payload, headers and about 500 bytes of objects."""
-        return len(self.value) + sum(len(k) + len(v) for k, v in self.headers) + 500
+        # a header of Kafka may have no value at all
+        return len(self.value) + sum(len(k) + len(v or b"") for k, v in self.headers) + 500
 
 
 class Word(msgspec.Struct, frozen=True, omit_defaults=True):

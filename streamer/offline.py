@@ -30,7 +30,7 @@ from streamer import recording
 from streamer.align import NEVER_US, Late, Rules
 from streamer.decode import Decoder
 from streamer.errors import BadRecord, UsageError
-from streamer.events import MODALITIES, Kind, Record, Saved, Window
+from streamer.events import MODALITIES, Kind, Record, Saved, Stored, Window
 from streamer.group import Leaving, PartitionGroup, Rejected
 from streamer.metrics import Metrics
 from streamer.results import ranges
@@ -162,7 +162,16 @@ class Offline:
     def _group(self, groups: dict[int, _Group], partition: int, before: Callable[[int, str], Saved | None]) -> _Group:
         if partition not in groups:
             metrics = Metrics(CollectorRegistry())
-            group = PartitionGroup(partition, self._decoder, self._rules, self._settings.fifo_bytes, metrics)
+            group = PartitionGroup(
+                partition,
+                self._decoder,
+                self._rules,
+                self._settings.fifo_bytes,
+                metrics,
+                name=str(partition),
+                committed=False,
+                max_ahead_us=self._settings.max_ahead_ms * 1000,
+            )
             groups[partition] = _Group(group, before)
         return groups[partition]
 
@@ -218,7 +227,7 @@ class Offline:
 
 
 class _Group:
-    """A partition group whose windows count as published at once.
+    """A partition group whose windows count as published at once; it is its own store.
 
     Args:
         before: What was stored of a session, on a partition, when the recording began.
@@ -239,15 +248,23 @@ class _Group:
         for row in range(len(MODALITIES)):
             group.merge.advance(row, bound_us)
         while more:
-            leaving, more = await group.advance(self._load, RELEASE_EVERY)
+            leaving, more = await group.advance(self, RELEASE_EVERY)
             for item in leaving:
                 self._settle(item)
             found += leaving
         group.releasable()  # nothing is committed, but the ledger must not grow
         return found
 
-    async def _load(self, session: str) -> Saved | None:
-        return self._saved.get(session) or self._before(self._group.partition, session)
+    async def load(self, session: str, group: str) -> Stored:
+        """What was published of the session, here or before the recording."""
+        return Stored(self._saved.get(session) or self._before(self._group.partition, session))
+
+    async def open_group(self, group: str) -> int | None:
+        """Nothing was ever lost."""
+        return 0
+
+    async def note_group(self, group: str, lost_until_us: int) -> None:
+        """Nothing to note, see :meth:`open_group`."""
 
     def _settle(self, item: Leaving) -> None:
         match item:

@@ -7,6 +7,7 @@ pixel or a sample is decoded, so that a small record cannot ask for a large buff
 from __future__ import annotations
 
 import io
+import re
 
 import fsspec
 import msgspec
@@ -24,6 +25,7 @@ MAX_DATAREF_BYTES = 64 << 20  # a claim check is for payloads too large for a re
 MIN_AUDIO_RATE_HZ, MAX_AUDIO_RATE_HZ = 1_000, 384_000  # what microphones give; a buffer's size follows from it
 MAX_AUDIO_CHANNELS = 64
 INT16_SCALE = 1.0 / 32768.0  # full scale of 16-bit samples -> [-1, 1)
+BUFFER = re.compile(r"<_io\.BytesIO object at 0x[0-9a-f]+>")
 PILLOW_FORMATS = {"image/png": "PNG", "image/webp": "WEBP", "image/jpeg": "JPEG"}
 
 
@@ -93,6 +95,8 @@ def _jpeg(content: bytes, media_type: str, height: int, width: int, max_pixels: 
 def _pillow(content: bytes, media_type: str, height: int, width: int, max_pixels: int) -> Image.Image:
     with Image.open(io.BytesIO(content), formats=[PILLOW_FORMATS[media_type]]) as opened:
         _check_pixels(opened.height, opened.width, max_pixels)
+        if opened.mode.startswith("I"):  # 16-bit grey: convert() would take every shade above 255 for white
+            return Image.fromarray((np.asarray(opened, np.uint16) >> 8).astype(np.uint8)).convert("RGB")
         return opened.convert("RGB")
 
 
@@ -124,7 +128,7 @@ def audio(event: Event, start_us: int, end_us: int) -> tuple[int, int, NDArray[n
         raise BadRecord(Reason.BAD_PAYLOAD, f"{event.media_type} does not decode: {_line(error)}") from error
     if not np.isfinite(samples).all():  # float WAV may hold anything
         raise BadRecord(Reason.BAD_PAYLOAD, "audio holds samples that are not finite")
-    return file.samplerate, span.first, samples.mean(axis=1, dtype=np.float32)
+    return file.samplerate, span.first, np.clip(samples, -1.0, 1.0).mean(axis=1, dtype=np.float32)
 
 
 def _l16(event: Event, content: bytes, start_us: int, end_us: int) -> tuple[int, int, NDArray[np.float32]]:
@@ -158,7 +162,7 @@ def _span(event: Event, rate_hz: int, channels: int, samples: int, start_us: int
         raise BadRecord(Reason.BAD_PAYLOAD, f"{channels} channels, more than {MAX_AUDIO_CHANNELS}")
     first = sample_index(event.start_us - start_us, rate_hz)
     stop = min(first + samples, sample_index(min(end_us, event.end_us) - start_us, rate_hz))
-    skip = max(0, -first)
+    skip = min(max(0, -first), samples)  # a payload may hold less than its ce_durationus says
     return _Span(skip=skip, count=max(0, stop - first - skip), first=max(0, first))
 
 
@@ -168,5 +172,6 @@ def sample_index(offset_us: int, rate_hz: float) -> int:
 
 
 def _line(error: BaseException) -> str:
-    """An error as one short line."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]
+    """An error as one short line; libraries name the buffer that they read from by its address, which tells nothing."""
+    text = BUFFER.sub("the payload", " ".join(str(error).split()))
+    return (text or type(error).__name__)[:200]

@@ -27,17 +27,30 @@ from streamer.events import Position, Saved, Stored
 from streamer.results import Keys, Result
 
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.05, 2.0
+REFUSED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")  # Redis 6.2 and 7: without a code
 
 # KEYS: results, latest, state, closings, inflight (one hash slot). ARGV: end_us, maxlen, channel, message, heard_us,
-# fingerprint, lost_until_us, closing position, closing log time, trim closings below this log time, then the result's
-# fields and values. Numbers are microseconds below 2^53, which Lua's doubles hold exactly.
+# fingerprint, lost_until_us, closing position, closing log time, trim closings below this log time, end of the window
+# before this one of the session in the same pipeline (or 0), then the result's fields and values. Numbers are
+# microseconds below 2^53, which Lua's doubles hold exactly.
 # A window that is published has killed nothing, nor has any before it: their marks go with the same call.
+# Where the state was deleted or evicted and the results were not, the stream itself says how far the session came: to
+# append below its last id is an error, and would be at every repetition.
 PUBLISH = """
 redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', ARGV[1])
 local published = redis.call('HGET', KEYS[3], 'published_end_us')
+if not published and redis.call('EXISTS', KEYS[1]) == 1 then
+  local stream = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #stream, 2 do
+    if stream[i] == 'last-generated-id' then published = string.match(stream[i + 1], '^%d+') end
+  end
+end
 if published and tonumber(ARGV[1]) <= tonumber(published) then return 0 end
+if tonumber(ARGV[11]) > tonumber(published or 0) then
+  return redis.error_reply('RETRY the window before this one was not published')
+end
 local fields = {}
-for i = 11, #ARGV do fields[#fields + 1] = ARGV[i] end
+for i = 12, #ARGV do fields[#fields + 1] = ARGV[i] end
 redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], ARGV[1] .. '-0', unpack(fields))
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], unpack(fields))
@@ -135,8 +148,12 @@ class Publisher:
 
     async def _publish_once(self, publications: Sequence[Publication]) -> list[int]:
         async with self._client.pipeline(transaction=False) as pipe:
+            before: dict[str, int] = {}  # a window that overtook one that Redis refused for now would lose it
             for publication in publications:
-                await self._script(keys=self._session_keys(publication), args=self._args(publication), client=pipe)
+                result = publication.result
+                args = self._args(publication, before.get(result.session, 0))
+                await self._script(keys=self._session_keys(publication), args=args, client=pipe)
+                before[result.session] = max(result.end_us, before.get(result.session, 0))
             for result in {p.result.session: p.result for p in publications}.values():
                 pipe.zadd(self._keys.sessions, {result.session: result.end_us}, gt=True)
             if self._wait_replicas:
@@ -152,7 +169,7 @@ class Publisher:
         keys, session = self._keys, publication.result.session
         return [key(session) for key in (keys.results, keys.latest, keys.state, keys.closings, keys.inflight)]
 
-    def _args(self, publication: Publication) -> list[Any]:
+    def _args(self, publication: Publication, before_us: int) -> list[Any]:
         result, closed_at = publication.result, publication.closed_at
         args: list[Any] = [
             result.end_us,
@@ -165,6 +182,7 @@ class Publisher:
             ":".join(map(str, closed_at)),
             closed_at.log_time_us,
             publication.trim_below_us,
+            before_us,
         ]
         for name, value in result.to_fields().items():
             args += (name, value)
@@ -256,11 +274,11 @@ class Publisher:
         while True:
             try:
                 answers: list[Any] = await call()
-            except (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-                raise Stop(
-                    f"Redis refuses this worker: {error}; check the user and password in STREAMER_REDIS"
-                ) from None
             except (redis.exceptions.RedisError, OSError) as error:
+                if _refuses_us(error):
+                    raise Stop(
+                        f"Redis refuses this worker: {error}; check the user and password in STREAMER_REDIS"
+                    ) from None
                 self._on_retry(error)
                 await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
                 backoff_s = min(2 * backoff_s, BACKOFF_MOST_S)
@@ -275,6 +293,13 @@ def _suspects(marks: Sequence[bytes]) -> dict[int, int]:
         end_us, number = (int(part) for part in mark.split(b":"))
         suspects[end_us] = max(number, suspects.get(end_us, 0))
     return suspects
+
+
+def _refuses_us(error: Exception) -> bool:
+    """Whether Redis does not know us, or does not allow a command, a key or the channel."""
+    if isinstance(error, (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError)):
+        return True
+    return any(text in str(error) for text in REFUSED_IN_SCRIPT)
 
 
 def _closing(member: bytes) -> tuple[int, Position]:

@@ -27,8 +27,8 @@ name. Where several say something, the first of these wins:
 5. the defaults below.
 
 `streamer settings` prints what is in effect, in the form of a TOML file. In the environment lists and tables are JSON:
-`STREAMER_DATAREF_PREFIXES='["s3://drives/"]'`. A value that is out of range, or a name in the file that is no setting,
-ends the command with one line that says so.
+`STREAMER_DATAREF_PREFIXES='["s3://drives/"]'`. A value that is out of range, or a name that is no setting, in the file
+or in the environment, ends the command with one line that says so.
 """
 
 MODALITIES_HEAD = """\
@@ -41,8 +41,8 @@ MODALITIES_HEAD = """\
 max_delay_ms = 4000
 ```
 
-What is not given keeps its default. `null` can be given as JSON:
-`STREAMER_MODALITIES='{"audio":{"idle_after_ms":null}}'`.
+What is not given keeps its default. `null` can be given in the environment alone, since TOML has no such value:
+`STREAMER_MODALITIES__AUDIO__IDLE_AFTER_MS=null`.
 """
 
 

@@ -174,8 +174,10 @@ def connected(settings: Settings) -> Iterator[tuple[redis.Redis, Keys]]:
     try:
         client.ping()
         yield client, Keys(settings.key_prefix)
-    except redis.AuthenticationError as error:
+    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
         raise UsageError(f"Redis at {settings.redis_shown} refuses us: {error}; check STREAMER_REDIS") from None
+    except redis.ResponseError as error:  # it answers, but not what we need: another kind of key, still loading …
+        raise UsageError(f"Redis at {settings.redis_shown}: {error}") from None
     except redis.RedisError as error:
         raise UsageError(
             f"cannot reach Redis at {settings.redis_shown} ({error}); run `streamer up` or set STREAMER_REDIS"
@@ -195,10 +197,10 @@ def results(
     """A session's results in order.
 
     Args:
-        since_us: Only windows that end at or after this time.
+        since_us: Only windows that end at or after this time; before 1970: all.
         count: At most so many; None: all.
     """
-    start, left = f"{since_us}-0", count
+    start, left = f"{max(0, since_us)}-0", count
     while left is None or left > 0:
         page = client.xrange(keys.results(session), min=start, count=PAGE if left is None else min(PAGE, left))
         for _, fields in page:

@@ -2,23 +2,27 @@
 
 Priority, highest first: arguments, environment (``STREAMER_…``), the TOML file named by ``STREAMER_CONFIG`` (default
 ``streamer.toml`` in the working directory), the addresses that ``streamer up`` wrote to ``.streamer/endpoints.json``.
-Nested settings use two underscores: ``STREAMER_MODALITIES__TEXT__MAX_DELAY_MS=4000``.
+Nested settings use two underscores: ``STREAMER_MODALITIES__TEXT__MAX_DELAY_MS=4000``; ``null`` means none. What is no
+setting is refused.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
-from functools import cached_property
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     JsonConfigSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -28,6 +32,13 @@ from streamer.events import MODALITIES, MODALITY_NAMES
 STATE_DIR = Path(".streamer")
 ENDPOINTS_FILE = STATE_DIR / "endpoints.json"
 MIB = 1 << 20
+ENV_PREFIX, CONFIG_VARIABLE = "STREAMER_", "STREAMER_CONFIG"
+JSON_EXAMPLES = {"dataref_prefixes": '["s3://clips"]', "modalities": '{"text": {"max_delay_ms": 4000}}'}
+SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+
+# To the last @: passwords with characters that should have been percent-encoded are hidden too.
+PASSWORD = re.compile(r"(?<=://)([^:/?@]*:).*(?=@)")
+PASSWORD_IN_QUERY = re.compile(r"([?&]password=)[^&#]*", re.IGNORECASE)
 
 
 class ModalitySettings(BaseModel):
@@ -57,7 +68,12 @@ class Settings(BaseSettings):
     """All settings of all commands. Frozen; every bare number has its unit in the name."""
 
     model_config = SettingsConfigDict(
-        env_prefix="STREAMER_", env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        env_parse_none_str="null",
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
     )
 
     # where things are
@@ -125,6 +141,8 @@ class Settings(BaseSettings):
         for name, default in DEFAULT_MODALITIES.items():
             own = given.get(name, {})
             own = own.model_dump(exclude_unset=True) if isinstance(own, ModalitySettings) else own
+            if not isinstance(own, dict):
+                raise ValueError(f"{name} is {own!r}, not a table such as {{max_delay_ms = 4000}}")
             merged[name] = {**default.model_dump(), **own}
         return merged
 
@@ -143,8 +161,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        toml = TomlConfigSettingsSource(settings_cls, Path(os.environ.get("STREAMER_CONFIG", "streamer.toml")))
-        return init_settings, env_settings, toml, JsonConfigSettingsSource(settings_cls, ENDPOINTS_FILE)
+        config = Path(os.environ.get(CONFIG_VARIABLE, "streamer.toml"))
+        files = ((TomlConfigSettingsSource, config), (JsonConfigSettingsSource, ENDPOINTS_FILE))
+        return init_settings, env_settings, *(_file(source, settings_cls, path) for source, path in files)
 
     @classmethod
     def load(cls, **overrides: Any) -> Settings:
@@ -156,24 +175,27 @@ class Settings(BaseSettings):
         Raises:
             UsageError: With one line that names the setting, what is wrong and where it can be set.
         """
-        config = os.environ.get("STREAMER_CONFIG")
+        config = os.environ.get(CONFIG_VARIABLE)
         if config and not Path(config).is_file():
-            raise UsageError(f"STREAMER_CONFIG names {config}, which is not a file")
+            raise UsageError(f"{CONFIG_VARIABLE} names {config}, which is not a file")
+        _refuse_unknown_variables()
         try:
             return cls(**{k: v for k, v in overrides.items() if v is not None})
         except ValidationError as error:
             first = error.errors()[0]
-            name = "__".join(str(part) for part in first["loc"]).upper()
-            where = f"setting STREAMER_{name}" if name else "settings"
-            raise UsageError(f"{where}: {first['msg']}") from None
-        except ValueError as error:  # a TOML or JSON file that does not parse
-            raise UsageError(f"settings file: {error}") from None
+            name = "__".join((ENV_PREFIX + str(first["loc"][0]), *map(str, first["loc"][1:]))) if first["loc"] else ""
+            if first["type"] == "extra_forbidden":
+                raise UsageError(_unknown(name.upper())) from None
+            where = f"setting {name.upper()}" if name else "settings"
+            raise UsageError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+        except SettingsError as error:
+            raise UsageError(_unparsed(str(error))) from None
 
-    @cached_property
+    @property
     def window_us(self) -> int:
         return self.window_ms * 1000
 
-    @cached_property
+    @property
     def hop_us(self) -> int:
         return (self.window_ms if self.hop_ms is None else self.hop_ms) * 1000
 
@@ -181,18 +203,68 @@ class Settings(BaseSettings):
         """Full name of a topic, e.g. ``streamer.frames``."""
         return f"{self.topic_prefix}.{suffix}"
 
-    @cached_property
+    @property
     def source_topics(self) -> tuple[str, ...]:
         """Topics of the modalities, in the order of the table."""
         return tuple(self.topic(m.topic) for m in MODALITIES)
 
-    @cached_property
+    @property
     def redis_shown(self) -> str:
         """The Redis URL without its password, for messages."""
-        url = urlsplit(self.redis)
-        if url.password is None:
-            return self.redis
-        return urlunsplit(url._replace(netloc=f"{url.username or ''}:***@{url.hostname}:{url.port or 6379}"))
+        return PASSWORD_IN_QUERY.sub(r"\1***", PASSWORD.sub(r"\1***", self.redis))
 
-    def __repr__(self) -> str:
-        return f"Settings(kafka={self.kafka!r}, redis={self.redis_shown!r}, …)"
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """For repr, str and pretty printers: none of them shows the password or the token."""
+        shown = {"redis": self.redis_shown, "dashboard_token": None if self.dashboard_token is None else "***"}
+        for name, value in super().__repr_args__():
+            yield name, shown.get(str(name), value)
+
+
+def _file(
+    source: Callable[..., InitSettingsSource], settings_cls: type[BaseSettings], path: Path
+) -> InitSettingsSource:
+    try:
+        return source(settings_cls, path)
+    except (ValueError, TypeError, OSError) as error:  # TypeError: JSON, but no table
+        raise UsageError(f"settings file {path}: {' '.join(str(error).split())}") from None
+
+
+def _unparsed(message: str) -> str:
+    """Of a list or table in the environment that is not JSON; pydantic-settings names the field in quotes."""
+    for name, example in JSON_EXAMPLES.items():
+        if f'"{name}"' in message:
+            return f"setting {ENV_PREFIX}{name.upper()}: must be JSON, e.g. {example}"
+    return f"settings: {message}"
+
+
+def _unknown(name: str) -> str:
+    bare = {known.removeprefix(ENV_PREFIX): known for known in _names()}  # the prefix alone would make all look alike
+    close = difflib.get_close_matches(name.upper().removeprefix(ENV_PREFIX), bare, n=1)
+    return f"there is no setting {name}; " + (
+        f"did you mean {bare[close[0]]}?" if close else "`streamer settings` lists all"
+    )
+
+
+def _names() -> list[str]:
+    """Every setting as a variable of the environment."""
+    rules = (f"MODALITIES__{m}__{rule}" for m in MODALITY_NAMES for rule in ModalitySettings.model_fields)
+    return [f"{ENV_PREFIX}{name}".upper() for name in (*Settings.model_fields, *rules)]
+
+
+def _refuse_unknown_variables() -> None:
+    """A misspelt variable would be ignored in silence, and its setting keep the default."""
+    for variable in sorted(os.environ):
+        name = variable.upper()
+        if (
+            name.startswith(ENV_PREFIX)
+            and name != CONFIG_VARIABLE
+            and name not in _names()
+            and not name.startswith((f"{ENV_PREFIX}TEST_", f"{ENV_PREFIX}MODALITIES__"))  # the latter are validated
+            and not _is_service_link(name, os.environ[variable])
+        ):
+            raise UsageError(_unknown(variable))
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    """Kubernetes sets such variables in every pod beside a service whose name begins with ``streamer``."""
+    return SERVICE_LINK.fullmatch(name) is not None or (name.endswith("_PORT") and "://" in value)

@@ -65,7 +65,7 @@ class _AdminClient(KafkaAdminClient):  # type: ignore[misc]  # kafka-python publ
 
 
 @contextmanager
-def _admin(settings: Settings, timeout_ms: int) -> Iterator[KafkaAdminClient]:
+def admin(settings: Settings, timeout_ms: int) -> Iterator[KafkaAdminClient]:
     """A client for topic administration.
 
     Raises:
@@ -90,7 +90,7 @@ def _admin(settings: Settings, timeout_ms: int) -> Iterator[KafkaAdminClient]:
 def answers(settings: Settings, timeout_ms: int) -> bool:
     """Whether a Kafka broker answers requests at the address within this time."""
     try:
-        with _admin(settings, timeout_ms):
+        with admin(settings, timeout_ms):
             return True
     except UsageError:
         return False
@@ -102,7 +102,7 @@ def create(settings: Settings) -> list[Topic]:
     Raises:
         UsageError: No broker, not enough of them for the replication, or an existing topic does not fit.
     """
-    with _admin(settings, TIMEOUT_MS) as client:
+    with admin(settings, TIMEOUT_MS) as client:
         existing = _existing(client, settings)
         _refuse_misfits(existing, settings, settings.partitions)
         missing = [wanted for wanted in _wanted(settings) if wanted.name not in existing]
@@ -141,7 +141,7 @@ def check(settings: Settings) -> int:
     Raises:
         UsageError: With what is wrong and how to mend it.
     """
-    with _admin(settings, TIMEOUT_MS) as client:
+    with admin(settings, TIMEOUT_MS) as client:
         existing = _existing(client, settings)
     missing = [wanted.name for wanted in _wanted(settings) if wanted.name not in existing]
     if missing:

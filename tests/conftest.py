@@ -148,6 +148,15 @@ def redis_url(_servers: tuple[str, str]) -> str:
     return _servers[1]
 
 
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[Stack]:
+    """A Redis of the test's own, to be stopped or configured at will."""
+    stack = Stack(tmp_path, 1 << 20)
+    stack.start_redis()
+    yield stack
+    stack.stop()
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shape of the shipped model with fresh weights: what flows through it matters here, not what it says."""

@@ -31,11 +31,12 @@ from streamer.decode import EPOCH, MICROSECOND, RFC_3339
 from streamer.errors import UsageError
 from streamer.events import END_TYPE
 from streamer.feeds.pace import BARRIER_US
-from streamer.feeds.producer import HEADERS_BYTES, rfc3339
+from streamer.feeds.producer import rfc3339
 from streamer.recording import Recorded
 from streamer.settings import Settings
 
 CE_TIME, CE_TYPE = "ce_time", "ce_type"
+ESTIMATE_BYTES = 64 << 10  # by which the client may take a record for larger than the broker counted it
 
 Headers = list[tuple[str, bytes]]
 
@@ -133,7 +134,7 @@ class _Sender:
                 bootstrap_servers=settings.kafka.split(","),
                 acks="all",
                 linger_ms=0,
-                max_request_size=settings.max_message_bytes + HEADERS_BYTES,
+                max_request_size=settings.max_message_bytes + ESTIMATE_BYTES,
             )
         except (KafkaError, OSError, ValueError):
             raise UsageError(f"no Kafka answers at {settings.kafka}; run `streamer up` or set STREAMER_KAFKA") from None

@@ -25,9 +25,10 @@ from urllib.parse import quote
 
 import msgspec
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import KafkaConfigurationError, KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
-from streamer.errors import UsageError
+from streamer.decode import EARLIEST_US, LATEST_US, Decoder
+from streamer.errors import BadRecord, UsageError
 from streamer.events import (
     AUDIO,
     END_TYPE,
@@ -38,6 +39,7 @@ from streamer.events import (
     TELEMETRY,
     TEXT,
     Channel,
+    Record,
     Telemetry,
     Transcript,
     Word,
@@ -45,7 +47,6 @@ from streamer.events import (
 from streamer.settings import Settings
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-HEADERS_BYTES = 16 << 10  # what a request may be larger than its largest payload
 JSON = "application/json"
 
 
@@ -103,6 +104,13 @@ def rfc3339(time_us: int) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def _json(body: Transcript | Telemetry) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError as error:  # half of a surrogate pair
+        raise UsageError(f"not text: {error}") from None
+
+
 def end_record(session: str, time_us: int, due_us: int) -> Outgoing:
     """The record that ends a session. It lies on the telemetry topic; any source topic would do."""
     return Outgoing(TELEMETRY, session, time_us, b"", JSON, due_us, ce_type=END_TYPE)
@@ -125,6 +133,7 @@ class Producer:
         self._topics = settings.source_topics
         self._max_bytes = settings.max_message_bytes
         self._kafka = settings.kafka
+        self._decoder = Decoder(settings, partitions=1)
         self._errors: list[Exception] = []
         self._sent = 0
         try:
@@ -133,12 +142,15 @@ class Producer:
                     "bootstrap_servers": settings.kafka.split(","),
                     "acks": "all",
                     "linger_ms": 5,
-                    "batch_size": 256 << 10,  # 2.4x the throughput of the default 16 KiB with 50 KB frames
-                    "max_request_size": settings.max_message_bytes + HEADERS_BYTES,
+                    "bootstrap_timeout_ms": 10_000,
+                    # 2.4x the throughput of the default 16 KiB with 50 KB frames; the topics' limit is on whole batches
+                    "batch_size": min(256 << 10, settings.max_message_bytes),
+                    "max_request_size": settings.max_message_bytes,
                     **overrides,
                 }
             )
-        except ValueError as error:  # a setting that the client does not know, an address that is none
+        # a setting that the client does not know or whose value it cannot use, an address that is none
+        except (ValueError, TypeError, RuntimeError, AssertionError, KafkaConfigurationError) as error:
             raise UsageError(f"Kafka producer for {settings.kafka}: {error}") from None
         except (KafkaError, OSError):
             raise UsageError(f"no Kafka answers at {settings.kafka}; run `streamer up` or set STREAMER_KAFKA") from None
@@ -147,9 +159,13 @@ class Producer:
         """Send a record as it is.
 
         Raises:
-            UsageError: It can never be accepted: an impossible session name, or too large.
+            UsageError: It can never be accepted, since a worker with these settings would dead-letter it; or Kafka has
+                no such topic, or has not answered for a minute.
         """
-        key = outgoing.session.encode()
+        try:
+            key = outgoing.session.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair
+            raise UsageError(f"a session's name must be text, which {outgoing.session!r} is not") from None
         if not 0 < len(key) <= MAX_SESSION_BYTES:
             raise UsageError(f"a session's name has 1 to {MAX_SESSION_BYTES} bytes of UTF-8, not {len(key)}")
         if not outgoing.payload and outgoing.ce_type is None:
@@ -159,9 +175,30 @@ class Producer:
                 f"a {MODALITY_NAMES[outgoing.row]} payload has {len(outgoing.payload)} bytes, the limit is "
                 f"{self._max_bytes} (STREAMER_MAX_MESSAGE_BYTES)"
             )
-        future = self._producer.send(
-            self._topics[outgoing.row], key=key, value=outgoing.payload, headers=headers(outgoing)
-        )
+        if not EARLIEST_US <= outgoing.time_us <= LATEST_US:
+            raise UsageError(f"time {outgoing.time_us} µs since the epoch does not lie between 1970 and 2200")
+        wanted = headers(outgoing)
+        try:
+            # of the log time, which only the broker knows, the latest: it is not ahead of anything
+            self._decoder.decode(Record(outgoing.row, 0, 0, LATEST_US, key, outgoing.payload, tuple(wanted)))
+        except BadRecord as error:
+            what = f"{MODALITY_NAMES[outgoing.row]} record of session {outgoing.session!r}"
+            raise UsageError(f"the {what} would be refused: {error.detail}") from None
+        topic = self._topics[outgoing.row]
+        try:
+            future = self._producer.send(topic, key=key, value=outgoing.payload, headers=wanted)
+        except KafkaTimeoutError as error:
+            raise UsageError(
+                f"Kafka at {self._kafka} takes no record for {topic} ({error}); "
+                f"if there is no such topic, run `streamer topics create`"
+            ) from None
+        except MessageSizeTooLargeError:  # Kafka would refuse its batch, and other records with it
+            raise UsageError(
+                f"a {MODALITY_NAMES[outgoing.row]} payload has {len(outgoing.payload)} bytes; with its headers that is "
+                f"more than {self._max_bytes} (STREAMER_MAX_MESSAGE_BYTES)"
+            ) from None
+        except KafkaError as error:
+            raise UsageError(f"Kafka at {self._kafka} takes no record for {topic}: {error}") from None
         future.add_errback(self._errors.append)
         self._sent += 1
 
@@ -176,6 +213,8 @@ class Producer:
             samples: 16-bit signed **big-endian** samples, channels interleaved (RFC 2586).
             time_us: When its first sample was taken; None: it ends now.
         """
+        if rate_hz < 1 or channels < 1:
+            raise UsageError(f"audio has a rate and channels, not {rate_hz} Hz and {channels}")
         if time_us is None:
             time_us = time_ns() // 1000 - len(samples) // (2 * channels) * 1_000_000 // rate_hz
         self._send_now(AUDIO, session, samples, f"audio/L16;rate={rate_hz};channels={channels}", time_us)
@@ -195,17 +234,19 @@ class Producer:
             words: Each with its start and end in seconds relative to ``time_us``.
         """
         body = Transcript(text, end=duration_us / 1e6, words=tuple(Word(*word) for word in words))
-        self._send_now(TEXT, session, msgspec.json.encode(body), JSON, time_us)
+        self._send_now(TEXT, session, _json(body), JSON, time_us)
 
     def telemetry(
         self, session: str, channels: dict[str, Sequence[float]], rate_hz: float, time_us: int | None = None
     ) -> None:
         """Send a block of samples, ``rate_hz`` a second, the first taken at ``time_us`` (None: the block ends now)."""
         body = Telemetry({name: Channel(tuple(values)) for name, values in channels.items()}, rate_hz=rate_hz)
+        if not rate_hz > 0:
+            raise UsageError(f"telemetry has a rate above 0, not {rate_hz} Hz")
         if time_us is None:
             count = max((len(values) for values in channels.values()), default=0)
             time_us = time_ns() // 1000 - round(count / rate_hz * 1e6)
-        self._send_now(TELEMETRY, session, msgspec.json.encode(body), JSON, time_us)
+        self._send_now(TELEMETRY, session, _json(body), JSON, time_us)
 
     def end(self, session: str) -> None:
         """Say that a session ends, after everything that was sent before: its last windows need not wait then."""
@@ -221,7 +262,8 @@ class Producer:
         """Wait until Kafka has everything.
 
         Raises:
-            UsageError: It did not take some records, with the first reason.
+            UsageError: It did not take some records, with the first reason. What is sent after that may fail likewise,
+                since the client keeps records from overtaking those that failed: go on with a new producer.
         """
         try:
             self._producer.flush()

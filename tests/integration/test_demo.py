@@ -22,6 +22,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With the model that is shipped: what it says matters here."""
+    return settings.model_copy(update={"model": ROOT / "models" / "driving"})
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """An empty working directory with the models."""
     (tmp_path / "models").symlink_to(ROOT / "models")

@@ -35,7 +35,7 @@ def wait_until(topic: str, settings: Settings, **values: int) -> None:
     """A changed topic is seen when the controller's change has reached the broker."""
     deadline = monotonic() + 10
     while True:
-        with topics._admin(settings, topics.TIMEOUT_MS) as client:
+        with topics.admin(settings, topics.TIMEOUT_MS) as client:
             now = topics._existing(client, settings)[topic]
         if all(getattr(now, name) == value for name, value in values.items()):
             return

@@ -1,0 +1,240 @@
+"""Settings: which source wins, one line for what is wrong, and no password in sight."""
+
+from __future__ import annotations
+
+import json
+import os
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from rich.console import Console
+
+from streamer.errors import UsageError
+from streamer.settings import DEFAULT_MODALITIES, ENDPOINTS_FILE, Settings
+
+Environment = pytest.MonkeyPatch
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: Environment) -> Path:
+    """A working directory without settings files, and an environment without settings."""
+    for name in [name for name in os.environ if name.upper().startswith("STREAMER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def endpoints(text: str) -> None:
+    ENDPOINTS_FILE.parent.mkdir(exist_ok=True)
+    ENDPOINTS_FILE.write_text(text)
+
+
+def refusal() -> str:
+    with pytest.raises(UsageError) as refused:
+        Settings.load()
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_the_first_of_argument_environment_file_endpoints_and_default_wins(
+    folder: Path, monkeypatch: Environment
+) -> None:
+    assert Settings.load().kafka == "localhost:9092"
+    endpoints('{"kafka": "endpoints:1", "redis": "redis://endpoints:1/0"}')
+    assert Settings.load().kafka == "endpoints:1"
+    (folder / "streamer.toml").write_text('kafka = "toml:1"\n')
+    assert Settings.load().kafka == "toml:1"
+    assert Settings.load().redis == "redis://endpoints:1/0"
+    monkeypatch.setenv("STREAMER_KAFKA", "environment:1")
+    assert Settings.load().kafka == "environment:1"
+    assert Settings.load(kafka="argument:1").kafka == "argument:1"
+
+
+def test_an_argument_that_is_none_was_not_given(monkeypatch: Environment) -> None:
+    monkeypatch.setenv("STREAMER_WINDOW_MS", "500")
+    assert Settings.load(window_ms=None).window_ms == 500
+
+
+def test_another_file_can_be_named_and_replaces_the_one_in_the_working_directory(
+    folder: Path, monkeypatch: Environment
+) -> None:
+    (folder / "streamer.toml").write_text("window_ms = 500\nhop_ms = 100\n")
+    (folder / "other.toml").write_text("window_ms = 700\n")
+    monkeypatch.setenv("STREAMER_CONFIG", "other.toml")
+    settings = Settings.load()
+    assert (settings.window_ms, settings.hop_ms) == (700, None)
+
+
+def test_a_file_that_is_named_must_be_there(folder: Path, monkeypatch: Environment) -> None:
+    monkeypatch.setenv("STREAMER_CONFIG", "missing.toml")
+    assert refusal() == "STREAMER_CONFIG names missing.toml, which is not a file"
+    monkeypatch.setenv("STREAMER_CONFIG", str(folder))
+    assert "which is not a file" in refusal()
+    monkeypatch.setenv("STREAMER_CONFIG", "")  # as compose files hand on what is not set
+    Settings.load()
+
+
+def test_one_rule_of_one_modality_leaves_all_other_defaults(folder: Path, monkeypatch: Environment) -> None:
+    (folder / "streamer.toml").write_text("[modalities.image]\nexpected_hz = 25\n[modalities.text]\ndisorder_ms = 7\n")
+    monkeypatch.setenv("STREAMER_MODALITIES__TEXT__MAX_DELAY_MS", "4000")
+    modalities = Settings.load().modalities
+    text, default = DEFAULT_MODALITIES["text"], DEFAULT_MODALITIES
+    assert modalities["text"] == text.model_copy(update={"max_delay_ms": 4000, "disorder_ms": 7})
+    assert modalities["image"] == default["image"].model_copy(update={"expected_hz": 25.0})
+    assert modalities["audio"] == default["audio"]
+    assert list(modalities) == ["image", "audio", "text", "telemetry"]
+
+
+def test_a_rule_can_be_none(monkeypatch: Environment) -> None:
+    monkeypatch.setenv("STREAMER_MODALITIES__AUDIO__IDLE_AFTER_MS", "null")
+    monkeypatch.setenv("STREAMER_INSTANCE_ID", "null")
+    settings = Settings.load()
+    assert settings.modalities["audio"].idle_after_ms is None
+    assert settings.instance_id is None
+
+
+def test_lists_and_tables_of_the_environment_are_json(monkeypatch: Environment) -> None:
+    monkeypatch.setenv("STREAMER_DATAREF_PREFIXES", '["s3://a", "s3://b"]')
+    monkeypatch.setenv("STREAMER_MODALITIES", json.dumps({"audio": {"idle_after_ms": None}}))
+    settings = Settings.load()
+    assert settings.dataref_prefixes == ("s3://a", "s3://b")
+    assert settings.modalities["audio"].idle_after_ms is None
+    assert settings.modalities["audio"].max_delay_ms == DEFAULT_MODALITIES["audio"].max_delay_ms
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("PORT", "many", "setting STREAMER_PORT: Input should be a valid integer"),
+        ("PORT", "65536", "setting STREAMER_PORT: Input should be less than or equal to 65535"),
+        ("PORT", "", "setting STREAMER_PORT: "),
+        ("TOPIC_PREFIX", "a b", "setting STREAMER_TOPIC_PREFIX: String should match pattern"),
+        ("DEVICE", "gpu", "setting STREAMER_DEVICE: "),
+        ("HOP_MS", "2000", "settings: hop_ms (2000) must not exceed window_ms (1000)"),
+        ("DATAREF_PREFIXES", "s3://clips", 'setting STREAMER_DATAREF_PREFIXES: must be JSON, e.g. ["s3://clips"]'),
+        ("MODALITIES", "text", 'setting STREAMER_MODALITIES: must be JSON, e.g. {"text": {"max_delay_ms": 4000}}'),
+        ("MODALITIES", "[1]", "setting STREAMER_MODALITIES: Input should be a valid dictionary"),
+        ("MODALITIES__TEXT", "5", "setting STREAMER_MODALITIES: text is 5, not a table such as {max_delay_ms = 4000}"),
+        ("MODALITIES__TEXT__MAX_DELAY_MS", "-1", "setting STREAMER_MODALITIES__TEXT__MAX_DELAY_MS: Input should be"),
+        (
+            "MODALITIES__SMELL__MAX_DELAY_MS",
+            "1",
+            "setting STREAMER_MODALITIES: unknown modality 'smell'; known: image, audio, text, telemetry",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_line_that_names_the_setting(
+    name: str, value: str, says: str, monkeypatch: Environment
+) -> None:
+    monkeypatch.setenv(f"STREAMER_{name}", value)
+    assert refusal().startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("STREAMER_WINDOWMS", "STREAMER_WINDOW_MS"),
+        ("STREAMER_REDIS_URL", "STREAMER_REDIS"),
+        ("STREAMER_KAFKA__", "STREAMER_KAFKA"),
+        ("streamer_max_batchs", "STREAMER_MAX_BATCH"),
+        ("STREAMER_MODALITIES__TEXT__MAX_DELAY", "STREAMER_MODALITIES__TEXT__MAX_DELAY_MS"),
+        ("STREAMER_TEXT__MAX_DELAY_MS", "STREAMER_MODALITIES__TEXT__MAX_DELAY_MS"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_with_what_was_meant(
+    variable: str, meant: str, monkeypatch: Environment
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    assert refusal() == f"there is no setting {variable}; did you mean {meant}?"
+
+
+def test_a_variable_like_no_setting_is_refused_with_where_all_are_listed(monkeypatch: Environment) -> None:
+    monkeypatch.setenv("STREAMER_XYZZY", "1")
+    assert refusal() == "there is no setting STREAMER_XYZZY; `streamer settings` lists all"
+
+
+def test_a_misspelt_key_of_a_file_is_refused_likewise(folder: Path) -> None:
+    (folder / "streamer.toml").write_text("windowms = 500\n")
+    assert refusal() == "there is no setting STREAMER_WINDOWMS; did you mean STREAMER_WINDOW_MS?"
+
+
+def test_variables_that_others_set_for_us_are_let_be(monkeypatch: Environment) -> None:
+    for name, value in {
+        "STREAMER_CONFIG": "",
+        "STREAMER_TEST_BACKEND": "embedded",
+        "STREAMER": "1",
+        "STREAMERS_PORT": "1",
+        # what Kubernetes sets in the pods beside a service "streamer-redis"
+        "STREAMER_REDIS_SERVICE_HOST": "10.0.0.1",
+        "STREAMER_REDIS_SERVICE_PORT": "6379",
+        "STREAMER_REDIS_SERVICE_PORT_CLIENT": "6379",
+        "STREAMER_REDIS_PORT": "tcp://10.0.0.1:6379",
+        "STREAMER_REDIS_PORT_6379_TCP": "tcp://10.0.0.1:6379",
+        "STREAMER_REDIS_PORT_6379_TCP_PROTO": "tcp",
+        "STREAMER_REDIS_PORT_6379_TCP_PORT": "6379",
+        "STREAMER_REDIS_PORT_6379_TCP_ADDR": "10.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert Settings.load() == Settings()
+
+
+def test_a_variable_that_only_looks_like_a_service_is_refused(monkeypatch: Environment) -> None:
+    monkeypatch.setenv("STREAMER_METRICS_PORT", "9100")
+    assert "there is no setting STREAMER_METRICS_PORT" in refusal()
+
+
+@pytest.mark.parametrize("text", ["window_ms = ", "\0", "[[", 'a = "\n"'])
+def test_a_file_that_does_not_parse_is_one_line_that_names_it(folder: Path, text: str) -> None:
+    (folder / "streamer.toml").write_text(text)
+    assert refusal().startswith("settings file streamer.toml: ")
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "3"])
+def test_broken_endpoints_are_one_line_that_names_their_file(text: str) -> None:
+    endpoints(text)
+    assert refusal().startswith("settings file .streamer/endpoints.json: ")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://localhost:6379/0", "redis://localhost:6379/0"),
+        ("redis://:secret@host:1/0", "redis://:***@host:1/0"),
+        ("redis://me:secret@host/0", "redis://me:***@host/0"),
+        ("redis://me:%73ecret@host", "redis://me:***@host"),
+        ("redis://me:se/c@r:et@host:1/0", "redis://me:***@host:1/0"),  # should have been percent-encoded
+        ("rediss://me:secret@[::1]:7/0", "rediss://me:***@[::1]:7/0"),
+        ("redis://host:1/0?password=secret&protocol=3", "redis://host:1/0?password=***&protocol=3"),
+        ("unix://me:secret@/run/redis.sock?db=1", "unix://me:***@/run/redis.sock?db=1"),
+        ("redis://me@host:1/0", "redis://me@host:1/0"),
+    ],
+)
+def test_no_way_of_showing_the_settings_shows_the_password(url: str, shown: str) -> None:
+    settings = Settings.load(redis=url)
+    assert settings.redis == url
+    assert settings.redis_shown == shown
+    pretty = StringIO()
+    Console(file=pretty, width=10_000).print(settings)
+    for text in (str(settings), repr(settings), f"{settings}", pretty.getvalue()):
+        assert "localhost:9092" in text
+        assert "secret" not in text
+        assert "se/c" not in text
+        assert "%73" not in text
+
+
+def test_settings_are_frozen() -> None:
+    settings = Settings.load()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.window_ms = 5  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.modalities["text"].max_delay_ms = 5  # type: ignore[misc]
+
+
+def test_derived_values_follow_a_copy_with_other_settings() -> None:
+    settings = Settings.load(window_ms=700)
+    assert (settings.window_us, settings.hop_us, settings.source_topics[0]) == (700_000, 700_000, "streamer.frames")
+    copy = settings.model_copy(update={"window_ms": 900, "hop_ms": 300, "topic_prefix": "other"})
+    assert (copy.window_us, copy.hop_us, copy.source_topics[0]) == (900_000, 300_000, "other.frames")
+    assert copy.topic("late") == "other.late"
