@@ -43,7 +43,7 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "streamer_stage_seconds",
-            "Time that a window (merge: a record) spends in a stage",
+            "Time that a window spends in a stage; merge: its closing's delay after the log time that closed it",
             ["stage"],
             buckets=STAGE_SECONDS,
             registry=registry,

@@ -138,8 +138,9 @@ class Pipeline:
         job.lost_until_us = owner.lost_until_us(window)
         if job.lost_until_us:
             job.status = "partial"
-        job.latencies_us["align"] = max(0, closed_us - _newest_log_time_us(window))
-        self._metrics.stage_seconds.labels("align").observe(job.latencies_us["align"] / 1e6)
+        for stage, since_us in (("merge", window.closed_at.log_time_us), ("align", _newest_log_time_us(window))):
+            job.latencies_us[stage] = max(0, closed_us - since_us)
+            self._metrics.stage_seconds.labels(stage).observe(job.latencies_us[stage] / 1e6)
         self._batcher.put(job)
 
     def close(self) -> None:

@@ -48,9 +48,9 @@ class Summary(msgspec.Struct, frozen=True):
         closed_by: Why windows closed -> how many.
         failed_windows: Results without a prediction, because the model raised.
         present: Modality -> share of the windows in which it was present.
-        latency_ms: Stage -> time that a window spent in it. ``align`` is from the broker's append of the window's
-            newest record to its closing, so it contains the waiting for slow modalities; ``total`` is from there to
-            Redis.
+        latency_ms: Stage -> time that a window spent in it. ``merge`` is from the log time at which it closed to its
+            closing; ``align`` from the broker's append of its newest record to its closing, so it contains merge and
+            the waiting for slow modalities; ``total`` is from there to publication.
         seconds: Wall time from the first record sent to the last result seen.
     """
 

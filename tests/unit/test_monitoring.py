@@ -38,7 +38,7 @@ TARGET_LABELS = {"job", "instance", "namespace"}  # that a scrape adds
 # Values of labels whose code has no enumeration; a test looks for each in the code.
 OUTCOMES = {"joined", "late", "dead", "control", "replayed"}
 STATUSES = {"ok", "partial", "failed", "duplicate"}
-STAGES = {"align", "batch", "decode", "infer", "publish", "total"}
+STAGES = {"merge", "align", "batch", "decode", "infer", "publish", "total"}
 PLACES = {"merge", "open", "inflight"}
 VALUES = {
     "outcome": OUTCOMES,

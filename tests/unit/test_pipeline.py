@@ -216,7 +216,7 @@ async def test_a_result_says_all_that_is_known_of_its_window() -> None:
     assert result.outputs == {"n": 5}
     assert result.embedding == np.array([5], np.float16).tobytes()
     assert (result.model, result.version, result.status) == ("fake", "7", "ok")
-    assert {"align", "batch", "decode", "infer", "total"} <= set(result.latencies_us)
+    assert {"merge", "align", "batch", "decode", "infer", "total"} <= set(result.latencies_us)
     assert all(value >= 0 for value in result.latencies_us.values())
     assert publication.closed_at == Position(5, 1, 2)
     assert publication.heard_us == (5, 5, 0, 0)

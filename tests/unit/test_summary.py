@@ -107,7 +107,7 @@ def test_the_json_has_the_keys_that_scripts_rely_on() -> None:
 
 
 def test_the_view_fits_80_columns() -> None:
-    stages = dict.fromkeys(("align", "batch", "decode", "infer", "publish", "total"), 1234567)
+    stages = dict.fromkeys(("merge", "align", "batch", "decode", "infer", "publish", "total"), 1234567)
     results = [result(second, "hold", latencies_us=stages) for second in range(180)]
     made = summarise(results, [window(second, "hold") for second in range(180)], records=123_456)
     console = Console(file=io.StringIO(), width=80, color_system=None)
