@@ -17,25 +17,26 @@ Tokens = tuple[Tensor, Tensor]
 
 
 class ImageEncoder(nn.Module):
-    """A convolutional network on each frame, its first layer on patches; a token for each cell of its last grid."""
+    """A convolutional network on each frame, its first layer on patches; a token for each frame.
+
+    The network sees where in the frame each pixel lies (CoordConv, Liu et al. 2018), and of each feature the strongest
+    place counts: a thing of a few pixels at the right place would drown in a mean over the frame.
+    """
 
     def __init__(self, patch: int, channels: tuple[int, ...], width: int) -> None:
         super().__init__()
-        self.patches = nn.Conv2d(3, channels[0], patch + 1, stride=patch, padding=patch // 2)
+        self.patches = nn.Conv2d(3 + 2, channels[0], patch + 1, stride=patch, padding=patch // 2)
         self.convolutions = conv2d(channels)
         self.project = nn.Linear(channels[-1], width)
-        self.cell = nn.Linear(2, width)  # where in the frame, both axes from -1 to 1
 
     def forward(self, image_BFCHW: Tensor, mask_BF: Tensor) -> Tokens:
-        frames = image_BFCHW.shape[1]
         pixels_BFCHW = torch.where(mask_BF[:, :, None, None, None], image_BFCHW, 0).float().div_(127.5).sub_(1.0)
-        cells_BCHW = self.convolutions(functional.relu(self.patches(pixels_BFCHW.flatten(0, 1))))
-        rows, columns = cells_BCHW.shape[-2:]
-        tokens_BND = self.project(cells_BCHW.flatten(2).transpose(1, 2))  # here B is windows × frames
-        tokens_BND = tokens_BND + self.cell(_grid(rows, columns, tokens_BND.device))
-        tokens_BFND = tokens_BND.view(-1, frames, *tokens_BND.shape[1:])
-        when_FD = positions(frames, tokens_BND.shape[-1], tokens_BND.device)
-        return (tokens_BFND + when_FD[:, None]).flatten(1, 2), mask_BF.repeat_interleave(rows * columns, dim=1)
+        pixels_NCHW = pixels_BFCHW.flatten(0, 1)  # N: windows × frames
+        count, _, rows, columns = pixels_NCHW.shape
+        place_NCHW = _places(rows, columns, pixels_NCHW.device).expand(count, -1, -1, -1)
+        cells_NCHW = self.convolutions(functional.relu(self.patches(torch.cat([pixels_NCHW, place_NCHW], dim=1))))
+        tokens_BFD = self.project(cells_NCHW.amax((2, 3))).view(*mask_BF.shape, -1)
+        return tokens_BFD + positions(tokens_BFD.shape[1], tokens_BFD.shape[2], tokens_BFD.device), mask_BF
 
 
 class AudioEncoder(nn.Module):
@@ -128,12 +129,12 @@ class TelemetryEncoder(nn.Module):
                 self.deviation_C1[channel] = measured.std().clamp_min(1e-6)
 
 
-def _grid(rows: int, columns: int, device: torch.device) -> Tensor:
-    """Centre of each cell, (y, x), row by row.
+def _places(rows: int, columns: int, device: torch.device) -> Tensor:
+    """Where each pixel lies, from -1 to 1: down the frame, then across.
 
     Returns:
-        float32 [rows × columns, 2] in (-1, 1).
+        float32 [1, 2, rows, columns].
     """
-    y_H = (torch.arange(rows, device=device) * 2 + 1) / rows - 1
-    x_W = (torch.arange(columns, device=device) * 2 + 1) / columns - 1
-    return torch.cartesian_prod(y_H, x_W)
+    y_H = torch.linspace(-1.0, 1.0, rows, device=device)
+    x_W = torch.linspace(-1.0, 1.0, columns, device=device)
+    return torch.stack(torch.meshgrid(y_H, x_W, indexing="ij"))[None]
