@@ -39,7 +39,8 @@ class WorkerProcess:
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, ready_within_s: float = 60.0) -> WorkerProcess:
+    def spawn(self) -> int:
+        """Start the process and wait for nothing; returns where in the log it begins."""
         values = {**self.settings.model_dump(mode="json", exclude_unset=True), "port": 0, **self.extra}
         env = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_")}
         for name, value in values.items():
@@ -50,6 +51,10 @@ class WorkerProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "streamer.cli", "worker"], cwd=ROOT, env=env, stdout=log, stderr=log
             )
+        return begin
+
+    def start(self, ready_within_s: float = 60.0) -> WorkerProcess:
+        begin = self.spawn()
         wait_for(lambda: self._find_port(begin), ready_within_s, self._why)
         wait_for(self.ready, ready_within_s, self._why)
         return self
