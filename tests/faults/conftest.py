@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +12,8 @@ import pytest
 from streamer import topics as topic_admin
 from streamer.local import Stack
 from streamer.settings import Settings
+from tests.faults.rig import FULL, MAX_MESSAGE_BYTES
 
-MAX_MESSAGE_BYTES = 1 << 20
-FULL = os.environ.get("STREAMER_TEST_FAULTS", "short") == "full"
 LINES = pytest.StashKey[list[str]]()
 
 NewSettings = Callable[..., Settings]

@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,7 @@ class Car:
         jitter_ms: Each record is sent up to so much later.
         drop, late: Shares of records that are never sent, and that are sent ``late_ms`` later.
         dies: (row, second): nothing of this modality from then on.
+        lags: (row, milliseconds): this modality is sent so much later, all of it.
         clock_us: (row, microseconds since the start) -> what the device's clock is ahead by.
         frame_hz, frame_bytes: Of the camera; a frame is padded to this size.
     """
@@ -54,6 +56,7 @@ class Car:
     late: float = 0.01
     late_ms: float = 4000.0
     dies: tuple[int, float] | None = None
+    lags: tuple[int, float] | None = None
     clock_us: Callable[[int, int], int] = right
     frame_hz: int = 4
     frame_bytes: int = 0
@@ -70,6 +73,8 @@ class Car:
             if dropped < self.drop or (self.dies is not None and row == self.dies[0] and at_us >= self.dies[1] * S_US):
                 continue
             due_us += round((jitter * self.jitter_ms + (self.late_ms if late < self.late else 0)) * 1000)
+            if self.lags is not None and row == self.lags[0]:
+                due_us += round(self.lags[1] * 1000)
             stamp_us = start_us + at_us + self.clock_us(row, at_us)
             outgoing = harness.record(settings, row, self.name, stamp_us, payload, content_type)
             heapq.heappush(waiting, (due_us, number, outgoing))
@@ -121,11 +126,7 @@ class Car:
 
 
 class Feed(threading.Thread):
-    """Sends cars in real time until it is finished; a broker that is away for a while delays it only.
-
-    Args:
-        beside: Records sent in between, each ``beside_every_s``: fuzz, for one.
-    """
+    """Sends cars in real time until it is finished; a broker that is away for a while delays it only."""
 
     def __init__(self, settings: Settings, cars: list[Car]) -> None:
         super().__init__(name="feed", daemon=True)
@@ -135,6 +136,7 @@ class Feed(threading.Thread):
         self.sent = 0
         self.resent = 0
         self._stop_now = threading.Event()
+        self._abandoned = False
         self._error: BaseException | None = None
 
     def run(self) -> None:
@@ -152,6 +154,8 @@ class Feed(threading.Thread):
         for due_us, _, outgoing in heapq.merge(*(car.records(self.settings, self.start_us) for car in self.cars)):
             if self._stop_now.wait(max(0.0, due_us / 1e6 - time.time())):
                 break
+            if self._abandoned:
+                return
             pending.append((send(producer, outgoing), outgoing))
             self.sent += 1
             if len(pending) > 2000:
@@ -162,7 +166,7 @@ class Feed(threading.Thread):
 
     def _settle(self, producer: KafkaProducer, pending: list[tuple[Any, Outgoing]]) -> None:
         """Until the broker has every record; one whose sending is in doubt is sent again."""
-        while True:
+        while not self._abandoned:
             left = []
             for future, outgoing in pending:
                 try:
@@ -176,14 +180,30 @@ class Feed(threading.Thread):
             self.resent += len(left)
             pending = [(send(producer, outgoing), outgoing) for outgoing in left]
 
-    def finish(self) -> Feed:
+    def abandon(self) -> None:
+        """Stop as soon as possible, with whatever is in the log; nothing after :meth:`finish`."""
+        self._abandoned = True
+        self._stop_now.set()
+        self.join(timeout=90)
+
+    def finish(self) -> None:
         """End every session and wait until the broker has everything."""
         self._stop_now.set()
         self.join(timeout=180)
         assert not self.is_alive(), "the feed does not end: does the broker answer?"
         if self._error is not None:
             raise self._error
-        return self
+
+
+@contextmanager
+def feeding(settings: Settings, cars: list[Car]) -> Iterator[Feed]:
+    """A feed that runs until the block finishes it, or fails."""
+    feed = Feed(settings, cars)
+    feed.start()
+    try:
+        yield feed
+    finally:
+        feed.abandon()
 
 
 def new_producer(settings: Settings) -> KafkaProducer:

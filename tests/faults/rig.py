@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -19,8 +20,10 @@ from streamer.settings import Settings
 from tests.faults import verifier
 from tests.harness import WorkerProcess, wait_for
 
-RESTART_AFTER_S = 0.3
+FULL = os.environ.get("STREAMER_TEST_FAULTS", "short") == "full"
 MIB = 1 << 20
+MAX_MESSAGE_BYTES = MIB
+RESTART_AFTER_S = 0.3
 
 
 class Supervised:

@@ -6,7 +6,8 @@ log: a record whose sending was in doubt and that was sent twice is two records.
 
 Sessions are held to the oracle *exactly*, but for two kinds, of which only the accounts are checked: those with
 ``memory`` closings, which depend on what else was open, and those with fuzzed records (header ``x-fuzz``) that the
-worker did not refuse, whose times a few lines cannot tell. Every session must have ended when a run is verified.
+worker did not refuse, whose times a few lines cannot tell; ``x-fuzz: broken`` must be refused. Every session must have
+ended when a run is verified.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from urllib.parse import unquote
 
 import redis
 from kafka import KafkaConsumer, TopicPartition
+from kafka.partitioner.default import murmur2
 
 from streamer.events import AUDIO, IMAGE, MODALITIES, MODALITY_NAMES, TELEMETRY, TEXT, Event, Kind, Record
 from streamer.settings import Settings
 from tests.oracle import Closed, Drive, Oracle
 
-FUZZ = "x-fuzz"
+FUZZ, BROKEN = "x-fuzz", b"broken"
 END_TYPE, TICK_TYPE = b"streamer.end.v1", b"streamer.tick.v1"
 ORIGIN = "deadletter_origin"
 NEVER_US = 1 << 62
@@ -244,6 +246,7 @@ class _Check:
         self.late = {letter.origin for letter in found.late}
         self.dead = {letter.origin for letter in found.dead}
         self.partition_of: dict[str, int] = {}
+        self.partitions = 1 + max(partition for _, partition in found.committed)
         self.events: dict[str, list[Event]] = defaultdict(list)
         self.refused: dict[Place, str] = {}
         self.control: set[Place] = set()
@@ -289,8 +292,11 @@ class _Check:
         session = _session(source)
         if place in self.dead:
             self.refused[place] = "fuzz"
-            if (session, source.row, source.offset) not in self.published_members:
+            home = (murmur2(source.key or b"") & 0x7FFFFFFF) % self.partitions
+            if source.partition != home or (session, source.row, source.offset) not in self.published_members:
                 return
+        if (FUZZ, BROKEN) in source.headers:
+            self.problem(f"{place} (session {session}) is broken beyond doubt, but was not refused")
         self.loose.add(session)
         self.partition_of.setdefault(session, source.partition)
         if dict(source.headers).get("ce_type") in (END_TYPE, TICK_TYPE):
@@ -443,6 +449,25 @@ def verify(found: Found, rules: Rules, snapshots: Sequence[Snapshot] = ()) -> Su
         more = f"\n  … and {len(check.problems) - SHOWN} more" if len(check.problems) > SHOWN else ""
         raise AssertionError("\n  ".join(["the run is not right:", *check.problems[:SHOWN]]) + more)
     return summary
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A window that must be."""
+
+    partition: int
+    members: frozenset[tuple[int, int]]
+
+
+def expected(found: Found, rules: Rules) -> dict[tuple[str, int], Expected]:
+    """Every window that the log makes, by session and end: for scenarios that judge Redis by rules of their own."""
+    check = _Check(found, rules)
+    check.read_log()
+    return {
+        (session, closed.end_us): Expected(check.partition_of[session], closed.members)
+        for session, events in check.events.items()
+        for closed in LongOracle(rules).run(events, NEVER_US).closed
+    }
 
 
 def _shown(closed: Closed) -> str:
