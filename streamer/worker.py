@@ -55,6 +55,12 @@ REDIS_START_S = 10.0
 log = logging.getLogger(__name__)
 
 
+def _is_too_large(error: BaseException) -> bool:
+    """Whether the broker refused a record's size, or our own client did, whose word Faust wraps."""
+    too_large = aiokafka.errors.MessageSizeTooLargeError
+    return isinstance(error, too_large) or isinstance(error.__cause__, too_large)
+
+
 class QuietMonitor(Monitor):  # type: ignore[misc]
     """Faust's monitor without its per-event bookkeeping; the worker has metrics of its own."""
 
@@ -420,9 +426,10 @@ class Worker:
                 await self._app.producer.send_and_wait(
                     topic, letter.key, letter.value, None, None, list(letter.headers)
                 )
-            except aiokafka.errors.MessageSizeTooLargeError:
-                letter = letter.without_value()
             except (ProducerSendError, aiokafka.errors.KafkaError) as error:
+                if letter.value and _is_too_large(error):
+                    letter = letter.without_value()
+                    continue
                 self._kafka_error = f"Kafka does not take a record for {topic}: {error}"
                 self.metrics.retries.labels("kafka").inc()
                 await asyncio.sleep(backoff_s)
