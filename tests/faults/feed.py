@@ -206,12 +206,12 @@ def feeding(settings: Settings, cars: list[Car]) -> Iterator[Feed]:
         feed.abandon()
 
 
-def new_producer(settings: Settings) -> KafkaProducer:
+def new_producer(settings: Settings, max_request_size: int = 0) -> KafkaProducer:
     return KafkaProducer(
         bootstrap_servers=settings.kafka,
         acks="all",
         linger_ms=5,
-        max_request_size=settings.max_message_bytes + (1 << 20),
+        max_request_size=max(max_request_size, settings.max_message_bytes + (1 << 20)),
         # An idempotent producer may give up for good when a broker was killed; sent twice is well-formed as well.
         enable_idempotence=False,
         reconnect_backoff_max_ms=1000,

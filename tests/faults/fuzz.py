@@ -101,12 +101,17 @@ def good(settings: Settings, rng: random.Random, session: str, time_us: int) -> 
 def fuzzed(settings: Settings, rng: random.Random, victims: list[str], time_us: int) -> Outgoing:
     """One record of the fuzz, with its mark."""
     if rng.random() < 0.1:
-        record, mark = rng.choice(SURE)(rng, good(settings, rng, rng.choice(victims), time_us)), BROKEN
-    else:
-        record, mark = good(settings, rng, f"fuzz-{rng.randrange(SESSIONS)}", time_us), b"1"
-        for _ in range(rng.choice((1, 1, 1, 2, 3))):
-            record = rng.choice(ANY)(rng, record)
-    return record._replace(headers=[*record.headers, (FUZZ, mark)])
+        return broken(settings, rng, victims, time_us)
+    record = good(settings, rng, f"fuzz-{rng.randrange(SESSIONS)}", time_us)
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        record = rng.choice(ANY)(rng, record)
+    return record._replace(headers=[*record.headers, (FUZZ, b"1")])
+
+
+def broken(settings: Settings, rng: random.Random, victims: list[str], time_us: int) -> Outgoing:
+    """One record that names a good session and must be refused."""
+    record = rng.choice(SURE)(rng, good(settings, rng, rng.choice(victims), time_us))
+    return record._replace(headers=[*record.headers, (FUZZ, BROKEN)])
 
 
 def _with(record: Outgoing, name: str, value: bytes | None) -> Outgoing:

@@ -91,8 +91,9 @@ class Supervised:
         return self
 
     def why(self) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()[-30:]
-        return f"worker (exits {self.exits}):\n" + "\n".join(lines)
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if "dead letter:" not in line]
+        probe = self.worker.get("/readyz") if self.worker.port else "no port yet"
+        return f"worker (exits {self.exits}, /readyz {probe}):\n" + "\n".join(lines[-30:])
 
     def note_violations(self) -> None:
         """Add what the process of now has counted; it is gone with the process."""

@@ -10,25 +10,26 @@ import random
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 import redis
+from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.errors import MessageSizeTooLargeError
 
 from streamer.events import AUDIO, IMAGE, TELEMETRY, TOPIC_DEADLETTER
 from streamer.local import Stack
 from streamer.settings import Settings
 from tests import harness
-from tests.faults import rig, verifier
+from tests.faults import fuzz, rig, verifier
 from tests.faults.feed import Car, feeding, new_producer, send
-from tests.faults.fuzz import fuzzed
 from tests.faults.rig import FULL, MAX_MESSAGE_BYTES, MIB, Supervised, supervised
-from tests.faults.verifier import Published, Rules, Snapshot
-from tests.harness import S_US, wait_for
+from tests.faults.verifier import BROKEN, FUZZ, Published, Rules, Snapshot
+from tests.harness import S_US, Outgoing, wait_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
@@ -296,33 +297,86 @@ def alter(settings: Settings, topic: str, **configs: object) -> None:
     ("refusing", "mended"),
     [
         ({"max_message_bytes": 100}, {"max_message_bytes": 2 * MAX_MESSAGE_BYTES}),
-        ({"min_insync_replicas": 2}, {"min_insync_replicas": 1}),
+        ({"cleanup_policy": "compact"}, {"cleanup_policy": "delete"}),  # takes no record without a key
     ],
-    ids=["record-too-large", "too-few-replicas"],
+    ids=["too-large", "without-key"],
 )
 def test_a_dead_letter_topic_that_refuses_writes_holds_the_commit(
-    new_settings: NewSettings, tmp_path: Path, say: Say, refusing: dict[str, int], mended: dict[str, int]
+    new_settings: NewSettings, tmp_path: Path, say: Say, refusing: dict[str, object], mended: dict[str, object]
 ) -> None:
     settings = new_settings(instance_id="worker-0")
     topic = settings.topic(TOPIC_DEADLETTER)
-    ahead = Car("ahead", 800, clock_us=lambda row, elapsed_us: 3600 * S_US if row == AUDIO else 0)
+    rng, victims = random.Random(8), ["car-8-0"]
     snapshots: list[Snapshot] = []
-    with feeding(settings, [*fleet(8, 4), ahead]) as feed, supervised(settings, tmp_path / "worker.log") as worker:
+    with (
+        feeding(settings, fleet(8)) as feed,
+        supervised(settings, tmp_path / "worker.log") as worker,
+        closing(new_producer(settings)) as producer,
+    ):
+
+        def send_broken() -> bool:
+            """Half of them without a key; returns whether the worker cannot get rid of them."""
+            for number in range(20):
+                record = fuzz.broken(settings, rng, victims, time.time_ns() // 1000)
+                send(producer, record if number % 2 else record._replace(key=None))
+            producer.flush()
+            return "Kafka does not take a record" in worker.worker.get("/readyz")[1]
+
         worker.wait_ready()
+        send_broken()
         rig.wait_for_more(settings, 10, why=worker.why)
         alter(settings, topic, **refusing)
-        wait_for(lambda: worker.worker.metric("streamer_retries_total", service="kafka") > 1, 60, worker.why)
+        wait_for(send_broken, 60, worker.why)
         rig.wait_for_more(settings, 20, why=worker.why)  # the rest goes on
         assert not worker.ready()
-        used_s = psutil.Process(worker.pid).cpu_percent(3.0)
+        used = psutil.Process(worker.pid).cpu_percent(3.0)
         worker.kill()
         snapshots.append(verifier.snapshot(settings))
         alter(settings, topic, **mended)
         worker.wait_ready()
         rig.wait_for_more(settings, 10, why=worker.why)
+        alter(settings, topic, **refusing)
+        wait_for(send_broken, 60, worker.why)
+        snapshots.append(verifier.snapshot(settings))
+        alter(settings, topic, **mended)
+        wait_for(worker.ready, 60, worker.why)  # the same process goes on by itself
         feed.finish()
         summary = verified(settings, snapshots, [worker])
-    say(f"refused with {refusing}, CPU meanwhile {used_s:.0f} %: {summary}")
+    assert summary.dead >= 60
+    say(f"refused with {refusing}, CPU meanwhile {used:.0f} %: {summary}")
+
+
+def is_taken(producer: KafkaProducer, record: Outgoing) -> bool:
+    try:
+        producer.send(record.topic, record.value, record.key, record.headers).get(timeout=30)
+    except MessageSizeTooLargeError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not FULL, reason="at length only")
+def test_a_record_larger_than_any_letter_is_dead_lettered_without_its_payload(
+    new_settings: NewSettings, tmp_path: Path, say: Say
+) -> None:
+    """A source topic may take larger records than the worker does; its own client then refuses the letter."""
+    settings = new_settings()
+    alter(settings, settings.source_topics[IMAGE], max_message_bytes=8 * MAX_MESSAGE_BYTES)
+    with feeding(settings, fleet(9, 3)) as feed, supervised(settings, tmp_path / "worker.log") as worker:
+        producer = new_producer(settings, max_request_size=8 * MAX_MESSAGE_BYTES)
+        try:
+            for times in (1.01, 1.2, 2, 5):
+                now_us = time.time_ns() // 1000
+                huge = harness.record(settings, IMAGE, "car-9-0", now_us, bytes(int(times * MIB)), "image/jpeg")
+                huge = huge._replace(headers=[*huge.headers, (FUZZ, BROKEN)])
+                wait_for(lambda record=huge: is_taken(producer, record), 30)  # once the broker knows of its new limit
+        finally:
+            producer.close()
+        worker.wait_ready()
+        rig.wait_for_more(settings, 10, why=worker.why)
+        feed.finish()
+        summary = verified(settings, [], [worker])
+    assert summary.dead == 4
+    say(f"records of 1 to 5 MiB where 1 MiB is the limit: {summary}")
 
 
 def allowance(settings: Settings) -> int:
@@ -471,7 +525,7 @@ def test_fuzzed_records_are_all_accounted_for_and_good_ones_suffer_nothing(
         try:
             futures = []
             for _ in range(count):
-                record = fuzzed(settings, rng, [car.name for car in cars], time.time_ns() // 1000 - 200_000)
+                record = fuzz.fuzzed(settings, rng, [car.name for car in cars], time.time_ns() // 1000 - 200_000)
                 wrong = rng.randrange(settings.partitions) if rng.random() < 0.01 else None
                 futures.append(send(producer, record, wrong))
             for future in futures:
