@@ -104,6 +104,12 @@ class PartitionGroup:
             self._settle(self.aligner.tick(self.merge.clock_us), leaving)
         return leaving, len(items) == limit
 
+    def relieve(self) -> list[Leaving]:
+        """Close the window that has been open longest, which frees memory; returns what leaves."""
+        leaving: list[Leaving] = []
+        self._settle(self.aligner.relieve(self.merge.released), leaving)
+        return leaving
+
     def _settle(self, outcomes: list[Outcome], leaving: list[Leaving]) -> None:
         for outcome in outcomes:
             match outcome:

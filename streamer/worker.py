@@ -175,6 +175,7 @@ class Worker:
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
         self._side: set[asyncio.Task[None]] = set()
+        self._side_bytes = 0  # payloads of letters on their way
         self._started = False
         self._redis_error: str | None = None
         self._kafka_error: str | None = None
@@ -370,7 +371,7 @@ class Worker:
 
     async def _advance(self, group: PartitionGroup) -> bool:
         """One turn of a group; returns whether it can go on at once."""
-        if not group.alive or self._pipeline.inflight_bytes >= self.settings.max_inflight_bytes or self._stop.is_set():
+        if not group.alive or self._inflight_bytes >= self.settings.max_inflight_bytes or self._stop.is_set():
             return False
         for topic, row in self._rows.items():
             if not group.merge.nbytes(row):
@@ -380,6 +381,7 @@ class Worker:
         leaving, more = await group.advance(self._publisher.load, RELEASE_LIMIT)
         for item in leaving:
             self._send_on(group, item)
+        self._relieve()
         if more or leaving:
             self._progress_at = monotonic()
         for topic, row in self._rows.items():
@@ -387,6 +389,18 @@ class Worker:
             if tp in self.consumer.held and group.merge.nbytes(row) <= self.settings.fifo_bytes // 2:
                 self.consumer.free(tp)
         return more
+
+    @property
+    def _inflight_bytes(self) -> int:
+        """What has left alignment and is not done: windows, and letters that the broker has not acknowledged."""
+        return self._pipeline.inflight_bytes + self._side_bytes
+
+    def _relieve(self) -> None:
+        """The limit on open windows is the worker's: the group that holds the most closes its oldest window early."""
+        while self.groups and sum(g.aligner.open_bytes for g in self.groups.values()) > self.settings.max_open_bytes:
+            fullest = max(self.groups.values(), key=lambda g: g.aligner.open_bytes)
+            for item in fullest.relieve():
+                self._send_on(fullest, item)
 
     def _send_on(self, group: PartitionGroup, item: Leaving) -> None:
         if isinstance(item, Window):
@@ -399,6 +413,7 @@ class Worker:
             record, topic = item.record, self.settings.topic(TOPIC_DEADLETTER)
             letter = deadletters.dead_letter(record, item.error.reason, item.error.detail, self._topic_of(record))
             self._log_dead(record, item.error)
+        self._side_bytes += len(letter.value)
         task = asyncio.create_task(self._guard(self._send_side(group, record.position, topic, letter)))
         self._side.add(task)
         task.add_done_callback(self._side.discard)
@@ -407,9 +422,10 @@ class Worker:
         self, group: PartitionGroup, position: Position, topic: str, letter: deadletters.Letter
     ) -> None:
         await self._send(topic, letter)
+        self._side_bytes -= len(letter.value)
+        self._wake.set()
         if group.alive:
             group.ledger.done(position)
-            self._wake.set()
 
     async def _dead_letter_member(self, owner: Owner, event: Event, error: BadRecord) -> None:
         """A member of a window could not be opened; the window goes on without it."""
@@ -504,7 +520,7 @@ class Worker:
             await asyncio.sleep(1.0)
             waiting = self._pipeline.inflight_windows or any(g.merge.nbytes_total for g in self.groups.values())
             silent = monotonic() - self._answered_at > stall_after_s
-            if not self._started or self._redis_error is not None:
+            if not self._started or self._redis_error is not None or self._kafka_error is not None:
                 self._progress_at = monotonic()
             elif silent:
                 if self.consumer.assignment() and not self.consumer.held and await self._broker_listens():
@@ -534,7 +550,7 @@ class Worker:
         metrics.sessions.set(sum(g.aligner.sessions for g in groups))
         metrics.buffer_bytes.labels("merge").set(sum(g.merge.nbytes_total for g in groups))
         metrics.buffer_bytes.labels("open").set(sum(g.aligner.open_bytes for g in groups))
-        metrics.buffer_bytes.labels("inflight").set(self._pipeline.inflight_bytes)
+        metrics.buffer_bytes.labels("inflight").set(self._inflight_bytes)
         now_us = time() * 1e6
         clocks = [g.merge.clock_us for g in groups]
         metrics.log_clock_lag_seconds.set((now_us - min(clocks)) / 1e6 if clocks else 0.0)
