@@ -238,7 +238,12 @@ class Aligner:
             if end > session.closed_end_us and end - rules.window_us >= session.floor_us
         ]
         if not ends:
-            outcomes.append(self._missed(event, session.closed_end_us))
+            missed = self._missed(event, session.closed_end_us)
+            if isinstance(missed, Done):
+                # It had joined, and so cancelled an end record just before it. `heard` alone does not tell: the two
+                # may have the same log time.
+                self._cancel_end(session, outcomes)
+            outcomes.append(missed)
             return
         if name not in self._sessions:
             self._sessions[name] = session

@@ -1,8 +1,9 @@
 """JSON payloads: transcripts and telemetry blocks, parsed and judged, with when they began and how long they lasted.
 
-Structure and types are those of ``schemas/transcript.json`` and ``schemas/telemetry.json``. What a JSON Schema cannot
-say is judged here: times in order, channels of equal length. JSON has no NaN, and msgspec refuses numbers that overflow
-a double, so every number that gets here is finite.
+Structure, types and bounds are those of ``schemas/transcript.json`` and ``schemas/telemetry.json``, held by the types
+in ``events``. What those types cannot say is judged here: times in order, words inside their transcript, channels of
+equal length, times or a rate. JSON has no NaN, and msgspec refuses numbers that overflow a double, so every number that
+gets here is finite.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from streamer.errors import BadRecord, Reason
-from streamer.events import Telemetry, Transcript
+from streamer.events import MAX_OFFSET_S, Telemetry, Transcript
 
-MAX_OFFSET_S = 1e9  # seconds from ce_time; more is a mistake, and microseconds stay exact in a double
 WORD_SLACK_S = 0.001  # word times are rounded by recognisers
 
 _Body = TypeVar("_Body", Transcript, Telemetry)
@@ -43,8 +43,6 @@ def transcript(payload: bytes) -> tuple[Transcript, Span]:
         _span(word.start, word.end, "a word")
         if word.start < body.start - WORD_SLACK_S or word.end > end + WORD_SLACK_S:
             raise BadRecord(Reason.BAD_PAYLOAD, f"word {word.text[:40]!r} lies outside the transcript")
-    if body.confidence is not None and not 0 <= body.confidence <= 1:
-        raise BadRecord(Reason.BAD_PAYLOAD, f"confidence {body.confidence} is not between 0 and 1")
     return body, span
 
 
@@ -58,16 +56,13 @@ def telemetry(payload: bytes) -> tuple[Telemetry, Span]:
         BadRecord: BAD_JSON if it does not parse, BAD_PAYLOAD if it is no telemetry block.
     """
     body = _parsed(_telemetry, payload)
-    lengths = {len(channel.values) for channel in body.channels.values()}
-    if len(lengths) != 1 or 0 in lengths:
-        raise BadRecord(Reason.BAD_PAYLOAD, "channels must be there, not empty, and equally long")
-    (count,) = lengths
-    if body.times is not None and body.rate_hz is None:
-        return body, _timed(body.times, count)
-    if body.times is not None or body.rate_hz is None:
+    if (body.times is None) == (body.rate_hz is None):
         raise BadRecord(Reason.BAD_PAYLOAD, "exactly one of times and rate_hz must be given")
-    if body.rate_hz <= 0:
-        raise BadRecord(Reason.BAD_PAYLOAD, f"rate_hz {body.rate_hz} is not above 0")
+    count, *others = {len(channel.values) for channel in body.channels.values()}
+    if others:
+        raise BadRecord(Reason.BAD_PAYLOAD, "channels must be equally long")
+    if body.rate_hz is None:
+        return body, _timed(body.times or (), count)
     return body, _span(body.start, body.start + count / body.rate_hz, "telemetry block")
 
 

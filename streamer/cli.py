@@ -190,6 +190,45 @@ def simulate(
     _say(f"sent {count} records of the sessions sim-{name}-0 to sim-{name}-{sessions - 1}")
 
 
+@app.command()
+def replay(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Recordings: the parts of one session, laid over another.")
+    ],
+    speed: Annotated[
+        float, typer.Option(min=0, help="1: as recorded, 2: twice as fast; 0: as fast as possible.")
+    ] = 1.0,
+    session: Annotated[str | None, typer.Option(help="The session's name; default: a new one each run.")] = None,
+    stream: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", help="Send track (MCAP: channel) N in place of the default one of its kind. Repeat."),
+    ] = None,
+    keep_times: Annotated[
+        bool, typer.Option("--keep-times", help="At the times of the recording, not as if it began now.")
+    ] = False,
+) -> None:
+    """Send recordings to Kafka.
+
+    Films and sound (what FFmpeg reads) with subtitles in them or beside them (.srt, .vtt), word timings beside sound
+    (.json) and GoPro telemetry; telemetry tables (.csv); MCAP files. All PATHs together are one session and begin
+    together, e.g. a film and the log of the car; logs that tell the same clock keep their distance.
+    """
+    try:
+        from streamer.feeds import replay
+    except ModuleNotFoundError as error:
+        raise UsageError(f"replaying needs {error.name}: pip install 'streamer[feeds]'") from None
+    from streamer.watch import Sending
+
+    settings = _settings()
+    recording = replay.open_all(paths, stream or ())
+    name = session if session is not None else replay.new_session()
+    with Sending(_console(), recording.length_us) as bar:
+        count = replay.run(settings, recording, speed=speed, session=name, keep_times=keep_times, on_sent=bar.sent)
+    for note in recording.notes:
+        _say(note)
+    _say(f"sent {count} records of the session {name}")
+
+
 # the worker and its model
 
 
@@ -365,7 +404,7 @@ def demo(
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave Kafka and Redis running afterwards.")] = False,
 ) -> None:
-    """See the whole system at work: cars, Kafka, a worker, Redis, results.
+    """See the whole system at work, from cars to results.
 
     Uses the Kafka and Redis that run, or starts embedded ones. Ends with a summary; exit code 1 if a window was lost, a
     record was refused or the model failed.

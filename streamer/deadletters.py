@@ -40,6 +40,10 @@ class Letter(msgspec.Struct, frozen=True):
         """For a topic that refuses its size: the origin tells where the payload still lies."""
         return Letter(self.key, b"", (*self.headers, (TRUNCATED, str(len(self.value)).encode())))
 
+    def bare(self) -> Letter:
+        """Where not even the key and the headers are taken: why, and where the record still lies."""
+        return Letter(None, b"", tuple(header for header in self.headers if header[0] in OWN_HEADERS))
+
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """A dead letter as ``streamer deadletters --json`` shows it."""

@@ -39,7 +39,10 @@ EARLIEST_US = 0  # 1970
 LATEST_US = 7_258_118_400_000_000  # 2200: later stamps are mistakes, and sums with them stay far from int64's end
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)", re.ASCII)  # section 5.6
+# Section 5.6. Hours and minutes are bounded here: datetime takes an offset of 99 minutes, and newer ones an hour 24.
+_TIME = r"(?:[01]\d|2[0-3]):[0-5]\d"
+RFC_3339 = re.compile(rf"\d{{4}}-\d\d-\d\d[T ]{_TIME}:[0-5]\d(?:\.\d+)?(?:Z|[+-]{_TIME})", re.ASCII)
+SEGMENT_END = re.compile(r"[/?#;]")
 
 
 class Decoder:
@@ -196,10 +199,11 @@ def _headers(record: Record) -> dict[str, str]:
 def _is_plain(url: str) -> bool:
     """Nothing in it that another reader of URLs could understand as a way out of its prefix.
 
-    fsspec chains protocols at ``::``; HTTP clients resolve ``..``, decode ``%2e`` and drop tabs and line ends.
+    fsspec chains protocols at ``::``; HTTP clients resolve ``..``, which ends at a query, a fragment or a parameter as
+    well as at a slash, decode ``%2e`` and drop tabs and line ends.
     """
     printable = url.isascii() and url.isprintable() and " " not in url
-    return printable and "::" not in url and ".." not in url.split("/") and "%" not in url and "\\" not in url
+    return printable and "::" not in url and ".." not in SEGMENT_END.split(url) and not {"%", "\\"} & set(url)
 
 
 def _is_under(prefix: str, url: str) -> bool:
@@ -223,7 +227,7 @@ def _time_us(text: str) -> int:
         try:
             return (datetime.fromisoformat(upper) - EPOCH) // MICROSECOND
         except (ValueError, OverflowError):
-            pass  # the 30th of February, or an offset of 25 hours
+            pass  # the 30th of February
     raise BadRecord(Reason.BAD_HEADER, f"ce_time {text[:80]!r} is not an RFC 3339 time with an offset")
 
 

@@ -7,7 +7,7 @@ world; *log time* is the timestamp that the Kafka broker gave the record when it
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -39,6 +39,13 @@ TICK_TYPE = "streamer.tick.v1"  # control record: carries nothing but its log ti
 TOPIC_WINDOWS, TOPIC_LATE, TOPIC_DEADLETTER = "windows", "late", "deadletter"
 
 MAX_SESSION_BYTES = 128  # of the UTF-8 name
+
+# The bounds that a JSON Schema can say as well are in the types, so that schemas/ and decoding cannot drift apart. They
+# hold for what is decoded; a struct that is made in Python is taken as it is.
+MAX_OFFSET_S = 1e9  # seconds from ce_time; more is a mistake, and microseconds stay exact in a double
+Seconds = Annotated[float, msgspec.Meta(gt=-MAX_OFFSET_S, lt=MAX_OFFSET_S)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+RateHz = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Kind(IntEnum):
@@ -87,25 +94,25 @@ class Word(msgspec.Struct, frozen=True, omit_defaults=True):
     """A word of a transcript; times in seconds relative to the transcript's ``ce_time``."""
 
     text: str
-    start: float
-    end: float
+    start: Seconds
+    end: Seconds
 
 
 class Transcript(msgspec.Struct, frozen=True, omit_defaults=True):
     """Payload of ``streamer.transcript.v1``; times in seconds relative to ``ce_time``."""
 
     text: str
-    start: float = 0.0
-    end: float | None = None
+    start: Seconds = 0.0
+    end: Seconds | None = None
     words: tuple[Word, ...] = ()
     language: str | None = None
-    confidence: float | None = None
+    confidence: Share | None = None
 
 
 class Channel(msgspec.Struct, frozen=True, omit_defaults=True):
     """One telemetry channel of a block: values with a unit, e.g. ``{"unit": "m/s", "values": [13.9, 14.0]}``."""
 
-    values: tuple[float, ...]
+    values: Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]
     unit: str = ""
 
 
@@ -116,10 +123,10 @@ class Telemetry(msgspec.Struct, frozen=True, omit_defaults=True):
     (seconds relative to ``ce_time``).
     """
 
-    channels: dict[str, Channel]
-    times: tuple[float, ...] | None = None
-    rate_hz: float | None = None
-    start: float = 0.0
+    channels: Annotated[dict[str, Channel], msgspec.Meta(min_length=1)]
+    times: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1)] | None = None
+    rate_hz: RateHz | None = None
+    start: Seconds = 0.0
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -214,3 +221,20 @@ class Saved(msgspec.Struct, frozen=True):
     heard_us: tuple[int, ...]
     closings: dict[int, Position]
     fingerprint: str
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What Redis keeps of a session and says of its partition group.
+
+    Attributes:
+        saved: For alignment; None: nothing of the session was ever published, or Redis has lost it.
+        suspects: Window end -> how often it was run alone, for windows that were being run when a process died.
+        lost_until_us: Windows of this session that begin before this time may lack records, since Redis had lost its
+            data when the session was last without state; 0: it never was.
+        group_lost_until_us: The same for sessions of the partition group without state; None: the group is unknown.
+    """
+
+    saved: Saved | None
+    suspects: dict[int, int] = {}
+    lost_until_us: int = 0
+    group_lost_until_us: int | None = 0

@@ -6,17 +6,33 @@ dropped whole; whoever owns the partition next rebuilds it from the committed of
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import logging
+from typing import Protocol
 
 import msgspec
 
 from streamer.align import Aligner, Done, Joined, Late, Outcome, Rules
 from streamer.decode import Decoder
 from streamer.errors import BadRecord
-from streamer.events import MODALITIES, MODALITY_NAMES, Event, Kind, Position, Record, Saved, Window
+from streamer.events import MODALITIES, MODALITY_NAMES, Event, Kind, Position, Record, Stored, Window
 from streamer.ledger import Ledger
 from streamer.merge import Merge
 from streamer.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+class Store(Protocol):
+    """What Redis is to a group: see the methods of :class:`streamer.publish.Publisher`."""
+
+    async def load(self, session: str, group: str) -> Stored:
+        """What is kept of a session."""
+
+    async def open_group(self, group: str) -> int | None:
+        """What is known of a group."""
+
+    async def note_group(self, group: str, lost_until_us: int) -> None:
+        """Make a group known."""
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -40,6 +56,11 @@ Leaving = Window | Late | Rejected
 class PartitionGroup:
     """State of one partition group.
 
+    Args:
+        name: Of the group, in Redis.
+        committed: Whether Kafka has committed offsets of it.
+        max_ahead_us: How far an event may lie ahead of its log time.
+
     Attributes:
         alive: False once the partition was taken away: completions that come later must change nothing.
         next_offset: For each modality the offset after the newest record that was received.
@@ -47,8 +68,20 @@ class PartitionGroup:
         trim_below_us: The same of what is committed.
     """
 
-    def __init__(self, partition: int, decoder: Decoder, rules: Rules, fifo_bytes: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        partition: int,
+        decoder: Decoder,
+        rules: Rules,
+        fifo_bytes: int,
+        metrics: Metrics,
+        *,
+        name: str,
+        committed: bool,
+        max_ahead_us: int,
+    ) -> None:
         self.partition = partition
+        self.name = name
         self.alive = True
         self.fingerprint = rules.fingerprint
         self.cut_us = self.trim_below_us = 0
@@ -59,6 +92,11 @@ class PartitionGroup:
         self._decoder = decoder
         self._metrics = metrics
         self._dead: set[Position] = set()
+        self._committed = committed
+        self._max_ahead_us = max_ahead_us
+        self._opened = False
+        self._suspects: dict[str, dict[int, int]] = {}
+        self._lost_until_us: dict[str, int] = {}
 
     def receive(self, record: Record) -> None:
         """Take a record as the consumer delivers it; one that was received before is ignored."""
@@ -74,11 +112,11 @@ class PartitionGroup:
         self._metrics.event_bytes.labels(name).inc(len(record.value))
         self.merge.push(record.row, item)
 
-    async def advance(self, load: Callable[[str], Awaitable[Saved | None]], limit: int) -> tuple[list[Leaving], bool]:
+    async def advance(self, store: Store, limit: int) -> tuple[list[Leaving], bool]:
         """Release what the merge lets go, at most ``limit`` records, and align it.
 
         Args:
-            load: Reads what is stored of a session that alignment does not know yet.
+            store: Is asked about sessions that alignment does not know yet.
 
         Returns:
             What leaves the group, in order; and whether there may be more to release at once.
@@ -86,6 +124,10 @@ class PartitionGroup:
         leaving: list[Leaving] = []
         violations = self.merge.violations
         items = self.merge.release(limit)
+        if items and not self._opened:
+            await self._open(store, items[0].position.log_time_us)
+            if not self.alive:
+                return [], False
         for item in items:
             if isinstance(item, Rejected):
                 self.ledger.add(item.position, 1, item.position)
@@ -94,10 +136,9 @@ class PartitionGroup:
                 continue
             self._settle(self.aligner.tick(item.record.log_time_us), leaving)
             if item.kind is not Kind.TICK and not self.aligner.knows(item.session):
-                saved = await load(item.session)
+                await self._restore(store, item.session, item.record.log_time_us)
                 if not self.alive:
                     return [], False
-                self.aligner.restore(item.session, saved)
             self._settle(self.aligner.on_event(item), leaving)
         self._metrics.order_violations.inc(self.merge.violations - violations)
         if len(items) < limit:
@@ -109,6 +150,60 @@ class PartitionGroup:
         leaving: list[Leaving] = []
         self._settle(self.aligner.relieve(self.merge.released), leaving)
         return leaving
+
+    async def _open(self, store: Store, log_time_us: int) -> None:
+        """Make the group known to Redis before its first commit, so that Redis' having lost its data will be noticed.
+
+        Args:
+            log_time_us: Of the first record after the committed cut.
+        """
+        if await store.open_group(self.name) is None:
+            await store.note_group(self.name, self._lost(log_time_us) if self._committed else 0)
+        self._opened = True
+
+    async def _restore(self, store: Store, session: str, log_time_us: int) -> None:
+        stored = await store.load(session, self.name)
+        lost_until_us = stored.group_lost_until_us
+        if lost_until_us is None:  # it was known when the group was opened
+            lost_until_us = self._lost(log_time_us)
+            await store.note_group(self.name, lost_until_us)
+        if stored.saved is not None:
+            # What is published lies before its windows, and every record of an unpublished window is replayed.
+            lost_until_us = stored.lost_until_us
+        if lost_until_us:
+            self._lost_until_us[session] = lost_until_us
+        if stored.suspects:
+            self._suspects[session] = dict(stored.suspects)
+        self.aligner.restore(session, stored.saved)
+
+    def _lost(self, log_time_us: int) -> int:
+        """Redis has lost its data. Windows with records that were done by then begin before the returned time.
+
+        Such a record was in the log before ``log_time_us`` and its event ends at most ``max_ahead`` after its log time.
+        """
+        log.error(
+            "partition %d: Redis has lost its data; windows that began before the restart are published as partial",
+            self.partition,
+        )
+        return log_time_us + self._max_ahead_us
+
+    def suspicion(self, window: Window) -> int | None:
+        """How often the window was run alone, if it was being run when a process died; else None. Tells it once."""
+        suspects = self._suspects.get(window.session)
+        if suspects is None:
+            return None
+        number = suspects.pop(window.end_us, None)
+        if not suspects:
+            del self._suspects[window.session]
+        return number
+
+    def lost_until_us(self, window: Window) -> int:
+        """Not 0: the window may lack records, and so may its session's later ones that begin before this time."""
+        lost_until_us = self._lost_until_us.get(window.session, 0)
+        if window.start_us < lost_until_us:
+            return lost_until_us
+        self._lost_until_us.pop(window.session, None)
+        return 0
 
     def _settle(self, outcomes: list[Outcome], leaving: list[Leaving]) -> None:
         for outcome in outcomes:

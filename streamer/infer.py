@@ -44,6 +44,10 @@ class ModelFault(RuntimeError):
     """The model answered something that cannot be a prediction; the batch is at fault, or a window in it."""
 
 
+class DeviceLost(RuntimeError):
+    """The device answers nothing any more, whatever it is asked: only a new process gets it back."""
+
+
 class Predictor:
     """A model of the repository on a device.
 
@@ -103,6 +107,22 @@ class Predictor:
         inputs = self._to_device(collate(samples, self.spec.inputs, self._tokenizer))
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
             return self._predictions(self._module(inputs), len(samples))
+
+    def check(self) -> None:
+        """Ask, after the model raised, whether the device still works.
+
+        An illegal access or a failed assertion in a CUDA kernel breaks the whole context for the process: every later
+        call fails, with windows that are healthy too.
+
+        Raises:
+            DeviceLost: It does not.
+        """
+        if self.device.type != "cuda":
+            return
+        try:
+            torch.cuda.synchronize(self.device)
+        except RuntimeError as error:
+            raise DeviceLost(f"{self.device} is lost to this process: {error}") from error
 
     def warm_up(self, batch: int = 1) -> None:
         """Run one batch of empty windows, so that the first real one does not pay for the device's set-up."""

@@ -7,7 +7,6 @@ pixel or a sample is decoded, so that a small record cannot ask for a large buff
 from __future__ import annotations
 
 import io
-from typing import TypeVar
 
 import fsspec
 import msgspec
@@ -17,6 +16,7 @@ import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
+from streamer import bodies
 from streamer.errors import BadRecord, Reason
 from streamer.events import Event, Telemetry, Transcript
 
@@ -24,7 +24,6 @@ MAX_DATAREF_BYTES = 64 << 20  # a claim check is for payloads too large for a re
 MIN_AUDIO_RATE_HZ, MAX_AUDIO_RATE_HZ = 1_000, 384_000  # what microphones give; a buffer's size follows from it
 MAX_AUDIO_CHANNELS = 64
 INT16_SCALE = 1.0 / 32768.0  # full scale of 16-bit samples -> [-1, 1)
-Body = TypeVar("Body", Transcript, Telemetry)
 PILLOW_FORMATS = {"image/png": "PNG", "image/webp": "WEBP", "image/jpeg": "JPEG"}
 
 
@@ -51,19 +50,12 @@ def payload(event: Event) -> bytes:
 
 def transcript(event: Event) -> Transcript:
     """The event's transcript; parsed here only if it came by claim check."""
-    return event.body if isinstance(event.body, Transcript) else _json(event, Transcript)
+    return event.body if isinstance(event.body, Transcript) else bodies.transcript(payload(event))[0]
 
 
 def telemetry(event: Event) -> Telemetry:
     """The event's telemetry block; parsed here only if it came by claim check."""
-    return event.body if isinstance(event.body, Telemetry) else _json(event, Telemetry)
-
-
-def _json(event: Event, kind: type[Body]) -> Body:
-    try:
-        return msgspec.json.decode(payload(event), type=kind)
-    except msgspec.MsgspecError as error:
-        raise BadRecord(Reason.BAD_PAYLOAD, f"not a {kind.__name__.lower()}: {_line(error)}") from error
+    return event.body if isinstance(event.body, Telemetry) else bodies.telemetry(payload(event))[0]
 
 
 def image(event: Event, height: int, width: int, max_pixels: int) -> NDArray[np.uint8]:

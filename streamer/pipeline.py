@@ -2,29 +2,43 @@
 
 Payloads of one batch are decoded while the device works on the batch before it and Redis takes the one before that.
 Every stage handles batches one after another, so results leave in the order in which windows closed.
+
+Native code may kill the process: what goes to it is marked in Redis first. Windows that were marked when a process
+died are *suspects*: each is run alone, with nothing else in native code, and one that has killed ``MAX_ALONE``
+processes so is not run again. A window on which decoding or the model merely raises fails by itself, however large its
+batch. Why so: docs/decisions/0003-poison-windows.md.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from time import perf_counter_ns, time_ns
 from typing import Protocol
 
 import msgspec
 
 from streamer.batch import Batcher
-from streamer.errors import BadRecord
+from streamer.errors import BadRecord, Reason
 from streamer.events import MODALITY_NAMES, Event, Window
 from streamer.infer import Prediction, Predictor
 from streamer.metrics import Metrics
-from streamer.publish import Publication, Publisher
+from streamer.publish import Publication, Publisher, Run
 from streamer.results import Result, ranges
 from streamer.sample import Sample
 from streamer.settings import Settings
 
+MAX_ALONE = 3  # processes that a window may kill with nothing beside it
+
+log = logging.getLogger(__name__)
+
 Rejects = list[tuple[Event, BadRecord]]
+
+
+NOTHING_SEEN = Sample(present=(False,) * len(MODALITY_NAMES), coverage=(0.0,) * len(MODALITY_NAMES))
 
 
 class Owner(Protocol):
@@ -37,15 +51,31 @@ class Owner(Protocol):
     def window_done(self, window: Window) -> None:
         """The window is published."""
 
+    def suspicion(self, window: Window) -> int | None:
+        """How often the window was run alone since a process died with it; None: it is not suspected."""
+
+    def lost_until_us(self, window: Window) -> int:
+        """Not 0: the window may lack records, as do its session's windows that begin before this time."""
+
 
 class Job(msgspec.Struct):
-    """A closed window on its way to Redis, with what the stages found and how long each took."""
+    """A closed window on its way to Redis, with what the stages found and how long each took.
+
+    Attributes:
+        suspicion: See :meth:`Owner.suspicion`.
+        run: Its mark in Redis while it may kill the process, and after that until it is published.
+        judged: It has been to the model, or never will.
+    """
 
     owner: Owner
     window: Window
     nbytes: int
     closed_us: int
     marked_ns: int
+    suspicion: int | None = None
+    lost_until_us: int = 0
+    run: Run | None = None
+    judged: bool = False
     status: str = "ok"
     sample: Sample | None = None
     rejects: Rejects = []
@@ -66,7 +96,7 @@ class Pipeline:
     Args:
         dead_letter: Sends a member whose payload turned out to be broken to the dead-letter topic; returns when the
             broker has it.
-        on_progress: Called after each batch that was published.
+        on_progress: Called after each batch that was published, or dropped because its owners are gone.
     """
 
     def __init__(
@@ -90,16 +120,25 @@ class Pipeline:
         self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
         self._decode_threads = settings.decode_threads
         self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._told: set[str] = set()
+        self._jobs: dict[int, Job] = {}  # by identity: all that were submitted and not yet published
         self.inflight_bytes = 0
-        self.inflight_windows = 0
+
+    @property
+    def inflight_windows(self) -> int:
+        """Windows that were submitted and are not yet published."""
+        return len(self._jobs)
 
     def submit(self, owner: Owner, window: Window) -> None:
         """Take a closed window; counts against ``inflight_bytes`` until it is published."""
         nbytes = window.nbytes
         self.inflight_bytes += nbytes
-        self.inflight_windows += 1
         closed_us = time_ns() // 1000
-        job = Job(owner, window, nbytes, closed_us, perf_counter_ns(), latencies_us={})
+        job = Job(owner, window, nbytes, closed_us, perf_counter_ns(), owner.suspicion(window), latencies_us={})
+        self._jobs[id(job)] = job
+        job.lost_until_us = owner.lost_until_us(window)
+        if job.lost_until_us:
+            job.status = "partial"
         job.latencies_us["align"] = max(0, closed_us - _newest_log_time_us(window))
         self._metrics.stage_seconds.labels("align").observe(job.latencies_us["align"] / 1e6)
         self._batcher.put(job)
@@ -109,53 +148,121 @@ class Pipeline:
         self._batcher.close()
 
     async def run(self) -> None:
-        """Work until :meth:`close` and the last publication; an error in a stage ends all of them and is raised."""
+        """Work until :meth:`close` and the last publication; an error in a stage ends all of them and is raised.
+
+        Raises:
+            DeviceLost: The device must be opened by a new process.
+            Stop: Redis refuses us.
+        """
         try:
             async with asyncio.TaskGroup() as stages:
                 stages.create_task(self._decode_batches(), name="decode")
                 stages.create_task(self._predict_batches(), name="predict")
                 stages.create_task(self._publish_batches(), name="publish")
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None  # the first has ended the others
         finally:
             self._decoders.shutdown(wait=False, cancel_futures=True)
             self._device.shutdown(wait=False, cancel_futures=True)
 
+    async def withdraw(self, owners: Collection[Owner] | None = None) -> None:
+        """Take back the marks of unfinished windows: no process has died, and none shall be blamed.
+
+        Args:
+            owners: Only the windows of these; None: all.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
+        runs = [
+            job.run
+            for job in self._jobs.values()
+            if job.run is not None and (owners is None or any(job.owner is owner for owner in owners))
+        ]
+        if runs:
+            await self._publisher.withdraw(runs)
+
     async def _decode_batches(self) -> None:
-        loop = asyncio.get_running_loop()
         while batch := await self._batcher.get():
-            jobs = self._alive(batch)
-            for job in jobs:
+            for job in batch:
                 job.mark("batch", self._metrics)
-            shares = [jobs[i :: self._decode_threads] for i in range(self._decode_threads)]
-            await asyncio.gather(*(loop.run_in_executor(self._decoders, self._decode, s) for s in shares if s))
-            for job in jobs:
-                job.mark("decode", self._metrics)
-            await self._decoded.put(jobs)
+            for part in _parts(batch):
+                jobs = self._alive(part)
+                if jobs and jobs[0].suspicion is not None:
+                    await self._run_alone(jobs[0], jobs[0].suspicion)
+                elif jobs:
+                    await self._begin(jobs, 0)
+                    await self._decode_all(jobs)
+                await self._decoded.put(jobs)
         await self._decoded.put(None)
+
+    async def _run_alone(self, job: Job, before: int) -> None:
+        """Decode and predict a suspect that has been run alone ``before`` times, unless that was too often."""
+        if before >= MAX_ALONE:
+            self._condemn(job)
+            return
+        await self._decoded.join()  # all that went in before it has left native code; and this stage lets nothing in
+        run = await self._begin([job], before + 1)
+        await self._decode_all([job])
+        await self._predict_all([job])
+        # Now, not with the publication: a process that is killed while Redis or the next stage is slow says nothing.
+        await self._publisher.survived(run)
+        job.run = None
+
+    def _condemn(self, job: Job) -> None:
+        detail = f"window {job.window.id} killed {MAX_ALONE} processes that ran nothing else"
+        log.error("%s: its records go to the dead-letter topic", detail)
+        job.status, job.judged = "failed", True
+        job.rejects = [(event, BadRecord(Reason.POISON, detail)) for events in job.window.events for event in events]
+
+    async def _begin(self, jobs: Sequence[Job], number: int) -> Run:
+        """From here on these windows may kill the process: Redis must know it before they do."""
+        runs = [Run(job.window.session, job.window.end_us, number) for job in jobs]
+        for job, run in zip(jobs, runs, strict=True):
+            job.run = run
+        await self._publisher.begin(runs)
+        return runs[0]
+
+    async def _decode_all(self, jobs: Sequence[Job]) -> None:
+        loop = asyncio.get_running_loop()
+        shares = [jobs[i :: self._decode_threads] for i in range(self._decode_threads)]
+        await asyncio.gather(*(loop.run_in_executor(self._decoders, self._decode, s) for s in shares if s))
+        for job in jobs:
+            job.mark("decode", self._metrics)
 
     def _decode(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            job.sample, job.rejects = self._predictor.decode(job.window)
+            try:
+                job.sample, job.rejects = self._predictor.decode(job.window)
+            except BaseException as error:  # noqa: BLE001 - no BadRecord: a bug, a MemoryError, a panic in Rust
+                self._fail(job, "decoding", error)
 
     async def _predict_batches(self) -> None:
-        loop = asyncio.get_running_loop()
         while (jobs := await self._decoded.get()) is not None:
             jobs = self._alive(jobs)
-            if jobs:
-                self._metrics.batch_windows.observe(len(jobs))
-                await loop.run_in_executor(self._device, self._predict, jobs)
-                for job in jobs:
-                    job.mark("infer", self._metrics)
+            await self._predict_all(jobs)
+            self._decoded.task_done()
             await self._predicted.put(jobs)
         await self._predicted.put(None)
+
+    async def _predict_all(self, batch: Sequence[Job]) -> None:
+        jobs = [job for job in batch if not job.judged]
+        if not jobs:
+            return
+        self._metrics.batch_windows.observe(len(jobs))
+        await asyncio.get_running_loop().run_in_executor(self._device, self._predict, jobs)
+        for job in jobs:
+            job.judged = True
+            job.mark("infer", self._metrics)
 
     def _predict(self, jobs: Sequence[Job]) -> None:
         """Predict a batch; where the model raises, halve it until the windows that do it are alone."""
         try:
             predictions = self._predictor.predict([job.sample for job in jobs if job.sample is not None])
-        except Exception as error:  # noqa: BLE001 - a model is the user's code and may raise anything
+        except BaseException as error:  # noqa: BLE001 - a model is the user's code and may raise anything
+            self._predictor.check()
             if len(jobs) == 1:
-                jobs[0].status = "failed"
-                self._metrics.model_errors.labels(type(error).__name__).inc()
+                self._fail(jobs[0], "the model", error)
                 return
             middle = len(jobs) // 2
             self._predict(jobs[:middle])
@@ -164,11 +271,20 @@ class Pipeline:
             for job, prediction in zip(jobs, predictions, strict=True):
                 job.prediction = prediction
 
+    def _fail(self, job: Job, what: str, error: BaseException) -> None:
+        """The window is published without outputs. Its records are done with that: nothing says which is at fault."""
+        job.status, job.judged = "failed", True
+        kind = type(error).__name__
+        self._metrics.model_errors.labels(kind).inc()
+        # The traceback once: a model that is broken for good would write it thousands of times.
+        log.error(
+            "window %s failed: %s raised %r", job.window.id, what, error, exc_info=None if kind in self._told else error
+        )
+        self._told.add(kind)
+
     async def _publish_batches(self) -> None:
         while (jobs := await self._predicted.get()) is not None:
             jobs = self._alive(jobs)
-            if not jobs:
-                continue
             await asyncio.gather(*(self._dead_letter(job.owner, *reject) for job in jobs for reject in job.rejects))
             new = await self._publisher.publish([self._publication(job) for job in jobs])
             for job, was_new in zip(jobs, new, strict=True):
@@ -191,12 +307,11 @@ class Pipeline:
 
     def _forget(self, job: Job) -> None:
         self.inflight_bytes -= job.nbytes
-        self.inflight_windows -= 1
+        del self._jobs[id(job)]
 
     def _publication(self, job: Job) -> Publication:
-        window, sample, prediction = job.window, job.sample, job.prediction
-        if sample is None:
-            raise RuntimeError(f"window {window.id} reached publication without having been decoded")
+        window, prediction = job.window, job.prediction
+        sample = job.sample if job.sample is not None else NOTHING_SEEN
         job.latencies_us["total"] = max(0, time_ns() // 1000 - _newest_log_time_us(window))
         result = Result(
             session=window.session,
@@ -217,7 +332,10 @@ class Pipeline:
             status=job.status,
             latencies_us=job.latencies_us,
         )
-        return Publication(result, window.closed_at, window.heard_us, job.owner.fingerprint, job.owner.trim_below_us)
+        owner = job.owner
+        return Publication(
+            result, window.closed_at, window.heard_us, owner.fingerprint, owner.trim_below_us, job.lost_until_us
+        )
 
     def _observe(self, job: Job, was_new: bool) -> None:
         self._metrics.published.labels(job.status if was_new else "duplicate").inc()
@@ -225,6 +343,16 @@ class Pipeline:
             self._metrics.stage_seconds.labels("total").observe(job.latencies_us["total"] / 1e6)
             for name, share in zip(MODALITY_NAMES, job.sample.coverage, strict=True):
                 self._metrics.coverage.labels(name).observe(share)
+
+
+def _parts(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """The jobs in their order, each suspect by itself."""
+    for suspected, group in groupby(jobs, key=lambda job: job.suspicion is not None):
+        if suspected:
+            for job in group:
+                yield [job]
+        else:
+            yield list(group)
 
 
 def _newest_log_time_us(window: Window) -> int:

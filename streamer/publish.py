@@ -5,6 +5,10 @@ session, else it appends the result, sets the latest, and stores with it what a 
 call may therefore be repeated any number of times, by this worker or by another that rebuilt the same window.
 
 The results stream's entry id is ``<window end in µs>-0``, so ``XRANGE`` reads by event time.
+
+Here too, because it lives and goes with the publications: which windows are being run (:class:`Run`), so that the one
+that kills its process is found; and of which partition groups Redis should know something, so that its having lost its
+data is noticed. Why so: docs/decisions/0003-poison-windows.md.
 """
 
 from __future__ import annotations
@@ -19,25 +23,28 @@ import redis.asyncio
 import redis.exceptions
 
 from streamer.errors import Stop
-from streamer.events import Position, Saved
+from streamer.events import Position, Saved, Stored
 from streamer.results import Keys, Result
 
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.05, 2.0
 
-# KEYS: results, latest, state, closings (one hash slot). ARGV: end_us, maxlen, channel, message, heard_us, fingerprint,
-# closing position, closing log time, trim closings below this log time, then the result's fields and values.
-# Numbers are microseconds below 2^53, which Lua's doubles hold exactly.
+# KEYS: results, latest, state, closings, inflight (one hash slot). ARGV: end_us, maxlen, channel, message, heard_us,
+# fingerprint, lost_until_us, closing position, closing log time, trim closings below this log time, then the result's
+# fields and values. Numbers are microseconds below 2^53, which Lua's doubles hold exactly.
+# A window that is published has killed nothing, nor has any before it: their marks go with the same call.
 PUBLISH = """
+redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', ARGV[1])
 local published = redis.call('HGET', KEYS[3], 'published_end_us')
 if published and tonumber(ARGV[1]) <= tonumber(published) then return 0 end
 local fields = {}
-for i = 10, #ARGV do fields[#fields + 1] = ARGV[i] end
+for i = 11, #ARGV do fields[#fields + 1] = ARGV[i] end
 redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], ARGV[1] .. '-0', unpack(fields))
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], unpack(fields))
-redis.call('HSET', KEYS[3], 'published_end_us', ARGV[1], 'heard_us', ARGV[5], 'fingerprint', ARGV[6])
-redis.call('ZADD', KEYS[4], ARGV[8], ARGV[1] .. ':' .. ARGV[7])
-redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', '(' .. ARGV[9])
+redis.call('HSET', KEYS[3], 'published_end_us', ARGV[1], 'heard_us', ARGV[5], 'fingerprint', ARGV[6],
+           'lost_until_us', ARGV[7])
+redis.call('ZADD', KEYS[4], ARGV[9], ARGV[1] .. ':' .. ARGV[8])
+redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', '(' .. ARGV[10])
 redis.call('PUBLISH', ARGV[3], ARGV[4])
 return 1
 """
@@ -51,6 +58,7 @@ class Publication(msgspec.Struct, frozen=True):
         heard_us: As of the closing, see :class:`streamer.events.Window`.
         fingerprint: Of the window settings under which it was made.
         trim_below_us: Log time of the committed cut: closings below it are never asked for again.
+        lost_until_us: See :class:`streamer.events.Stored`.
     """
 
     result: Result
@@ -58,10 +66,28 @@ class Publication(msgspec.Struct, frozen=True):
     heard_us: tuple[int, ...]
     fingerprint: str
     trim_below_us: int
+    lost_until_us: int = 0
+
+
+class Run(msgspec.Struct, frozen=True):
+    """A window goes to native code, which may kill the process.
+
+    Attributes:
+        number: 0 in a batch with others; n: the n-th time alone.
+    """
+
+    session: str
+    end_us: int
+    number: int
+
+    @property
+    def member(self) -> str:
+        """Its entry in the session's ``inflight`` set."""
+        return f"{self.end_us}:{self.number}"
 
 
 class Publisher:
-    """The only writer of results.
+    """The only writer of results, and of the marks that go with them.
 
     Args:
         client: A connection pool to Redis.
@@ -124,7 +150,7 @@ class Publisher:
 
     def _session_keys(self, publication: Publication) -> list[str]:
         keys, session = self._keys, publication.result.session
-        return [keys.results(session), keys.latest(session), keys.state(session), keys.closings(session)]
+        return [key(session) for key in (keys.results, keys.latest, keys.state, keys.closings, keys.inflight)]
 
     def _args(self, publication: Publication) -> list[Any]:
         result, closed_at = publication.result, publication.closed_at
@@ -135,6 +161,7 @@ class Publisher:
             result.to_json(),
             ",".join(map(str, publication.heard_us)),
             publication.fingerprint,
+            publication.lost_until_us,
             ":".join(map(str, closed_at)),
             closed_at.log_time_us,
             publication.trim_below_us,
@@ -143,24 +170,86 @@ class Publisher:
             args += (name, value)
         return args
 
-    async def load(self, session: str) -> Saved | None:
-        """What Redis keeps of a session for alignment; None for a session that it has never seen."""
-        state, closings = await self._retried(lambda: self._load_once(session))
+    # what is being run
+
+    async def begin(self, runs: Sequence[Run]) -> None:
+        """Mark windows before they are run and wait until Redis has the marks; one round trip, retried.
+
+        A window's publication takes its marks away. What is still marked when a session is loaded was being run when
+        a process died. A mark may be set twice, and one that is lost with Redis' data is missed by nothing.
+        """
+        await self._retried(lambda: self._mark(runs))
+
+    async def survived(self, run: Run) -> None:
+        """A window that was run alone has killed nothing: no suspicion is left of it. Retried."""
+        await self._retried(lambda: self._acquit(run))
+
+    async def withdraw(self, runs: Sequence[Run]) -> None:
+        """These runs end without a result and without fault: take back their own marks, leave those of earlier runs.
+
+        Raises:
+            RedisError, OSError: Redis does not answer; it is asked once, since whoever calls this cannot wait. The
+                windows stay marked and will be run alone, which costs time and no more.
+        """
+        async with self._client.pipeline(transaction=False) as pipe:
+            for run in runs:
+                pipe.zrem(self._keys.inflight(run.session), run.member)
+            await pipe.execute()
+
+    async def _mark(self, runs: Sequence[Run]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipe:
+            for run in runs:
+                pipe.zadd(self._keys.inflight(run.session), {run.member: run.end_us})
+            answers: list[Any] = await pipe.execute()
+            return answers
+
+    async def _acquit(self, run: Run) -> list[Any]:
+        key = self._keys.inflight(run.session)
+        return await self._one(self._client.zremrangebyscore(key, run.end_us, run.end_us))
+
+    # what a restart finds
+
+    async def load(self, session: str, group: str) -> Stored:
+        """What Redis keeps of a session, with what it says of the session's partition group.
+
+        Args:
+            group: Name of the group, as for :meth:`open_group`.
+        """
+        state, closings, marks, lost_until = await self._retried(lambda: self._load_once(session, group))
+        group_lost_until_us = None if lost_until is None else int(lost_until)
+        suspects = _suspects(marks)
         if not state:
-            return None
-        return Saved(
+            return Stored(None, suspects, 0, group_lost_until_us)
+        saved = Saved(
             published_end_us=int(state[b"published_end_us"]),
             heard_us=tuple(int(part) for part in state[b"heard_us"].split(b",")),
             closings=dict(_closing(member) for member in closings),
             fingerprint=state[b"fingerprint"].decode(),
         )
+        return Stored(saved, suspects, int(state.get(b"lost_until_us", 0)), group_lost_until_us)
 
-    async def _load_once(self, session: str) -> list[Any]:
-        async with self._client.pipeline(transaction=True) as pipe:
+    async def _load_once(self, session: str, group: str) -> list[Any]:
+        # No transaction, since the group's key lies in another hash slot. The state is read before the closings: those
+        # of a publication in between are then merely known too early.
+        async with self._client.pipeline(transaction=False) as pipe:
             pipe.hgetall(self._keys.state(session))
             pipe.zrange(self._keys.closings(session), 0, -1)
+            pipe.zrange(self._keys.inflight(session), 0, -1)
+            pipe.hget(self._keys.groups, group)
             answers: list[Any] = await pipe.execute()
             return answers
+
+    async def open_group(self, group: str) -> int | None:
+        """What Redis knows of a partition group: ``Stored.group_lost_until_us``; None: nothing."""
+        [answer] = await self._retried(lambda: self._one(self._client.hget(self._keys.groups, group)))
+        return None if answer is None else int(answer)
+
+    async def note_group(self, group: str, lost_until_us: int) -> None:
+        """Make a partition group known, before its first commit: found missing later, Redis has lost its data."""
+        await self._retried(lambda: self._one(self._client.hset(self._keys.groups, group, str(lost_until_us))))
+
+    async def _one(self, call: Any) -> list[Any]:
+        return [await call]
 
     async def _retried(self, call: Callable[[], Any]) -> list[Any]:
         backoff_s = BACKOFF_FIRST_S
@@ -178,6 +267,14 @@ class Publisher:
             else:
                 self._on_success()
                 return answers
+
+
+def _suspects(marks: Sequence[bytes]) -> dict[int, int]:
+    suspects: dict[int, int] = {}
+    for mark in marks:
+        end_us, number = (int(part) for part in mark.split(b":"))
+        suspects[end_us] = max(number, suspects.get(end_us, 0))
+    return suspects
 
 
 def _closing(member: bytes) -> tuple[int, Position]:

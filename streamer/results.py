@@ -4,6 +4,8 @@
     {prefix}:{SESSION}:latest     hash: the newest result
     {prefix}:{SESSION}:state      hash: what alignment needs after a restart
     {prefix}:{SESSION}:closings   sorted set: where recent windows closed
+    {prefix}:{SESSION}:inflight   sorted set: windows that are being run, see publish.Run
+    {prefix}:groups               hash: partition groups that have committed, see publish.Publisher.open_group
     {prefix}:sessions             sorted set of session names by the end of their newest window, µs
     {prefix}:results              pub/sub channel: each new result as JSON
 
@@ -35,6 +37,7 @@ class Keys:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self.sessions = f"{prefix}:sessions"
+        self.groups = f"{prefix}:groups"
         self.channel = f"{prefix}:results"
 
     def results(self, session: str) -> str:
@@ -53,6 +56,10 @@ class Keys:
         """Sorted set of closings after the committed cut, by log time."""
         return self._of(session, "closings")
 
+    def inflight(self, session: str) -> str:
+        """Sorted set of the windows that are being run, by end."""
+        return self._of(session, "inflight")
+
     def _of(self, session: str, what: str) -> str:
         return f"{self._prefix}:{{{quote(session, safe='')}}}:{what}"
 
@@ -67,7 +74,9 @@ class Result(msgspec.Struct, frozen=True):
         members: Topic -> offset ranges ``[first, last]`` of the records in the window.
         outputs: What each head of the model says; empty if ``status`` is ``failed``.
         embedding: float16, little-endian: the window in the common space.
-        status: ``ok``; ``partial``: data may be missing because Redis lost its state; ``failed``: the model raised.
+        status: ``ok``; ``partial``: data may be missing because Redis lost its state; ``failed``: the model or the
+            decoding raised on it, or killed the process each time it ran: there are no outputs, and the window counts
+            as done.
         latencies_us: Stage -> microseconds.
     """
 
@@ -246,6 +255,7 @@ def _wait_for_any(client: redis.Redis, keys: Keys) -> None:
 def forget(client: redis.Redis, keys: Keys, session: str) -> int:
     """Delete everything that Redis holds of a session; returns the number of its results."""
     count = int(client.xlen(keys.results(session)))
-    client.delete(keys.results(session), keys.latest(session), keys.state(session), keys.closings(session))
+    of_session = (keys.results, keys.latest, keys.state, keys.closings, keys.inflight)
+    client.delete(*(key(session) for key in of_session))
     client.zrem(keys.sessions, session)
     return count

@@ -168,6 +168,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self.after_commit(noted)
         return did_commit
 
+    def committed(self, tp: TP) -> int | None:
+        """The offset that Kafka has committed of a partition of the present assignment; None: none yet, or 0."""
+        offset: int | None = self._committed_offset.get(tp)
+        return offset
+
     # 2: holding a partition
 
     def hold(self, tp: TP) -> None:

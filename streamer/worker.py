@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from time import monotonic, time
 from typing import Any
 
@@ -36,10 +36,10 @@ from streamer import deadletters, topics
 from streamer.align import Late, Rules
 from streamer.decode import Decoder
 from streamer.endpoints import Endpoints
-from streamer.errors import BadRecord, Stop, UsageError
+from streamer.errors import BadRecord, ModelError, Stop, UsageError
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, Event, Position, Record, Window
 from streamer.group import Leaving, PartitionGroup
-from streamer.infer import Predictor
+from streamer.infer import DeviceLost, Predictor
 from streamer.metrics import Metrics
 from streamer.pipeline import Owner, Pipeline
 from streamer.publish import BACKOFF_FIRST_S, BACKOFF_MOST_S, Publisher
@@ -50,6 +50,7 @@ from streamer.transport import Consumer, Transport
 PUMP_EVERY_S = 0.002
 RELEASE_LIMIT = 256  # records a group may release before the others have their turn
 SESSION_TIMEOUT_S = 6.0
+WITHDRAW_S = 1.0  # longest wait for Redis in a rebalance or a stop, when nothing is lost without its answer
 REDIS_START_S = 10.0
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,15 @@ def _is_too_large(error: BaseException) -> bool:
     """Whether the broker refused a record's size, or our own client did, whose word Faust wraps."""
     too_large = aiokafka.errors.MessageSizeTooLargeError
     return isinstance(error, too_large) or isinstance(error.__cause__, too_large)
+
+
+def _smaller(letter: deadletters.Letter) -> deadletters.Letter:
+    """The letter with less in it; the same if there is nothing more to leave out."""
+    return letter.without_value() if letter.value else letter.bare()
+
+
+class Stalled(RuntimeError):
+    """Nothing gets done although there is work: a stuck consumer, or a window that the model does not finish."""
 
 
 class QuietMonitor(Monitor):  # type: ignore[misc]
@@ -77,7 +87,7 @@ def run(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT.
 
     Raises:
-        Stop: It cannot start, with the reason. After a start the process ends with exit code 1 on a crash.
+        Stop: It cannot start or go on, with the reason. Else the process ends here, with exit code 1 after a crash.
     """
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
@@ -87,10 +97,10 @@ def run(settings: Settings) -> None:
             logging.getLogger(noisy).setLevel(logging.ERROR)
     uvloop.install()  # not uvloop.run alone: Faust's fetch thread makes a loop of its own by the policy
     crashed = uvloop.run(_main(settings))
-    if crashed:
-        # A crashed fetcher leaves a thread behind that is no daemon: only this ends the process.
-        logging.shutdown()
-        os._exit(1)
+    # Not by returning: a crashed fetcher, or a model that does not finish a window, leaves a thread behind that the
+    # interpreter would wait for.
+    logging.shutdown()
+    os._exit(1 if crashed else 0)
 
 
 async def _main(settings: Settings) -> bool:
@@ -109,7 +119,10 @@ async def _main(settings: Settings) -> bool:
 
 def _load_model(settings: Settings) -> Predictor:
     predictor = Predictor.load(settings.model, device=settings.device, settings=settings)
-    predictor.warm_up()
+    try:
+        predictor.warm_up()
+    except Exception as error:  # the model is the user's code and may raise anything
+        raise ModelError(f"{settings.model} fails on an empty window: {type(error).__name__}: {error}") from error
     return predictor
 
 
@@ -180,8 +193,7 @@ class Worker:
         self._redis_error: str | None = None
         self._kafka_error: str | None = None
         self._stalled = False
-        self._progress_at = monotonic()
-        self._answered_at = monotonic()
+        self._released_at = self._published_at = self._answered_at = monotonic()
 
     @property
     def consumer(self) -> Consumer:
@@ -220,6 +232,8 @@ class Worker:
             await self._finish(pipeline)
         else:
             log.error("crashed: %r", self._failure, exc_info=self._failure)
+            if not isinstance(self._failure, (Stalled, DeviceLost)):
+                await self._withdraw(None)  # no window is to blame; of these two crashes one may be
         hung = await self._stop_app()
         for task in (*tasks, pipeline, *self._side):
             task.cancel()
@@ -240,13 +254,23 @@ class Worker:
 
     async def _finish(self, pipeline: asyncio.Task[None]) -> None:
         """Publish what is closed, then let the consumer commit it; open windows are rebuilt after the restart."""
-        for tp in self.consumer.assignment():
-            self.consumer.hold(tp)
+        if self._started:
+            for tp in self.consumer.assignment():
+                self.consumer.hold(tp)
         self._pipeline.close()
         await asyncio.wait({pipeline}, timeout=self.settings.stop_after_ms / 1000)
         if self._side:
             await asyncio.wait(set(self._side), timeout=1.0)
         self._commit_releasable()
+        await self._withdraw(None)
+
+    async def _withdraw(self, groups: Collection[PartitionGroup] | None) -> None:
+        """Windows that are not finished here, or not by this process, have killed nobody."""
+        try:
+            async with asyncio.timeout(WITHDRAW_S):
+                await self._pipeline.withdraw(groups)
+        except (redis.exceptions.RedisError, OSError) as error:
+            log.warning("Redis does not answer (%r): windows in flight will be run alone by whoever goes on", error)
 
     async def _stop_app(self) -> bool:
         # asyncio.wait_for(app.stop()) can hang for ever: it awaits the cancelled task. wait() does not.
@@ -327,7 +351,14 @@ class Worker:
         group = self.groups.get(partition)
         if group is None:
             group = self.groups[partition] = PartitionGroup(
-                partition, self._decoder, self._rules, self.settings.fifo_bytes, self.metrics
+                partition,
+                self._decoder,
+                self._rules,
+                self.settings.fifo_bytes,
+                self.metrics,
+                name=f"{self.settings.group}:{partition}",
+                committed=any(self.consumer.committed(TP(topic, partition)) for topic in self._rows),
+                max_ahead_us=self.settings.max_ahead_ms * 1000,
             )
         group.receive(
             Record(
@@ -348,11 +379,14 @@ class Worker:
     async def _on_revoked(self, app: faust.App, revoked: Iterable[TP], **kwargs: Any) -> None:
         """Partitions are taken away: commit what is done, drop the rest; the next owner rebuilds it."""
         self._commit_releasable()
-        await self.consumer.commit()
-        for partition in {tp.partition for tp in revoked}:
-            group = self.groups.pop(partition, None)
-            if group is not None:
-                group.alive = False
+        try:
+            await self.consumer.commit()
+        except Exception as error:  # noqa: BLE001 - whatever Kafka says, what follows must happen
+            log.warning("no commit at the revocation (%r): the next owner repeats what was done since the last", error)
+        dropped = [g for p in {tp.partition for tp in revoked} if (g := self.groups.pop(p, None)) is not None]
+        for group in dropped:
+            group.alive = False
+        await self._withdraw(dropped)
 
     # the pump
 
@@ -378,12 +412,12 @@ class Worker:
                 since_us = self.consumer.idle_since_us(TP(topic, group.partition), group.next_offset[row])
                 if since_us is not None:
                     group.merge.advance(row, since_us - self._slack_us)
-        leaving, more = await group.advance(self._publisher.load, RELEASE_LIMIT)
+        leaving, more = await group.advance(self._publisher, RELEASE_LIMIT)
         for item in leaving:
             self._send_on(group, item)
         self._relieve()
         if more or leaving:
-            self._progress_at = monotonic()
+            self._released_at = monotonic()
         for topic, row in self._rows.items():
             tp = TP(topic, group.partition)
             if tp in self.consumer.held and group.merge.nbytes(row) <= self.settings.fifo_bytes // 2:
@@ -443,8 +477,8 @@ class Worker:
                     topic, letter.key, letter.value, None, None, list(letter.headers)
                 )
             except (ProducerSendError, aiokafka.errors.KafkaError) as error:
-                if letter.value and _is_too_large(error):
-                    letter = letter.without_value()
+                if _is_too_large(error) and (smaller := _smaller(letter)) != letter:
+                    letter = smaller
                     continue
                 self._kafka_error = f"Kafka does not take a record for {topic}: {error}"
                 self.metrics.retries.labels("kafka").inc()
@@ -466,7 +500,7 @@ class Worker:
     # results out
 
     def _published(self) -> None:
-        self._progress_at = monotonic()
+        self._published_at = monotonic()
         self._wake.set()
 
     def _commit_releasable(self) -> None:
@@ -505,7 +539,7 @@ class Worker:
             reasons.append("starting")
         elif self._app.rebalancing:
             reasons.append("partitions are being assigned")
-        elif monotonic() - self._answered_at > self.settings.stall_after_ms / 1000 / 2:
+        elif not self._stop.is_set() and self._silent(self.settings.stall_after_ms / 1000 / 2):
             reasons.append("Kafka does not answer")
         if self._stop.is_set():
             reasons.append("stopping")
@@ -513,35 +547,51 @@ class Worker:
             reasons.append("stalled")
         return reasons
 
+    def _asks(self) -> bool:
+        """Whether anything is fetched: not while there are no partitions, or all of them are held."""
+        return self._started and bool(self.consumer.assignment() - self.consumer.held)
+
+    def _silent(self, for_s: float) -> bool:
+        return self._asks() and monotonic() - self._answered_at > for_s
+
     async def _watchdog(self) -> None:
-        """End a worker that has work, whose services answer, and that gets nothing done: consumers do stick."""
+        """End a worker that has work, whose services answer, and that gets nothing done: consumers do stick.
+
+        Alignment and the pipeline are watched apart: one goes on while the other stands still.
+        """
         stall_after_s = self.settings.stall_after_ms / 1000
         while True:
             await asyncio.sleep(1.0)
-            waiting = self._pipeline.inflight_windows or any(g.merge.nbytes_total for g in self.groups.values())
-            silent = monotonic() - self._answered_at > stall_after_s
-            if not self._started or self._redis_error is not None or self._kafka_error is not None:
-                self._progress_at = monotonic()
-            elif silent:
-                if self.consumer.assignment() and not self.consumer.held and await self._broker_listens():
+            now = monotonic()
+            away = not self._started or self._redis_error is not None or self._kafka_error is not None
+            if not self._asks():
+                self._answered_at = now
+            if self._silent(stall_after_s):
+                if not away and await self._broker_listens():
                     self._stalled = True
-                    raise RuntimeError(f"no fetch was answered for {stall_after_s:.0f} s although the broker listens")
-                self._progress_at = monotonic()
-            elif not waiting:
-                self._progress_at = monotonic()
-            elif monotonic() - self._progress_at > stall_after_s:
-                self._stalled = True
-                raise RuntimeError(f"no progress for {stall_after_s:.0f} s although there is work and services answer")
+                    raise Stalled(f"no fetch was answered for {stall_after_s:.0f} s although the broker listens")
+                away = True
+            full = self._inflight_bytes >= self.settings.max_inflight_bytes
+            if away or full or not any(group.merge.nbytes_total for group in self.groups.values()):
+                self._released_at = now
+            if away or not self._pipeline.inflight_windows:
+                self._published_at = now
+            for what, at in (("aligned", self._released_at), ("published", self._published_at)):
+                if monotonic() - at > stall_after_s:
+                    self._stalled = True
+                    raise Stalled(f"nothing was {what} for {stall_after_s:.0f} s although there is work")
 
     async def _broker_listens(self) -> bool:
-        address = self.settings.kafka.split(",")[0].strip()
-        host, _, port = address.rpartition(":")
-        try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), 2.0)
-        except (OSError, TimeoutError):
-            return False
-        writer.close()
-        return True
+        """Whether any of the brokers takes a connection."""
+        for address in self.settings.kafka.split(","):
+            host, _, port = address.strip().rpartition(":")
+            try:
+                _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), 2.0)
+            except (OSError, TimeoutError):
+                continue
+            writer.close()
+            return True
+        return False
 
     def _observe(self) -> None:
         metrics, groups = self.metrics, list(self.groups.values())

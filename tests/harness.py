@@ -39,8 +39,8 @@ class WorkerProcess:
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
 
-    def spawn(self) -> int:
-        """Start the process and wait for nothing; returns where in the log it begins."""
+    def launch(self) -> int:
+        """Start the process and wait for nothing; returns the length of its log before that."""
         values = {**self.settings.model_dump(mode="json", exclude_unset=True), "port": 0, **self.extra}
         env = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_")}
         for name, value in values.items():
@@ -54,7 +54,7 @@ class WorkerProcess:
         return begin
 
     def start(self, ready_within_s: float = 60.0) -> WorkerProcess:
-        begin = self.spawn()
+        begin = self.launch()
         wait_for(lambda: self._find_port(begin), ready_within_s, self._why)
         wait_for(self.ready, ready_within_s, self._why)
         return self

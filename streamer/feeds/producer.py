@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from time import time_ns
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from kafka import KafkaProducer
@@ -74,15 +75,17 @@ class Outgoing(msgspec.Struct, frozen=True):
 def headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:
     """CloudEvents 1.0 headers of the Kafka protocol binding, binary mode.
 
-    With a sequence number the id follows from it, so that a feed that is sent again has the same ids.
+    With a sequence number the id follows from it, so that a feed that is sent again has the same ids. The session is
+    percent-encoded in id and source: a source is a URI reference, and neither may hold control characters.
     """
     modality = MODALITIES[outgoing.row]
+    session = quote(outgoing.session, safe="")
     ce_type = outgoing.ce_type or modality.ce_type
     unique = uuid.uuid4().hex if outgoing.sequence is None else f"{ce_type}/{outgoing.sequence}"
     found = {
         "ce_specversion": "1.0",
-        "ce_id": f"{outgoing.session}/{unique}",
-        "ce_source": f"/sessions/{outgoing.session}/{modality.name}",
+        "ce_id": f"{session}/{unique}",
+        "ce_source": f"/sessions/{session}/{modality.name}",
         "ce_type": ce_type,
         "ce_time": rfc3339(outgoing.time_us),
         "content-type": outgoing.content_type,

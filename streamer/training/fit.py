@@ -34,6 +34,8 @@ class Recipe(msgspec.Struct, frozen=True):
         seconds: Length of each.
         patience: Epochs without a better validation loss after which training ends.
         drop: Chance of each modality of a window to be hidden, so that the model learns to do without.
+        solo: Chance of a window to be shown through one modality alone: without it the modality that is easiest to
+            learn from leaves the others nothing to explain, and the model is lost where that one is missing.
         contrast: Weight of the contrastive loss beside the task's.
     """
 
@@ -46,6 +48,7 @@ class Recipe(msgspec.Struct, frozen=True):
     weight_decay: float = 0.02
     patience: int = 4
     drop: float = 0.25
+    solo: float = 0.3
     contrast: float = 0.1
 
 
@@ -128,7 +131,7 @@ def _epoch(
     total = 0.0
     for index_B in torch.split(torch.randperm(len(learn)), recipe.batch):
         batch = learn.rows(index_B)
-        outputs: Outputs = module(hide(batch.inputs, recipe.drop))
+        outputs: Outputs = module(hide(batch.inputs, recipe.drop, recipe.solo))
         loss = _task_loss(outputs, batch.labels)
         total += loss.item() * len(index_B)
         if recipe.contrast:
@@ -143,8 +146,8 @@ def _epoch(
     return total / len(learn)
 
 
-def hide(inputs: Inputs, chance: float) -> Inputs:
-    """Modality dropout: mask each modality of each window with a chance, but never the last one that was drawn to stay.
+def hide(inputs: Inputs, chance: float, solo: float = 0.0) -> Inputs:
+    """Modality dropout: of a share ``solo`` of the windows keep one modality, of the others mask each with a chance.
 
     A window of which the draw would leave nothing keeps everything.
     """
@@ -152,6 +155,9 @@ def hide(inputs: Inputs, chance: float) -> Inputs:
     windows = len(getattr(inputs, _mask_field(names[0])))
     keep_BM = torch.rand(windows, len(names)) >= chance
     there_BM = torch.stack([getattr(inputs, _mask_field(name)).flatten(1).any(1) for name in names], dim=1)
+    one_B = torch.rand(windows, len(names)).masked_fill(~there_BM, -1.0).argmax(1)
+    alone_BM = functional.one_hot(one_B, len(names)).bool()
+    keep_BM = torch.where(torch.rand(windows, 1) < solo, alone_BM, keep_BM)
     keep_BM |= ~(keep_BM & there_BM).any(1, keepdim=True)
     masks = {}
     for column, name in enumerate(names):
@@ -174,7 +180,7 @@ def _validate(module: nn.Module, check: _Tensors, recipe: Recipe, number: int, t
     module.eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        hidden = hide(check.inputs, recipe.drop)
+        hidden = hide(check.inputs, recipe.drop, recipe.solo)
     whole_loss, whole = _measure(module, check, recipe.batch)
     gaps_loss, gaps = _measure(module, _Tensors(hidden, check.labels), recipe.batch)
     return Epoch(number, training_loss, (whole_loss + gaps_loss) / 2, whole, gaps)

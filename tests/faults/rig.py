@@ -44,7 +44,7 @@ class Supervised:
         self.violations = 0.0
         self._wanted = True
         self._killed = False
-        self._begin = self.worker.spawn()
+        self._begin = self.worker.launch()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self._thread.start()
@@ -67,7 +67,7 @@ class Supervised:
                 if not self._wanted:
                     return
                 self.worker.port = 0
-                self._begin = self.worker.spawn()
+                self._begin = self.worker.launch()
 
     def _measure(self, pid: int) -> None:
         with suppress(psutil.Error):

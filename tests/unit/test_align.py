@@ -170,6 +170,17 @@ def test_an_event_after_the_end_record_cancels_it() -> None:
     assert windows(log.tick(11_200)) == [(1000, "end")]
 
 
+def test_an_end_record_that_was_cancelled_in_the_same_millisecond_stays_cancelled_in_a_replay() -> None:
+    border, heard = T0 + S, (T0 + S,) * 3
+    log = Log(published_end_us=border, heard_us=heard, closings={border: Position(border + 200 * MS, -1, -1)})
+    log.event(1000, IMAGE, 1500)
+    log.event(1000, IMAGE, 1500, kind=Kind.END)
+    spent = log.event(1000, AUDIO, 0, 900)  # a member of the published window: it cancelled the end in its first life
+    assert [type(outcome) for outcome in spent] == [Done, Done]
+    assert spent[0].event.kind is Kind.END
+    assert windows(log.tick(4000)) == []
+
+
 def test_an_end_record_of_an_unknown_session_is_spent_at_once() -> None:
     assert [type(o) for o in Log().event(0, TEXT, 0, kind=Kind.END)] == [Done]
 

@@ -105,6 +105,7 @@ def test_the_version_is_printed(streamer: Streamer) -> None:
         (["results"], "Missing option '--session'"),
         (["results", "--session", "x", "--since", "yesterday"], "Invalid value for '--since'"),
         (["simulate", "--drop", "2"], "Invalid value for '--drop'"),
+        (["replay"], "Missing argument 'PATH...'"),
     ],
 )
 def test_a_command_line_that_cannot_be_read_is_one_line_and_code_2(
@@ -127,6 +128,7 @@ def test_a_command_line_that_cannot_be_read_is_one_line_and_code_2(
         (["simulate", "--dies", "smell:3"], {}, "image|audio|text|telemetry:SECOND"),
         (["deadletters", "--reason", "nonsense"], {}, "no reason 'nonsense'"),
         (["train", "no-model"], {}, "no-model/model.toml is not a file"),
+        (["replay", "no.mp4"], {}, "no.mp4 does not exist"),
     ],
 )
 def test_what_cannot_be_carried_out_is_one_line_and_code_1(

@@ -120,6 +120,17 @@ def test_hiding_leaves_every_window_something_and_hides_by_chance() -> None:
     assert 0.4 < there.float().mean() < 0.6
 
 
+def test_a_share_of_the_windows_is_shown_through_one_modality_alone() -> None:
+    torch.manual_seed(0)
+    inputs = collate([e.sample for e in EXAMPLES] * 4, SPEC.inputs, train_tokenizer(["please stop", "please go"]))
+    hidden = hide(inputs, 0.0, solo=0.5)._asdict()
+    there = torch.stack([m.flatten(1).any(1) for name, m in hidden.items() if "_mask_" in name], dim=1)
+    counts = there.sum(1)
+    assert set(counts.tolist()) == {1, 4}
+    assert 0.4 < (counts == 1).float().mean() < 0.6
+    assert there[counts == 1].any(0).all()
+
+
 def test_contrast_is_low_where_vectors_of_a_window_agree_and_high_where_they_are_swapped() -> None:
     vectors = torch.eye(4)
     here, labels = torch.ones(4, dtype=torch.bool), torch.arange(4)

@@ -1,0 +1,414 @@
+"""Subtitles, GoPro's telemetry, tables and MCAP files, each with what makes it difficult."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from streamer.errors import UsageError
+from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Transcript
+from streamer.feeds import replay
+from streamer.feeds.replay import gpmf, speech
+from streamer.feeds.replay.mcap import numbers
+from streamer.feeds.replay.speech import Cue
+from tests.harness import jpeg
+from tests.recordings import BASE_NS, START_US, Log, by_row, events, pcm, samples, spans, texts
+
+S_US = 1_000_000
+
+# subtitles
+
+
+@pytest.mark.parametrize(
+    ("marked", "plain"),
+    [
+        ("<i>go</i> <b>left</b>", "go left"),
+        ("{\\an8}up here", "up here"),
+        ("<v Mary>Hello <c.loud>there</c> &amp; you", "Hello there & you"),
+        ("two\nlines\\Nand three", "two lines and three"),
+        ("one <00:00:01.500>two", "one two"),
+        ('<font color="#ff0000">red</font>', "red"),
+        ("3 < 5 and 7 > 2", "3 < 5 and 7 > 2"),
+        ("{\\p1}m 0 0 l 100 0", ""),
+    ],
+)
+def test_markup_is_taken_out_of_subtitles(marked: str, plain: str) -> None:
+    assert speech.plain(marked) == plain
+
+
+def test_subtitle_files_are_sent_alone_too(tmp_path: Path) -> None:
+    (tmp_path / "a.vtt").write_text("WEBVTT\n\nNOTE x\n\n00:01.000 --> 00:02.000 align:start\n<v Ann>hello\n")
+    (tmp_path / "b.srt").write_bytes("\ufeff1\r\n00:00:01,000 --> 00:00:02,000\r\nhëllo\r\n".encode())
+    assert texts(by_row(events(tmp_path / "a.vtt"))[TEXT]) == ["hello"]
+    assert texts(by_row(events(tmp_path / "b.srt"))[TEXT]) == ["hëllo"]
+
+
+def test_a_long_subtitle_is_cut_into_pieces_that_tile_it_and_keep_every_word() -> None:
+    text = "the quick brown fox jumps over the lazy dog and runs away from a very old bear"
+    found = list(speech.pieces(Cue(S_US, 9 * S_US, text)))
+    assert " ".join(piece.text for piece in found) == text
+    assert (found[0].start_us, found[-1].end_us) == (S_US, 9 * S_US)
+    assert all(a.end_us == b.start_us for a, b in pairwise(found))
+    assert max(piece.end_us - piece.start_us for piece in found) <= speech.LONGEST_US
+    assert not any(piece.words for piece in found)  # an estimate is no measurement
+
+
+def test_a_single_word_that_stands_long_is_repeated_as_long_as_it_stands() -> None:
+    found = list(speech.pieces(Cue(0, 90 * S_US, "[music]")))
+    assert {piece.text for piece in found} == {"[music]"}
+    assert len(found) == 60
+
+
+def test_subtitles_that_overlap_are_sent_as_they_end() -> None:
+    cues = [Cue(0, 1_400_000, "long"), Cue(200_000, 500_000, "short"), Cue(1_000_000, 1_200_000, "middle")]
+    sent = [msgspec.json.decode(r.payload, type=Transcript).text for r in speech.transcripts(cues, 2 * S_US)]
+    assert sent == ["short", "middle", "long"]
+
+
+def test_subtitles_end_with_the_recording() -> None:
+    (sent,) = speech.transcripts([Cue(0, S_US, "in"), Cue(3 * S_US, 4 * S_US, "after")], 500_000)
+    assert (sent.time_us, sent.due_us) == (0, 500_000)
+
+
+# GPMF
+
+
+def klv(key: str, kind: str, size: int, value: bytes) -> bytes:
+    raw = struct.pack(">4sBBH", key.encode(), ord(kind), size, len(value) // size) + value
+    return raw + b"\0" * (-len(raw) % 4)
+
+
+def nest(key: str, *inside: bytes) -> bytes:
+    return klv(key, "\0", 1, b"".join(inside))
+
+
+def shorts(*values: int) -> bytes:
+    return struct.pack(f">{len(values)}h", *values)
+
+
+def payload(*streams: bytes) -> bytes:
+    return nest("DEVC", klv("DVNM", "c", 1, b"Camera"), *streams)
+
+
+def test_a_sensor_is_scaled_and_its_axes_point_forwards() -> None:
+    accelerometer = nest(
+        "STRM",
+        klv("STNM", "c", 1, b"Accelerometer"),
+        klv("ORIN", "c", 1, b"YxZ"),
+        klv("SIUN", "c", 4, b"m/s\xb2"),
+        klv("SCAL", "s", 2, shorts(100)),
+        klv("ACCL", "s", 6, shorts(100, 200, 300, 400, 500, 600)),
+    )
+    (found,) = gpmf.streams(payload(accelerometer))
+    assert found.names == ("ACCL.y", "ACCL.x", "ACCL.z")
+    assert found.units == ("m/s²",) * 3
+    assert found.values_NC.tolist() == [[1.0, -2.0, 3.0], [4.0, -5.0, 6.0]]
+
+
+def test_names_of_axes_are_read_from_the_description_of_older_cameras() -> None:
+    gyroscope = nest("STRM", klv("STNM", "c", 1, b"Gyro (z, x,y)"), klv("GYRO", "s", 6, shorts(1, 2, 3)))
+    (found,) = gpmf.streams(payload(gyroscope))
+    assert found.names == ("GYRO.z", "GYRO.x", "GYRO.y")
+
+
+GPS5 = klv("GPS5", "l", 20, struct.pack(">5i", 331_268_000, -1_173_273_000, 21_500, 1500, 160))
+GPS_SCALE = klv("SCAL", "l", 4, struct.pack(">5i", 10_000_000, 10_000_000, 1000, 1000, 100))
+GPS_UNITS = klv("UNIT", "c", 3, b"degdegm\0\0m/sm/s")
+
+
+def gps(fix: int) -> bytes:
+    state = klv("GPSF", "L", 4, struct.pack(">I", fix)) + klv("GPSU", "U", 16, b"240501120000.250")
+    return payload(nest("STRM", state, GPS_UNITS, GPS_SCALE, GPS5))
+
+
+def test_positions_have_a_scale_and_a_unit_for_each_field_and_the_time_of_gps() -> None:
+    (found,) = gpmf.streams(gps(fix=3))
+    assert found.names == ("GPS5.lat", "GPS5.lon", "GPS5.alt", "GPS5.speed_2d", "GPS5.speed_3d")
+    assert found.units == ("deg", "deg", "m", "m/s", "m/s")
+    assert np.allclose(found.values_NC, [[33.1268, -117.3273, 21.5, 1.5, 1.6]])
+    assert gpmf.utc_us(gps(fix=3)) == 1_714_564_800_250_000
+
+
+def test_without_a_fix_there_is_no_position_and_no_time() -> None:
+    assert gpmf.streams(gps(fix=0)) == []
+    assert gpmf.utc_us(gps(fix=0)) is None
+
+
+def test_structures_of_mixed_types_are_read_by_their_type() -> None:
+    raw = struct.pack(">5i4H", 331_268_000, -1_173_273_000, 21_500, 1500, 160, 8887, 0, 120, 3)[:-8]
+    raw += struct.pack(">iiHH", 8887, 43_200_000, 120, 3)
+    scale = klv("SCAL", "l", 4, struct.pack(">9i", 10_000_000, 10_000_000, 1000, 1000, 100, 1, 1000, 100, 1))
+    one = payload(nest("STRM", klv("TYPE", "c", 1, b"lllllllSS"), scale, klv("GPS9", "?", 32, raw)))
+    (found,) = gpmf.streams(one)
+    assert dict(zip(found.names, found.values_NC[0], strict=True))["GPS9.dop"] == 1.2
+    assert gpmf.utc_us(one) == 1_714_564_800_000_000
+
+
+def test_lists_and_texts_are_no_channels() -> None:
+    faces = nest("STRM", klv("TYPE", "c", 1, b"Ff"), klv("SCEN", "?", 8, b"SNOW" + struct.pack(">f", 0.5)))
+    hues = nest("STRM", *(klv("HUES", "s", 4, shorts(1, 2, 3, 4)) for _ in range(3)))
+    assert gpmf.streams(payload(faces, hues, nest("STRM"))) == []
+
+
+@pytest.mark.parametrize("cut", [9, 30, 70])
+def test_a_payload_that_is_cut_off_is_refused(cut: int) -> None:
+    with pytest.raises(ValueError, match="cut off"):
+        gpmf.streams(gps(fix=3)[:cut])
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_bytes_of_chance_never_do_more_than_raise_a_value_error(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    raw = bytearray(gps(fix=3))
+    for at in rng.integers(8, len(raw), 6):
+        raw[at] = rng.integers(256)
+    for read in (gpmf.streams, gpmf.utc_us):
+        with suppress(ValueError):
+            read(bytes(raw))
+
+
+# tables
+
+
+def table(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_a_table_becomes_blocks_with_units(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", "time_s,speed [m/s],on\n" + "".join(f"{i / 50},{i},true\n" for i in range(100)))
+    found = by_row(events(path))[TELEMETRY]
+    assert len(found) == 10
+    measured = samples(found)
+    assert [v for _, v in measured["speed"]] == list(range(100))
+    assert np.allclose([t for t, _ in measured["speed"]], np.arange(100) / 50)
+    assert {v for _, v in measured["on"]} == {1.0}
+    assert found[0].body.channels["speed"].unit == "m/s"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("header", "times"),
+    [
+        ("t", ("0", "0.5")),
+        ("Time [ms]", ("0", "500")),
+        ("timestamp_us", ("1700000000000000", "1700000000500000")),
+        ("time_ns", ("1700000000000000000", "1700000000500000000")),
+        ("timestamp", ("1700000000.0", "1700000000.5")),
+        ("timestamp", ("2024-05-01T12:00:00Z", "2024-05-01T14:00:00.5+02:00")),
+        ("t", ("46408.5", "46409.0")),
+    ],
+)
+def test_times_are_understood_in_many_forms(header: str, times: tuple[str, str], tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", f"speed;{header}\n1;{times[0]}\n2;{times[1]}\n")
+    assert samples(by_row(events(path))[TELEMETRY]) == {"speed": [(0.0, 1.0), (0.5, 2.0)]}
+    assert replay.open_all([path]).utc_us == {"1": 1_700_000_000_000_000, "2": 1_714_564_800_000_000}.get(
+        times[0][0] if len(times[0]) > 9 else ""
+    )
+
+
+def test_an_empty_cell_is_no_measurement(tmp_path: Path) -> None:
+    rows = "".join(f"{i / 100},{i},{i if i % 10 == 0 else ''},\n" for i in range(20))
+    found = by_row(events(table(tmp_path / "a.csv", "t,fast,slow,never\n" + rows)))[TELEMETRY]
+    assert len(found) == 2
+    measured = samples(found)
+    assert len(measured["fast"]) == 20
+    assert measured["slow"] == [(0.0, 0.0), (0.1, 10.0)]
+    assert "never" not in measured
+
+
+def test_rows_of_the_same_time_are_one(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", "t,a,b\n0,1,\n0,,2\n\n0.1,3,4\n")
+    assert samples(by_row(events(path))[TELEMETRY]) == {"a": [(0.0, 1.0), (0.1, 3.0)], "b": [(0.0, 2.0), (0.1, 4.0)]}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "header row"),
+        ("speed,gear\n1,2\n", "column of times"),
+        ("t\n1\n", "no channel"),
+        ("t,a,a\n1,2,3\n", "second 'a'"),
+        ("t,,a\n1,2,3\n", "column 2 has no name"),
+        ("t,a\n", "no rows"),
+        ("t,a\n0,1\n0.1,fast\n", "line 3: 'fast' in column 'a'"),
+        ("t,a\n0,1\n0.1\n", "line 3 has 1 cells"),
+        ("t,a\n0,1\n1,2\n0.5,3\n", "line 4 is earlier"),
+        ("t,a\n0,1\nsoon,2\n", "line 3: 'soon' is no time"),
+        ("t,a\n-1,1\n", "line 2"),
+        ("t,a\n1700000000000,1\n", "time_ms"),
+        ("t,a\n2024-05-01T12:00:00,1\n", "append Z"),
+    ],
+)
+def test_a_broken_table_is_refused_with_its_line(text: str, said: str, tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", text)
+    with pytest.raises(UsageError) as refused:
+        replay.open_all([path])
+    assert said in str(refused.value)
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_tables_that_are_not_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"t,a\n0,1\n\xff\xfe\x00\n")
+    with pytest.raises(UsageError, match="UTF-8"):
+        replay.open_all([tmp_path / "a.csv"])
+
+
+def test_tables_of_one_clock_keep_their_distance(data: Path, tmp_path: Path) -> None:
+    folder = data / "comma2k19"
+    clocks, counts = {}, {}
+    for name, sensor in {
+        "speed": "CAN/speed",
+        "steer": "CAN/steering_angle",
+        "acceleration": "IMU/accelerometer",
+    }.items():
+        times, values = np.load(folder / sensor / "t"), np.load(folder / sensor / "value")
+        values = values.reshape(len(times), -1)
+        header = ",".join(["t", *(f"{name}{i}" for i in range(values.shape[1]))])
+        rows = [",".join(map(repr, map(float, (t, *v)))) for t, v in zip(times, values, strict=True)]
+        table(tmp_path / f"{name}.csv", "\n".join([header, *rows]))
+        clocks[f"{name}0"], counts[f"{name}0"] = times, len(times)
+    measured = samples(by_row(events(*sorted(tmp_path.glob("*.csv"))))[TELEMETRY])
+    assert {name: len(measured[name]) for name in counts} == counts
+    begin = min(times[0] for times in clocks.values())
+    for name, times in clocks.items():
+        assert np.allclose([t for t, _ in measured[name]], times - begin, atol=1e-5)
+
+
+# MCAP
+
+
+def test_pictures_sound_texts_and_numbers_of_an_mcap_file(tmp_path: Path) -> None:
+    log = Log(tmp_path / "a.mcap")
+    tone = (np.sin(np.arange(8000) / 7) * 9000).astype("<i2")
+    imu, words = log.channel("/imu"), log.channel("/asr", "my.Words")
+    for i in range(10):
+        log.picture(i / 10, jpeg(i))
+        log.sound(i / 10, tone[800 * i : 800 * (i + 1)].tobytes(), 8000)
+        log.add(imu, i / 10, {"stamp": {"sec": 1, "nsec": 2}, "a": {"x": i, "y": 0.5}, "list": [1, 2], "name": "n"})
+    log.add(words, 0.9, {"text": "turn left", "start": -0.5, "end": 0.0})
+    recording = replay.open_all([log.finish()])
+    rows = by_row(events(recording=recording))
+    assert [round(a, 3) for a, _ in spans(rows[IMAGE])] == [i / 10 for i in range(10)]
+    assert rows[IMAGE][3].record.value == jpeg(3)
+    assert np.array_equal(pcm(rows[AUDIO])[:, 0], tone)
+    assert all(a[1] == b[0] for a, b in pairwise(spans(rows[AUDIO])))
+    assert (texts(rows[TEXT]), spans(rows[TEXT])) == (["turn left"], [(0.4, 0.9)])
+    measured = samples(rows[TELEMETRY])
+    assert set(measured) == {"imu.a.x", "imu.a.y", "imu.list.0", "imu.list.1"}
+    assert [v for _, v in measured["imu.a.x"]] == list(range(10))
+    assert recording.utc_us == BASE_NS // 1000
+    assert recording.length_us == 1_000_000
+
+
+def test_a_message_of_one_number_is_a_channel_called_like_its_topic(tmp_path: Path) -> None:
+    log = Log(tmp_path / "a.mcap")
+    log.add(log.channel("/car/speed"), 0, {"value": 3.5})
+    assert samples(by_row(events(log.finish()))[TELEMETRY]) == {"car.speed": [(0.0, 3.5)]}
+
+
+def test_long_lists_and_times_are_no_channels() -> None:
+    body = {
+        "ranges": [1.0] * 100,
+        "stamp": {"sec": 1, "nanosec": 2},
+        "ok": True,
+        "deep": {"er": [{"x": 1}]},
+        "no": None,
+    }
+    assert dict(numbers(body)) == {"ok": 1.0, "deep.er.0.x": 1.0}
+
+
+def test_one_of_several_cameras_is_sent_and_the_others_are_told(tmp_path: Path) -> None:
+    log = Log(tmp_path / "a.mcap")
+    log.picture(0, jpeg(1), "/front")
+    log.picture(0, jpeg(2), "/rear")
+    rear = log.channel("/rear")
+    path = log.finish()
+    recording = replay.open_all([path])
+    assert [e.record.value for e in by_row(events(recording=recording))[IMAGE]] == [jpeg(1)]
+    assert f"--stream {rear}" in " ".join(recording.notes)
+    assert [e.record.value for e in by_row(events(path, streams=[rear]))[IMAGE]] == [jpeg(2)]
+    with pytest.raises(UsageError, match="/front"):
+        replay.open_all([path], [77])
+
+
+def test_broken_and_foreign_messages_are_left_out_and_told(tmp_path: Path) -> None:
+    log = Log(tmp_path / "a.mcap")
+    log.picture(0, jpeg(1))
+    log.picture(0.1, b"x", form="avif")
+    log.add(log.channel("/camera"), 0.2, b"{broken")
+    log.add(log.channel("/ros", "std_msgs/String", "cdr"), 0.3, b"abc")
+    recording = replay.open_all([log.finish()])
+    assert len(by_row(events(recording=recording))[IMAGE]) == 1
+    notes = " ".join(recording.notes)
+    assert all(word in notes for word in ("avif", "broken", "cdr", "/camera", "/ros"))
+
+
+@pytest.mark.parametrize("options", [{"use_chunking": False}, {"use_summary_offsets": False, "index_types": 0}])
+def test_a_file_without_an_index_is_read_in_its_own_order(options: dict[str, object], tmp_path: Path) -> None:
+    from mcap.writer import IndexType
+
+    if "index_types" in options:
+        options["index_types"] = IndexType.NONE
+    log = Log(tmp_path / "a.mcap", **options)
+    for i in range(20):
+        log.picture(i / 10, jpeg(i))
+    assert len(by_row(events(log.finish()))[IMAGE]) == 20
+
+
+def test_a_file_that_is_cut_off_is_sent_up_to_there(tmp_path: Path) -> None:
+    log = Log(tmp_path / "whole.mcap", chunk_size=10_000)
+    for i in range(50):
+        log.picture(i / 10, jpeg(i))
+    raw = log.finish().read_bytes()
+    (tmp_path / "cut.mcap").write_bytes(raw[: len(raw) // 2])
+    recording = replay.open_all([tmp_path / "cut.mcap"])
+    assert 10 < len(by_row(events(recording=recording))[IMAGE]) < 40
+    assert "could not be read to its end" in " ".join(recording.notes)
+
+
+def test_protobuf_messages_are_read_with_the_schema_in_the_file(tmp_path: Path) -> None:
+    T = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="all.proto", syntax="proto3", package="foxglove")
+    stamp = file.message_type.add(name="Stamp")
+    stamp.field.add(name="seconds", number=1, type=T.TYPE_INT64, label=T.LABEL_OPTIONAL)
+    stamp.field.add(name="nanos", number=2, type=T.TYPE_INT32, label=T.LABEL_OPTIONAL)
+    image = file.message_type.add(name="CompressedImage")
+    own = T.TYPE_MESSAGE
+    image.field.add(name="timestamp", number=1, type=own, type_name=".foxglove.Stamp", label=T.LABEL_OPTIONAL)
+    image.field.add(name="data", number=2, type=T.TYPE_BYTES, label=T.LABEL_OPTIONAL)
+    image.field.add(name="format", number=3, type=T.TYPE_STRING, label=T.LABEL_OPTIONAL)
+    state = file.message_type.add(name="State")
+    state.field.add(name="speed", number=1, type=T.TYPE_DOUBLE, label=T.LABEL_OPTIONAL)
+    state.field.add(name="wheels", number=2, type=T.TYPE_FLOAT, label=T.LABEL_REPEATED)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    kinds = {
+        n: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"foxglove.{n}"))
+        for n in ("CompressedImage", "State")
+    }
+    definition = descriptor_pb2.FileDescriptorSet(file=[file]).SerializeToString()
+    log = Log(tmp_path / "a.mcap")
+    camera = log.channel("/camera", "foxglove.CompressedImage", "protobuf", definition)
+    car = log.channel("/car", "foxglove.State", "protobuf", definition)
+    shot = {"seconds": BASE_NS // 10**9, "nanos": 50_000_000}
+    log.add(car, 0, kinds["State"](speed=0.0, wheels=[1.0, 2.0]).SerializeToString())
+    log.add(camera, 0.1, kinds["CompressedImage"](timestamp=shot, data=jpeg(1), format="jpeg").SerializeToString())
+    log.add(car, 0.1, b"\xff\xff")
+    recording = replay.open_all([log.finish()])
+    rows = by_row(events(recording=recording))
+    assert (spans(rows[IMAGE]), rows[IMAGE][0].record.value) == ([(0.05, 0.05)], jpeg(1))
+    assert samples(rows[TELEMETRY]) == {"car.speed": [(0, 0)], "car.wheels.0": [(0, 1)], "car.wheels.1": [(0, 2)]}
+    assert "/car are broken" in " ".join(recording.notes)
+
+
+def test_what_begins_at_the_session_start_begins_there(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", "t,a\n1000000,1\n1000001,2\n")
+    assert events(path)[0].start_us == START_US
