@@ -80,10 +80,11 @@ class Supervised:
 
     def ready(self) -> bool:
         """Whether the process of now can take work."""
-        if not self.worker.port:
-            for line in self.log.read_text(errors="replace")[self._begin :].splitlines():
-                if "metrics and probes on http://" in line:
-                    self.worker.port = int(line.rsplit(":", 1)[1])
+        with self._lock:  # else the port of a process that has just been replaced could be taken for the new one's
+            if not self.worker.port:
+                for line in self.log.read_text(errors="replace")[self._begin :].splitlines():
+                    if "metrics and probes on http://" in line:
+                        self.worker.port = int(line.rsplit(":", 1)[1])
         return bool(self.worker.port) and self.worker.get("/readyz")[0] == 200
 
     def wait_ready(self, within_s: float = 120.0) -> Supervised:
