@@ -594,4 +594,5 @@ def test_a_log_says_the_same_live_replayed_and_with_kills(
     # Scores are published with four digits: 1e-5 apart may round to neighbours, 1e-4 apart.
     assert worst_score <= 1.0001e-4
     assert worst_embedding <= 2**-10  # half-precision steps are at most 2^-11 below 1
-    say(f"live = replayed = killed; scores differ by {worst_score:.1e}, embeddings by {worst_embedding:.1e}: {summary}")
+    apart = f"scores {worst_score:.1e} apart, embeddings {worst_embedding:.1e}"
+    say(f"live = {'replayed = ' if full else ''}killed, {apart}: {summary}")
