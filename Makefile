@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock clean
+.PHONY: help install demo test faults check format lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ demo: install  ## the whole system on this machine: feeds, Kafka, worker, Redis,
 
 test: install  ## unit and integration tests, on a real Kafka and a real Redis
 	@$(BIN)/pytest
+
+faults: install  ## the fault suite at length: kills, outages, lost data, rebalances, fuzz; 25 minutes on 2 cores
+	@STREAMER_TEST_FAULTS=full $(BIN)/pytest tests/faults
 
 check: install  ## format, lint, types, import rules
 	@$(BIN)/ruff format --check .

@@ -270,7 +270,7 @@ class Aligner:
             outcomes.append(self._close(name, session, self._reason(session), event.position))
         self._schedule(name, session)
         while self.open_bytes > rules.max_open_bytes:
-            self._relieve(event.position, outcomes)
+            outcomes += self.relieve(event.position)
 
     def _new_session(self, saved: Saved | None, t_us: int) -> _Session:
         if saved is None:
@@ -383,14 +383,19 @@ class Aligner:
         else:
             self._restored.pop(name, None)
 
-    def _relieve(self, position: Position, outcomes: list[Outcome]) -> None:
-        """Close the window that has been open longest, so that memory stays bounded and reading can go on."""
+    def relieve(self, position: Position) -> list[Outcome]:
+        """Close the window that has been open longest, so that memory stays bounded and reading can go on.
+
+        Args:
+            position: Of the newest record that was aligned.
+        """
         name, session = min(
             ((name, session) for name, session in self._sessions.items() if session.windows),
             key=lambda item: item[1].windows[0].first,
         )
-        outcomes.append(self._close(name, session, ClosedBy.MEMORY, position))
+        window = self._close(name, session, ClosedBy.MEMORY, position)
         self._schedule(name, session)
+        return [window]
 
     def _schedule(self, name: str, session: _Session) -> None:
         """See to it that the heap has an entry no later than the session's next closing.

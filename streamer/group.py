@@ -145,6 +145,12 @@ class PartitionGroup:
             self._settle(self.aligner.tick(self.merge.clock_us), leaving)
         return leaving, len(items) == limit
 
+    def relieve(self) -> list[Leaving]:
+        """Close the window that has been open longest, which frees memory; returns what leaves."""
+        leaving: list[Leaving] = []
+        self._settle(self.aligner.relieve(self.merge.released), leaving)
+        return leaving
+
     async def _open(self, store: Store, log_time_us: int) -> None:
         """Make the group known to Redis before its first commit, so that Redis' having lost its data will be noticed.
 

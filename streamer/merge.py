@@ -39,6 +39,7 @@ class Merge(Generic[T]):
         violations: Records that came below the released clock, or below their own topic's: a replay would order them
             differently.
         nbytes_total: Bytes in all FIFOs.
+        released: Position of the newest record that went.
     """
 
     def __init__(self, rows: int, fifo_bytes: int) -> None:
@@ -46,7 +47,7 @@ class Merge(Generic[T]):
         self._bounds = [0] * rows
         self._nbytes = [0] * rows
         self._fifo_bytes = fifo_bytes
-        self._released = Position(0, -1, -1)
+        self.released = Position(0, -1, -1)
         self._newest = [0] * rows
         self.violations = 0
         self.nbytes_total = 0
@@ -54,7 +55,7 @@ class Merge(Generic[T]):
     def push(self, row: int, item: T) -> None:
         """Add the next record of a topic."""
         position = item.position
-        if position < self._released or position.log_time_us < self._newest[row]:
+        if position < self.released or position.log_time_us < self._newest[row]:
             self.violations += 1
         else:
             self._newest[row] = position.log_time_us
@@ -80,7 +81,7 @@ class Merge(Generic[T]):
             nbytes = item.nbytes
             self._nbytes[row] -= nbytes
             self.nbytes_total -= nbytes
-            self._released = max(self._released, item.position)
+            self.released = max(self.released, item.position)
             released.append(item)
         return released
 
@@ -100,7 +101,7 @@ class Merge(Generic[T]):
                 # At equal times the row decides, as it does between two heads.
                 bound_us = self._bounds[row]
                 if head.log_time_us > bound_us or (head.log_time_us == bound_us and first > row):
-                    return None if head > self._released else first  # below the clock: waiting would mend nothing
+                    return None if head > self.released else first  # below the clock: waiting would mend nothing
         return first
 
     @property
@@ -110,7 +111,7 @@ class Merge(Generic[T]):
             fifo[0].position.log_time_us if fifo else bound
             for fifo, bound in zip(self._fifos, self._bounds, strict=True)
         )
-        return max(min(times), self._released.log_time_us)
+        return max(min(times), self.released.log_time_us)
 
     def full(self, row: int) -> bool:
         """Whether the topic's FIFO holds its share."""

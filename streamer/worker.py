@@ -56,6 +56,17 @@ REDIS_START_S = 10.0
 log = logging.getLogger(__name__)
 
 
+def _is_too_large(error: BaseException) -> bool:
+    """Whether the broker refused a record's size, or our own client did, whose word Faust wraps."""
+    too_large = aiokafka.errors.MessageSizeTooLargeError
+    return isinstance(error, too_large) or isinstance(error.__cause__, too_large)
+
+
+def _smaller(letter: deadletters.Letter) -> deadletters.Letter:
+    """The letter with less in it; the same if there is nothing more to leave out."""
+    return letter.without_value() if letter.value else letter.bare()
+
+
 class Stalled(RuntimeError):
     """Nothing gets done although there is work: a stuck consumer, or a window that the model does not finish."""
 
@@ -177,6 +188,7 @@ class Worker:
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
         self._side: set[asyncio.Task[None]] = set()
+        self._side_bytes = 0  # payloads of letters on their way
         self._started = False
         self._redis_error: str | None = None
         self._kafka_error: str | None = None
@@ -393,7 +405,7 @@ class Worker:
 
     async def _advance(self, group: PartitionGroup) -> bool:
         """One turn of a group; returns whether it can go on at once."""
-        if not group.alive or self._pipeline.inflight_bytes >= self.settings.max_inflight_bytes or self._stop.is_set():
+        if not group.alive or self._inflight_bytes >= self.settings.max_inflight_bytes or self._stop.is_set():
             return False
         for topic, row in self._rows.items():
             if not group.merge.nbytes(row):
@@ -403,6 +415,7 @@ class Worker:
         leaving, more = await group.advance(self._publisher, RELEASE_LIMIT)
         for item in leaving:
             self._send_on(group, item)
+        self._relieve()
         if more or leaving:
             self._released_at = monotonic()
         for topic, row in self._rows.items():
@@ -410,6 +423,18 @@ class Worker:
             if tp in self.consumer.held and group.merge.nbytes(row) <= self.settings.fifo_bytes // 2:
                 self.consumer.free(tp)
         return more
+
+    @property
+    def _inflight_bytes(self) -> int:
+        """What has left alignment and is not done: windows, and letters that the broker has not acknowledged."""
+        return self._pipeline.inflight_bytes + self._side_bytes
+
+    def _relieve(self) -> None:
+        """The limit on open windows is the worker's: the group that holds the most closes its oldest window early."""
+        while self.groups and sum(g.aligner.open_bytes for g in self.groups.values()) > self.settings.max_open_bytes:
+            fullest = max(self.groups.values(), key=lambda g: g.aligner.open_bytes)
+            for item in fullest.relieve():
+                self._send_on(fullest, item)
 
     def _send_on(self, group: PartitionGroup, item: Leaving) -> None:
         if isinstance(item, Window):
@@ -422,6 +447,7 @@ class Worker:
             record, topic = item.record, self.settings.topic(TOPIC_DEADLETTER)
             letter = deadletters.dead_letter(record, item.error.reason, item.error.detail, self._topic_of(record))
             self._log_dead(record, item.error)
+        self._side_bytes += len(letter.value)
         task = asyncio.create_task(self._guard(self._send_side(group, record.position, topic, letter)))
         self._side.add(task)
         task.add_done_callback(self._side.discard)
@@ -430,9 +456,10 @@ class Worker:
         self, group: PartitionGroup, position: Position, topic: str, letter: deadletters.Letter
     ) -> None:
         await self._send(topic, letter)
+        self._side_bytes -= len(letter.value)
+        self._wake.set()
         if group.alive:
             group.ledger.done(position)
-            self._wake.set()
 
     async def _dead_letter_member(self, owner: Owner, event: Event, error: BadRecord) -> None:
         """A member of a window could not be opened; the window goes on without it."""
@@ -450,9 +477,8 @@ class Worker:
                     topic, letter.key, letter.value, None, None, list(letter.headers)
                 )
             except (ProducerSendError, aiokafka.errors.KafkaError) as error:
-                # The broker says so as it is; what the client itself finds too large comes wrapped by Faust.
-                if any(isinstance(e, aiokafka.errors.MessageSizeTooLargeError) for e in (error, error.__cause__)):
-                    letter = letter.without_value() if letter.value else letter.bare()
+                if _is_too_large(error) and (smaller := _smaller(letter)) != letter:
+                    letter = smaller
                     continue
                 self._kafka_error = f"Kafka does not take a record for {topic}: {error}"
                 self.metrics.retries.labels("kafka").inc()
@@ -545,7 +571,7 @@ class Worker:
                     self._stalled = True
                     raise Stalled(f"no fetch was answered for {stall_after_s:.0f} s although the broker listens")
                 away = True
-            full = self._pipeline.inflight_bytes >= self.settings.max_inflight_bytes
+            full = self._inflight_bytes >= self.settings.max_inflight_bytes
             if away or full or not any(group.merge.nbytes_total for group in self.groups.values()):
                 self._released_at = now
             if away or not self._pipeline.inflight_windows:
@@ -574,7 +600,7 @@ class Worker:
         metrics.sessions.set(sum(g.aligner.sessions for g in groups))
         metrics.buffer_bytes.labels("merge").set(sum(g.merge.nbytes_total for g in groups))
         metrics.buffer_bytes.labels("open").set(sum(g.aligner.open_bytes for g in groups))
-        metrics.buffer_bytes.labels("inflight").set(self._pipeline.inflight_bytes)
+        metrics.buffer_bytes.labels("inflight").set(self._inflight_bytes)
         now_us = time() * 1e6
         clocks = [g.merge.clock_us for g in groups]
         metrics.log_clock_lag_seconds.set((now_us - min(clocks)) / 1e6 if clocks else 0.0)

@@ -6,11 +6,28 @@ Written from the rules at the top of ``streamer/align.py``, not from its code; s
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from streamer.align import Rules
 from streamer.events import Event, Kind
 
 INF = float("inf")
+
+
+class Rules(Protocol):
+    """The rules as ``streamer.align.Rules`` has them; whoever checks alignment from outside brings its own."""
+
+    @property
+    def window_us(self) -> int: ...
+    @property
+    def hop_us(self) -> int: ...
+    @property
+    def disorder_us(self) -> tuple[int, ...]: ...
+    @property
+    def max_delay_us(self) -> tuple[int, ...]: ...
+    @property
+    def idle_after_us(self) -> tuple[int, ...]: ...
+    @property
+    def session_gap_us(self) -> int: ...
 
 
 @dataclass(frozen=True)

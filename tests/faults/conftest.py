@@ -1,0 +1,103 @@
+"""Servers of the suite's own, which it may stop, kill and pause, and the lines that say what was verified."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamer import topics as topic_admin
+from streamer.local import Stack
+from streamer.settings import Settings
+from tests.faults.rig import FULL, MAX_MESSAGE_BYTES
+
+LINES = pytest.StashKey[list[str]]()
+
+NewSettings = Callable[..., Settings]
+
+
+@pytest.fixture(scope="session")
+def full() -> bool:
+    """Whether scenarios run at length: ``STREAMER_TEST_FAULTS=full``."""
+    return FULL
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with Stack(tmp_path_factory.mktemp("faults"), MAX_MESSAGE_BYTES) as servers:
+        yield servers
+
+
+@pytest.fixture
+def healthy(stack: Stack) -> Iterator[Stack]:
+    """The servers, both running before and after a scenario whatever it did to them."""
+    _mend(stack)
+    yield stack
+    _mend(stack)
+
+
+def _mend(stack: Stack) -> None:
+    for daemon in (stack.kafka, stack.redis):
+        daemon.resume()
+    stack.start_redis()
+    stack.start_kafka()
+
+
+@pytest.fixture
+def new_settings(healthy: Stack, model_folder: Path) -> NewSettings:
+    """Makes settings with topics, keys and a group of their own; the topics exist."""
+
+    def make(**given: Any) -> Settings:
+        name = f"f{uuid.uuid4().hex[:8]}"
+        quick = {"max_delay_ms": 700, "idle_after_ms": 2500}
+        values: dict[str, Any] = {
+            **healthy.addresses,
+            "topic_prefix": name,
+            "key_prefix": name,
+            "group": name,
+            "partitions": 3,
+            "port": 0,
+            "model": model_folder,
+            "max_message_bytes": MAX_MESSAGE_BYTES,
+            "device": "cpu",
+            "session_gap_ms": 6000,
+            # A busy machine may stop the broker between stamping a record and showing it for longer than the 20 ms
+            # that one broker needs otherwise.
+            "merge_slack_ms": 250,
+            "modalities": {
+                "image": {**quick, "disorder_ms": 50},
+                "audio": quick,
+                "text": {"max_delay_ms": 2200},
+                "telemetry": quick,
+            },
+            **given,
+        }
+        settings = Settings.load(**values)
+        topic_admin.create(settings)
+        return settings
+
+    return make
+
+
+@pytest.fixture
+def say(request: pytest.FixtureRequest) -> Callable[[object], None]:
+    """Adds a line to the report at the end of the run: what a scenario did and found."""
+    lines = request.config.stash.setdefault(LINES, [])
+    name = request.node.name
+
+    def add(line: object) -> None:
+        lines.append(f"{name}: {line}")
+        print(line)
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    lines = config.stash.get(LINES, [])
+    if lines:
+        terminalreporter.section("faults: what was verified")
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -1,0 +1,203 @@
+"""Workers that are started again when they end, as Kubernetes would, and waiting for a run to be over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import redis
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from streamer.settings import Settings
+from tests.faults import verifier
+from tests.harness import WorkerProcess, wait_for
+
+FULL = os.environ.get("STREAMER_TEST_FAULTS", "short") == "full"
+MIB = 1 << 20
+MAX_MESSAGE_BYTES = MIB
+RESTART_AFTER_S = 0.3
+
+
+class Supervised:
+    """A worker whose process is replaced whenever it ends, until :meth:`stop`.
+
+    Attributes:
+        kills: Ends that a test caused.
+        exits: Exit codes of ends that it did not.
+        peak_bytes: The most resident memory that any of its processes had.
+    """
+
+    def __init__(self, settings: Settings, log: Path, **extra: Any) -> None:
+        self.worker = WorkerProcess(settings, log, **extra)
+        self.log = log
+        self.kills = 0
+        self.exits: list[int] = []
+        self.peak_bytes = 0
+        self.violations = 0.0
+        self._wanted = True
+        self._killed = False
+        self._begin = self.worker.launch()
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def _supervise(self) -> None:
+        while True:
+            process = self.worker.process
+            assert process is not None
+            while process.poll() is None:
+                self._measure(process.pid)
+                time.sleep(0.05)
+            with self._lock:
+                if not self._wanted:
+                    return
+                if not self._killed:
+                    self.exits.append(process.returncode)
+                self._killed = False
+            time.sleep(RESTART_AFTER_S)
+            with self._lock:
+                if not self._wanted:
+                    return
+                self.worker.port = 0
+                self._begin = self.worker.launch()
+
+    def _measure(self, pid: int) -> None:
+        with suppress(psutil.Error):
+            self.peak_bytes = max(self.peak_bytes, psutil.Process(pid).memory_info().rss)
+
+    @property
+    def pid(self) -> int:
+        assert self.worker.process is not None
+        return self.worker.process.pid
+
+    def ready(self) -> bool:
+        """Whether the process of now can take work."""
+        with self._lock:  # else the port of a process that has just been replaced could be taken for the new one's
+            if not self.worker.port:
+                for line in self.log.read_text(errors="replace")[self._begin :].splitlines():
+                    if "metrics and probes on http://" in line:
+                        self.worker.port = int(line.rsplit(":", 1)[1])
+        return bool(self.worker.port) and self.worker.get("/readyz")[0] == 200
+
+    def wait_ready(self, within_s: float = 120.0) -> Supervised:
+        wait_for(self.ready, within_s, self.why)
+        return self
+
+    def why(self) -> str:
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if "dead letter:" not in line]
+        probe = self.worker.get("/readyz") if self.worker.port else "no port yet"
+        return f"worker (exits {self.exits}, /readyz {probe}):\n" + "\n".join(lines[-30:])
+
+    def note_violations(self) -> None:
+        """Add what the process of now has counted; it is gone with the process."""
+        if self.worker.port:
+            self.violations += self.worker.metric("streamer_merge_order_violations_total")
+
+    def kill(self) -> None:
+        """kill -9, wherever it is; the supervisor starts another."""
+        with self._lock:
+            process = self.worker.process
+            assert process is not None
+            if process.poll() is None:
+                self._killed = True
+                self.kills += 1
+                process.kill()
+                process.wait(timeout=10)
+
+    def pause(self) -> None:
+        psutil.Process(self.pid).suspend()
+
+    def resume(self) -> None:
+        psutil.Process(self.pid).resume()
+
+    def stop(self, graceful: bool = True) -> None:
+        """SIGTERM, and no other process after it."""
+        with self._lock:
+            self._wanted = False
+            process = self.worker.process
+            assert process is not None
+            if process.poll() is None:
+                with suppress(psutil.Error):
+                    self.resume()
+                process.send_signal(signal.SIGTERM if graceful else signal.SIGKILL)
+                try:
+                    code = process.wait(timeout=30)
+                except Exception:
+                    process.kill()
+                    process.wait(timeout=10)
+                    raise
+                if graceful:
+                    assert code == 0, self.why()
+        self._thread.join(timeout=10)
+
+
+@contextmanager
+def supervised(settings: Settings, log: Path, **extra: Any) -> Iterator[Supervised]:
+    """A supervised worker; gone after the block, gracefully if nothing went wrong in it."""
+    worker = Supervised(settings, log, **extra)
+    graceful = False
+    try:
+        yield worker
+        worker.note_violations()
+        graceful = True
+    finally:
+        worker.stop(graceful)
+
+
+def end_offsets(settings: Settings) -> dict[tuple[int, int], int]:
+    """End offsets of the source topics, by row and partition."""
+    consumer = KafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
+    try:
+        partitions = {
+            (row, p): TopicPartition(topic, p)
+            for row, topic in enumerate(settings.source_topics)
+            for p in consumer.partitions_for_topic(topic) or ()
+        }
+        ends = consumer.end_offsets(list(partitions.values()))
+        return {log: ends[tp] for log, tp in partitions.items()}
+    finally:
+        consumer.close()
+
+
+def wait_until_committed(settings: Settings, within_s: float = 120.0, why: Callable[[], str] = lambda: "") -> None:
+    """Everything that is in the source topics is done. Only for logs that nothing is added to any more."""
+    ends = end_offsets(settings)
+    last: dict[str, Any] = {}
+
+    def done() -> bool:
+        try:
+            last["committed"] = verifier.committed(settings)
+        except KafkaError:  # the broker has just come back
+            return False
+        return all(last["committed"].get(log, 0) >= end for log, end in ends.items())
+
+    def missing() -> str:
+        behind = {log: (last["committed"].get(log, 0), end) for log, end in ends.items()} if last else {}
+        return f"(row, partition): (committed, end) {[(k, v) for k, v in behind.items() if v[0] < v[1]]}; {why()}"
+
+    wait_for(done, within_s, missing)
+
+
+def published(settings: Settings, url: str | None = None) -> int:
+    """Results in Redis now; -1 if it does not answer."""
+    client = redis.Redis.from_url(url or settings.redis, socket_timeout=2, socket_connect_timeout=2)
+    try:
+        return sum(client.xlen(key) for key in client.scan_iter(f"{settings.key_prefix}:{{*}}:results", count=1000))
+    except redis.RedisError:
+        return -1
+    finally:
+        client.close()
+
+
+def wait_for_more(settings: Settings, more: int, within_s: float = 60.0, why: Callable[[], str] = lambda: "") -> None:
+    """So many more results than now: the system works."""
+    before = max(0, published(settings))
+    wait_for(lambda: published(settings) >= before + more, within_s, why)
