@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Info
 
+from streamer.errors import Reason
+from streamer.events import ClosedBy
+
 STAGE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -78,3 +81,12 @@ class Metrics:
         self.partitions = Gauge("streamer_partition_groups", "Partition groups with state", registry=registry)
         self.ready = Gauge("streamer_ready", "1 while the worker can take and publish work", registry=registry)
         self.model = Info("streamer_model", "The model that is served", registry=registry)
+        # A series that begins with its first event shows no increase: these begin at 0.
+        for counter, values in (
+            (self.dead_letters, Reason),
+            (self.windows, ClosedBy),
+            (self.published, ("ok", "partial", "failed", "duplicate")),
+            (self.retries, ("kafka", "redis")),
+        ):
+            for value in values:
+                counter.labels(str(value))

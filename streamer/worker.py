@@ -602,7 +602,7 @@ class Worker:
         metrics.buffer_bytes.labels("open").set(sum(g.aligner.open_bytes for g in groups))
         metrics.buffer_bytes.labels("inflight").set(self._inflight_bytes)
         now_us = time() * 1e6
-        clocks = [g.merge.clock_us for g in groups]
+        clocks = [g.merge.clock_us for g in groups if g.merge.clock_us]  # 0: nothing is known of the group yet
         metrics.log_clock_lag_seconds.set((now_us - min(clocks)) / 1e6 if clocks else 0.0)
         oldest = [g.ledger.oldest.log_time_us for g in groups if g.ledger.oldest is not None]
         metrics.oldest_unreleased_seconds.set((now_us - min(oldest)) / 1e6 if oldest else 0.0)
