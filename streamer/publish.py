@@ -36,8 +36,8 @@ REFUSED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in scri
 # A window that is published has killed nothing, nor has any before it: their marks go with the same call.
 # Where the state was deleted or evicted and the results were not, the stream itself says how far the session came: to
 # append below its last id is an error, and would be at every repetition.
+# XADD is the first command that writes: a Redis that is out of memory refuses a script there or not at all.
 PUBLISH = """
-redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', ARGV[1])
 local published = redis.call('HGET', KEYS[3], 'published_end_us')
 if not published and redis.call('EXISTS', KEYS[1]) == 1 then
   local stream = redis.call('XINFO', 'STREAM', KEYS[1])
@@ -45,13 +45,17 @@ if not published and redis.call('EXISTS', KEYS[1]) == 1 then
     if stream[i] == 'last-generated-id' then published = string.match(stream[i + 1], '^%d+') end
   end
 end
-if published and tonumber(ARGV[1]) <= tonumber(published) then return 0 end
+if published and tonumber(ARGV[1]) <= tonumber(published) then
+  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', ARGV[1])
+  return 0
+end
 if tonumber(ARGV[11]) > tonumber(published or 0) then
   return redis.error_reply('RETRY the window before this one was not published')
 end
 local fields = {}
 for i = 12, #ARGV do fields[#fields + 1] = ARGV[i] end
 redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], ARGV[1] .. '-0', unpack(fields))
+redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', ARGV[1])
 redis.call('DEL', KEYS[2])
 redis.call('HSET', KEYS[2], unpack(fields))
 redis.call('HSET', KEYS[3], 'published_end_us', ARGV[1], 'heard_us', ARGV[5], 'fingerprint', ARGV[6],

@@ -125,6 +125,7 @@ async def test_every_key_holds_what_the_contract_says(redis_url: str, client: re
         b"published_end_us": b"%d" % (T0_US + 2 * S_US),
         b"heard_us": b"%d,%d,0,%d" % (T0_US + 11, T0_US + 22, T0_US + 44),
         b"fingerprint": b"rules-1",
+        b"lost_until_us": b"0",
     }
     closed_us = T0_US + 2 * S_US + 200_000
     assert client.zrange(keys.closings("car"), -1, -1, withscores=True) == [
@@ -149,19 +150,19 @@ async def test_closings_are_trimmed_below_the_cut_and_not_at_it(
         await publish.publish([publication(1), publication(2), publication(3)])
         assert client.zcard(keys.closings("car")) == 3
         await publish.publish([publication(4, trim_below_us=cut_us)])
-        saved = await publish.load("car")
+        saved = (await publish.load("car", "group")).saved
     assert saved is not None
     assert saved.closings == {T0_US + n * S_US: publication(n).closed_at for n in (2, 3, 4)}
 
 
 async def test_load_returns_what_a_restart_needs(redis_url: str, keys: Keys) -> None:
     async with publisher(redis_url, keys) as publish:
-        assert await publish.load("car") is None
+        assert (await publish.load("car", "group")).saved is None
         # closed by time alone: such positions have no record, and row and offset below zero
         by_time = msgspec.structs.replace(publication(2), closed_at=Position(T0_US + 9, -1, -1), fingerprint="rules-2")
         await publish.publish([publication(1), by_time])
-        saved = await publish.load("car")
-        assert await publish.load("another") is None
+        saved = (await publish.load("car", "group")).saved
+        assert (await publish.load("another", "group")).saved is None
     assert saved == Saved(
         published_end_us=T0_US + 2 * S_US,
         heard_us=HEARD_US,
@@ -197,7 +198,7 @@ async def test_a_session_of_any_name_has_keys_of_its_own_with_one_hash_tag(
     prefix = keys.channel.removesuffix(":results")
     async with publisher(redis_url, keys) as publish:
         await publish.publish([publication(1, session=session)])
-        saved = await publish.load(session)
+        saved = (await publish.load(session, "group")).saved
     names = sorted(key.decode() for key in client.scan_iter(f"{prefix}:*"))
     whats = ("closings", "latest", "results", "state")
     assert names == sorted([f"{prefix}:sessions", *(f"{prefix}:{{{name}}}:{what}" for what in whats)])
@@ -229,10 +230,10 @@ async def test_results_that_outlived_their_state_are_not_published_again(
     async with publisher(redis_url, keys, on_retry=pytest.fail) as publish:
         await publish.publish([publication(n) for n in (1, 2, 3)])
         client.delete(keys.state("car"))
-        assert await publish.load("car") is None
+        assert (await publish.load("car", "group")).saved is None
         again = [publication(n) for n in (2, 3, 4)]
         assert await asyncio.wait_for(publish.publish(again), 10) == [False, False, True]
-        saved = await publish.load("car")
+        saved = (await publish.load("car", "group")).saved
     assert ends(client, keys) == [1, 2, 3, 4]
     assert saved is not None
     assert saved.published_end_us == T0_US + 4 * S_US
@@ -275,14 +276,14 @@ async def test_a_redis_that_is_away_for_a_while_loses_nothing(own_redis: Stack, 
 
         own_redis.redis.kill()
         publishing = asyncio.create_task(publish.publish([publication(2), publication(3)]))
-        loading = asyncio.create_task(publish.load("car"))
+        loading = asyncio.create_task(publish.load("car", "group"))
         await asyncio.wait_for(log.first.wait(), 10)
         assert not publishing.done()
         assert log.successes == 1
 
         await asyncio.to_thread(own_redis.start_redis)
         assert await asyncio.wait_for(publishing, 20) == [True, True]
-        saved = await asyncio.wait_for(loading, 20)
+        saved = (await asyncio.wait_for(loading, 20)).saved
         assert log.successes == 3
     assert saved is not None
     with redis.Redis.from_url(url) as client:
