@@ -33,7 +33,7 @@ from faust.types import TP
 logger = logging.getLogger("faust.streamer")
 
 POLL_CAP_S = 0.05
-FETCH_MAX_WAIT_MS = 50
+FETCH_MAX_WAIT_MS = 20
 
 
 class Answer(NamedTuple):
