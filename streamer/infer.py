@@ -199,6 +199,27 @@ class Predictor:
         return scores_BL
 
 
+def predict_each(predictor: Predictor, samples: Sequence[Sample]) -> list[Prediction | BaseException]:
+    """Predict a batch; where the model raises, halve it until the samples that do it are alone.
+
+    Not for the main thread: what the model raises may be anything, and so an interrupt would be taken for it.
+
+    Returns:
+        For each sample, in the same order, its prediction, or what the model raised on it alone.
+
+    Raises:
+        DeviceLost: No sample is to blame.
+    """
+    try:
+        return [*predictor.predict(samples)]
+    except BaseException as error:  # noqa: BLE001 - a model is the user's code and may raise anything
+        predictor.check()
+        if len(samples) == 1:
+            return [error]
+        middle = len(samples) // 2
+        return predict_each(predictor, samples[:middle]) + predict_each(predictor, samples[middle:])
+
+
 def _decision(labels: Sequence[str], scores_L: NDArray[np.float32]) -> dict[str, Any]:
     best = int(scores_L.argmax())
     scores = {label: round(float(score), SCORE_DIGITS) for label, score in zip(labels, scores_L, strict=True)}

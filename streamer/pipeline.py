@@ -24,7 +24,7 @@ import msgspec
 from streamer.batch import Batcher
 from streamer.errors import BadRecord, Reason
 from streamer.events import MODALITY_NAMES, Event, Window
-from streamer.infer import Prediction, Predictor, result_of
+from streamer.infer import Prediction, Predictor, predict_each, result_of
 from streamer.metrics import Metrics
 from streamer.publish import Publication, Publisher, Run
 from streamer.sample import Sample
@@ -256,20 +256,12 @@ class Pipeline:
             job.mark("infer", self._metrics)
 
     def _predict(self, jobs: Sequence[Job]) -> None:
-        """Predict a batch; where the model raises, halve it until the windows that do it are alone."""
-        try:
-            predictions = self._predictor.predict([job.sample for job in jobs if job.sample is not None])
-        except BaseException as error:  # noqa: BLE001 - a model is the user's code and may raise anything
-            self._predictor.check()
-            if len(jobs) == 1:
-                self._fail(jobs[0], "the model", error)
-                return
-            middle = len(jobs) // 2
-            self._predict(jobs[:middle])
-            self._predict(jobs[middle:])
-        else:
-            for job, prediction in zip(jobs, predictions, strict=True):
-                job.prediction = prediction
+        samples = [job.sample for job in jobs if job.sample is not None]
+        for job, found in zip(jobs, predict_each(self._predictor, samples), strict=True):
+            if isinstance(found, BaseException):
+                self._fail(job, "the model", found)
+            else:
+                job.prediction = found
 
     def _fail(self, job: Job, what: str, error: BaseException) -> None:
         """The window is published without outputs. Its records are done with that: nothing says which is at fault."""

@@ -41,10 +41,9 @@ from streamer import results
 from streamer.compare import Difference, differences, extra, missing
 from streamer.errors import UsageError
 from streamer.events import Window
-from streamer.infer import Prediction, Predictor, result_of
+from streamer.infer import Predictor, predict_each, result_of
 from streamer.offline import Identity, Offline
 from streamer.results import Keys, Result
-from streamer.sample import Sample
 from streamer.settings import Settings
 from streamer.watch import clock, printable
 
@@ -193,14 +192,14 @@ class _Verification:
         self._offline = Offline(settings, recording, self._under_way)
         self._topics = self._offline.about.topics
         self._predictor = Predictor.load(settings.model, device=settings.device, settings=settings)
-        self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="verify")
         self._models: set[tuple[str, str]] = set()  # of the reference
         self._found: dict[Identity, list[Difference]] = {}  # of each window that the recording gives
         self._broken: dict[tuple[int, int, int], str] = {}  # row, partition, offset -> reason
 
     async def run(self, on_progress: Callable[[int], None]) -> Report:
         batch: list[Window] = []
-        with self._decoders:
+        with self._threads:
             async for window in self._offline.windows():
                 batch.append(window)
                 if len(batch) == self._settings.max_batch:
@@ -215,10 +214,11 @@ class _Verification:
 
     def _take(self, batch: Sequence[Window]) -> None:
         """Run a batch and compare what comes out."""
-        decoded = list(self._decoders.map(self._predictor.decode, batch))
+        decoded = list(self._threads.map(self._predictor.decode, batch))
         samples = [sample for sample, _ in decoded]
-        predictions = predict_each(self._predictor, samples)
-        for window, (sample, rejects), prediction in zip(batch, decoded, predictions, strict=True):
+        predictions = self._threads.submit(predict_each, self._predictor, samples).result()
+        for window, (sample, rejects), found in zip(batch, decoded, predictions, strict=True):
+            prediction = None if isinstance(found, BaseException) else found
             for event, error in rejects:
                 record = event.record
                 self._broken[record.row, record.partition, record.offset] = str(error.reason)
@@ -327,17 +327,6 @@ class _Verification:
                 else:
                     summary.unsure += self._reaches_into(expected, partition)
         return absent
-
-
-def predict_each(predictor: Predictor, samples: Sequence[Sample]) -> list[Prediction | None]:
-    """Predictions of a batch; None for each sample on which the model raises, found by halving the batch."""
-    try:
-        return list(predictor.predict(samples))
-    except Exception:  # noqa: BLE001 - a model is the user's code and may raise anything
-        if len(samples) == 1:
-            return [None]
-        middle = len(samples) // 2
-        return predict_each(predictor, samples[:middle]) + predict_each(predictor, samples[middle:])
 
 
 # for people and scripts
