@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic, sleep, time_ns
+from typing import TypeVar
 
 from streamer.events import END_TYPE
 from streamer.feeds.producer import Outgoing, Producer
@@ -11,6 +12,35 @@ from streamer.feeds.producer import Outgoing, Producer
 # At full speed topics fill independently, and seconds of one modality may be in the log before another's: alignment,
 # which waits in log time, would find that one late. A barrier this often (in due time) keeps them close.
 BARRIER_US = 200_000
+
+Sent = TypeVar("Sent")
+
+
+def paced(
+    stream: Iterable[Sent], due_us: Callable[[Sent], int], *, speed: float, flush: Callable[[], None]
+) -> Iterator[Sent]:
+    """Records when they are due.
+
+    Args:
+        stream: In ascending order of ``due_us``, which tells when each should be sent.
+        speed: 1: as recorded, 2: twice as fast; 0: as fast as possible.
+        flush: Waits until Kafka has everything that was sent.
+    """
+    first_us: int | None = None
+    barrier_us = 0
+    began_s = monotonic()
+    for record in stream:
+        at_us = due_us(record)
+        if first_us is None:
+            first_us = barrier_us = at_us
+        if speed > 0:
+            wait_s = began_s + (at_us - first_us) / 1e6 / speed - monotonic()
+            if wait_s > 0:
+                sleep(wait_s)
+        elif at_us - barrier_us >= BARRIER_US:
+            flush()
+            barrier_us = at_us
+        yield record
 
 
 def send(
@@ -20,27 +50,13 @@ def send(
     speed: float,
     on_sent: Callable[[Outgoing], None] | None = None,
 ) -> int:
-    """Send records in the order that they come in, each when it is due.
-
-    Args:
-        stream: In ascending order of ``due_us``.
-        speed: 1: as recorded, 2: twice as fast; 0: as fast as possible.
+    """Send records in the order that they come in, each when it is due; see :func:`paced`.
 
     Returns:
         How many were sent; all of them are in Kafka.
     """
-    count, first_us, barrier_us = 0, 0, 0
-    began_s = monotonic()
-    for outgoing in stream:
-        if not count:
-            first_us = barrier_us = outgoing.due_us
-        if speed > 0:
-            wait_s = began_s + (outgoing.due_us - first_us) / 1e6 / speed - monotonic()
-            if wait_s > 0:
-                sleep(wait_s)
-        elif outgoing.due_us - barrier_us >= BARRIER_US:
-            producer.flush()
-            barrier_us = outgoing.due_us
+    count = 0
+    for outgoing in paced(stream, lambda outgoing: outgoing.due_us, speed=speed, flush=producer.flush):
         if outgoing.ce_type == END_TYPE:
             producer.flush()  # an end must come after everything that it ends
         producer.send(outgoing)
