@@ -60,6 +60,39 @@ def telemetry(event: Event) -> Telemetry:
     return event.body if isinstance(event.body, Telemetry) else bodies.telemetry(payload(event))[0]
 
 
+def sample_times_us(event: Event, body: Telemetry, since_us: int) -> NDArray[np.float64]:
+    """When each sample of a telemetry block was taken, in microseconds after ``since_us``.
+
+    Returns:
+        float64 [samples].
+
+    Raises:
+        BadRecord: Times and values do not belong together.
+    """
+    count = max((len(channel.values) for channel in body.channels.values()), default=0)
+    times_s = _times_s(body, count)
+    return times_s * 1e6 + (origin_us(event, times_s[0] if times_s.size else 0.0) - since_us)
+
+
+def _times_s(body: Telemetry, count: int) -> NDArray[np.float64]:
+    """Times of a block's samples, relative to its ``ce_time``."""
+    if body.times is not None:
+        if len(body.times) != count:
+            raise BadRecord(Reason.BAD_PAYLOAD, f"telemetry has {len(body.times)} times for {count} samples")
+        return np.array(body.times, np.float64)
+    if body.rate_hz is None or body.rate_hz <= 0:
+        raise BadRecord(Reason.BAD_PAYLOAD, "telemetry needs times or a rate_hz above 0")
+    return body.start + np.arange(count, dtype=np.float64) / body.rate_hz
+
+
+def origin_us(event: Event, first_s: float) -> int:
+    """The event's ``ce_time``, to which the times in its body are relative.
+
+    Decoding moved the event's start to the body's first time; not that of a claim check, whose body it never saw.
+    """
+    return event.start_us if event.dataref is not None else event.start_us - round(first_s * 1e6)
+
+
 def image(event: Event, height: int, width: int, max_pixels: int) -> NDArray[np.uint8]:
     """Decode one frame to RGB of exactly ``height`` × ``width``; the aspect ratio is not kept.
 

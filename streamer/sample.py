@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from streamer import payloads
 from streamer.errors import BadRecord, Reason
-from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Event, Telemetry, Window
+from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Event, Window
 from streamer.settings import Settings
 
 # The largest denominator of a resampling ratio. The sinc kernel has old × new / gcd² taps: 44,100 → 16,000 is
@@ -257,7 +257,7 @@ def _phrase(event: Event, window: Window) -> Phrase:
     """The words whose middle lies in ``[start, end)``, so that each is in one window; without times all of them."""
     body = payloads.transcript(event)
     if body.words:
-        origin_us = _origin_us(event, body.start)
+        origin_us = payloads.origin_us(event, body.start)
         middles_us = (origin_us + round((word.start + word.end) * 0.5e6) for word in body.words)
         inside = (
             word.text.strip()
@@ -297,32 +297,12 @@ def _block(event: Event, window: Window) -> _Block:
     counts = {len(channel.values) for channel in body.channels.values()}
     if len(counts) > 1:
         raise BadRecord(Reason.BAD_PAYLOAD, "telemetry channels of one block differ in length")
-    times_s = _times_s(body, max(counts, default=0))
-    times_us = times_s * 1e6 + (_origin_us(event, times_s[0] if times_s.size else 0.0) - window.start_us)
+    times_us = payloads.sample_times_us(event, body, window.start_us)
     inside = (times_us >= 0) & (times_us < window.end_us - window.start_us)
     values = {name: np.asarray(channel.values, np.float64)[inside] for name, channel in body.channels.items()}
     if not all(np.isfinite(row).all() for row in values.values()):
         raise BadRecord(Reason.BAD_PAYLOAD, "telemetry holds values that are not finite")
     return _Block(event, times_us[inside], values)
-
-
-def _times_s(body: Telemetry, count: int) -> NDArray[np.float64]:
-    """Times of a block's samples, relative to its ``ce_time``."""
-    if body.times is not None:
-        if len(body.times) != count:
-            raise BadRecord(Reason.BAD_PAYLOAD, f"telemetry has {len(body.times)} times for {count} samples")
-        return np.array(body.times, np.float64)
-    if body.rate_hz is None or body.rate_hz <= 0:
-        raise BadRecord(Reason.BAD_PAYLOAD, "telemetry needs times or a rate_hz above 0")
-    return body.start + np.arange(count, dtype=np.float64) / body.rate_hz
-
-
-def _origin_us(event: Event, first_s: float) -> int:
-    """The event's ``ce_time``, to which the times in its body are relative.
-
-    Decoding moved the event's start to the body's first time; not that of a claim check, whose body it never saw.
-    """
-    return event.start_us if event.dataref is not None else event.start_us - round(first_s * 1e6)
 
 
 def _cut_telemetry(
