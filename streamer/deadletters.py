@@ -21,7 +21,7 @@ from kafka.errors import KafkaError, NoError
 from kafka.structs import OffsetAndMetadata
 
 from streamer import topics
-from streamer.errors import Reason, UsageError
+from streamer.errors import Reason, UsageError, no_kafka
 from streamer.events import TOPIC_DEADLETTER, Record
 from streamer.feeds.producer import rfc3339
 from streamer.settings import Settings
@@ -237,7 +237,7 @@ def _reader(settings: Settings) -> Iterator[KafkaConsumer]:
             bootstrap_timeout_ms=TIMEOUT_MS,
         )
     except (KafkaError, OSError, ValueError):
-        raise UsageError(f"no Kafka answers at {settings.kafka}; run `streamer up` or set STREAMER_KAFKA") from None
+        raise no_kafka(settings.kafka) from None
     try:
         partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
         if not partitions:

@@ -59,9 +59,7 @@ class Decoder:
         self._max_ahead_us = settings.max_ahead_ms * 1000
         self._dataref_prefixes = settings.dataref_prefixes
         # murmur2 is pure Python, a session's key comes with each of its records
-        self._home: Callable[[bytes], int] = lru_cache(maxsize=65_536)(
-            lambda key: (murmur2(key) & 0x7FFFFFFF) % partitions
-        )
+        self._home: Callable[[bytes], int] = lru_cache(maxsize=65_536)(lambda key: home_partition(key, partitions))
 
     def decode(self, record: Record) -> Event:
         """The event of a record.
@@ -180,6 +178,12 @@ class Decoder:
                 f"the event ends {end_us - record.log_time_us} µs after its log time, the limit is "
                 f"{self._max_ahead_us}: check the device's clock",
             )
+
+
+def home_partition(key: bytes, partitions: int) -> int:
+    """Where the default partitioner of Java's and kafka-python's clients puts a key."""
+    home: int = (murmur2(key) & 0x7FFFFFFF) % partitions
+    return home
 
 
 def _headers(record: Record) -> dict[str, str]:

@@ -23,12 +23,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from kafka.partitioner.default import murmur2
 from prometheus_client import CollectorRegistry
 
 from streamer import recording
 from streamer.align import NEVER_US, Late, Rules
-from streamer.decode import Decoder
+from streamer.decode import Decoder, home_partition
 from streamer.errors import BadRecord, UsageError
 from streamer.events import MODALITIES, Kind, Record, Saved, Stored, Window
 from streamer.group import Leaving, PartitionGroup, Rejected
@@ -156,8 +155,7 @@ class Offline:
             return None
         if key is None or session is None or self.sessions.get(session) == record.partition:
             return session
-        home = (murmur2(key) & 0x7FFFFFFF) % self.about.partitions
-        return session if record.partition == home else None
+        return session if record.partition == home_partition(key, self.about.partitions) else None
 
     def _group(self, groups: dict[int, _Group], partition: int, before: Callable[[int, str], Saved | None]) -> _Group:
         if partition not in groups:

@@ -20,7 +20,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from streamer import topics
-from streamer.errors import UsageError
+from streamer.errors import UsageError, no_kafka
 from streamer.events import MODALITY_NAMES
 from streamer.recording import About, Recorded, Writer
 from streamer.settings import Settings
@@ -113,7 +113,7 @@ def _consumer(settings: Settings) -> Iterator[KafkaConsumer]:
             max_poll_records=MAX_POLL_RECORDS,
         )
     except (KafkaError, OSError, ValueError):
-        raise UsageError(f"no Kafka answers at {settings.kafka}; run `streamer up` or set STREAMER_KAFKA") from None
+        raise no_kafka(settings.kafka) from None
     try:
         yield consumer
     except KafkaError as error:

@@ -13,7 +13,7 @@ import msgspec
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError
 
-from streamer.errors import UsageError
+from streamer.errors import UsageError, no_kafka
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, TOPIC_WINDOWS
 from streamer.settings import Settings
 
@@ -78,7 +78,7 @@ def admin(settings: Settings, timeout_ms: int) -> Iterator[KafkaAdminClient]:
             request_timeout_ms=timeout_ms,
         )
     except (KafkaError, OSError, ValueError):
-        raise UsageError(f"no Kafka answers at {settings.kafka}; run `streamer up` or set STREAMER_KAFKA") from None
+        raise no_kafka(settings.kafka) from None
     try:
         yield client
     except KafkaError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -70,7 +70,20 @@ class Board:
         return table
 
 
-class Sending:
+class _Bar:
+    """Progress that is shown for as long as a context is open."""
+
+    _progress: Progress
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+
+class Sending(_Bar):
     """A bar that shows how far a feed has been sent.
 
     Args:
@@ -89,13 +102,6 @@ class Sending:
         self._first_us: int | None = None
         self._records = 0
 
-    def __enter__(self) -> Sending:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
     def sent(self, outgoing: Outgoing) -> None:
         """A record is on its way."""
         self._reached(outgoing.due_us)
@@ -111,7 +117,7 @@ class Sending:
         self._progress.update(self._task, completed=at_us - self._first_us, records=self._records)
 
 
-class Recording:
+class Recording(_Bar):
     """Says how much has been recorded; use it as a context manager."""
 
     def __init__(self, console: Console) -> None:
@@ -119,33 +125,19 @@ class Recording:
         self._progress = Progress(TextColumn(" · ".join(columns)), TimeElapsedColumn(), console=console)
         self._task = self._progress.add_task("recording", total=None, records=0, mb=0.0, upto="no records yet")
 
-    def __enter__(self) -> Recording:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
     def recorded(self, so_far: Outcome) -> None:
         """So much is in the file."""
         upto = f"up to {clock(so_far.last_us)}" if so_far.records else "no records yet"
         self._progress.update(self._task, records=so_far.records, mb=so_far.nbytes / 1e6, upto=upto)
 
 
-class Verifying:
+class Verifying(_Bar):
     """Says how many windows have been verified; use it as a context manager."""
 
     def __init__(self, console: Console) -> None:
         columns = TextColumn("verifying · {task.completed:,} windows ·"), TimeElapsedColumn()
         self._progress = Progress(*columns, console=console)
         self._task = self._progress.add_task("verifying", total=None)
-
-    def __enter__(self) -> Verifying:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
 
     def done(self, windows: int) -> None:
         """So many windows are done."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -24,6 +23,7 @@ from streamer.local import Stack
 from streamer.local import redis as redis_server
 from streamer.local.process import free_port
 from streamer.settings import Settings
+from tests.harness import own_settings
 
 ROOT = Path(__file__).parents[1]
 KAFKA_IMAGE, REDIS_IMAGE = "apache/kafka:4.3.1", "redis:7.4-bookworm"
@@ -175,19 +175,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def settings(kafka: str, redis_url: str, model_folder: Path) -> Settings:
     """Settings with names of their own: no test meets another's topics, keys or group."""
-    name = f"t{uuid.uuid4().hex[:8]}"
-    return Settings.load(
-        kafka=kafka,
-        redis=redis_url,
-        topic_prefix=name,
-        key_prefix=name,
-        group=name,
-        partitions=3,
-        port=0,
-        model=model_folder,
-        # Records of one moment that are sent by a busy test machine may lie most of a second apart in the logs.
-        modalities={name: {"max_delay_ms": 3000} for name in ("image", "audio", "text", "telemetry")},
-    )
+    # Records of one moment that are sent by a busy test machine may lie most of a second apart in the logs.
+    return own_settings(kafka, redis_url, model_folder, max_delay_ms=3000)
 
 
 @pytest.fixture

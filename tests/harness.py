@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -27,6 +28,22 @@ from streamer.settings import Settings
 ROOT = Path(__file__).parents[1]
 AUDIO_RATE_HZ = 16_000
 S_US = 1_000_000
+
+
+def own_settings(kafka: str, redis_url: str, model: Path, max_delay_ms: int) -> Settings:
+    """Settings with names that nothing else has, for topics, keys and group."""
+    name = f"t{uuid.uuid4().hex[:8]}"
+    return Settings.load(
+        kafka=kafka,
+        redis=redis_url,
+        topic_prefix=name,
+        key_prefix=name,
+        group=name,
+        partitions=3,
+        port=0,
+        model=model,
+        modalities={name: {"max_delay_ms": max_delay_ms} for name in ("image", "audio", "text", "telemetry")},
+    )
 
 
 class WorkerProcess:

@@ -16,7 +16,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
 from streamer.deadletters import DETAIL, LATE_BY, ORIGIN, REASON
-from streamer.errors import Reason, UsageError
+from streamer.errors import Reason, no_kafka
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE
 from streamer.settings import Settings
 
@@ -88,7 +88,7 @@ class Watch(threading.Thread):
                 bootstrap_timeout_ms=TIMEOUT_MS,
             )
         except (KafkaError, OSError, ValueError):
-            raise UsageError(f"no Kafka answers at {settings.kafka}; run `streamer up` or set STREAMER_KAFKA") from None
+            raise no_kafka(settings.kafka) from None
         self._place()
         self.seen = self._snapshot()
 

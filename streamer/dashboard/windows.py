@@ -23,12 +23,11 @@ import msgspec
 import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
-from kafka.partitioner.default import murmur2
 from numpy.typing import NDArray
 
 from streamer import payloads
-from streamer.decode import Decoder
-from streamer.errors import BadRecord, Unavailable, UsageError
+from streamer.decode import Decoder, home_partition
+from streamer.errors import BadRecord, Unavailable, UsageError, no_kafka
 from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TELEMETRY, TEXT, Event, Record, Telemetry
 from streamer.results import Result
 from streamer.settings import Settings
@@ -128,7 +127,7 @@ class Log:
         try:
             consumer = self._connect()
         except Unavailable:
-            raise UsageError(f"no Kafka answers at {self._kafka}; run `streamer up` or set STREAMER_KAFKA") from None
+            raise no_kafka(self._kafka) from None
         counts = {topic: len(consumer.partitions_for_topic(topic) or ()) for topic in self._topics}
         consumer.close()
         for topic, count in counts.items():
@@ -304,7 +303,7 @@ class Windows:
 
     def _events(self, result: Result, row: int, ranges: Ranges) -> list[Event]:
         """The session's own events at these offsets; a topic that was made anew may hold anything there."""
-        partition = (murmur2(result.session.encode()) & 0x7FFFFFFF) % self._source.partitions
+        partition = home_partition(result.session.encode(), self._source.partitions)
         records = self._source.read(row, partition, ranges)
         return [event for event in _readable(records, self._decoder.decode) if event.session == result.session]
 
@@ -354,8 +353,8 @@ def signals(blocks: Sequence[Event], start_us: int, end_us: int) -> dict[str, Si
     """The samples in ``[start_us, end_us)`` of every channel."""
     points: dict[str, list[tuple[int, float]]] = {}
     units: dict[str, str] = {}
-    for event, body in _readable(blocks, lambda block: (block, payloads.telemetry(block))):
-        times_us = _sample_times(event, body)
+    for body, offsets_us in _readable(blocks, lambda block: _sampled(block, start_us)):
+        times_us = [start_us + round(offset_us) for offset_us in offsets_us.tolist()]
         for name, channel in body.channels.items():
             units[name] = channel.unit
             points.setdefault(name, []).extend(
@@ -368,12 +367,9 @@ def signals(blocks: Sequence[Event], start_us: int, end_us: int) -> dict[str, Si
     return found
 
 
-def _sample_times(event: Event, body: Telemetry) -> list[int]:
-    """Event time of each sample; the event starts with its first one."""
-    if body.times is not None:
-        return [event.start_us + round((t - body.times[0]) * 1e6) for t in body.times]
-    count = max((len(channel.values) for channel in body.channels.values()), default=0)
-    return [event.start_us + round(i / (body.rate_hz or 1.0) * 1e6) for i in range(count)]
+def _sampled(event: Event, since_us: int) -> tuple[Telemetry, NDArray[np.float64]]:
+    body = payloads.telemetry(event)
+    return body, payloads.sample_times_us(event, body, since_us)
 
 
 def _speech(event: Event) -> Speech:

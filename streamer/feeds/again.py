@@ -21,16 +21,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from time import monotonic, sleep, time_ns
+from time import sleep, time_ns
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from streamer import recording, topics
 from streamer.decode import EPOCH, MICROSECOND, RFC_3339
-from streamer.errors import UsageError
+from streamer.errors import UsageError, no_kafka
 from streamer.events import END_TYPE
-from streamer.feeds.pace import BARRIER_US
+from streamer.feeds import pace
 from streamer.feeds.producer import rfc3339
 from streamer.recording import Recorded
 from streamer.settings import Settings
@@ -87,24 +87,18 @@ def send_again(
 
 
 def _send(sender: _Sender, path: Path, speed: float, shift_us: int, on_sent: Callable[[Recorded], None] | None) -> int:
-    count, first_us, barrier_us = 0, 0, 0
-    began_s = monotonic()
-    for record in recording.read(path):
-        if not count:
-            first_us = barrier_us = record.log_time_us
-        if speed > 0:
-            wait_s = began_s + (record.log_time_us - first_us) / 1e6 / speed - monotonic()
-            if wait_s > 0:
-                sleep(wait_s)
-        elif record.log_time_us - barrier_us >= BARRIER_US:
-            sender.flush()  # as in pace: topics must not run apart
-            barrier_us = record.log_time_us
+    count = 0
+    for record in pace.paced(recording.read(path), _log_time_us, speed=speed, flush=sender.flush):
         sender.send(record, shift_us)
         count += 1
         if on_sent is not None:
             on_sent(record)
     sender.flush()
     return count
+
+
+def _log_time_us(record: Recorded) -> int:
+    return record.log_time_us
 
 
 def _shift_us(span_us: tuple[int, int], speed: float, hop_us: int) -> int:
@@ -137,7 +131,7 @@ class _Sender:
                 max_request_size=settings.max_message_bytes + ESTIMATE_BYTES,
             )
         except (KafkaError, OSError, ValueError):
-            raise UsageError(f"no Kafka answers at {settings.kafka}; run `streamer up` or set STREAMER_KAFKA") from None
+            raise no_kafka(settings.kafka) from None
 
     def send(self, record: Recorded, shift_us: int) -> None:
         headers = [(name, value if value is not None else b"") for name, value in record.headers]

@@ -28,7 +28,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaConfigurationError, KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from streamer.decode import EARLIEST_US, LATEST_US, Decoder
-from streamer.errors import BadRecord, UsageError
+from streamer.errors import BadRecord, UsageError, no_kafka
 from streamer.events import (
     AUDIO,
     END_TYPE,
@@ -153,7 +153,7 @@ class Producer:
         except (ValueError, TypeError, RuntimeError, AssertionError, KafkaConfigurationError) as error:
             raise UsageError(f"Kafka producer for {settings.kafka}: {error}") from None
         except (KafkaError, OSError):
-            raise UsageError(f"no Kafka answers at {settings.kafka}; run `streamer up` or set STREAMER_KAFKA") from None
+            raise no_kafka(settings.kafka) from None
 
     def send(self, outgoing: Outgoing) -> None:
         """Send a record as it is.

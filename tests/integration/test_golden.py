@@ -22,7 +22,7 @@ from streamer.child import environment
 from streamer.events import AUDIO, MODALITY_NAMES, TELEMETRY
 from streamer.feeds import again, simulate
 from streamer.settings import Settings
-from tests.harness import S_US, end, read_topic, running_worker, second, send, wait_for
+from tests.harness import S_US, end, own_settings, read_topic, running_worker, second, send, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -30,18 +30,7 @@ SECONDS, SESSIONS = 16, 3
 
 
 def new_settings(kafka: str, redis_url: str, model_folder: Path) -> Settings:
-    name = f"g{uuid.uuid4().hex[:8]}"
-    settings = Settings.load(
-        kafka=kafka,
-        redis=redis_url,
-        topic_prefix=name,
-        key_prefix=name,
-        group=name,
-        partitions=3,
-        port=0,
-        model=model_folder,
-        modalities={name: {"max_delay_ms": 1500} for name in ("image", "audio", "text", "telemetry")},
-    )
+    settings = own_settings(kafka, redis_url, model_folder, max_delay_ms=1500)
     topic_admin.create(settings)
     return settings
 
