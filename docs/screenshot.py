@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from kafka import KafkaProducer
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
@@ -23,7 +24,8 @@ from streamer import dashboard, topics
 from streamer.child import WorkerProcess
 from streamer.demo import Feed
 from streamer.events import IMAGE
-from streamer.feeds import Outgoing, Producer, simulate
+from streamer.feeds import Outgoing, simulate
+from streamer.feeds.producer import headers
 from streamer.local import Stack
 from streamer.settings import Settings
 
@@ -77,10 +79,13 @@ def drives(settings: Settings) -> Iterator[None]:
     for drive, name in zip(fleet, CARS, strict=True):
         drive.session = name
     with Feed(settings, fleet):
-        with Producer(settings) as producer:
-            for _ in range(3):
-                now_us = time.time_ns() // 1000
-                producer.send(Outgoing(IMAGE, "shuttle-3", now_us, b"raw", "image/x-raw", now_us))
+        now_us = time.time_ns() // 1000
+        refused = Outgoing(IMAGE, "shuttle-3", now_us, b"raw", "image/x-raw", now_us)
+        # with a plain client: our own Producer does not send what a worker would refuse
+        client = KafkaProducer(bootstrap_servers=settings.kafka)
+        for _ in range(3):
+            client.send(settings.source_topics[IMAGE], b"raw", b"shuttle-3", headers(refused))
+        client.close()
         yield
 
 
