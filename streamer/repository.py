@@ -14,7 +14,7 @@ import importlib.util
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import torch
@@ -31,9 +31,22 @@ SPEC_FILE, WEIGHTS_FILE, TOKENIZER_FILE, CODE_FILE = "model.toml", "weights.safe
 
 
 class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One head: a decision among labels."""
+    """One head.
 
-    labels: tuple[str, ...]
+    Attributes:
+        kind: ``classes``: one of the labels is right; ``tags``: any number of them is; ``number``: a quantity.
+        labels: Of classes and tags.
+        unit: Of a number, for people: ``m/s``.
+    """
+
+    kind: Literal["classes", "tags", "number"] = "classes"
+    labels: tuple[str, ...] = ()
+    unit: str = ""
+
+    @property
+    def size(self) -> int:
+        """Columns of its logits."""
+        return len(self.labels) or 1
 
 
 class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,8 +121,15 @@ def _problem(spec: ModelSpec) -> str | None:
     if inputs.telemetry and not inputs.telemetry.channels:
         return "inputs.telemetry.channels is empty"
     for name, output in spec.outputs.items():
-        if len(output.labels) < 2 or len(set(output.labels)) < len(output.labels):
-            return f"outputs.{name}.labels needs two or more different labels"
+        if output.kind == "number":
+            if output.labels:
+                return f"outputs.{name} is a number and has no labels"
+            continue
+        if output.unit:
+            return f"outputs.{name}.unit is for outputs of kind number"
+        least = 2 if output.kind == "classes" else 1
+        if len(output.labels) < least or len(set(output.labels)) < len(output.labels):
+            return f"outputs.{name}.labels needs {least} or more different labels"
     if not spec.outputs:
         return "[outputs] names no head"
     if spec.architecture.size not in SIZES:
@@ -132,7 +152,7 @@ def new_module(spec: ModelSpec, folder: Path, tokenizer: Tokenizer | None) -> nn
         text_vocabulary=tokenizer.get_vocab_size() if tokenizer else None,
         telemetry_channels=len(inputs.telemetry.channels) if inputs.telemetry else None,
     )
-    return build(spec.architecture.size, data, {name: len(output.labels) for name, output in spec.outputs.items()})
+    return build(spec.architecture.size, data, {name: output.size for name, output in spec.outputs.items()})
 
 
 def _custom(spec: ModelSpec, path: Path) -> nn.Module:

@@ -19,11 +19,14 @@ from streamer.sample import Phrase, Sample
 INT16 = 32768.0
 
 
+Label = str | float | tuple[str, ...]  # of an output of kind classes, number or tags
+
+
 class Example(msgspec.Struct, frozen=True):
-    """A window's sample and its label for each output of the model."""
+    """A window's sample and its labels, by output of the model; an output that it has no label for teaches nothing."""
 
     sample: Sample
-    labels: dict[str, str]
+    labels: dict[str, Label]
 
 
 class _Facts(msgspec.Struct, frozen=True):
@@ -32,7 +35,7 @@ class _Facts(msgspec.Struct, frozen=True):
     present: tuple[bool, ...]
     coverage: tuple[float, ...]
     text: tuple[Phrase, ...]
-    labels: dict[str, str]
+    labels: dict[str, Label]
 
 
 def save(path: Path, examples: Sequence[Example]) -> None:
