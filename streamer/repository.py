@@ -34,13 +34,13 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One head.
 
     Attributes:
-        kind: ``classes``: one of the labels is right; ``tags``: any number of them is; ``number``: a quantity.
         labels: Of classes and tags.
+        kind: ``classes``: one of the labels is right; ``tags``: any number of them is; ``number``: a quantity.
         unit: Of a number, for people: ``m/s``.
     """
 
-    kind: Literal["classes", "tags", "number"] = "classes"
     labels: tuple[str, ...] = ()
+    kind: Literal["classes", "tags", "number"] = "classes"
     unit: str = ""
 
     @property

@@ -195,7 +195,7 @@ def test_a_missing_or_broken_tokenizer_is_one_line(folder: Path) -> None:
         ("frames = 1", "frames = 0", "inputs.image.frames = 0 must be above 0"),
         ("frames = 1", 'frames = "one"', "Expected `int`, got `str`"),
         ("window_ms = 1000", "windows = 1", "window"),
-        ('["go", "stop", "wait"]', '["go"]', "two or more different labels"),
+        ('["go", "stop", "wait"]', '["go"]', "2 or more different labels"),
         ('channels = ["speed"]', "channels = []", "channels is empty"),
         ('name = "toy"', "name = ", "Invalid value"),
     ],
