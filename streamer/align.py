@@ -150,6 +150,11 @@ class Aligner:
         """Sessions with open state."""
         return len(self._sessions)
 
+    @property
+    def next_closing_us(self) -> int | None:
+        """Log time before which no window closes by time alone; None: no window is open."""
+        return self._heap[0][0] if self._heap else None
+
     def knows(self, session: str) -> bool:
         """Whether events of the session may come now; if not, :meth:`restore` it first.
 

@@ -11,6 +11,7 @@
 5. *Knowing that a partition is drained*: :meth:`Consumer.idle_since_us`, the bound of the merge. The consumer's
    position runs ahead of what was delivered, so neither position nor high watermark alone proves it.
 6. *Fetch wait*: ``fetch_max_wait_ms`` is hard-coded to 1500 in Faust; bounds of idle partitions would be that old.
+   Here each fetch waits at the broker until merging can make use of its successor: :class:`FetchPace`.
 7. *Livelock detector*: it compares monotonic with wall-clock time (``_verify_aiokafka_event_path``) and logs errors
    that mean nothing; the worker has a watchdog of its own.
 """
@@ -33,7 +34,9 @@ from faust.types import TP
 logger = logging.getLogger("faust.streamer")
 
 POLL_CAP_S = 0.05
-FETCH_MAX_WAIT_MS = 20
+FETCH_WAIT_IDLE_MS = 100  # no window is open: nothing waits for the clock
+FETCH_WAIT_OPEN_MS = 20
+FETCH_WAIT_LEAST_MS = 1
 
 
 class Answer(NamedTuple):
@@ -42,6 +45,42 @@ class Answer(NamedTuple):
     sent_us: int  # when the request left, by our clock
     fetch_offset: int
     highwater: int
+
+
+class FetchPace:
+    """How long a fetch may wait at the broker for records.
+
+    The head of a topic may pass an idle sibling once a fetch that left ``slack`` after the head's log time shows the
+    sibling empty; a window that waits for its deadline closes by the same sign. So two instants are of interest, that of
+    the newest records and that of the next closing, both plus ``slack``; a fetch ends in time for its successor to leave
+    then. What one answered fetch has proven needs no other: a feed that is silent is asked seldom.
+
+    Attributes:
+        slack_us: The merge's slack.
+        closing_us: When the next window closes at the earliest, in log time; None: no window is open.
+    """
+
+    def __init__(self) -> None:
+        self.slack_us = 0
+        self.closing_us: int | None = None
+        self._records_us = 0
+        self._sent_us: dict[int, int] = {}  # of the newest answered fetch, by broker
+
+    def answered(self, node: int, sent_us: int, records: bool, now_us: int) -> None:
+        """A broker answered the fetch that left at ``sent_us``, with records or without."""
+        self._sent_us[node] = sent_us
+        if records:
+            self._records_us = now_us
+
+    def wait_ms(self, node: int, now_us: int) -> int:
+        """Longest wait of a fetch that leaves now."""
+        closing_us = self.closing_us  # the worker's loop writes it, the consumer's thread reads it
+        longest_ms = FETCH_WAIT_IDLE_MS if closing_us is None else FETCH_WAIT_OPEN_MS
+        proven_us = self._sent_us.get(node, 0)
+        wanted = [at + self.slack_us for at in (self._records_us, closing_us or 0) if at + self.slack_us > proven_us]
+        if not wanted:
+            return longest_ms
+        return max(FETCH_WAIT_LEAST_MS, min(longest_ms, -((now_us - min(wanted)) // 1000)))
 
 
 @types.coroutine
@@ -70,16 +109,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     consumer: Consumer
     logger = logger
 
-    def _create_worker_consumer(self, transport: Any) -> Any:
-        consumer = super()._create_worker_consumer(transport)
-        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
-        return consumer
-
     async def on_start(self) -> None:
         """Start the client, then watch its fetches."""
         await super().on_start()
-        fetcher = self._consumer._fetcher
-        original = fetcher._proc_fetch_request
+        fetcher, pace = self._consumer._fetcher, self.consumer.pace
+        original, unpaced = fetcher._proc_fetch_request, fetcher._get_actions_per_node
+
+        def paced(assignment: Any) -> Any:
+            actions = unpaced(assignment)
+            for node_id, request in actions[0]:
+                request._max_wait_ms = pace.wait_ms(node_id, time_ns() // 1000)
+            return actions
 
         async def watched(assignment: Any, node_id: int, request: Any) -> bool:
             states = []
@@ -101,10 +141,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                     # On the assignment's own state, so that a stale answer cannot leak into the next assignment.
                     state.streamer_answer = Answer(sent_us, offset, state.highwater)
             if applied:
+                pace.answered(node_id, sent_us, needs_wakeup, time_ns() // 1000)
                 self.consumer.answered()
             return needs_wakeup
 
         fetcher._proc_fetch_request = watched
+        fetcher._get_actions_per_node = paced
 
     async def _fetch_records(self, consumer: Any, active_partitions: Any, **kwargs: Any) -> Any:
         records = await super()._fetch_records(consumer, active_partitions, **kwargs)
@@ -134,6 +176,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.held: set[TP] = set()
         self.returned: dict[TP, int] = {}  # next offset after what the client handed on, by partition
+        self.pace = FetchPace()
         self.on_answer: Callable[[], None] | None = None
         self.before_commit: Callable[[], Any] | None = None
         self.after_commit: Callable[[Any], None] | None = None

@@ -332,6 +332,7 @@ class Worker:
 
     async def _run_app(self) -> None:
         await self._app.start()
+        self.consumer.pace.slack_us = self._slack_us
         self.consumer.on_answer = self._answered
         self.consumer.before_commit = self._cuts
         self.consumer.after_commit = self._committed
@@ -401,6 +402,8 @@ class Worker:
                     more |= await self._advance(group)
                 self._commit_releasable()
                 await asyncio.sleep(0)
+            closings = (group.aligner.next_closing_us for group in self.groups.values())
+            self.consumer.pace.closing_us = min((at for at in closings if at is not None), default=None)
             await asyncio.sleep(PUMP_EVERY_S)
 
     async def _advance(self, group: PartitionGroup) -> bool:
