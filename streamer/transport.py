@@ -22,6 +22,7 @@ import asyncio
 import contextlib
 import logging
 import types
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from time import time_ns
 from typing import Any, NamedTuple
@@ -51,9 +52,9 @@ class FetchPace:
     """How long a fetch may wait at the broker for records.
 
     The head of a topic may pass an idle sibling once a fetch that left ``slack`` after the head's log time shows the
-    sibling empty; a window that waits for its deadline closes by the same sign. So two instants are of interest, that of
-    the newest records and that of the next closing, both plus ``slack``; a fetch ends in time for its successor to leave
-    then. What one answered fetch has proven needs no other: a feed that is silent is asked seldom.
+    sibling empty; a window that waits for its deadline closes by the same sign. So the instants of interest are those
+    at which records came and that of the next closing, all plus ``slack``: a fetch ends in time for its successor to
+    leave at the first of them. What an answered fetch has proven needs no other: a silent feed is asked seldom.
 
     Attributes:
         slack_us: The merge's slack.
@@ -63,21 +64,22 @@ class FetchPace:
     def __init__(self) -> None:
         self.slack_us = 0
         self.closing_us: int | None = None
-        self._records_us = 0
+        self._records_us: deque[int] = deque(maxlen=64)  # when records came; more at once need no pace
         self._sent_us: dict[int, int] = {}  # of the newest answered fetch, by broker
 
     def answered(self, node: int, sent_us: int, records: bool, now_us: int) -> None:
         """A broker answered the fetch that left at ``sent_us``, with records or without."""
         self._sent_us[node] = sent_us
         if records:
-            self._records_us = now_us
+            self._records_us.append(now_us)
 
     def wait_ms(self, node: int, now_us: int) -> int:
         """Longest wait of a fetch that leaves now."""
         closing_us = self.closing_us  # the worker's loop writes it, the consumer's thread reads it
         longest_ms = FETCH_WAIT_IDLE_MS if closing_us is None else FETCH_WAIT_OPEN_MS
         proven_us = self._sent_us.get(node, 0)
-        wanted = [at + self.slack_us for at in (self._records_us, closing_us or 0) if at + self.slack_us > proven_us]
+        instants = self._records_us if closing_us is None else (closing_us, *self._records_us)
+        wanted = [at + self.slack_us for at in instants if at + self.slack_us > proven_us]
         if not wanted:
             return longest_ms
         return max(FETCH_WAIT_LEAST_MS, min(longest_ms, -((now_us - min(wanted)) // 1000)))

@@ -410,11 +410,10 @@ class Worker:
         """One turn of a group; returns whether it can go on at once."""
         if not group.alive or self._inflight_bytes >= self.settings.max_inflight_bytes or self._stop.is_set():
             return False
-        for topic, row in self._rows.items():
-            if not group.merge.nbytes(row):
-                since_us = self.consumer.idle_since_us(TP(topic, group.partition), group.next_offset[row])
-                if since_us is not None:
-                    group.merge.advance(row, since_us - self._slack_us)
+        for topic, row in self._rows.items():  # the non-empty ones too: this turn may empty them
+            since_us = self.consumer.idle_since_us(TP(topic, group.partition), group.next_offset[row])
+            if since_us is not None:
+                group.merge.advance(row, since_us - self._slack_us)
         held_bytes = group.aligner.open_bytes
         leaving, more = await group.advance(self._publisher, RELEASE_LIMIT)
         for item in leaving:

@@ -10,7 +10,7 @@ from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
 from yarl import URL
 
-from streamer.transport import Answer, Consumer, Transport
+from streamer.transport import Answer, Consumer, FetchPace, Transport
 
 FRAMES = TP("frames", 0)
 
@@ -162,3 +162,50 @@ async def test_a_partition_is_idle_only_when_nothing_can_be_on_its_way(
     if returned:
         mended.returned[FRAMES] = returned
     assert mended.idle_since_us(FRAMES, delivered) == idle
+
+
+SLACK_US = 20_000
+T_US = 1_000_000_000
+
+
+def paced(closing_us: int | None = None) -> FetchPace:
+    pace = FetchPace()
+    pace.slack_us, pace.closing_us = SLACK_US, closing_us
+    return pace
+
+
+def test_a_fetch_ends_when_its_successor_can_prove_the_siblings_of_a_new_record_empty() -> None:
+    pace = paced()
+    pace.answered(1, sent_us=T_US - 5_000, records=True, now_us=T_US)
+    assert pace.wait_ms(1, T_US + 2_000) == 18
+    pace.answered(1, sent_us=T_US + 2_000, records=False, now_us=T_US + 20_000)
+    assert pace.wait_ms(1, T_US + 20_500) == 1  # left in time: the broker need not wait at all
+    pace.answered(1, sent_us=T_US + 20_500, records=False, now_us=T_US + 22_000)
+    assert pace.wait_ms(1, T_US + 22_000) == 100
+
+
+def test_newer_records_do_not_put_off_what_older_ones_wait_for() -> None:
+    pace = paced()
+    pace.answered(1, sent_us=T_US - 5_000, records=True, now_us=T_US)
+    pace.answered(1, sent_us=T_US, records=True, now_us=T_US + 12_000)
+    assert pace.wait_ms(1, T_US + 13_000) == 7
+
+
+def test_a_deadline_is_waited_for_no_longer_than_it_takes() -> None:
+    assert paced(closing_us=T_US).wait_ms(1, T_US + 15_000) == 5
+    assert paced(closing_us=T_US).wait_ms(1, T_US - 900_000) == 20  # an earlier one may be set meanwhile
+    assert paced().wait_ms(1, T_US) == 100
+
+
+def test_a_closing_that_does_not_come_although_its_time_is_proven_is_not_asked_for_again_and_again() -> None:
+    pace = paced(closing_us=T_US)
+    pace.answered(1, sent_us=T_US + SLACK_US, records=False, now_us=T_US + SLACK_US)
+    assert pace.wait_ms(1, T_US + 30_000) == 20
+
+
+def test_every_broker_has_to_prove_its_own_partitions_empty() -> None:
+    pace = paced()
+    pace.answered(1, sent_us=T_US, records=True, now_us=T_US)
+    pace.answered(1, sent_us=T_US + SLACK_US, records=False, now_us=T_US + SLACK_US)
+    assert pace.wait_ms(1, T_US + 25_000) == 100
+    assert pace.wait_ms(2, T_US + 25_000) == 1
