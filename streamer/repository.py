@@ -24,7 +24,11 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from streamer.errors import ModelError
-from streamer.nets.build import SIZES, Data, build
+from streamer.nets.architecture import Architecture, BuildError, HuggingFace
+from streamer.nets.build import Data, build
+from streamer.nets.encoders.text import Vocabulary
+from streamer.nets.heads import Head
+from streamer.nets.pretrained import one_line as _line
 from streamer.sample import InputSpec
 
 SPEC_FILE, WEIGHTS_FILE, TOKENIZER_FILE, CODE_FILE = "model.toml", "weights.safetensors", "tokenizer.json", "model.py"
@@ -47,12 +51,6 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def size(self) -> int:
         """Columns of its logits."""
         return len(self.labels) or 1
-
-
-class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which network: a size of ``nets/build.py``; left out where ``model.py`` builds its own."""
-
-    size: str = "small"
 
 
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -132,27 +130,67 @@ def _problem(spec: ModelSpec) -> str | None:
             return f"outputs.{name}.labels needs {least} or more different labels"
     if not spec.outputs:
         return "[outputs] names no head"
-    if spec.architecture.size not in SIZES:
-        return f"architecture.size {spec.architecture.size!r} is unknown; known: {', '.join(SIZES)}"
+    try:
+        spec.architecture.check()
+    except BuildError as error:
+        return str(error)
     return None
 
 
-def new_module(spec: ModelSpec, folder: Path, tokenizer: Tokenizer | None) -> nn.Module:
+def new_module(spec: ModelSpec, folder: Path, tokenizer: Tokenizer | None, *, pretrained: bool = True) -> nn.Module:
     """The model that the spec describes, with fresh weights.
 
+    Args:
+        pretrained: Whether its parts begin with the files of weights and word vectors that the spec names; without,
+            none of these files need be there.
+
     Raises:
-        ModelError: ``model.py`` does not build a module.
+        ModelError: ``model.py`` does not build a module, or a part of the architecture cannot be built.
     """
     if (folder / CODE_FILE).is_file():
         return _custom(spec, folder / CODE_FILE)
     inputs = spec.inputs
     data = Data(
-        image=inputs.image is not None,
+        image_size=(inputs.image.height, inputs.image.width) if inputs.image else None,
         audio_rate_hz=inputs.audio.rate_hz if inputs.audio else None,
-        text_vocabulary=tokenizer.get_vocab_size() if tokenizer else None,
+        vocabulary=vocabulary(tokenizer) if inputs.text and tokenizer else None,
+        max_tokens=inputs.text.max_tokens if inputs.text else 0,
         telemetry_channels=len(inputs.telemetry.channels) if inputs.telemetry else None,
     )
-    return build(spec.architecture.size, data, {name: output.size for name, output in spec.outputs.items()})
+    heads = {name: Head(output.size, output.kind == "number") for name, output in spec.outputs.items()}
+    try:
+        return build(spec.architecture, data, heads, folder, pretrained=pretrained)
+    except BuildError as error:
+        raise ModelError(f"{folder / SPEC_FILE}: {error}") from None
+
+
+def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
+    """What a network must know of a tokenizer."""
+    numbers: dict[str, int] = tokenizer.get_vocab()
+    tokens = [""] * (1 + max(numbers.values(), default=0))
+    for token, number in numbers.items():
+        tokens[number] = token
+    plain, framed = (tokenizer.encode("a", add_special_tokens=special).ids for special in (False, True))
+    at = next((n for n in range(len(framed)) if framed[n : n + len(plain)] == plain), 0)
+    return Vocabulary(tuple(tokens), tuple(framed[:at]), tuple(framed[at + len(plain) :]))
+
+
+def backbone_tokenizer(spec: ModelSpec, folder: Path) -> Tokenizer | None:
+    """The tokenizer that the text encoder comes with, if it comes with one; texts are neither cut nor padded by it.
+
+    Raises:
+        ModelError: It is missing or no tokenizer.
+    """
+    options = spec.architecture.options("text")
+    if not spec.inputs.text or not isinstance(options, HuggingFace) or (folder / CODE_FILE).is_file():
+        return None
+    path = folder / options.of / TOKENIZER_FILE
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file; save the encoder's fast tokenizer beside its weights")
+    tokenizer = _tokenizer_of(path)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def _custom(spec: ModelSpec, path: Path) -> nn.Module:
@@ -179,40 +217,42 @@ def read(folder: Path) -> Model:
     spec = read_spec(folder)
     tokenizer = read_tokenizer(folder) if spec.inputs.text else None
     path = folder / WEIGHTS_FILE
-    weights, metadata = _read_weights(path)
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file; `streamer train {folder}` makes it")
+    module = new_module(spec, folder, tokenizer, pretrained=False)
+    metadata = _load_weights(module, path)
     if tokenizer is not None and metadata.get("tokenizer", fingerprint(tokenizer)) != fingerprint(tokenizer):
         raise ModelError(f"{path} was trained with another {TOKENIZER_FILE} than the one beside it")
-    module = new_module(spec, folder, tokenizer)
-    mismatch = _mismatch(module.state_dict(), weights)
-    if mismatch:
-        raise ModelError(f"{path} does not fit {SPEC_FILE}: {mismatch}; train it anew, or restore the file")
-    module.load_state_dict(weights)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Model(spec, module.eval(), tokenizer, f"{spec.version}-{digest[:8]}")
 
 
-def _read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not path.is_file():
-        raise ModelError(f"{path} is not a file; `streamer train {path.parent}` makes it")
+def _load_weights(module: nn.Module, path: Path) -> dict[str, str]:
+    """Load a file's weights, after its header has shown that they are the module's; returns its metadata."""
+    wanted = module.state_dict()
     try:
         with safe_open(path, framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            mismatch = _mismatch(wanted, {name: list(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
+            if mismatch:
+                raise ModelError(f"{path} does not fit {SPEC_FILE}: {mismatch}; train it anew, or restore the file")
+            weights = {name: file.get_tensor(name) for name in wanted}
             metadata: dict[str, str] = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is truncated or no safetensors file: {_line(error)}") from error
     broken = next((name for name, weight in weights.items() if not torch.isfinite(weight).all()), None)
     if broken:
         raise ModelError(f"{path}: {broken} holds numbers that are not finite")
-    return weights, metadata
+    module.load_state_dict(weights)
+    return metadata
 
 
-def _mismatch(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:
+def _mismatch(wanted: dict[str, Tensor], given: dict[str, list[int]]) -> str | None:
     """What is the first thing that differs, of missing, unknown and differently shaped weights."""
     for name, weight in wanted.items():
         if name not in given:
             return f"{name} is missing"
-        if given[name].shape != weight.shape:
-            return f"{name} has shape {list(given[name].shape)}, the model needs {list(weight.shape)}"
+        if given[name] != list(weight.shape):
+            return f"{name} has shape {given[name]}, the model needs {list(weight.shape)}"
     unknown = next((name for name in given if name not in wanted), None)
     return f"{unknown} is unknown to the model" if unknown else None
 
@@ -226,6 +266,10 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     path = folder / TOKENIZER_FILE
     if not path.is_file():
         raise ModelError(f"{path} is not a file, and the model reads text; `streamer train {folder}` makes it")
+    return _tokenizer_of(path)
+
+
+def _tokenizer_of(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises plain Exception
@@ -257,7 +301,3 @@ def _replace(path: Path, save: Any) -> None:
     save(beside)
     beside.chmod(0o644)  # safetensors makes files that only their owner reads
     beside.replace(path)
-
-
-def _line(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]

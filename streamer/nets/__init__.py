@@ -1,9 +1,13 @@
 """PyTorch modules of the fused model; they know tensors, and nothing else of this package.
 
-inputs      the tensors that go in and come out
-layers      attention and convolution blocks
-encoders    one for each modality: tensors -> tokens in one width
-fusion      tokens of all modalities -> one vector
-model       encoders + fusion + heads
-build       every size, in one place
+inputs        the tensors that go in and come out
+architecture  every name, option and size that a model may choose
+layers        attention, convolution and recurrent blocks
+encoders      for each modality: tensors -> tokens in one width
+fusion        tokens of all modalities -> one vector
+heads         the fused vector -> classes, tags, numbers
+model         encoders + fusion + heads
+build         an architecture -> a model
+pretrained    weights from files of others
+word_vectors  vectors from files of word2vec and GloVe
 """

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+GROUPS = 4  # of channels, each normalised by itself
 
 
 class Attention(nn.Module):
@@ -67,7 +70,7 @@ def conv2d(channels: tuple[int, ...]) -> nn.Sequential:
     """3 × 3 convolutions, each halving height and width; channels from the first to the last number given."""
     layers: list[nn.Module] = []
     for own, after in pairwise(channels):
-        layers += [nn.Conv2d(own, after, 3, stride=2, padding=1), nn.GroupNorm(4, after), nn.ReLU()]
+        layers += [nn.Conv2d(own, after, 3, stride=2, padding=1), nn.GroupNorm(GROUPS, after), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
@@ -75,7 +78,7 @@ def conv1d(channels: tuple[int, ...]) -> nn.Sequential:
     """Convolutions over 5 steps, each halving the time; channels from the first to the last number given."""
     layers: list[nn.Module] = []
     for own, after in pairwise(channels):
-        layers += [nn.Conv1d(own, after, 5, stride=2, padding=2), nn.GroupNorm(4, after), nn.ReLU()]
+        layers += [nn.Conv1d(own, after, 5, stride=2, padding=2), nn.GroupNorm(GROUPS, after), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
@@ -106,3 +109,76 @@ def positions(steps: int, width: int, device: torch.device) -> Tensor:
     at_T1 = torch.arange(steps, device=device, dtype=torch.float32)[:, None]
     rate_D = torch.exp(torch.arange(0, width, 2, device=device) * (-9.21034 / width))  # 10,000 ** (-2 i / width)
     return torch.cat([torch.sin(at_T1 * rate_D), torch.cos(at_T1 * rate_D)], dim=-1)
+
+
+class Layers(nn.Module):
+    """Transformer layers over tokens, some or all of which may be masked."""
+
+    def __init__(self, width: int, heads: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
+        self.nothing_D = nn.Parameter(torch.zeros(width))  # attended to where all are masked
+
+    def forward(self, tokens_BND: Tensor, mask_BN: Tensor) -> Tensor:
+        """Returns [B, N, D]; what stands at masked tokens means nothing."""
+        tokens_BND = torch.where(mask_BN[..., None], tokens_BND, 0.0)
+        tokens_BND = torch.cat([self.nothing_D.expand(tokens_BND.shape[0], 1, -1), tokens_BND], dim=1)
+        attended_BN = functional.pad(mask_BN, (1, 0), value=True)
+        for block in self.blocks:
+            tokens_BND = block(tokens_BND, attended_BN)
+        return tokens_BND[:, 1:]
+
+
+class Backboned(nn.Module):
+    """An encoder around another project's network, which is trained with it or used as it is.
+
+    Args:
+        frozen: No gradients, and evaluation mode whatever the model is in: statistics of batches and dropout belong to
+            training.
+    """
+
+    def __init__(self, backbone: nn.Module, *, frozen: bool) -> None:
+        super().__init__()
+        self.backbone = backbone.requires_grad_(not frozen)
+        self.frozen = frozen
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def run(self, *inputs: Tensor) -> Tensor:
+        """What the backbone says."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            answer: Tensor = self.backbone(*inputs)
+        return answer
+
+
+class Recurrent(nn.Module):
+    """Recurrent layers over the first tokens of each row, both ways; what follows them cannot be heard.
+
+    The way back is a forward pass over each row turned round within its own length, so that no padding comes first and
+    nothing need be packed.
+
+    Args:
+        cell: ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``.
+    """
+
+    def __init__(self, cell: type[nn.RNN | nn.LSTM | nn.GRU], width: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.there = nn.ModuleList(cell(width, width // 2, batch_first=True) for _ in range(layers))
+        self.back = nn.ModuleList(cell(width, width // 2, batch_first=True) for _ in range(layers))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+        """Returns [B, T, D]; what stands after the last token that counts means nothing."""
+        at_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
+        length_B1 = ((at_T + 1) * mask_BT).amax(1, keepdim=True)
+        turned_BT = torch.where(at_T < length_B1, length_B1 - 1 - at_T, at_T)  # its own inverse
+        for there, back in zip(self.there, self.back, strict=True):
+            turned_BTD = turned_BT[..., None].expand_as(tokens_BTD)
+            back_BTC = back(tokens_BTD.gather(1, turned_BTD))[0]
+            back_BTC = back_BTC.gather(1, turned_BT[..., None].expand_as(back_BTC))
+            tokens_BTD = tokens_BTD + self.dropout(torch.cat([there(tokens_BTD)[0], back_BTC], dim=-1))
+        return tokens_BTD

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamer.nets.encoders import TelemetryEncoder
+from streamer.nets.encoders.telemetry import TelemetryEncoder
+from streamer.nets.encoders.text import TextEncoder
+from streamer.nets.heads import NumberHead
 from streamer.nets.inputs import Inputs, Outputs
-from streamer.nets.layers import masked_mean
+from streamer.nets.layers import Backboned, masked_mean
 
 
 class FusedModel(nn.Module):
@@ -18,18 +20,23 @@ class FusedModel(nn.Module):
 
     Args:
         encoders: Modality -> encoder, for the modalities that the model has an input for.
-        heads: Name of an output -> number of its labels.
+        heads: Name of an output -> its head.
     """
 
     def __init__(
-        self, encoders: dict[str, nn.Module], fusion: nn.Module, heads: dict[str, int], width: int, common: int
+        self,
+        encoders: dict[str, nn.Module],
+        fusion: nn.Module,
+        heads: dict[str, nn.Module],
+        width: int,
+        common: int,
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict(encoders)
         self.kind = nn.ParameterDict({name: torch.randn(width) * 0.02 for name in encoders})  # which modality
         self.norms = nn.ModuleDict({name: nn.LayerNorm(width) for name in encoders})
         self.fusion = fusion
-        self.heads = nn.ModuleDict({name: nn.Linear(width, labels) for name, labels in heads.items()})
+        self.heads = nn.ModuleDict(heads)
         self.common = nn.ModuleDict({name: nn.Linear(width, common) for name in (*encoders, "fused")})
 
     def forward(self, inputs: Inputs) -> Outputs:
@@ -39,7 +46,7 @@ class FusedModel(nn.Module):
             parts[name] = (self._in_common(name, masked_mean(tokens_BND, mask_BN)), mask_BN.any(1))
             tokens.append(tokens_BND + self.kind[name])
             masks.append(mask_BN)
-        fused_BD = self.fusion(torch.cat(tokens, dim=1), torch.cat(masks, dim=1))
+        fused_BD = self.fusion(tokens, masks)
         logits = {name: head(fused_BD) for name, head in self.heads.items()}
         return Outputs(logits, self._in_common("fused", fused_BD), parts)
 
@@ -48,6 +55,33 @@ class FusedModel(nn.Module):
         for encoder in self.encoders.values():
             if isinstance(encoder, TelemetryEncoder) and inputs.telemetry_BCT is not None:
                 encoder.standardise(inputs.telemetry_BCT, cast(Tensor, inputs.telemetry_mask_BCT))
+
+    def standardise_targets(self, name: str, values_N: Tensor) -> None:
+        """Take the mean and the deviation of a number from its training targets, in its unit.
+
+        Raises:
+            ValueError: The output is no number, or there is no target, or one is not finite.
+        """
+        head = self.heads[name]
+        if not isinstance(head, NumberHead):
+            raise ValueError(f"output {name} is no number")
+        head.standardise(values_N)
+
+    def notes(self) -> list[str]:
+        """What a person who trains the model should know of how it was made, a line each."""
+        lines = [
+            f"{name}: {encoder.coverage}"
+            for name, encoder in self.encoders.items()
+            if isinstance(encoder, TextEncoder) and encoder.coverage
+        ]
+        for name, encoder in self.encoders.items():
+            for part in encoder.modules():
+                if isinstance(part, Backboned):
+                    count = sum(weight.numel() for weight in part.backbone.parameters())
+                    lines.append(
+                        f"{name}: {count:,} parameters of the backbone {'are frozen' if part.frozen else 'train'}"
+                    )
+        return lines
 
     def _encode(self, name: str, inputs: Inputs) -> tuple[Tensor, Tensor]:
         given = [value for field, value in inputs._asdict().items() if field.startswith(f"{name}_")]

@@ -207,7 +207,7 @@ def test_a_wrong_model_toml_is_one_line_that_names_the_key(folder: Path, wrong: 
 
 def test_an_unknown_size_is_one_line_that_names_the_known_ones(folder: Path) -> None:
     (folder / "model.toml").write_text(TOML + '[architecture]\nsize = "huge"\n')
-    assert "known: small" in one_line(folder)
+    assert "known: tiny, small, medium" in one_line(folder)
 
 
 def test_a_device_that_is_not_there_is_one_line(folder: Path) -> None:

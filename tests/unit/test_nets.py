@@ -9,18 +9,23 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from streamer.nets.architecture import Architecture
 from streamer.nets.build import Data, build
+from streamer.nets.encoders.text import Vocabulary
+from streamer.nets.heads import Head
 from streamer.nets.inputs import Inputs
 from streamer.nets.model import FusedModel
 
-DATA = Data(image=True, audio_rate_hz=8000, text_vocabulary=50, telemetry_channels=3)
+WORDS = Vocabulary(tuple(f"word{n}" for n in range(50)))
+DATA = Data(image_size=(36, 64), audio_rate_hz=8000, vocabulary=WORDS, max_tokens=7, telemetry_channels=3)
+HEADS = {"action": Head(6), "weather": Head(2), "speed": Head(1, is_number=True)}
 MODALITIES = ("image", "audio", "text", "telemetry")
 
 
 @pytest.fixture(scope="module")
 def model() -> FusedModel:
     torch.manual_seed(0)
-    return build("small", DATA, {"action": 6, "weather": 2}).eval()
+    return build(Architecture(), DATA, HEADS, Path(), pretrained=True).eval()
 
 
 def batch(windows: int = 4, seed: int = 0) -> Inputs:
@@ -108,13 +113,13 @@ def test_padding_the_text_changes_nothing(model: FusedModel) -> None:
 
 
 def test_a_model_may_have_any_subset_of_the_modalities() -> None:
-    text_only = build("small", Data(text_vocabulary=50), {"action": 2}).eval()
+    text_only = build(Architecture(), Data(vocabulary=WORDS), HEADS, Path(), pretrained=True).eval()
     assert set(text_only(batch()).parts) == {"text"}
 
 
 def test_weights_that_were_saved_and_loaded_answer_the_same(model: FusedModel, tmp_path: Path) -> None:
     save_file(model.state_dict(), tmp_path / "weights.safetensors")
-    again = build("small", DATA, {"action": 6, "weather": 2}).eval()
+    again = build(Architecture(), DATA, HEADS, Path(), pretrained=True).eval()
     assert not torch.allclose(answers(again, batch()), answers(model, batch()))
     again.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     assert torch.equal(answers(again, batch()), answers(model, batch()))
