@@ -1,0 +1,145 @@
+"""The formats that are understood, which one a path has, and the parts that its rows are divided into."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import track
+
+from streamer.errors import UsageError
+from streamer.repository import ModelSpec
+from streamer.sample import Limits
+from streamer.settings import Settings
+from streamer.training.data import cifar, folders, idx, manifest, parts, recorded, texts
+from streamer.training.data.rows import BadRow, Dataset, Found, Row, RowError, Rows
+
+
+
+
+class Data(NamedTuple):
+    """A data set.
+
+    Attributes:
+        format: What it was taken for.
+        bad: Rows that were left out; empty where bad rows are refused.
+    """
+
+    format: str
+    training: Dataset
+    validation: Dataset
+    test: Dataset
+    bad: tuple[BadRow, ...]
+
+
+class Format(NamedTuple):
+    """A format that is understood.
+
+    Attributes:
+        looks_so: Whether a path that is there looks like it.
+        load: Its rows.
+    """
+
+    name: str
+    looks_so: Callable[[Path], bool]
+    load: Callable[[Path, ModelSpec, Settings], Found]
+
+
+FORMATS = (
+    Format("manifest (.jsonl, or a folder with manifest.jsonl)", manifest.looks_so, manifest.load),
+    Format("recording of `streamer record` (.mcap) with labels by time beside it", recorded.looks_so, recorded.load),
+    Format("MNIST idx files (…-images-idx3-ubyte, …-labels-idx1-ubyte, .gz or not)", idx.looks_so, idx.load),
+    Format("CIFAR-10 batches (data_batch_1 … or .bin)", cifar.looks_so, cifar.load),
+    Format("folder a class (ImageNet, IMDB; in train/, val/, test/ or flat)", folders.looks_so, folders.load),
+    Format("texts (wikiextractor, or .txt)", texts.looks_so, texts.load),
+)
+
+
+def open_data(
+    path: Path,
+    spec: ModelSpec,
+    *,
+    refuse_bad: bool = True,
+    seed: int = 0,
+    settings: Settings | None = None,
+    console: Console | None = None,
+) -> Data:
+    """Open a data set of any format that is understood, and look through it once.
+
+    Every file that the model takes something of is opened and decoded here, in threads, so that whatever is wrong is
+    known before training begins. Examples are made anew when they are asked for.
+
+    Args:
+        refuse_bad: Raise on the first bad row; else they are left out and listed in ``Data.bad``.
+        seed: Draws the parts that the data do not give, see ``parts.divide``.
+        settings: For the limits of decoding and the windows of recordings; None: the defaults.
+        console: Where progress is shown; None: nowhere.
+
+    Raises:
+        UsageError: The path is of no format that is understood or of several, a file is malformed, a row is bad
+            and bad rows are refused, or nothing is left.
+    """
+    settings = settings if settings is not None else Settings.model_construct()
+    chosen = detect(path)
+    rows, bad = chosen.load(path, spec, settings)
+    limits = Limits.of(settings)
+    known = {problem.where for problem in bad}
+    faults = _faults(Rows(rows, spec, limits), console)
+    faults += [problem for problem in parts.straddling(rows) if problem.where not in {f.where for f in faults}]
+    left = {fault.where for fault in faults} | known
+    bad = [*bad, *faults]
+    if bad and refuse_bad:
+        raise UsageError(_refusal(path, bad))
+    rows = [row for row in rows if row.where not in left]
+    if not rows:
+        raise UsageError(f"{path} has no examples" + (f": {bad[0]}" if bad else ""))
+    divided = parts.divide(path, rows, seed)
+    return Data(chosen.name, *(Rows(part, spec, limits) for part in divided), bad=tuple(bad))
+
+
+def detect(path: Path) -> Format:
+    """The format of a path.
+
+    Raises:
+        UsageError: Nothing is there, or it looks like none of them, or like several.
+    """
+    if not path.exists():
+        raise UsageError(f"{path} does not exist")
+    found = [known for known in FORMATS if known.looks_so(path)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"{path} may be {' or '.join(known.name for known in found)}: name the file or folder itself")
+    raise UsageError(f"{path} is no data set that is understood: {'; '.join(known.name for known in FORMATS)}")
+
+
+def _faults(rows: Rows, console: Console | None) -> list[BadRow]:
+    unseen = [row for row in rows.rows if not row.checked]
+
+    def fault(row: Row) -> str | None:
+        try:
+            rows.sample(row)
+        except RowError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        reasons: Sequence[str | None] = list(
+            track(
+                threads.map(fault, unseen),
+                "looking through the data",
+                total=len(unseen),
+                console=console,
+                transient=True,
+                disable=console is None,
+            )
+        )
+    return [BadRow(row.where, reason) for row, reason in zip(unseen, reasons, strict=True) if reason]
+
+
+def _refusal(path: Path, bad: Sequence[BadRow]) -> str:
+    return f"{path}: {bad[0]}" + (f"; and {len(bad) - 1} more bad rows" if len(bad) > 1 else "")
