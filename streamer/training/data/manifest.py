@@ -19,11 +19,13 @@ from streamer import bodies
 from streamer.errors import BadRecord, UsageError
 from streamer.events import MAX_OFFSET_S
 from streamer.repository import ModelSpec
+from streamer.settings import Settings
 from streamer.training.data import labels
 from streamer.training.data.parts import NAMES
 from streamer.training.data.rows import BadRow, File, Found, Row, RowError
 
 SUFFIXES = (".jsonl", ".ndjson")
+STEM = "manifest"  # of the one that a folder has
 RATE = "rate_hz"
 
 
@@ -80,12 +82,19 @@ class Table(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(Line)
 
 
-def load(path: Path, spec: ModelSpec) -> Found:
+def looks_so(path: Path) -> bool:
+    """Whether it is called as a manifest, or is a folder with one."""
+    return path.suffix in SUFFIXES if path.is_file() else any((path / f"{STEM}{end}").is_file() for end in SUFFIXES)
+
+
+def load(path: Path, spec: ModelSpec, settings: Settings) -> Found:
     """The rows of a manifest; blank lines are passed over.
 
     Raises:
         UsageError: The file cannot be read.
     """
+    if path.is_dir():
+        path = next(own for end in SUFFIXES if (own := path / f"{STEM}{end}").is_file())
     found = Found([], [])
     try:
         with path.open("rb") as file:

@@ -18,7 +18,7 @@ from streamer.settings import Settings
 from streamer.training.data import cifar, folders, idx, manifest, parts, recorded, texts
 from streamer.training.data.rows import BadRow, Dataset, Found, Row, RowError, Rows
 
-
+CHUNK = 256  # rows that are waited for at a time
 
 
 class Data(NamedTuple):
@@ -97,8 +97,8 @@ def open_data(
     rows = [row for row in rows if row.where not in left]
     if not rows:
         raise UsageError(f"{path} has no examples" + (f": {bad[0]}" if bad else ""))
-    divided = parts.divide(path, rows, seed)
-    return Data(chosen.name, *(Rows(part, spec, limits) for part in divided), bad=tuple(bad))
+    training, validation, test = (Rows(part, spec, limits) for part in parts.divide(path, rows, seed))
+    return Data(chosen.name, training, validation, test, tuple(bad))
 
 
 def detect(path: Path) -> Format:
@@ -118,7 +118,8 @@ def detect(path: Path) -> Format:
 
 
 def _faults(rows: Rows, console: Console | None) -> list[BadRow]:
-    unseen = [row for row in rows.rows if not row.checked]
+    # of rows that their loader has looked at, one tells whether the model takes anything of their kind
+    unseen = [row for row in rows.rows if not row.checked] or list(rows.rows[:1])
 
     def fault(row: Row) -> str | None:
         try:
@@ -127,17 +128,12 @@ def _faults(rows: Rows, console: Console | None) -> list[BadRow]:
             return str(error)
         return None
 
+    reasons: list[str | None] = []
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        reasons: Sequence[str | None] = list(
-            track(
-                threads.map(fault, unseen),
-                "looking through the data",
-                total=len(unseen),
-                console=console,
-                transient=True,
-                disable=console is None,
-            )
-        )
+        starts = range(0, len(unseen), CHUNK)
+        shown = track(starts, "looking through the data", console=console, transient=True, disable=console is None)
+        for start in shown:
+            reasons += threads.map(fault, unseen[start : start + CHUNK])
     return [BadRow(row.where, reason) for row, reason in zip(unseen, reasons, strict=True) if reason]
 
 

@@ -1,9 +1,9 @@
 """A row of a data set: where its contents lie, and the window that they make.
 
-A row's contents become the events of one window ``[0, window_ms)``, and ``sample.cut`` makes the model's sample of it, as
-it does in serving: images are scaled, audio is mixed to mono and resampled, telemetry is laid on the model's grid by the
-same code. Images of a row are spread evenly over the window. Audio and telemetry begin with the window; what is longer
-is cut off at its end, and where they are shorter the rest is masked, not silent.
+A row's contents become the events of one window ``[0, window_ms)``, and ``sample.cut`` makes the model's sample of
+it, as it does in serving: images are scaled, audio is mixed to mono and resampled, telemetry is laid on the model's
+grid by the same code. Images of a row are spread evenly over the window. Audio and telemetry begin with the window;
+what is longer is cut off at its end, and where they are shorter the rest is masked, not silent.
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ class Row(msgspec.Struct, frozen=True):
         group: What must not be divided over parts (a patient, a drive); empty: the row stands for itself.
         key: What the row is told from others by when parts are drawn; the same from run to run.
         checked: Its loader has seen that nothing is wrong with its contents.
+        sample: Its window, where that was cut already; there are no contents then.
     """
 
     where: str
@@ -151,7 +152,7 @@ class Row(msgspec.Struct, frozen=True):
     group: str = ""
     key: str = ""
     checked: bool = False
-
+    sample: Sample | None = None
 
 
 class Found(NamedTuple):
@@ -194,15 +195,19 @@ class Rows:
         Raises:
             RowError: Something of it is broken, or it has nothing that the model takes.
         """
-        sample, rejects = cut(window(row, self._spec), self._spec.inputs, self._limits)
-        if rejects:
-            raise RowError(f"{MODALITY_NAMES[rejects[0][0].row]}: {rejects[0][1].detail}")
+        sample = row.sample if row.sample is not None else self._cut(row)
         taken = [name for name in MODALITY_NAMES if getattr(self._spec.inputs, name) is not None]
         if not any(here for name, here in zip(MODALITY_NAMES, sample.present, strict=True) if name in taken):
             raise RowError(f"has nothing of what the model takes: {', '.join(taken)}")
         wanted = self._spec.inputs.telemetry
         if wanted and sample.telemetry_mask_CT is not None and not sample.telemetry_mask_CT.any():
             raise RowError(f"telemetry has none of the model's channels {', '.join(wanted.channels)}")
+        return sample
+
+    def _cut(self, row: Row) -> Sample:
+        sample, rejects = cut(window(row, self._spec), self._spec.inputs, self._limits)
+        for event, error in rejects:
+            raise RowError(f"{MODALITY_NAMES[event.row]}: {error.detail}")
         return sample
 
 
@@ -252,6 +257,8 @@ def _blocks(row: Row, start_us: int) -> Iterator[Event]:
 
 
 def _text(row: Row) -> str:
+    if row.sample is not None:
+        return " ".join(phrase.text for phrase in row.sample.text)
     if isinstance(row.text, str):
         return row.text
     try:
