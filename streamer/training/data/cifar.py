@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def looks_so(path: Path) -> bool:
     return bool(_batches(path))
 
 
-def load(path: Path, spec: ModelSpec, settings: Settings) -> Found:
+def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
     """The rows of all batches that are there; ``test_batch`` is the test part.
 
     Raises:
@@ -47,7 +47,6 @@ def load(path: Path, spec: ModelSpec, settings: Settings) -> Found:
     """
     output = labels.class_output(spec, path)
     names = labels.class_names(spec.outputs[output], CLASSES, _names(path))
-    found = Found([], [])
     for batch in _batches(path):
         numbers_N, data_NP = _binary(batch) if batch.suffix == BINARY else _python(batch)
         pixels_NHW3 = data_NP.reshape(-1, COLOURS, SIDE, SIDE).transpose(0, 2, 3, 1)
@@ -55,11 +54,10 @@ def load(path: Path, spec: ModelSpec, settings: Settings) -> Found:
         for index, number in enumerate(numbers_N):
             where, label = f"{batch.name} image {index + 1}", names[number] if number < CLASSES else None
             if label is None:
-                found.bad.append(BadRow(where, f"class {number} has no label in output {output}"))
+                yield BadRow(where, f"class {number} has no label in output {output}")
                 continue
-            pixels = Pixels(pixels_NHW3[index])
-            found.rows.append(Row(where, {output: label}, (pixels,), part=part, key=where, checked=True))
-    return found
+            images = (Pixels(pixels_NHW3[index]),)
+            yield Row(where, {output: label}, images, part=part, key=where, checked=True)
 
 
 def _batches(path: Path) -> list[Path]:

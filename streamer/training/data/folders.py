@@ -35,14 +35,13 @@ def looks_so(path: Path) -> bool:
     return any(Path(name).suffix.lower() in (*IMAGES, *SOUNDS, *TEXTS) for f in folders for name in _files(f))
 
 
-def load(path: Path, spec: ModelSpec, settings: Settings) -> Found:
+def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
     """The rows of all class folders; one that is no label of the model is a single bad row.
 
     Raises:
         UsageError: A part has no class folders, or a folder cannot be read.
     """
     output = labels.class_output(spec, path)
-    found = Found([], [])
     for part, folder in _parts(path):
         class_folders = _folders(folder)
         if not class_folders:
@@ -53,24 +52,22 @@ def load(path: Path, spec: ModelSpec, settings: Settings) -> Found:
             try:
                 own = {} if class_folder.name == UNLABELLED else labels.checked(spec, {output: class_folder.name})
             except RowError as error:
-                found.bad.append(BadRow(f"{where}/ ({len(files)} files)", str(error)))
+                yield BadRow(f"{where}/ ({len(files)} files)", str(error))
                 continue
             for name in files:
-                _add(found, f"{where}/{name}", class_folder / name, own, part)
-    return found
+                yield _row(f"{where}/{name}", class_folder / name, own, part)
 
 
-def _add(found: Found, where: str, path: Path, own: dict[str, Label], part: str) -> None:
+def _row(where: str, path: Path, own: dict[str, Label], part: str) -> Found:
     content, kind = File(str(path), path.name), path.suffix.lower()
     if kind in IMAGES:
-        found.rows.append(Row(where, own, images=(content,), part=part, key=where))
-    elif kind in SOUNDS:
-        found.rows.append(Row(where, own, audio=content, part=part, key=where))
-    elif kind in TEXTS:
-        found.rows.append(Row(where, own, text=content, part=part, key=where))
-    else:
-        known = " ".join((*IMAGES, *SOUNDS, *TEXTS))
-        found.bad.append(BadRow(where, f"is neither image, sound nor text by its name; known: {known}"))
+        return Row(where, own, images=(content,), part=part, key=where)
+    if kind in SOUNDS:
+        return Row(where, own, audio=content, part=part, key=where)
+    if kind in TEXTS:
+        return Row(where, own, text=content, part=part, key=where)
+    known = " ".join((*IMAGES, *SOUNDS, *TEXTS))
+    return BadRow(where, f"is neither image, sound nor text by its name; known: {known}")
 
 
 def _parts(path: Path) -> list[tuple[str, Path]]:

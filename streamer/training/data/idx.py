@@ -12,6 +12,7 @@ import math
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,14 +37,13 @@ def looks_so(path: Path) -> bool:
     return bool(_images_files(path))
 
 
-def load(path: Path, spec: ModelSpec, settings: Settings) -> Found:
+def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
     """The rows of all pairs of images and labels; of files called t10k or test they are the test part.
 
     Raises:
         UsageError: A file is missing, truncated, too large or of another type, or the files of a pair do not fit.
     """
     output = labels.class_output(spec, path)
-    found = Found([], [])
     for images_path in _images_files(path):
         pixels_NHW, numbers_N = _pair(images_path)
         part = TEST if re.search("t10k|test", images_path.name) else ""
@@ -51,11 +51,10 @@ def load(path: Path, spec: ModelSpec, settings: Settings) -> Found:
         for index, number in enumerate(numbers_N.tolist()):
             where, label = f"{images_path.name} image {index + 1}", names[number]
             if label is None:
-                found.bad.append(BadRow(where, f"class {number} has no label in output {output}"))
+                yield BadRow(where, f"class {number} has no label in output {output}")
                 continue
-            row = Row(where, {output: label}, (Pixels(pixels_NHW[index]),), part=part, key=where, checked=True)
-            found.rows.append(row)
-    return found
+            images = (Pixels(pixels_NHW[index]),)
+            yield Row(where, {output: label}, images, part=part, key=where, checked=True)
 
 
 def _images_files(path: Path) -> list[Path]:

@@ -87,7 +87,7 @@ def looks_so(path: Path) -> bool:
     return path.suffix in SUFFIXES if path.is_file() else any((path / f"{STEM}{end}").is_file() for end in SUFFIXES)
 
 
-def load(path: Path, spec: ModelSpec, settings: Settings) -> Found:
+def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
     """The rows of a manifest; blank lines are passed over.
 
     Raises:
@@ -95,19 +95,17 @@ def load(path: Path, spec: ModelSpec, settings: Settings) -> Found:
     """
     if path.is_dir():
         path = next(own for end in SUFFIXES if (own := path / f"{STEM}{end}").is_file())
-    found = Found([], [])
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     where = f"{path.name} line {number}"
                     try:
-                        found.rows.append(_row(path.parent, where, line.removeprefix(b"\xef\xbb\xbf"), spec))
+                        yield _row(path.parent, where, line.removeprefix(b"\xef\xbb\xbf"), spec)
                     except RowError as error:
-                        found.bad.append(BadRow(where, str(error)))
+                        yield BadRow(where, str(error))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    return found
 
 
 def _row(folder: Path, where: str, text: bytes, spec: ModelSpec) -> Row:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -46,14 +46,18 @@ class Format(NamedTuple):
 
     name: str
     looks_so: Callable[[Path], bool]
-    load: Callable[[Path, ModelSpec, Settings], Found]
+    load: Callable[[Path, ModelSpec, Settings], Iterable[Found]]
 
 
-FORMATS = (
+# by files whose names tell what they are
+TOLD = (
     Format("manifest (.jsonl, or a folder with manifest.jsonl)", manifest.looks_so, manifest.load),
     Format("recording of `streamer record` (.mcap) with labels by time beside it", recorded.looks_so, recorded.load),
     Format("MNIST idx files (…-images-idx3-ubyte, …-labels-idx1-ubyte, .gz or not)", idx.looks_so, idx.load),
     Format("CIFAR-10 batches (data_batch_1 … or .bin)", cifar.looks_so, cifar.load),
+)
+# by the kinds of files, the first that fits: a folder of any format may have a readme.txt and folders of images
+GUESSED = (
     Format("folder a class (ImageNet, IMDB; in train/, val/, test/ or flat)", folders.looks_so, folders.load),
     Format("texts (wikiextractor, or .txt)", texts.looks_so, texts.load),
 )
@@ -85,16 +89,12 @@ def open_data(
     """
     settings = settings if settings is not None else Settings.model_construct()
     chosen = detect(path)
-    rows, bad = chosen.load(path, spec, settings)
     limits = Limits.of(settings)
-    known = {problem.where for problem in bad}
-    faults = _faults(Rows(rows, spec, limits), console)
-    faults += [problem for problem in parts.straddling(rows) if problem.where not in {f.where for f in faults}]
-    left = {fault.where for fault in faults} | known
-    bad = [*bad, *faults]
+    found = _looked_through(list(chosen.load(path, spec, settings)), spec, limits, console)
+    bad = [item for item in found if isinstance(item, BadRow)]
     if bad and refuse_bad:
-        raise UsageError(_refusal(path, bad))
-    rows = [row for row in rows if row.where not in left]
+        raise UsageError(f"{path}: {bad[0]}" + (f"; and {len(bad) - 1} more bad rows" if len(bad) > 1 else ""))
+    rows = [item for item in found if isinstance(item, Row)]
     if not rows:
         raise UsageError(f"{path} has no examples" + (f": {bad[0]}" if bad else ""))
     training, validation, test = (Rows(part, spec, limits) for part in parts.divide(path, rows, seed))
@@ -105,37 +105,40 @@ def detect(path: Path) -> Format:
     """The format of a path.
 
     Raises:
-        UsageError: Nothing is there, or it looks like none of them, or like several.
+        UsageError: Nothing is there, or it is of none of them, or of several.
     """
     if not path.exists():
         raise UsageError(f"{path} does not exist")
-    found = [known for known in FORMATS if known.looks_so(path)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UsageError(f"{path} may be {' or '.join(known.name for known in found)}: name the file or folder itself")
-    raise UsageError(f"{path} is no data set that is understood: {'; '.join(known.name for known in FORMATS)}")
+    found = [known for known in TOLD if known.looks_so(path)]
+    if len(found) > 1:
+        raise UsageError(
+            f"{path} may be {' or '.join(known.name for known in found)}: name the file, or divide the folder"
+        )
+    found += [known for known in GUESSED if known.looks_so(path)]
+    if not found:
+        listed = "; ".join(known.name for known in (*TOLD, *GUESSED))
+        raise UsageError(f"{path} is no data set that is understood: {listed}")
+    return found[0]
 
 
-def _faults(rows: Rows, console: Console | None) -> list[BadRow]:
+def _looked_through(found: list[Found], spec: ModelSpec, limits: Limits, console: Console | None) -> list[Found]:
+    """The same, with a bad row in place of every row that turns out to be one."""
+    rows = [item for item in found if isinstance(item, Row)]
     # of rows that their loader has looked at, one tells whether the model takes anything of their kind
-    unseen = [row for row in rows.rows if not row.checked] or list(rows.rows[:1])
+    unseen = [row for row in rows if not row.checked] or rows[:1]
+    dataset = Rows(unseen, spec, limits)
+    faults: dict[str, BadRow] = {bad.where: bad for bad in parts.straddling(rows)}
 
-    def fault(row: Row) -> str | None:
+    def fault(row: Row) -> BadRow | None:
         try:
-            rows.sample(row)
+            dataset.sample(row)
         except RowError as error:
-            return str(error)
+            return BadRow(row.where, str(error))
         return None
 
-    reasons: list[str | None] = []
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         starts = range(0, len(unseen), CHUNK)
         shown = track(starts, "looking through the data", console=console, transient=True, disable=console is None)
         for start in shown:
-            reasons += threads.map(fault, unseen[start : start + CHUNK])
-    return [BadRow(row.where, reason) for row, reason in zip(unseen, reasons, strict=True) if reason]
-
-
-def _refusal(path: Path, bad: Sequence[BadRow]) -> str:
-    return f"{path}: {bad[0]}" + (f"; and {len(bad) - 1} more bad rows" if len(bad) > 1 else "")
+            faults |= {bad.where: bad for bad in threads.map(fault, unseen[start : start + CHUNK]) if bad}
+    return [item if isinstance(item, BadRow) else faults.get(item.where, item) for item in found]

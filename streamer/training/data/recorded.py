@@ -27,10 +27,10 @@ from pathlib import Path
 
 import msgspec
 
-from streamer.errors import UsageError
-from streamer.events import MODALITY_NAMES, Window
+from streamer.errors import BadRecord, UsageError
+from streamer.events import MODALITY_NAMES, Event, Window
 from streamer.repository import ModelSpec
-from streamer.sample import Limits, cut
+from streamer.sample import Limits, Sample, cut
 from streamer.settings import Settings
 from streamer.training.data import labels
 from streamer.training.data.parts import NAMES
@@ -72,7 +72,7 @@ def looks_so(path: Path) -> bool:
     return path.suffix == SUFFIX if path.is_file() else any(path.glob(f"*{SUFFIX}"))
 
 
-def load(path: Path, spec: ModelSpec, settings: Settings) -> Found:
+def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
     """The labelled windows of a recording, or of all in a folder.
 
     Records that decode refuses, payloads that cannot be opened and stretches without a window are listed as bad; the
@@ -81,44 +81,48 @@ def load(path: Path, spec: ModelSpec, settings: Settings) -> Found:
     Raises:
         UsageError: A file cannot be read, is no recording, or has no labels.
     """
-    found = Found([], [])
     for file in sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]:
-        stretches = _stretches(file, spec, found.bad)
-        asyncio.run(_windows(file, stretches, spec, settings, found))
+        found: list[Found] = []
+        stretches = _stretches(file, spec, found)
+        yield from found
+        yield from asyncio.run(_windows(file, stretches, spec, settings))
         for stretch in (s for session in stretches.values() for s in session if not s.windows):
-            found.bad.append(BadRow(stretch.where, "no window of the recording has its middle in this stretch"))
-    return found
+            yield BadRow(stretch.where, "no window of the recording has its middle in this stretch")
 
 
-async def _windows(path: Path, stretches: Stretches, spec: ModelSpec, settings: Settings, found: Found) -> None:
+async def _windows(path: Path, stretches: Stretches, spec: ModelSpec, settings: Settings) -> list[Found]:
     from streamer.offline import Offline  # here: it wants mcap, of the extra feeds
 
     hop_ms = settings.hop_ms if settings.hop_ms and settings.hop_ms < spec.window_ms else None
     settings = settings.model_copy(update={"window_ms": spec.window_ms, "hop_ms": hop_ms})
     limits = Limits.of(settings)
     offline = Offline(settings, path, lambda session, partition: False)
+    found: list[Found] = []
     async for window in offline.windows():
         here = _at(stretches.get(window.session, []), (window.start_us + window.end_us) // 2)
         if here:
-            _add(found, path, window, here, spec, limits)
-    for reason, count in sorted(offline.refused.items()):
-        found.bad.append(BadRow(path.name, f"{count} records are refused as {reason}"))
+            sample, rejects = cut(window, spec.inputs, limits)
+            found += [_broken(path, event, error) for event, error in rejects]
+            found.append(_row(path, window, sample, here))
+    refused = sorted(offline.refused.items())
+    return found + [BadRow(path.name, f"{count} records are refused as {reason}") for reason, count in refused]
 
 
-def _add(found: Found, path: Path, window: Window, stretches: list[Stretch], spec: ModelSpec, limits: Limits) -> None:
+def _broken(path: Path, event: Event, error: BadRecord) -> BadRow:
+    record = event.record
+    place = f"{MODALITY_NAMES[event.row]} partition {record.partition} offset {record.offset}"
+    return BadRow(f"{path.name} {place}", error.detail)
+
+
+def _row(path: Path, window: Window, sample: Sample, stretches: list[Stretch]) -> Found:
     where = f"{path.name} window {window.id}"
     for stretch in stretches:
         stretch.windows += 1
-    sample, rejects = cut(window, spec.inputs, limits)
-    for event, error in rejects:
-        place = f"{path.name} {MODALITY_NAMES[event.row]} partition {window.partition} offset {event.record.offset}"
-        found.bad.append(BadRow(place, error.detail))
     try:
         own, part = _together(stretches)
     except RowError as error:
-        found.bad.append(BadRow(where, str(error)))
-        return
-    found.rows.append(Row(where, own, part=part, group=window.session, key=window.id, sample=sample))
+        return BadRow(where, str(error))
+    return Row(where, own, part=part, group=window.session, key=window.id, sample=sample)
 
 
 def _at(stretches: list[Stretch], at_us: int) -> list[Stretch]:
@@ -147,26 +151,26 @@ def _together(stretches: list[Stretch]) -> tuple[dict[str, Label], str]:
 # labels
 
 
-def _stretches(path: Path, spec: ModelSpec, bad: list[BadRow]) -> Stretches:
+def _stretches(path: Path, spec: ModelSpec, found: list[Found]) -> Stretches:
     tables = [file for end in (CSV_LABELS, JSON_LABELS) if (file := path.with_suffix(end)).is_file()]
     if len(tables) != 1:
         wanted = " or ".join(path.with_suffix(end).name for end in (CSV_LABELS, JSON_LABELS))
         raise UsageError(f"{path} has {'two files of' if tables else 'no'} labels: {wanted} is wanted beside it")
-    found: dict[str, list[Stretch]] = defaultdict(list)
+    sessions: dict[str, list[Stretch]] = defaultdict(list)
     try:
         for number, line in (_csv if tables[0].suffix == ".csv" else _json)(tables[0], spec):
             where = f"{tables[0].name} line {number}"
             try:
                 if isinstance(line, RowError):
                     raise line
-                found[line.session].append(_stretch(where, line, spec))
+                sessions[line.session].append(_stretch(where, line, spec))
             except RowError as error:
-                bad.append(BadRow(where, str(error)))
+                found.append(BadRow(where, str(error)))
     except UnicodeDecodeError:
         raise UsageError(f"{tables[0]} is not UTF-8 text: convert it, e.g. with iconv") from None
     except (OSError, csv.Error) as error:
         raise UsageError(f"cannot read {tables[0]}: {error}") from None
-    return {session: sorted(own, key=lambda stretch: stretch.start_us) for session, own in found.items()}
+    return {session: sorted(own, key=lambda stretch: stretch.start_us) for session, own in sessions.items()}
 
 
 def _json(path: Path, spec: ModelSpec) -> Iterator[tuple[int, Line | RowError]]:

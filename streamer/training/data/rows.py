@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -155,11 +155,7 @@ class Row(msgspec.Struct, frozen=True):
     sample: Sample | None = None
 
 
-class Found(NamedTuple):
-    """What a loader makes of a data set."""
-
-    rows: list[Row]
-    bad: list[BadRow]
+Found = Row | BadRow  # what loaders yield, in the order of the data
 
 
 class Rows:

@@ -61,24 +61,18 @@ def looks_so(path: Path) -> bool:
     return any(_kind(file) for file in _files(path))
 
 
-def load(path: Path, spec: ModelSpec, settings: Settings) -> Found:
+def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
     """The rows of all files.
 
     Raises:
         UsageError: A file cannot be read, or an article does not end.
     """
-    found = Found([], [])
     for file in _files(path):
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
         try:
-            for item in READERS[_kind(file)](file, name):
-                if isinstance(item, Row):
-                    found.rows.append(item)
-                else:
-                    found.bad.append(item)
+            yield from READERS[_kind(file)](file, name)
         except OSError as error:
             raise UsageError(f"cannot read {file}: {error.strerror}") from None
-    return found
 
 
 def _files(path: Path) -> list[Path]:
@@ -113,7 +107,7 @@ def _lines(path: Path) -> Iterator[Line]:
             begin += len(line)
 
 
-def _plain(path: Path, name: str) -> Iterator[Row | BadRow]:
+def _plain(path: Path, name: str) -> Iterator[Found]:
     """A run of lines is a text, or each line of it where no blank line divides the file."""
     runs: list[list[Line]] = [[]]
     for line in _lines(path):
@@ -127,7 +121,7 @@ def _plain(path: Path, name: str) -> Iterator[Row | BadRow]:
             yield _row(path, name, lines, "")
 
 
-def _wiki(path: Path, name: str) -> Iterator[Row | BadRow]:
+def _wiki(path: Path, name: str) -> Iterator[Found]:
     """Paragraphs are lines; the first of an article is its title."""
     article, titled, opened = "", False, 0
     for line in _lines(path):
@@ -146,7 +140,7 @@ def _wiki(path: Path, name: str) -> Iterator[Row | BadRow]:
         raise UsageError(f"{path} is truncated: the article of line {opened} has no </doc>")
 
 
-def _json(path: Path, name: str) -> Iterator[Row | BadRow]:
+def _json(path: Path, name: str) -> Iterator[Found]:
     for line in _lines(path):
         if not line.text:
             continue
@@ -169,7 +163,7 @@ def _paragraphs(article: Article) -> list[str]:
     return [line for line in lines if line and line != article.title]
 
 
-def _row(path: Path, name: str, lines: Sequence[Line], group: str) -> Row | BadRow:
+def _row(path: Path, name: str, lines: Sequence[Line], group: str) -> Found:
     """Lines that follow one another as one text. The same text twice is in the same part."""
     where = f"{name} line {lines[0].number}"
     text = b" ".join(line.text for line in lines)
