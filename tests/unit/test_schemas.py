@@ -40,6 +40,7 @@ from streamer.events import (
 from streamer.feeds.producer import Outgoing, end_record, headers
 from streamer.results import Result
 from streamer.settings import Settings
+from streamer.training.data.manifest import Line
 
 FOLDER = Path(__file__).parents[2] / "schemas"
 SCHEMAS = {path.name: json.loads(path.read_text()) for path in FOLDER.glob("*.json")}
@@ -93,7 +94,7 @@ def subschemas(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_these_schemas_are_there() -> None:
-    assert set(SCHEMAS) == {"transcript.json", "telemetry.json", "result.json", "deadletter.json"}
+    assert set(SCHEMAS) == {"transcript.json", "telemetry.json", "result.json", "deadletter.json", "manifest.json"}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -147,6 +148,7 @@ STRUCTS = [
     ("telemetry.json", "", Telemetry),
     ("telemetry.json", "/$defs/channel", Channel),
     ("deadletter.json", "", DeadLetter),
+    ("manifest.json", "", Line),
 ]
 
 

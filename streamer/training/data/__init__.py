@@ -1,0 +1,14 @@
+"""Data sets that people have -> training examples. ``open_data`` finds out what a path is.
+
+opening    the formats, and which one a path has          rows       a row, cut as serving cuts a window
+labels     what a row says -> labels of the model         parts      training, validation and test
+manifest   JSON lines with images, audio, text, telemetry, labels
+folders    a folder a class: ImageNet, IMDB               idx        MNIST and its family
+cifar      CIFAR-10, both batch formats                   texts      Wikipedia extracts and plain text
+recorded   recordings of ``streamer record`` with labels by time
+"""
+
+from streamer.training.data.opening import Data, open_data
+from streamer.training.data.rows import BadRow, Dataset
+
+__all__ = ["BadRow", "Data", "Dataset", "open_data"]

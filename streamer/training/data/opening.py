@@ -1,0 +1,144 @@
+"""The formats that are understood, which one a path has, and the parts that its rows are divided into."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import track
+
+from streamer.errors import UsageError
+from streamer.repository import ModelSpec
+from streamer.sample import Limits
+from streamer.settings import Settings
+from streamer.training.data import cifar, folders, idx, manifest, parts, recorded, texts
+from streamer.training.data.rows import BadRow, Dataset, Found, Row, RowError, Rows
+
+CHUNK = 256  # rows that are waited for at a time
+
+
+class Data(NamedTuple):
+    """A data set.
+
+    Attributes:
+        format: What it was taken for.
+        bad: Rows that were left out; empty where bad rows are refused.
+    """
+
+    format: str
+    training: Dataset
+    validation: Dataset
+    test: Dataset
+    bad: tuple[BadRow, ...]
+
+
+class Format(NamedTuple):
+    """A format that is understood.
+
+    Attributes:
+        looks_so: Whether a path that is there looks like it.
+        load: Its rows.
+    """
+
+    name: str
+    looks_so: Callable[[Path], bool]
+    load: Callable[[Path, ModelSpec, Settings], Iterable[Found]]
+
+
+# by files whose names tell what they are
+TOLD = (
+    Format("manifest (.jsonl, or a folder with manifest.jsonl)", manifest.looks_so, manifest.load),
+    Format("recording of `streamer record` (.mcap) with labels by time beside it", recorded.looks_so, recorded.load),
+    Format("MNIST idx files (…-images-idx3-ubyte, …-labels-idx1-ubyte, .gz or not)", idx.looks_so, idx.load),
+    Format("CIFAR-10 batches (data_batch_1 … or .bin)", cifar.looks_so, cifar.load),
+)
+# by the kinds of files, the first that fits: a folder of any format may have a readme.txt and folders of images
+GUESSED = (
+    Format("folder a class (ImageNet, IMDB; in train/, val/, test/ or flat)", folders.looks_so, folders.load),
+    Format("texts (wikiextractor, or .txt)", texts.looks_so, texts.load),
+)
+
+
+def open_data(
+    path: Path,
+    spec: ModelSpec,
+    *,
+    refuse_bad: bool = True,
+    seed: int = 0,
+    settings: Settings | None = None,
+    console: Console | None = None,
+) -> Data:
+    """Open a data set of any format that is understood, and look through it once.
+
+    Every file that the model takes something of is opened and decoded here, in threads, so that whatever is wrong is
+    known before training begins. Examples are made anew when they are asked for.
+
+    Args:
+        refuse_bad: Raise on the first bad row; else they are left out and listed in ``Data.bad``.
+        seed: Draws the parts that the data do not give, see ``parts.divide``.
+        settings: For the limits of decoding and the windows of recordings; None: the defaults.
+        console: Where progress is shown; None: nowhere.
+
+    Raises:
+        UsageError: The path is of no format that is understood or of several, a file is malformed, a row is bad
+            and bad rows are refused, or nothing is left.
+    """
+    settings = settings if settings is not None else Settings.model_construct()
+    chosen = detect(path)
+    limits = Limits.of(settings)
+    found = _looked_through(list(chosen.load(path, spec, settings)), spec, limits, console)
+    bad = [item for item in found if isinstance(item, BadRow)]
+    if bad and refuse_bad:
+        raise UsageError(f"{path}: {bad[0]}" + (f"; and {len(bad) - 1} more bad rows" if len(bad) > 1 else ""))
+    rows = [item for item in found if isinstance(item, Row)]
+    if not rows:
+        raise UsageError(f"{path} has no examples" + (f": {bad[0]}" if bad else ""))
+    training, validation, test = (Rows(part, spec, limits) for part in parts.divide(path, rows, seed))
+    return Data(chosen.name, training, validation, test, tuple(bad))
+
+
+def detect(path: Path) -> Format:
+    """The format of a path.
+
+    Raises:
+        UsageError: Nothing is there, or it is of none of them, or of several.
+    """
+    if not path.exists():
+        raise UsageError(f"{path} does not exist")
+    found = [known for known in TOLD if known.looks_so(path)]
+    if len(found) > 1:
+        raise UsageError(
+            f"{path} may be {' or '.join(known.name for known in found)}: name the file, or divide the folder"
+        )
+    found += [known for known in GUESSED if known.looks_so(path)]
+    if not found:
+        listed = "; ".join(known.name for known in (*TOLD, *GUESSED))
+        raise UsageError(f"{path} is no data set that is understood: {listed}")
+    return found[0]
+
+
+def _looked_through(found: list[Found], spec: ModelSpec, limits: Limits, console: Console | None) -> list[Found]:
+    """The same, with a bad row in place of every row that turns out to be one."""
+    rows = [item for item in found if isinstance(item, Row)]
+    # of rows that their loader has looked at, one tells whether the model takes anything of their kind
+    unseen = [row for row in rows if not row.checked] or rows[:1]
+    dataset = Rows(unseen, spec, limits)
+    faults: dict[str, BadRow] = {bad.where: bad for bad in parts.straddling(rows)}
+
+    def fault(row: Row) -> BadRow | None:
+        try:
+            dataset.sample(row)
+        except RowError as error:
+            return BadRow(row.where, str(error))
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        starts = range(0, len(unseen), CHUNK)
+        shown = track(starts, "looking through the data", console=console, transient=True, disable=console is None)
+        for start in shown:
+            faults |= {bad.where: bad for bad in threads.map(fault, unseen[start : start + CHUNK]) if bad}
+    return [item if isinstance(item, BadRow) else faults.get(item.where, item) for item in found]

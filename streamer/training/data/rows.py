@@ -1,0 +1,281 @@
+"""A row of a data set: where its contents lie, and the window that they make.
+
+A row's contents become the events of one window ``[0, window_ms)``, and ``sample.cut`` makes the model's sample of
+it, as it does in serving: images are scaled, audio is mixed to mono and resampled, telemetry is laid on the model's
+grid by the same code. Images of a row are spread evenly over the window. Audio and telemetry begin with the window;
+what is longer is cut off at its end, and where they are shorter the rest is masked, not silent.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from streamer import bodies
+from streamer.errors import BadRecord, UsageError
+from streamer.events import (
+    AUDIO,
+    IMAGE,
+    MODALITIES,
+    MODALITY_NAMES,
+    TELEMETRY,
+    TEXT,
+    ClosedBy,
+    Event,
+    Kind,
+    Position,
+    Record,
+    Telemetry,
+    Transcript,
+    Window,
+)
+from streamer.repository import ModelSpec
+from streamer.sample import Limits, Sample, cut
+from streamer.training.dataset import Example, Label
+
+MAX_FILE_BYTES = 64 << 20  # of one image, sound or text of a row: a window needs no more
+S_US = 1_000_000
+
+
+class BadRow(msgspec.Struct, frozen=True):
+    """A row that cannot teach: where it stands, and what is wrong with it."""
+
+    where: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
+
+
+class RowError(Exception):
+    """What is wrong with a row; becomes the reason of a :class:`BadRow`."""
+
+
+class Dataset(Protocol):
+    """A map-style data set, as PyTorch's ``DataLoader`` takes it: examples are made when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+    def texts(self) -> Iterator[str]:
+        """The texts of all examples; no image or sound is opened for them."""
+
+
+class Content(Protocol):
+    """Bytes that lie somewhere else until they are needed."""
+
+    def read(self) -> bytes:
+        """Get them.
+
+        Raises:
+            RowError: They cannot be read.
+        """
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file, or ``length`` bytes of it from ``begin``.
+
+    Attributes:
+        name: How the data set calls it, for messages.
+    """
+
+    path: str
+    name: str
+    begin: int = 0
+    length: int = MAX_FILE_BYTES + 1
+
+    def read(self) -> bytes:
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.begin)
+                content = file.read(self.length)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise RowError(f"{self.name} cannot be read: {reason}") from None
+        if len(content) > MAX_FILE_BYTES:
+            raise RowError(f"{self.name} is larger than {MAX_FILE_BYTES >> 20} MiB: cut it into windows")
+        return content
+
+
+class Pixels(msgspec.Struct, frozen=True):
+    """Pixels of a data set that has no image files, uint8 [height, width] or [height, width, 3]."""
+
+    pixels: NDArray[np.uint8]
+
+    def read(self) -> bytes:
+        """As PNG, so that they are scaled by the code that scales every frame."""
+        buffer = io.BytesIO()
+        Image.fromarray(self.pixels).save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue()
+
+
+class Blocks(Protocol):
+    """Telemetry that lies somewhere."""
+
+    def blocks(self) -> Iterable[tuple[int, bytes]]:
+        """When each block begins, µs from the start of the row's telemetry, and the block as ``telemetry.json`` says.
+
+        Raises:
+            RowError: It cannot be read.
+        """
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A row before anything of it is opened.
+
+    Attributes:
+        where: File and line, for messages.
+        text: Itself, or where it lies.
+        start_s: Where in the row's audio and telemetry the window begins.
+        part: ``training``, ``validation`` or ``test``; empty: the data do not say.
+        group: What must not be divided over parts (a patient, a drive); empty: the row stands for itself.
+        key: What the row is told from others by when parts are drawn; the same from run to run.
+        checked: Its loader has seen that nothing is wrong with its contents.
+        sample: Its window, where that was cut already; there are no contents then.
+    """
+
+    where: str
+    labels: dict[str, Label]
+    images: tuple[Content, ...] = ()
+    audio: Content | None = None
+    text: str | Content = ""
+    telemetry: Blocks | None = None
+    start_s: float = 0.0
+    part: str = ""
+    group: str = ""
+    key: str = ""
+    checked: bool = False
+    sample: Sample | None = None
+
+
+Found = Row | BadRow  # what loaders yield, in the order of the data
+
+
+class Rows:
+    """Examples made from rows as they are asked for."""
+
+    def __init__(self, rows: Sequence[Row], spec: ModelSpec, limits: Limits) -> None:
+        self.rows = rows
+        self._spec = spec
+        self._limits = limits
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Example:
+        row = self.rows[index]
+        try:
+            return Example(self.sample(row), row.labels)
+        except RowError as error:  # opening looked at it, so it has changed since
+            raise UsageError(f"{row.where}: {error}") from None
+
+    def texts(self) -> Iterator[str]:
+        for row in self.rows:
+            try:
+                text = _text(row)
+            except RowError as error:
+                raise UsageError(f"{row.where}: {error}") from None
+            if text:
+                yield text
+
+    def sample(self, row: Row) -> Sample:
+        """What the model sees of a row.
+
+        Raises:
+            RowError: Something of it is broken, or it has nothing that the model takes.
+        """
+        sample = row.sample if row.sample is not None else self._cut(row)
+        taken = [name for name in MODALITY_NAMES if getattr(self._spec.inputs, name) is not None]
+        if not any(here for name, here in zip(MODALITY_NAMES, sample.present, strict=True) if name in taken):
+            raise RowError(f"has nothing of what the model takes: {', '.join(taken)}")
+        wanted = self._spec.inputs.telemetry
+        if wanted and sample.telemetry_mask_CT is not None and not sample.telemetry_mask_CT.any():
+            raise RowError(f"telemetry has none of the model's channels {', '.join(wanted.channels)}")
+        return sample
+
+    def _cut(self, row: Row) -> Sample:
+        sample, rejects = cut(window(row, self._spec), self._spec.inputs, self._limits)
+        for event, error in rejects:
+            raise RowError(f"{MODALITY_NAMES[event.row]}: {error.detail}")
+        return sample
+
+
+def window(row: Row, spec: ModelSpec) -> Window:
+    """The window that a row's contents make; what the model does not take stays unopened.
+
+    Raises:
+        RowError: A file cannot be read.
+    """
+    events: list[list[Event]] = [[] for _ in MODALITIES]
+    length_us = spec.window_ms * 1000
+    start_us = -round(row.start_s * S_US)
+    if spec.inputs.image:
+        for place, content in enumerate(row.images):
+            at_us = (2 * place + 1) * length_us // (2 * len(row.images))
+            payload = content.read()
+            events[IMAGE].append(_event(IMAGE, at_us, at_us, payload, _image_type(payload)))
+    if spec.inputs.audio and row.audio is not None:
+        # the end is the window's: how long the sound is stands in its file
+        events[AUDIO].append(_event(AUDIO, start_us, length_us, row.audio.read(), "audio/wav"))
+    if spec.inputs.text and (text := _text(row)):
+        events[TEXT].append(_event(TEXT, 0, length_us, b"", "application/json", Transcript(text)))
+    if spec.inputs.telemetry:
+        events[TELEMETRY] += _blocks(row, start_us)
+    return Window(
+        session="",
+        partition=0,
+        start_us=0,
+        end_us=length_us,
+        closed_by=ClosedBy.COMPLETE,
+        closed_at=Position(0, 0, 0),
+        events=tuple(map(tuple, events)),
+        heard_us=(0,) * len(MODALITIES),
+    )
+
+
+def _blocks(row: Row, start_us: int) -> Iterator[Event]:
+    if row.telemetry is None:
+        return
+    for at_us, payload in row.telemetry.blocks():
+        try:
+            body, span = bodies.telemetry(payload)
+        except BadRecord as error:
+            raise RowError(f"telemetry: {error.detail}") from None
+        begin_us = start_us + at_us + span.start_us
+        yield _event(TELEMETRY, begin_us, begin_us + span.length_us, b"", "application/json", body)
+
+
+def _text(row: Row) -> str:
+    if row.sample is not None:
+        return " ".join(phrase.text for phrase in row.sample.text)
+    if isinstance(row.text, str):
+        return row.text
+    try:
+        return row.text.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise RowError("is not UTF-8 text: convert it, e.g. with iconv") from None
+
+
+def _event(
+    row: int, start_us: int, end_us: int, payload: bytes, media_type: str, body: Transcript | Telemetry | None = None
+) -> Event:
+    record = Record(row, 0, 0, 0, None, payload, ())
+    return Event(record, "", Kind.DATA, start_us, end_us, media_type, body=body)
+
+
+def _image_type(payload: bytes) -> str:
+    """By the first bytes, since names lie: ImageNet has a PNG that is called .JPEG."""
+    if payload.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if payload.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if payload[:4] == b"RIFF" and payload[8:12] == b"WEBP":
+        return "image/webp"
+    raise RowError("the image is neither JPEG, PNG nor WebP")
