@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -56,7 +57,7 @@ class FusedModel(nn.Module):
             if isinstance(encoder, TelemetryEncoder) and inputs.telemetry_BCT is not None:
                 encoder.standardise(inputs.telemetry_BCT, cast(Tensor, inputs.telemetry_mask_BCT))
 
-    def standardise_targets(self, name: str, values_N: Tensor) -> None:
+    def standardise_targets(self, name: str, values_N: Tensor | Sequence[float]) -> None:
         """Take the mean and the deviation of a number from its training targets, in its unit.
 
         Raises:
@@ -65,21 +66,19 @@ class FusedModel(nn.Module):
         head = self.heads[name]
         if not isinstance(head, NumberHead):
             raise ValueError(f"output {name} is no number")
-        head.standardise(values_N)
+        head.standardise(torch.as_tensor(values_N))
 
     def notes(self) -> list[str]:
-        """What a person who trains the model should know of how it was made, a line each."""
-        lines = [
-            f"{name}: {encoder.coverage}"
-            for name, encoder in self.encoders.items()
-            if isinstance(encoder, TextEncoder) and encoder.coverage
-        ]
+        """What a person who trains the model should know of the parts that it begins with, a line each."""
+        lines = []
         for name, encoder in self.encoders.items():
+            if isinstance(encoder, TextEncoder) and encoder.begun_with:
+                lines.append(f"{name}: {encoder.begun_with}")
             for part in encoder.modules():
                 if isinstance(part, Backboned):
                     count = sum(weight.numel() for weight in part.backbone.parameters())
                     lines.append(
-                        f"{name}: {count:,} parameters of the backbone {'are frozen' if part.frozen else 'train'}"
+                        f"{name}: the backbone's {count:,} parameters {'are frozen' if part.frozen else 'learn'}"
                     )
         return lines
 

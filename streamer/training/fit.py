@@ -23,7 +23,7 @@ from streamer.nets.model import FusedModel
 from streamer.repository import ModelSpec
 from streamer.training.dataset import Example
 from streamer.training.losses import contrastive
-from streamer.training.vocabulary import train_tokenizer
+from streamer.training.vocabulary import new_tokenizer
 
 
 class Recipe(msgspec.Struct, frozen=True):
@@ -72,11 +72,13 @@ def fit(
 ) -> tuple[nn.Module, Tokenizer | None, tuple[Epoch, ...]]:
     """Fit a fresh model; the weights of the epoch with the lowest validation loss are kept."""
     torch.manual_seed(recipe.seed)
-    tokenizer = train_tokenizer(p.text for e in training for p in e.sample.text) if spec.inputs.text else None
+    tokenizer = new_tokenizer(spec, folder, (p.text for e in training for p in e.sample.text), console.log)
     module = repository.new_module(spec, folder, tokenizer)
     learn, check = _tensors(training, spec, tokenizer), _tensors(validation, spec, tokenizer)
     if isinstance(module, FusedModel):
         module.standardise(learn.inputs)
+        for note in module.notes():
+            console.log(note)
     optimiser = torch.optim.AdamW(module.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     steps = recipe.epochs * -(-len(training) // recipe.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.learning_rate, total_steps=steps, pct_start=0.1)

@@ -40,7 +40,7 @@ class TextEncoder(nn.Module):
         frozen: The embeddings are not trained.
     """
 
-    coverage: str | None = None  # how much of the vocabulary the word vectors cover
+    begun_with: str | None = None  # how many tokens have a vector of a file
 
     def __init__(self, vocabulary: int, width: int, dimensions: int | None = None, *, frozen: bool = False) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class TextEncoder(nn.Module):
             weight_VC.normal_().mul_(spread)
             for n, vector in found.items():
                 weight_VC[n] = vector
-        self.coverage = f"{file.path.name} has vectors for {len(found):,} of {len(tokens):,} tokens of the tokenizer"
+        self.begun_with = f"{len(found):,} of {len(tokens):,} tokens begin with their vector of {file.path.name}"
 
 
 class TextTransformer(TextEncoder):
