@@ -237,7 +237,7 @@ def test_bad_rows_are_refused_by_default_with_the_first_and_their_number(tmp_pat
         open_data(path, spec())
     message = str(refused.value)
     assert message.startswith(f"{path}: manifest.jsonl line 2: no.jpg cannot be read")
-    assert message.endswith("and 1 more bad rows")
+    assert message.endswith("(and 1 more bad rows); mend it, or leave bad rows out with --skip-bad")
 
 
 def test_bad_rows_are_skipped_and_listed_in_their_order_where_asked(tmp_path: Path) -> None:

@@ -93,7 +93,8 @@ def open_data(
     found = _looked_through(list(chosen.load(path, spec, settings)), spec, limits, console)
     bad = [item for item in found if isinstance(item, BadRow)]
     if bad and refuse_bad:
-        raise UsageError(f"{path}: {bad[0]}" + (f"; and {len(bad) - 1} more bad rows" if len(bad) > 1 else ""))
+        others = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
+        raise UsageError(f"{path}: {bad[0]}{others}; mend it, or leave bad rows out with --skip-bad")
     rows = [item for item in found if isinstance(item, Row)]
     if not rows:
         raise UsageError(f"{path} has no examples" + (f": {bad[0]}" if bad else ""))
