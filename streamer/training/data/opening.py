@@ -80,14 +80,14 @@ def open_data(
     Args:
         refuse_bad: Raise on the first bad row; else they are left out and listed in ``Data.bad``.
         seed: Draws the parts that the data do not give, see ``parts.divide``.
-        settings: For the limits of decoding and the windows of recordings; None: the defaults.
+        settings: For the limits of decoding and the windows of recordings; None: those of a worker started here.
         console: Where progress is shown; None: nowhere.
 
     Raises:
         UsageError: The path is of no format that is understood or of several, a file is malformed, a row is bad
             and bad rows are refused, or nothing is left.
     """
-    settings = settings if settings is not None else Settings.model_construct()
+    settings = settings if settings is not None else Settings.load()
     chosen = detect(path)
     limits = Limits.of(settings)
     found = _looked_through(list(chosen.load(path, spec, settings)), spec, limits, console)
