@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,7 +91,9 @@ def open_data(
     settings = settings if settings is not None else Settings.load()
     chosen = detect(path)
     limits = Limits.of(settings)
-    found = _looked_through(list(chosen.load(path, spec, settings)), spec, limits, console)
+    with console.status(f"reading {path}") if console is not None else nullcontext():
+        found = list(chosen.load(path, spec, settings))
+    found = _looked_through(found, spec, limits, console)
     bad = [item for item in found if isinstance(item, BadRow)]
     if bad and refuse_bad:
         others = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
