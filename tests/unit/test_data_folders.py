@@ -87,7 +87,7 @@ def test_a_folder_that_is_no_label_and_a_file_that_is_nothing_are_bad_rows(tmp_p
     data = open_data(tmp_path, spec(), refuse_bad=False)
     assert [bad.where for bad in data.bad] == ["cat/broken.png", "cat/notes.doc", "cow/ (4 files)"]
     assert data.bad[2].reason == "'cow' is no label of animal; known: cat, dog"
-    with pytest.raises(UsageError, match=r"cat/broken.png: image: image/png does not decode.*and 2 more bad rows"):
+    with pytest.raises(UsageError, match=r"cat/broken.png: image: image/png does not decode.*and 2 more bad rows\)"):
         open_data(tmp_path, spec())
 
 

@@ -160,6 +160,31 @@ def test_labels_of_each_kind(tmp_path: Path) -> None:
     assert nothing.labels == {"noises": ()}
 
 
+def test_real_spoken_digits_are_read_and_no_speaker_is_in_two_parts(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "fsdd").symlink_to(data / "fsdd")
+    names = sorted(path.name for path in (data / "fsdd").glob("*.wav"))  # digit_speaker_take.wav
+    lines = [
+        {
+            "audio": f"fsdd/{name}",
+            "label": name[0],
+            "group": name.split("_")[1],
+            "split": "test" if "george" in name else "val" if "_9" in name else "train",
+        }
+        for name in names
+    ]
+    digits = {"digit": Output(tuple("0123456789"))}
+    with pytest.raises(UsageError, match=r"group 'jackson' is in training \(manifest.jsonl line \d+\) already"):
+        open_data(manifest(tmp_path, lines), spec(digits))
+    for line in lines:
+        del line["group"]
+    found = open_data(manifest(tmp_path, lines), spec(digits))
+    assert len(found.training) + len(found.validation) + len(found.test) == len(names)
+    example = found.test[0]
+    assert example.labels == {"digit": "0"}
+    assert example.sample.audio_S is not None
+    assert np.abs(example.sample.audio_S).max() > 0.05  # somebody speaks
+
+
 # what is wrong with a bad one
 
 
@@ -237,7 +262,7 @@ def test_bad_rows_are_refused_by_default_with_the_first_and_their_number(tmp_pat
         open_data(path, spec())
     message = str(refused.value)
     assert message.startswith(f"{path}: manifest.jsonl line 2: no.jpg cannot be read")
-    assert message.endswith("and 1 more bad rows")
+    assert message.endswith("(and 1 more bad rows); mend it, or leave bad rows out with --skip-bad")
 
 
 def test_bad_rows_are_skipped_and_listed_in_their_order_where_asked(tmp_path: Path) -> None:

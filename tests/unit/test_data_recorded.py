@@ -135,6 +135,12 @@ def test_a_session_is_in_one_part_and_may_be_told_which(labelled: Label) -> None
     assert [len(part) for part in (drawn.training, drawn.validation, drawn.test)] == [12, 6, 6]
 
 
+def test_one_session_may_be_divided_by_who_names_the_parts(labelled: Label) -> None:
+    rows = [f"drive-0,{at(2 * k)},{at(2 * k + 2)},hold,{part}" for k, part in enumerate(("train", "val", "test"))]
+    data = open_data(labelled(table("session,start,end,label,split", *rows)), spec(ACTION))
+    assert [len(part) for part in (data.training, data.validation, data.test)] == [2, 2, 2]
+
+
 def test_a_window_has_the_labels_of_the_stretches_that_its_middle_lies_in(labelled: Label) -> None:
     rows = [
         f"drive-0,{at(0)},{at(2.4)},first,cars,3.5,",  # the middle of the third window is at 2.5

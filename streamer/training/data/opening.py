@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,20 +81,23 @@ def open_data(
     Args:
         refuse_bad: Raise on the first bad row; else they are left out and listed in ``Data.bad``.
         seed: Draws the parts that the data do not give, see ``parts.divide``.
-        settings: For the limits of decoding and the windows of recordings; None: the defaults.
+        settings: For the limits of decoding and the windows of recordings; None: those of a worker started here.
         console: Where progress is shown; None: nowhere.
 
     Raises:
         UsageError: The path is of no format that is understood or of several, a file is malformed, a row is bad
             and bad rows are refused, or nothing is left.
     """
-    settings = settings if settings is not None else Settings.model_construct()
+    settings = settings if settings is not None else Settings.load()
     chosen = detect(path)
     limits = Limits.of(settings)
-    found = _looked_through(list(chosen.load(path, spec, settings)), spec, limits, console)
+    with console.status(f"reading {path}") if console is not None else nullcontext():
+        found = list(chosen.load(path, spec, settings))
+    found = _looked_through(found, spec, limits, console)
     bad = [item for item in found if isinstance(item, BadRow)]
     if bad and refuse_bad:
-        raise UsageError(f"{path}: {bad[0]}" + (f"; and {len(bad) - 1} more bad rows" if len(bad) > 1 else ""))
+        others = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
+        raise UsageError(f"{path}: {bad[0]}{others}; mend it, or leave bad rows out with --skip-bad")
     rows = [item for item in found if isinstance(item, Row)]
     if not rows:
         raise UsageError(f"{path} has no examples" + (f": {bad[0]}" if bad else ""))

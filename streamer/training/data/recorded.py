@@ -12,8 +12,8 @@ the part.
 
 The windows are those of a worker with the same settings and the model's length of window: the records go through its
 decoder, merge and alignment. A window has the labels of the stretches that its middle lies in; windows in no stretch
-are left out. All windows of a session are in the same part. Windows are cut at once and held in memory: 0.2 MB one of
-a second with 16 kHz audio and two frames of 160 × 90.
+are left out. Where ``split`` does not say otherwise, all windows of a session are in the same part. Windows are cut
+at once and held in memory: 0.2 MB one of a second with 16 kHz audio and two frames of 160 × 90.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ def _row(path: Path, window: Window, sample: Sample, stretches: list[Stretch]) -
         own, part = _together(stretches)
     except RowError as error:
         return BadRow(where, str(error))
-    return Row(where, own, part=part, group=window.session, key=window.id, sample=sample)
+    group = "" if part else window.session  # who names parts may divide a session
+    return Row(where, own, part=part, group=group, key=window.id, sample=sample)
 
 
 def _at(stretches: list[Stretch], at_us: int) -> list[Stretch]:
