@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -295,7 +296,9 @@ class _Run:
 
 def _made_for(spec: ModelSpec, recipe: Recipe, examples: int, world: int) -> dict[str, Any]:
     """What must not change between the parts of an interrupted run, as JSON gives it back."""
-    return {"model": msgspec.to_builtins(spec), "recipe": msgspec.to_builtins(recipe), "data": examples, "world": world}
+    model = hashlib.sha256(msgspec.json.encode(spec)).hexdigest()[:8]
+    fields = {f"recipe.{name}": value for name, value in msgspec.to_builtins(recipe).items()}
+    return {"model.toml": model, **fields, "number of examples": examples, "number of processes": world}
 
 
 def _tokenizer(spec: ModelSpec, seen: Survey | None, found: Checkpoint | None) -> Tokenizer | None:
