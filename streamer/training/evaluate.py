@@ -199,7 +199,7 @@ def quality(output: Output, true: Sequence[Label], said: Sequence[dict[str, Any]
     if output.kind == "tags":
         true_NL = np.array([[label in tags for label in output.labels] for tags in true])  # type: ignore[operator]
         return scores.of_tags(true_NL, scores_NL, output.labels)
-    return scores.of_classes(np.array([output.labels.index(label) for label in true]), scores_NL)  # type: ignore[arg-type]
+    return scores.of_classes(np.array([output.labels.index(label) for label in true]), scores_NL)
 
 
 def recalls(folder: Path, gallery: Sequence[Example], console: Console) -> Iterator[Recall]:

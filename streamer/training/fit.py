@@ -137,12 +137,12 @@ class _Run:
         self._kept = where.run_dir / CHECKPOINT_FILE if where.run_dir else None
         found = checkpoint.load(self._kept, self._made_for) if where.resume and self._kept else None
         seen = survey(training, spec, recipe.seed, console) if found is None else None
-        self._tokenizer = _tokenizer(spec, seen, found)
+        self._tokenizer = _tokenizer(spec, folder, seen, found)
         self._deviations = _deviations(seen) if seen is not None else dict(found.notes["deviations"] if found else {})
         torch.manual_seed(recipe.seed)
-        module = repository.new_module(spec, folder, self._tokenizer)
+        module = repository.new_module(spec, folder, self._tokenizer, pretrained=found is None)
         if seen is not None:
-            _standardise(module, seen)
+            _standardise(module, seen, console)
         self._objective = _Objective(module, spec.outputs, recipe.contrast).to(where.device)
         self._module = module
         if recipe.compile:
@@ -301,10 +301,13 @@ def _made_for(spec: ModelSpec, recipe: Recipe, examples: int, world: int) -> dic
     return {"model.toml": model, **fields, "number of examples": examples, "number of processes": world}
 
 
-def _tokenizer(spec: ModelSpec, seen: Survey | None, found: Checkpoint | None) -> Tokenizer | None:
+def _tokenizer(spec: ModelSpec, folder: Path, seen: Survey | None, found: Checkpoint | None) -> Tokenizer | None:
+    """That of the interrupted run, else the one that the text encoder comes with, else one made from the texts."""
     if found is not None:
         return Tokenizer.from_str(found.notes["tokenizer"]) if found.notes["tokenizer"] else None
-    return train_tokenizer(seen.texts) if spec.inputs.text and seen is not None else None
+    if not spec.inputs.text or seen is None:
+        return None
+    return repository.backbone_tokenizer(spec, folder) or train_tokenizer(seen.texts)
 
 
 def _deviations(seen: Survey) -> dict[str, float]:
@@ -312,10 +315,16 @@ def _deviations(seen: Survey) -> dict[str, float]:
     return {name: float(values.std()) or 1.0 if len(values) > 1 else 1.0 for name, values in seen.numbers.items()}
 
 
-def _standardise(module: nn.Module, seen: Survey) -> None:
+def _standardise(module: nn.Module, seen: Survey, console: Console) -> None:
     """Give the built-in model what is measured and not learned; a module of the folder's own does as it likes."""
-    if isinstance(module, FusedModel):
-        module.standardise(seen.telemetry)
+    if not isinstance(module, FusedModel):
+        return
+    module.standardise(seen.telemetry)
+    for name, values_N in seen.numbers.items():
+        if len(values_N):
+            module.standardise_targets(name, values_N)
+    for line in module.notes():
+        console.log(line, markup=False)
 
 
 def _score(logits_BL: Tensor, target: Tensor, output: Output) -> Tensor:
