@@ -368,7 +368,7 @@ def train(
     model_dir: ModelDir,
     data: DataPath = None,
     skip_bad: SkipBad = False,
-    drives: Annotated[int, typer.Option(help="Without --data: simulated drives to learn from.")] = 160,
+    drives: Annotated[int, typer.Option(help="Without --data: simulated drives to learn from.")] = 120,
     seconds: Annotated[int, typer.Option(help="Length of each drive, s.")] = 60,
     epochs: Annotated[
         int | None, typer.Option(help="Most passes over the data; it stops early when nothing improves.")

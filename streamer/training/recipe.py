@@ -52,11 +52,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         shots: Learn from so many examples of each label alone (few-shot); None: from all.
     """
 
-    epochs: int = 10
+    epochs: int = 8
     seed: int = 0
     batch: int = 64
     accumulate: int = 1
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.02
     patience: int = 4
     drop: float = 0.25

@@ -39,7 +39,7 @@ class Source(msgspec.Struct, frozen=True):
     """
 
     cache: Path
-    drives: int = 160
+    drives: int = 120
     seconds: int = 60
 
 
