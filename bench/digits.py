@@ -76,12 +76,11 @@ def measure(mnist: Path, fsdd: Path, epochs: int, seed: int, console: Console) -
     parts = {name: pairs(images, labels, sounds, name, seed) for name in PARTS}
     rows: dict[str, Any] = {}
     both = trained(["image", "audio"], parts, epochs, seed, console)
-    rows["both"] = accuracy(both, parts["test"], ["image", "audio"], console)
-    for name in INPUTS:
-        rows[f"{name} alone"] = accuracy(both, parts["test"], [name], console)
+    shown = {"both": ["image", "audio"], "image alone": ["image"], "audio alone": ["audio"]}
+    rows |= quality(both, parts["test"], shown, console)
     for name in INPUTS:
         single = trained([name], parts, epochs, seed, console)
-        rows[f"{name} alone, trained on it alone"] = accuracy(single, parts["test"], [name], console)
+        rows |= quality(single, parts["test"], {f"{name} alone, trained on it alone": [name]}, console)
     return {
         "pairs": {name: len(part) for name, part in parts.items()},
         "images": {name: last - first for name, (first, last, _, _) in PARTS.items()},
@@ -185,12 +184,18 @@ def trained(
     return Predictor.load(folder)
 
 
-def accuracy(predictor: Predictor, test: list[Example], names: list[str], console: Console) -> dict[str, float]:
-    said = evaluate.predictions(predictor, test, names, console, "measuring")
-    decisions = [outputs["digit"] for outputs in said]
-    quality = evaluate.quality(predictor.spec.outputs["digit"], [e.labels["digit"] for e in test], decisions)
-    assert isinstance(quality, evaluate.Classes)
-    return {"accuracy": quality.accuracy, "macro_f1": quality.macro_f1, "ece": quality.ece}
+def quality(
+    predictor: Predictor, test: list[Example], shown: dict[str, list[str]], console: Console
+) -> dict[str, dict[str, float]]:
+    """What was given -> figures."""
+    output, rows = predictor.spec.outputs["digit"], {}
+    seen = evaluate.look(predictor, test, shown, console)
+    for given, said in seen.said.items():
+        true = [labels["digit"] for labels in seen.labels]
+        found = evaluate.quality(output, true, [outputs["digit"] for outputs in said])
+        assert isinstance(found, evaluate.Classes)
+        rows[given] = {"accuracy": found.accuracy, "macro_f1": found.macro_f1, "ece": found.ece}
+    return rows
 
 
 def table(figures: dict[str, Any]) -> str:

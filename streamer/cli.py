@@ -452,8 +452,12 @@ def evaluate(
     another in the common space; latency and windows a second by batch size.
     """
     from streamer.infer import Predictor
-    from streamer.training import card as tables
-    from streamer.training import evaluate
+
+    try:
+        from streamer.training import card as tables
+        from streamer.training import evaluate
+    except ModuleNotFoundError as error:
+        raise UsageError(f"evaluating needs {error.name}: pip install 'streamer[train]'") from None
     from streamer.training.train import Source
 
     predictor = Predictor.load(model_dir, device)

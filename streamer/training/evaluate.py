@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -125,19 +125,21 @@ def evaluate(folder: Path, predictor: Predictor, held_out: HeldOut, console: Con
     spec = predictor.spec
     names = [name for name in MODALITY_NAMES if getattr(spec.inputs, name) is not None]
     shown = _shown(names)
-    said = {
-        given: predictions(predictor, windows, some, console, f"measuring with {given}")
-        for given, some in shown.items()
-    }
-    labels = [windows[n].labels for n in range(len(windows))]
+    seen = look(predictor, windows, shown, console)
+    heads = []
+    for name, output in spec.outputs.items():
+        if any(name in row for row in seen.labels):
+            heads.append(_head(name, output, seen))
+        else:
+            console.log(f"no window has a label for the output {name!r}: it is not measured")
     gallery = [windows[n] for n in np.linspace(0, len(windows) - 1, min(GALLERY, len(windows))).astype(int).tolist()]
     return Evaluation(
         model=predictor.name,
         version=predictor.version,
         data=held_out.told,
         windows=len(windows),
-        present=_present(windows),
-        heads=tuple(_head(name, output, labels, said) for name, output in spec.outputs.items()),
+        present=_shares(seen.present),
+        heads=tuple(heads),
         recalls=tuple(recalls(folder, gallery, console)),
         device=str(predictor.device),
         speeds=tuple(speed(predictor, [example.sample for example in gallery], console)),
@@ -153,16 +155,35 @@ def _shown(names: Sequence[str]) -> dict[str, list[str]]:
     return shown
 
 
-def predictions(
-    predictor: Predictor, windows: Dataset, names: Sequence[str], console: Console, task: str
-) -> list[dict[str, Any]]:
-    """What is said of windows of which only some modalities are shown: for each, output -> decision."""
-    said: list[dict[str, Any]] = []
-    starts = range(0, len(windows), BATCH)
-    for start in track(starts, task, console=console, transient=True):
-        batch = [windows[n].sample for n in range(start, min(start + BATCH, len(windows)))]
-        said += [prediction.outputs for prediction in predictor.predict([only(sample, names) for sample in batch])]
-    return said
+class Seen(NamedTuple):
+    """What came of one pass over the windows.
+
+    Attributes:
+        said: What was given -> for each window, output -> decision.
+        labels: Of each window.
+        present: Of each window, whether it has each modality.
+    """
+
+    said: dict[str, list[dict[str, Any]]]
+    labels: list[dict[str, Label]]
+    present: list[tuple[bool, ...]]
+
+
+def look(predictor: Predictor, windows: Dataset, shown: Mapping[str, Sequence[str]], console: Console) -> Seen:
+    """Ask what is said of windows of which only some modalities are shown; each window is read once.
+
+    Args:
+        shown: A name for what is given -> the modalities.
+    """
+    seen = Seen({given: [] for given in shown}, [], [])
+    for start in track(range(0, len(windows), BATCH), "measuring the outputs", console=console, transient=True):
+        batch = [windows[n] for n in range(start, min(start + BATCH, len(windows)))]
+        seen.labels.extend(example.labels for example in batch)
+        seen.present.extend(example.sample.present for example in batch)
+        for given, names in shown.items():
+            predictions = predictor.predict([only(example.sample, names) for example in batch])
+            seen.said[given] += [prediction.outputs for prediction in predictions]
+    return seen
 
 
 def only(sample: Sample, names: Sequence[str]) -> Sample:
@@ -177,17 +198,15 @@ def only(sample: Sample, names: Sequence[str]) -> Sample:
     return Sample(**kept)
 
 
-def _present(windows: Dataset) -> dict[str, float]:
-    shares = np.mean([windows[n].sample.present for n in range(len(windows))], axis=0)
+def _shares(present: Sequence[tuple[bool, ...]]) -> dict[str, float]:
+    shares = np.mean(present, axis=0)
     return {name: round(float(share), 4) for name, share in zip(MODALITY_NAMES, shares, strict=True)}
 
 
-def _head(name: str, output: Output, labels: Sequence[dict[str, Label]], said: dict[str, list[dict[str, Any]]]) -> Head:
-    labelled = [n for n, row in enumerate(labels) if name in row]
-    if not labelled:
-        raise UsageError(f"no window has a label for the output {name!r}: nothing to measure it on")
-    true = [labels[n][name] for n in labelled]
-    rows = [Row(given, quality(output, true, [rows[n][name] for n in labelled])) for given, rows in said.items()]
+def _head(name: str, output: Output, seen: Seen) -> Head:
+    labelled = [n for n, row in enumerate(seen.labels) if name in row]
+    true = [seen.labels[n][name] for n in labelled]
+    rows = [Row(given, quality(output, true, [said[n][name] for n in labelled])) for given, said in seen.said.items()]
     return Head(name, output.kind, output.labels, output.unit, tuple(rows))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -40,8 +41,9 @@ class Epoch(msgspec.Struct, frozen=True):
     """What an epoch came to.
 
     Attributes:
-        training_loss: Mean over the epoch's windows, as they were shown.
-        validation_loss: Mean of that with everything and that with gaps.
+        training_loss: The task's, mean over the epoch's windows as they were shown.
+        validation_loss: Mean of that with everything and that with gaps, the contrastive part included: examples
+            without any label have no other.
         scores: Output -> score on the validation examples with everything: of classes the accuracy, of tags the share
             of tags that are right, of numbers the mean absolute error in the output's unit.
         scores_with_gaps: The same with modalities hidden, the same ones in every epoch.
@@ -109,13 +111,16 @@ class _Objective(nn.Module):
         self._weight = contrast
         self._outputs = outputs
 
-    def forward(self, batch: Batch, same_BB: Tensor | None, deviations: Mapping[str, float]) -> tuple[Tensor, Tensor]:
-        """The loss to descend, and the task's part of it."""
+    def forward(
+        self, batch: Batch, same_BB: Tensor | None, deviations: Mapping[str, float]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The loss to descend, the task's part of it, and the logits."""
         outputs: Outputs = self.network(batch.inputs)
         task = task_loss(outputs.logits, batch.targets, self._outputs, deviations)
         if self.contrast is None:
-            return task, task.detach()
-        return task + self._weight * self.contrast(outputs.parts, outputs.embedding_BD, same_BB), task.detach()
+            return task, task.detach(), outputs.logits
+        contrast = self.contrast(outputs.parts, outputs.embedding_BD, same_BB)
+        return task + self._weight * contrast, task.detach(), outputs.logits
 
 
 class _Run:
@@ -147,9 +152,9 @@ class _Run:
         self._module = module
         if recipe.compile:
             module.compile()
-        self._batches = -(-len(training) // where.processes.world)  # windows of this process, then batches of them
-        self._batches = -(-self._batches // recipe.batch)
-        self._steps = -(-self._batches // recipe.accumulate)  # an epoch
+        own_windows = -(-len(training) // where.processes.world)
+        self._batches = -(-own_windows // recipe.batch)  # of this process, an epoch
+        self._steps = -(-self._batches // recipe.accumulate)
         self._optimiser, self._schedule = self._optimisation()
         self._epochs: list[Epoch] = []
         self._best: dict[str, Tensor] = {}
@@ -185,6 +190,8 @@ class _Run:
                 number = len(self._epochs) + 1
                 loss = self._epoch(number, lambda: progress.advance(task))
                 self._epochs.append(self._validate(number, loss))
+                if not math.isfinite(self._epochs[-1].validation_loss):
+                    raise UsageError(f"the loss of epoch {number} is not finite: lower the learning rate")
                 if self._epochs[-1].validation_loss <= min(epoch.validation_loss for epoch in self._epochs):
                     self._best = {name: value.detach().clone() for name, value in self._module.state_dict().items()}
                 self._keep()
@@ -220,11 +227,11 @@ class _Run:
         """Add the gradient of one batch, of ``together`` that make a step, and take the step after the last."""
         recipe, device = self._recipe, self._where.device
         varied = batch._replace(inputs=hide(vary(batch.inputs, recipe.augment), recipe.drop, recipe.solo)).to(device)
-        same_BB = same_content(batch.targets, self._spec.outputs, batch.inputs).to(device) if recipe.contrast else None
+        same_BB = self._same(batch)
         alone = isinstance(self._trained, DistributedDataParallel) and not step
         with self._trained.no_sync() if alone else nullcontext():  # type: ignore[operator]
             with self._autocast():
-                loss, task = self._trained(varied, same_BB, self._deviations)
+                loss, task, _ = self._trained(varied, same_BB, self._deviations)
             (loss / together).backward()
         if step:
             nn.utils.clip_grad_norm_(self._objective.parameters(), MAX_NORM)
@@ -255,13 +262,15 @@ class _Run:
         """Sums of loss and scores over a batch, with the counts that make means of them [1 + outputs, 2]."""
         batch = shown.to(self._where.device)
         with self._autocast():
-            outputs: Outputs = self._objective.network(batch.inputs)
-        loss = task_loss(outputs.logits, batch.targets, self._spec.outputs, self._deviations)
+            loss, _, logits = self._objective(batch, self._same(shown), self._deviations)
         rows = [torch.stack([loss * batch.windows, loss.new_tensor(batch.windows)])]
-        rows += [
-            _score(outputs.logits[n].float(), batch.targets[n], output) for n, output in self._spec.outputs.items()
-        ]
+        rows += [_score(logits[n].float(), batch.targets[n], output) for n, output in self._spec.outputs.items()]
         return torch.stack(rows).cpu()
+
+    def _same(self, batch: Batch) -> Tensor | None:
+        if not self._recipe.contrast:
+            return None
+        return same_content(batch.targets, self._spec.outputs, batch.inputs).to(self._where.device)
 
     def _collator(self) -> Collator:
         return Collator(self._spec, self._tokenizer)

@@ -87,11 +87,14 @@ def train(
         own = pick_device(device)
         if own.type == "cuda" and own.index is None:
             own = torch.device("cuda", processes.local)
+            torch.cuda.set_device(own)
         told = console if processes.first else Console(file=io.StringIO())
         if isinstance(data, Path):
             training, validation = opened(data, spec, recipe.seed, told, skip_bad=skip_bad)[:2]
         else:
             training, validation = _simulated(data, spec, recipe.seed, told, processes)
+        if (run_dir / CHECKPOINT_FILE).is_file() and not resume:
+            told.log(f"{run_dir} has the checkpoint of an interrupted run, which this one replaces; --resume goes on")
         where = Where(run_dir, resume, own, processes)
         module, tokenizer, epochs = loop.fit(folder, spec, training, validation, recipe, told, where)
         if processes.first:

@@ -191,6 +191,17 @@ def test_shots_without_labels_are_refused() -> None:
         few(TRAINING, msgspec.structs.replace(SPEC, outputs={"speed": SPEC.outputs["speed"]}), 1, seed=0)
 
 
+def test_a_loss_that_is_not_finite_ends_the_run_with_advice(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not finite: lower the learning rate"):
+        fitted(tmp_path, msgspec.structs.replace(FEW, learning_rate=1e30, weight_decay=0.0))
+
+
+def test_examples_without_labels_teach_the_common_space_alone(tmp_path: Path) -> None:
+    bare = [Example(e.sample, {}) for e in TRAINING]
+    epochs = fit(tmp_path, SPEC, bare, bare, msgspec.structs.replace(FEW, epochs=4), QUIET).epochs
+    assert epochs[-1].validation_loss < epochs[0].validation_loss
+
+
 def test_nothing_to_learn_from_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="one or more to validate with"):
         fit(tmp_path, SPEC, TRAINING, [], FEW, QUIET)

@@ -89,7 +89,7 @@ def test_a_trained_folder_serves_what_it_learnt_from_all_and_from_each_modality(
     predictor = Predictor.load(fitted[0], device="cpu")
     fresh = [example(seed) for seed in range(100, 132)]
     shown = [list(MODALITY_NAMES), *([name] for name in MODALITY_NAMES)]
-    said = [evaluate.predictions(predictor, fresh, names, QUIET, "") for names in shown]
+    said = evaluate.look(predictor, fresh, {str(names): names for names in shown}, QUIET).said.values()
     true = [e.labels["action"] for e in fresh]
     accuracies = [np.mean([d["action"]["label"] == t for d, t in zip(rows, true, strict=True)]) for rows in said]
     assert accuracies[0] == 1.0
