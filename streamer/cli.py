@@ -41,6 +41,10 @@ topics_app = typer.Typer(rich_markup_mode=None, help="Make the Kafka topics.")
 ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder with a model.toml: models/driving.")]
 DRIVES_CACHE = Path("runs/drives")
 CacheDir = Annotated[Path, typer.Option(help="Where cut drives are kept between runs.")]
+DataPath = Annotated[
+    Path | None, typer.Option("--data", help="A data set: a manifest, a folder a label, MNIST, …: docs/models.md.")
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows of --data out and name them.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document a line, for scripts.")]
 
 
@@ -362,47 +366,112 @@ def worker() -> None:
 @app.command()
 def train(
     model_dir: ModelDir,
-    drives: Annotated[int, typer.Option(help="Simulated drives to learn from.")] = 40,
-    seconds: Annotated[int, typer.Option(help="Length of each drive, s.")] = 120,
-    epochs: Annotated[int, typer.Option(help="Most passes over the data; it stops early when nothing improves.")] = 16,
-    seed: Annotated[int, typer.Option(help="Chooses the drives and the fresh weights.")] = 0,
+    data: DataPath = None,
+    skip_bad: SkipBad = False,
+    drives: Annotated[int, typer.Option(help="Without --data: simulated drives to learn from.")] = 120,
+    seconds: Annotated[int, typer.Option(help="Length of each drive, s.")] = 60,
+    epochs: Annotated[
+        int | None, typer.Option(help="Most passes over the data; it stops early when nothing improves.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Chooses drives, parts of data, and fresh weights.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Windows in one forward pass.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Forward passes to one step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The highest of the one-cycle schedule.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, bfloat16, or auto: bfloat16 on CUDA, else float32.")
+    ] = None,
+    compile_: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="torch.compile first: pays on long runs.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that load data; 0: none beside this one.")] = None,
+    shots: Annotated[int | None, typer.Option(help="Few-shot: learn from so many examples of each label.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    run_dir: Annotated[
+        Path | None, typer.Option(help="For TensorBoard's logs and the checkpoint; default: runs/NAME of the folder.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that was interrupted.")] = False,
     cache: CacheDir = DRIVES_CACHE,
 ) -> None:
-    """Train a model on simulated drives.
+    """Train a model, on data of yours or on simulated drives.
 
-    Writes weights.safetensors and tokenizer.json into the model's folder.
+    Writes weights.safetensors, tokenizer.json and learning_curves.png into the model's folder. What the options leave
+    open stands in its train.toml, else has a default: docs/training.md. Several processes or GPUs: torchrun
+    --nproc-per-node 2 -m streamer train MODEL_DIR.
     """
-    from streamer.training.fit import Recipe
-    from streamer.training.train import train
+    from streamer.training.recipe import read_recipe
+    from streamer.training.train import Source, train
 
-    recipe = Recipe(drives=drives, seconds=seconds, epochs=epochs, seed=seed)
-    report = train(model_dir, recipe, cache, _console())
-    _say(f"trained on {report.windows} windows in {report.seconds:.0f} s; now run `streamer evaluate {model_dir}`")
+    recipe = read_recipe(
+        model_dir,
+        epochs=epochs,
+        seed=seed,
+        batch=batch,
+        accumulate=accumulate,
+        learning_rate=learning_rate,
+        precision=precision,
+        compile=compile_,
+        workers=workers,
+        shots=shots,
+    )
+    report = train(
+        model_dir,
+        recipe,
+        data if data is not None else Source(cache, drives, seconds),
+        _console(),
+        run_dir=run_dir if run_dir is not None else Path("runs") / model_dir.resolve().name,
+        resume=resume,
+        device=device,
+        skip_bad=skip_bad,
+    )
+    _say(
+        f"trained on {report.windows} windows in {report.seconds:.0f} s ({report.cpu_seconds:.0f} s of CPU); "
+        f"now run `streamer evaluate {model_dir}{'' if data is None else f' --data {data}'}`"
+    )
 
 
 @app.command()
 def evaluate(
     model_dir: ModelDir,
-    drives: Annotated[int, typer.Option(help="Held-out drives to measure on.")] = 20,
+    data: DataPath = None,
+    skip_bad: SkipBad = False,
+    drives: Annotated[int, typer.Option(help="Without --data: held-out drives to measure on.")] = 20,
     seconds: Annotated[int, typer.Option(help="Length of each drive, s.")] = 120,
-    seed: Annotated[int, typer.Option(help="Chooses the drives; none of them is ever trained on.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Chooses the drives, none of which is ever trained on; with --data: as in training.")
+    ] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
-    card: Annotated[bool, typer.Option("--card", help="Write the table into the model's README.md.")] = False,
+    card: Annotated[
+        bool, typer.Option("--card", help="Write the tables into the model's README.md, pictures beside it.")
+    ] = False,
     cache: CacheDir = DRIVES_CACHE,
 ) -> None:
-    """Measure a model on held-out drives.
+    """Measure a model on held-out data: quality, common space, speed.
 
-    With everything, with each modality alone, and with each one missing.
+    Each output with everything, with each modality alone, and with each one missing; how well the modalities find one
+    another in the common space; latency and windows a second by batch size.
     """
-    from streamer.training import evaluate
+    from streamer.infer import Predictor
 
-    measured = evaluate.evaluate(model_dir, drives=drives, seconds=seconds, seed=seed, cache=cache, console=_console())
-    for evaluation in measured:
-        evaluate.show(evaluation, _console())
+    try:
+        from streamer.training import card as tables
+        from streamer.training import evaluate
+    except ModuleNotFoundError as error:
+        raise UsageError(f"evaluating needs {error.name}: pip install 'streamer[train]'") from None
+    from streamer.training.train import Source
+
+    predictor = Predictor.load(model_dir, device)
+    if data is not None:
+        held_out = evaluate.from_data(predictor.spec, data, seed, _console(), skip_bad=skip_bad)
+    else:
+        held_out = evaluate.simulated(predictor.spec, Source(cache, drives, seconds), seed, _console())
+    evaluation = evaluate.evaluate(model_dir, predictor, held_out, _console())
+    tables.show(evaluation, _console())
     if json_file is not None:
-        evaluate.write_json(measured, json_file)
+        evaluate.write_json(evaluation, json_file)
     if card:
-        evaluate.write_card(measured, model_dir)
+        tables.write_card(evaluation, model_dir)
+        evaluate.draw_confusions(evaluation, model_dir)
 
 
 # seeing what comes out

@@ -1,129 +1,189 @@
-"""Weights -> measured quality: on drives that no training saw, with the code that serves.
-
-Shape suffixes: L labels (rows: true, columns: said).
-"""
+"""Weights -> measured quality: on windows that no training saw, with the code that serves."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
+import torch
 from rich.console import Console
-from rich.table import Table
+from rich.progress import track
 
+from streamer import repository
+from streamer.collate import collate
 from streamer.errors import UsageError
 from streamer.events import MODALITY_NAMES
 from streamer.infer import Predictor
+from streamer.repository import Output
 from streamer.sample import Sample
-from streamer.training.dataset import Example
+from streamer.training import scores
+from streamer.training.batches import Dataset
+from streamer.training.dataset import Example, Label
+from streamer.training.scores import Classes, Quality, Recall
 from streamer.training.simulated import FIRST_HELD_OUT_SEED, examples
+from streamer.training.train import Source, opened
 
-CARD_FILE = "README.md"
-CARD_START, CARD_END = "<!-- measured: start -->", "<!-- measured: end -->"
 BATCH = 32
+GALLERY = 1000  # most windows to search among
+SPEED_BATCHES = (1, 8, 32)
+REPEATS, WARM_UPS = 50, 3
+WINDOW = "window"  # the fused vector of a window with everything, as it is published
 
 
 class Row(msgspec.Struct, frozen=True):
-    """Quality with some of the modalities; macro-F1 is the mean over the labels."""
+    """Quality of an output with some of the modalities."""
 
     given: str
-    accuracy: float
-    macro_f1: float
+    quality: Quality
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What was measured of one output; ``rows``: all modalities first, then each alone, then each missing."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    unit: str
+    rows: tuple[Row, ...]
+
+
+class Speed(msgspec.Struct, frozen=True):
+    """From samples to predictions, without cutting and decoding, over REPEATS calls."""
+
+    batch: int
+    median_ms: float
+    p99_ms: float
+    windows_per_s: float
 
 
 class Evaluation(msgspec.Struct, frozen=True):
-    """What was measured of one output, and on what.
+    """What was measured, and on what.
 
     Attributes:
-        rows: All modalities first, then each alone, then each missing.
-        confusion: Windows by true label and said label, with all modalities.
         present: Share of the windows that have each modality.
-        cpu_ms_predict: CPU time of one window in batches of BATCH, without cutting and decoding.
+        recalls: Of every ordered pair of modalities in the common space, and of each to whole windows; empty where the
+            model has no such vectors.
     """
 
     model: str
     version: str
-    output: str
-    labels: tuple[str, ...]
-    first_seed: int
-    drives: int
-    seconds: int
+    data: str
     windows: int
-    rows: tuple[Row, ...]
-    confusion: tuple[tuple[int, ...], ...]
     present: dict[str, float]
-    cpu_ms_predict: float
+    heads: tuple[Head, ...]
+    recalls: tuple[Recall, ...]
+    device: str
+    speeds: tuple[Speed, ...]
 
 
-def evaluate(folder: Path, *, drives: int, seconds: int, seed: int, cache: Path, console: Console) -> list[Evaluation]:
-    """Measure a model on held-out drives, one evaluation for each of its outputs.
+class HeldOut(msgspec.Struct, frozen=True):
+    """Windows that no training saw, and how to say so."""
+
+    windows: Dataset
+    told: str
+
+
+def simulated(spec: repository.ModelSpec, source: Source, seed: int, console: Console) -> HeldOut:
+    """Held-out drives; the first of their seeds is ``FIRST_HELD_OUT_SEED + 1000 × seed``.
+
+    Raises:
+        UsageError: There is nothing to measure on.
+    """
+    if source.drives < 1 or source.seconds < 2 or seed < 0:
+        raise UsageError("--drives must be above 0, --seconds above 1 and --seed not negative")
+    first = FIRST_HELD_OUT_SEED + 1000 * seed
+    windows = examples(range(first, first + source.drives), source.seconds, spec, source.cache, console)
+    last = first + source.drives - 1
+    return HeldOut(windows, f"{source.drives} simulated drives (seeds {first}–{last}, {source.seconds} s each)")
+
+
+def from_data(spec: repository.ModelSpec, path: Path, seed: int, console: Console, *, skip_bad: bool) -> HeldOut:
+    """The test part of a data set.
 
     Args:
-        seed: The first of the drives' seeds is ``FIRST_HELD_OUT_SEED + 1000 × seed``.
+        seed: Of the training: it draws the parts that the data do not give.
+    """
+    return HeldOut(opened(path, spec, seed, console, skip_bad=skip_bad)[2], f"the test part of {path.name}")
+
+
+def evaluate(folder: Path, predictor: Predictor, held_out: HeldOut, console: Console) -> Evaluation:
+    """Measure a model: each output, the common space, the speed.
 
     Raises:
         ModelError: The folder cannot be loaded.
         UsageError: There is nothing to measure on.
     """
-    if drives < 1 or seconds < 2 or seed < 0:
-        raise UsageError("--drives must be above 0, --seconds above 1 and --seed not negative")
-    predictor = Predictor.load(folder)
-    first = FIRST_HELD_OUT_SEED + 1000 * seed
-    held_out = examples(range(first, first + drives), seconds, predictor.spec, cache, console)
-    return [_evaluate(predictor, name, held_out, first, drives, seconds) for name in predictor.spec.outputs]
-
-
-def _evaluate(
-    predictor: Predictor, output: str, held_out: Sequence[Example], first: int, drives: int, seconds: int
-) -> Evaluation:
-    labels = predictor.spec.outputs[output].labels
-    wanted = [getattr(predictor.spec.inputs, name) is not None for name in MODALITY_NAMES]
-    names = [name for name, here in zip(MODALITY_NAMES, wanted, strict=True) if here]
-    started_s = time.process_time()
-    confusion_LL = confusion(predictor, held_out, output, names)
-    cpu_s = time.process_time() - started_s
-    rows = [_row("all", confusion_LL)]
-    if len(names) > 1:
-        rows += [_row(f"{name} alone", confusion(predictor, held_out, output, [name])) for name in names]
-        for missing in names:
-            rest = [name for name in names if name != missing]
-            rows.append(_row(f"{missing} missing", confusion(predictor, held_out, output, rest)))
-    present = np.mean([example.sample.present for example in held_out], axis=0)
+    windows = held_out.windows
+    if not len(windows):
+        raise UsageError(f"{held_out.told} has no windows to measure on")
+    spec = predictor.spec
+    names = [name for name in MODALITY_NAMES if getattr(spec.inputs, name) is not None]
+    shown = _shown(names)
+    seen = look(predictor, windows, shown, console)
+    heads = []
+    for name, output in spec.outputs.items():
+        if any(name in row for row in seen.labels):
+            heads.append(_head(name, output, seen))
+        else:
+            console.log(f"no window has a label for the output {name!r}: it is not measured")
+    gallery = [windows[n] for n in np.linspace(0, len(windows) - 1, min(GALLERY, len(windows))).astype(int).tolist()]
     return Evaluation(
         model=predictor.name,
         version=predictor.version,
-        output=output,
-        labels=labels,
-        first_seed=first,
-        drives=drives,
-        seconds=seconds,
-        windows=len(held_out),
-        rows=tuple(rows),
-        confusion=tuple(tuple(int(count) for count in row) for row in confusion_LL),
-        present={name: round(float(share), 4) for name, share in zip(MODALITY_NAMES, present, strict=True)},
-        cpu_ms_predict=round(1000 * cpu_s / len(held_out), 2),
+        data=held_out.told,
+        windows=len(windows),
+        present=_shares(seen.present),
+        heads=tuple(heads),
+        recalls=tuple(recalls(folder, gallery, console)),
+        device=str(predictor.device),
+        speeds=tuple(speed(predictor, [example.sample for example in gallery], console)),
     )
 
 
-def confusion(predictor: Predictor, given: Sequence[Example], output: str, names: Sequence[str]) -> NDArray[np.int64]:
-    """Count what is said of samples of which only some modalities are shown.
+def _shown(names: Sequence[str]) -> dict[str, list[str]]:
+    """What the model is given: everything, each modality alone, everything but one."""
+    shown = {"all": [*names]}
+    if len(names) > 1:
+        shown |= {f"{name} alone": [name] for name in names}
+        shown |= {f"{missing} missing": [name for name in names if name != missing] for missing in names}
+    return shown
 
-    Returns:
-        [L, L].
+
+class Seen(NamedTuple):
+    """What came of one pass over the windows.
+
+    Attributes:
+        said: What was given -> for each window, output -> decision.
+        labels: Of each window.
+        present: Of each window, whether it has each modality.
     """
-    labels = predictor.spec.outputs[output].labels
-    counts_LL = np.zeros((len(labels), len(labels)), np.int64)
-    for start in range(0, len(given), BATCH):
-        batch = given[start : start + BATCH]
-        said = predictor.predict([only(example.sample, names) for example in batch])
-        for example, prediction in zip(batch, said, strict=True):
-            counts_LL[labels.index(example.labels[output]), labels.index(prediction.outputs[output]["label"])] += 1
-    return counts_LL
+
+    said: dict[str, list[dict[str, Any]]]
+    labels: list[dict[str, Label]]
+    present: list[tuple[bool, ...]]
+
+
+def look(predictor: Predictor, windows: Dataset, shown: Mapping[str, Sequence[str]], console: Console) -> Seen:
+    """Ask what is said of windows of which only some modalities are shown; each window is read once.
+
+    Args:
+        shown: A name for what is given -> the modalities.
+    """
+    seen = Seen({given: [] for given in shown}, [], [])
+    for start in track(range(0, len(windows), BATCH), "measuring the outputs", console=console, transient=True):
+        batch = [windows[n] for n in range(start, min(start + BATCH, len(windows)))]
+        seen.labels.extend(example.labels for example in batch)
+        seen.present.extend(example.sample.present for example in batch)
+        for given, names in shown.items():
+            predictions = predictor.predict([only(example.sample, names) for example in batch])
+            seen.said[given] += [prediction.outputs for prediction in predictions]
+    return seen
 
 
 def only(sample: Sample, names: Sequence[str]) -> Sample:
@@ -138,64 +198,107 @@ def only(sample: Sample, names: Sequence[str]) -> Sample:
     return Sample(**kept)
 
 
-def _row(given: str, confusion_LL: NDArray[np.int64]) -> Row:
-    hits_L = np.diag(confusion_LL)
-    f1_L = 2 * hits_L / np.maximum(1, confusion_LL.sum(0) + confusion_LL.sum(1))
-    seen_L = confusion_LL.sum(1) > 0
-    return Row(given, round(float(hits_L.sum() / confusion_LL.sum()), 4), round(float(f1_L[seen_L].mean()), 4))
+def _shares(present: Sequence[tuple[bool, ...]]) -> dict[str, float]:
+    shares = np.mean(present, axis=0)
+    return {name: round(float(share), 4) for name, share in zip(MODALITY_NAMES, shares, strict=True)}
 
 
-def show(evaluation: Evaluation, console: Console) -> None:
-    """Print an evaluation as a table."""
-    title = f"{evaluation.model} {evaluation.version}, {evaluation.output}: {evaluation.windows} held-out windows"
-    table = Table("given", "accuracy", "macro-F1", title=title)
-    for row in evaluation.rows:
-        table.add_row(row.given, f"{row.accuracy:.3f}", f"{row.macro_f1:.3f}")
-    console.print(table)
+def _head(name: str, output: Output, seen: Seen) -> Head:
+    labelled = [n for n, row in enumerate(seen.labels) if name in row]
+    true = [seen.labels[n][name] for n in labelled]
+    rows = [Row(given, quality(output, true, [said[n][name] for n in labelled])) for given, said in seen.said.items()]
+    return Head(name, output.kind, output.labels, output.unit, tuple(rows))
 
 
-def write_json(evaluations: Sequence[Evaluation], path: Path) -> None:
+def quality(output: Output, true: Sequence[Label], said: Sequence[dict[str, Any]]) -> Quality:
+    """Measure decisions, as they are published, against labels."""
+    if output.kind == "number":
+        return scores.of_number(np.array(true, np.float64), np.array([decision["value"] for decision in said]))
+    scores_NL = np.array([[decision["scores"][label] for label in output.labels] for decision in said])
+    if output.kind == "tags":
+        true_NL = np.array([[label in tags for label in output.labels] for tags in true])  # type: ignore[operator]
+        return scores.of_tags(true_NL, scores_NL, output.labels)
+    return scores.of_classes(np.array([output.labels.index(label) for label in true]), scores_NL)
+
+
+def recalls(folder: Path, gallery: Sequence[Example], console: Console) -> Iterator[Recall]:
+    """How well each modality finds the others in the common space; nothing for models without weights of their own.
+
+    Args:
+        gallery: The windows to search with and among.
+    """
+    if not (folder / repository.WEIGHTS_FILE).is_file():
+        return  # a form without modules inside, such as ONNX, has no vectors of single modalities
+    vectors = _vectors(folder, gallery, console)
+    labels = [tuple(sorted(e.labels.items())) for e in gallery] if any(e.labels for e in gallery) else None
+    spaces = [name for name in vectors if name != WINDOW]
+    for query, found in [*permutations(spaces, 2), *((name, WINDOW) for name in spaces)]:
+        (query_ND, here_N), (found_ND, there_N) = vectors[query], vectors[found]
+        both = np.flatnonzero(here_N & there_N)
+        if len(both) > 1:
+            content = [_content(gallery[n].sample, found, n) for n in both.tolist()]
+            kinds = [labels[n] for n in both.tolist()] if labels is not None else None
+            measured = scores.recall(query_ND[both], found_ND[both], content, kinds)
+            yield Recall(query, found, len(both), *measured)
+
+
+def _vectors(
+    folder: Path, gallery: Sequence[Example], console: Console
+) -> dict[str, tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.bool_]]]]:
+    """Modality or WINDOW -> its vectors of length 1 [N, D], and which windows have it [N]."""
+    model = repository.read(folder)
+    rows: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+    starts = range(0, len(gallery), BATCH)
+    for start in track(starts, "measuring the common space", console=console, transient=True):
+        samples = [example.sample for example in gallery[start : start + BATCH]]
+        with torch.inference_mode():
+            outputs = model.module(collate(samples, model.spec.inputs, model.tokenizer))
+        everywhere_B = torch.ones(len(samples), dtype=torch.bool)
+        for name, part in {**outputs.parts, WINDOW: (outputs.embedding_BD, everywhere_B)}.items():
+            rows.setdefault(name, []).append(part)
+    return {
+        name: (torch.cat([v for v, _ in parts]).float().numpy(), torch.cat([p for _, p in parts]).numpy())
+        for name, parts in rows.items()
+    }
+
+
+def _content(sample: Sample, modality: str, number: int) -> object:
+    """What tells a candidate apart: its words; anything that is measured is like nothing else."""
+    return tuple(phrase.text for phrase in sample.text) if modality == "text" else number
+
+
+def speed(predictor: Predictor, samples: Sequence[Sample], console: Console) -> Iterator[Speed]:
+    """Time of one call by batch size."""
+    for size in track(SPEED_BATCHES, "measuring the speed", console=console, transient=True):
+        batch = [samples[n % len(samples)] for n in range(size)]
+        times_ms = []
+        for _ in range(WARM_UPS + REPEATS):
+            started_ns = time.perf_counter_ns()
+            predictor.predict(batch)
+            times_ms.append((time.perf_counter_ns() - started_ns) / 1e6)
+        median, p99 = np.percentile(times_ms[WARM_UPS:], (50, 99)).tolist()
+        yield Speed(size, round(median, 2), round(p99, 2), round(1000 * size / median, 1))
+
+
+def write_json(evaluation: Evaluation, path: Path) -> None:
     """Write all that was measured, for scripts."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(msgspec.to_builtins(evaluations), indent=2) + "\n", "utf-8")
+    path.write_text(json.dumps(msgspec.to_builtins(evaluation), indent=2) + "\n", "utf-8")
 
 
-def write_card(evaluations: Sequence[Evaluation], folder: Path) -> None:
-    """Replace what stands between the markers of the model card with what was measured.
+def draw_confusions(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """A picture of the confusion matrix of each output of kind classes, with all modalities."""
+    from streamer.training import plots
 
-    Raises:
-        UsageError: The card has no markers.
-    """
-    path = folder / CARD_FILE
-    card = path.read_text("utf-8") if path.is_file() else ""
-    before, start, rest = card.partition(CARD_START)
-    _, end, after = rest.partition(CARD_END)
-    if not start or not end:
-        raise UsageError(f"{path} needs the lines {CARD_START} and {CARD_END} for the table to stand between")
-    measured = "\n\n".join(_markdown(evaluation) for evaluation in evaluations)
-    path.write_text(f"{before}{start}\n{measured}\n{end}{after}", "utf-8")
+    paths = []
+    for head in evaluation.heads:
+        whole = head.rows[0].quality
+        if isinstance(whole, Classes):
+            paths.append(folder / confusion_file(head.name))
+            plots.confusion(paths[-1], np.array(whole.confusion), head.labels, f"{evaluation.model}: {head.name}")
+    return paths
 
 
-def _markdown(evaluation: Evaluation) -> str:
-    last_seed = evaluation.first_seed + evaluation.drives - 1
-    present = ", ".join(f"{name} {share:.1%}" for name, share in evaluation.present.items())
-    lines = [
-        f"Output `{evaluation.output}`, version `{evaluation.version}`: {evaluation.windows} windows of "
-        f"{evaluation.drives} drives (seeds {evaluation.first_seed}–{last_seed}, {evaluation.seconds} s each), none of "
-        f"which was trained on. Share of the windows that have each modality: {present}. "
-        f"{evaluation.cpu_ms_predict} ms of CPU a window in batches of {BATCH}, from sample to prediction.",
-        "",
-        "| given | accuracy | macro-F1 |",
-        "|---|---|---|",
-        *(f"| {row.given} | {row.accuracy:.3f} | {row.macro_f1:.3f} |" for row in evaluation.rows),
-        "",
-        "With all modalities, rows true, columns said:",
-        "",
-        f"| | {' | '.join(evaluation.labels)} |",
-        "|---" * (len(evaluation.labels) + 1) + "|",
-        *(
-            f"| **{label}** | {' | '.join(str(count) for count in counts)} |"
-            for label, counts in zip(evaluation.labels, evaluation.confusion, strict=True)
-        ),
-    ]
-    return "\n".join(lines)
+def confusion_file(output: str) -> str:
+    """Name of the picture of an output's confusion matrix."""
+    return f"confusion-{output}.png"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from copy import deepcopy
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import torch
@@ -13,199 +15,385 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
 from streamer import repository
-from streamer.collate import collate
-from streamer.events import MODALITY_NAMES
-from streamer.nets.inputs import Inputs, Outputs
+from streamer.errors import UsageError
+from streamer.nets.inputs import Outputs
 from streamer.nets.model import FusedModel
-from streamer.repository import ModelSpec
-from streamer.training.dataset import Example
-from streamer.training.losses import contrastive
+from streamer.repository import ModelSpec, Output
+from streamer.training import checkpoint
+from streamer.training.augment import band_masks, hide, vary
+from streamer.training.batches import Batch, Collator, Dataset, Survey, few, in_order, load, shuffled, survey
+from streamer.training.checkpoint import CHECKPOINT_FILE, Checkpoint
+from streamer.training.losses import Contrast, same_content, task_loss
+from streamer.training.processes import Processes
+from streamer.training.recipe import Recipe
+from streamer.training.targets import labelled
 from streamer.training.vocabulary import new_tokenizer
 
-
-class Recipe(msgspec.Struct, frozen=True):
-    """How a model is trained.
-
-    Attributes:
-        drives: Simulated drives to learn from; one more for every eight decides when to stop.
-        seconds: Length of each.
-        patience: Epochs without a better validation loss after which training ends.
-        drop: Chance of each modality of a window to be hidden, so that the model learns to do without.
-        solo: Chance of a window to be shown through one modality alone: without it the modality that is easiest to
-            learn from leaves the others nothing to explain, and the model is lost where that one is missing.
-        contrast: Weight of the contrastive loss beside the task's.
-    """
-
-    drives: int = 40
-    seconds: int = 120
-    epochs: int = 16
-    seed: int = 0
-    batch: int = 64
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    patience: int = 4
-    drop: float = 0.25
-    solo: float = 0.3
-    contrast: float = 0.1
+WARM_UP = 0.1  # share of the steps until the highest learning rate
+MAX_NORM = 1.0  # of the gradient
+SEED_STRIDE = 1_000_003  # more than any run has epochs or processes: no two draw from the same seed
 
 
 class Epoch(msgspec.Struct, frozen=True):
-    """What an epoch came to: mean losses, and accuracy on the validation drives with everything and with gaps."""
+    """What an epoch came to.
+
+    Attributes:
+        training_loss: The task's, mean over the epoch's windows as they were shown.
+        validation_loss: Mean of that with everything and that with gaps, the contrastive part included: examples
+            without any label have no other.
+        scores: Output -> score on the validation examples with everything: of classes the accuracy, of tags the share
+            of tags that are right, of numbers the mean absolute error in the output's unit.
+        scores_with_gaps: The same with modalities hidden, the same ones in every epoch.
+    """
 
     number: int
     training_loss: float
     validation_loss: float
-    accuracy: float
-    accuracy_with_gaps: float
+    scores: dict[str, float]
+    scores_with_gaps: dict[str, float]
+
+
+class Fitted(NamedTuple):
+    """A model with the weights of its best epoch."""
+
+    module: nn.Module
+    tokenizer: Tokenizer | None
+    epochs: tuple[Epoch, ...]
+
+
+class Where(NamedTuple):
+    """Where a run takes place.
+
+    Attributes:
+        run_dir: Gets the checkpoint and TensorBoard's logs; None: nothing is kept.
+        resume: Go on where the checkpoint of ``run_dir`` is.
+        device: Of this process.
+    """
+
+    run_dir: Path | None = None
+    resume: bool = False
+    device: torch.device = torch.device("cpu")
+    processes: Processes = Processes()
 
 
 def fit(
     folder: Path,
     spec: ModelSpec,
-    training: Sequence[Example],
-    validation: Sequence[Example],
+    training: Dataset,
+    validation: Dataset,
     recipe: Recipe,
     console: Console,
-) -> tuple[nn.Module, Tokenizer | None, tuple[Epoch, ...]]:
-    """Fit a fresh model; the weights of the epoch with the lowest validation loss are kept."""
-    torch.manual_seed(recipe.seed)
-    tokenizer = new_tokenizer(spec, folder, (p.text for e in training for p in e.sample.text), console.log)
-    module = repository.new_module(spec, folder, tokenizer)
-    learn, check = _tensors(training, spec, tokenizer), _tensors(validation, spec, tokenizer)
-    if isinstance(module, FusedModel):
-        module.standardise(learn.inputs)
-        for note in module.notes():
-            console.log(note)
-    optimiser = torch.optim.AdamW(module.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    steps = recipe.epochs * -(-len(training) // recipe.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.learning_rate, total_steps=steps, pct_start=0.1)
-    epochs: list[Epoch] = []
-    best: dict[str, Tensor] = {}
-    with _progress(console) as progress:
-        task = progress.add_task("training", total=steps, note="")
-        for number in range(1, recipe.epochs + 1):
-            loss = _epoch(module, learn, recipe, optimiser, schedule, lambda: progress.advance(task))
-            epochs.append(_validate(module, check, recipe, number, loss))
-            if epochs[-1].validation_loss <= min(epoch.validation_loss for epoch in epochs):
-                best = deepcopy(module.state_dict())
-            progress.update(task, note=_note(epochs[-1]))
-            console.log(f"epoch {number}: {_note(epochs[-1])}")
-            if number - min(epochs, key=lambda epoch: epoch.validation_loss).number >= recipe.patience:
-                break
-    module.load_state_dict(best)
-    return module.eval(), tokenizer, tuple(epochs)
+    where: Where = Where(),  # noqa: B008 - immutable
+) -> Fitted:
+    """Fit a fresh model; the weights of the epoch with the lowest validation loss are kept.
 
-
-class _Tensors(msgspec.Struct, frozen=True):
-    """A data set as one batch."""
-
-    inputs: Inputs
-    labels: dict[str, Tensor]  # output -> [N]
-
-    def rows(self, index_B: Tensor) -> _Tensors:
-        inputs = Inputs(*(None if part is None else part[index_B] for part in self.inputs))
-        return _Tensors(inputs, {name: label_N[index_B] for name, label_N in self.labels.items()})
-
-    def __len__(self) -> int:
-        return len(next(iter(self.labels.values())))
-
-
-def _tensors(given: Sequence[Example], spec: ModelSpec, tokenizer: Tokenizer | None) -> _Tensors:
-    labels = {
-        name: torch.tensor([output.labels.index(example.labels[name]) for example in given])
-        for name, output in spec.outputs.items()
-    }
-    return _Tensors(collate([example.sample for example in given], spec.inputs, tokenizer), labels)
-
-
-def _epoch(
-    module: nn.Module,
-    learn: _Tensors,
-    recipe: Recipe,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    advance: Any,
-) -> float:
-    module.train()
-    total = 0.0
-    for index_B in torch.split(torch.randperm(len(learn)), recipe.batch):
-        batch = learn.rows(index_B)
-        outputs: Outputs = module(hide(batch.inputs, recipe.drop, recipe.solo))
-        loss = _task_loss(outputs, batch.labels)
-        total += loss.item() * len(index_B)
-        if recipe.contrast:
-            label_B = torch.unique(torch.stack(list(batch.labels.values())), dim=1, return_inverse=True)[1]
-            loss = loss + recipe.contrast * contrastive(outputs.parts, outputs.embedding_BD, label_B)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        advance()
-    return total / len(learn)
-
-
-def hide(inputs: Inputs, chance: float, solo: float = 0.0) -> Inputs:
-    """Modality dropout: of a share ``solo`` of the windows keep one modality, of the others mask each with a chance.
-
-    A window of which the draw would leave nothing keeps everything.
+    Raises:
+        UsageError: A label is none of the model's, or there is nothing to learn from, or to go on with.
     """
-    names = [name for name in MODALITY_NAMES if getattr(inputs, _mask_field(name)) is not None]
-    windows = len(getattr(inputs, _mask_field(names[0])))
-    keep_BM = torch.rand(windows, len(names)) >= chance
-    there_BM = torch.stack([getattr(inputs, _mask_field(name)).flatten(1).any(1) for name in names], dim=1)
-    one_B = torch.rand(windows, len(names)).masked_fill(~there_BM, -1.0).argmax(1)
-    alone_BM = functional.one_hot(one_B, len(names)).bool()
-    keep_BM = torch.where(torch.rand(windows, 1) < solo, alone_BM, keep_BM)
-    keep_BM |= ~(keep_BM & there_BM).any(1, keepdim=True)
-    masks = {}
-    for column, name in enumerate(names):
-        mask = getattr(inputs, _mask_field(name))
-        masks[_mask_field(name)] = mask & keep_BM[:, column].view(-1, *[1] * (mask.ndim - 1))
-    return inputs._replace(**masks)
+    if not len(training) or not len(validation):
+        raise UsageError("there must be an example or more to train on, and one or more to validate with")
+    if recipe.shots is not None:
+        training = few(training, spec, recipe.shots, recipe.seed)
+    run = _Run(folder, spec, training, validation, recipe, console, where)
+    return run.go()
 
 
-def _mask_field(modality: str) -> str:
-    return next(field for field in Inputs._fields if field.startswith(f"{modality}_mask_"))
+class _Objective(nn.Module):
+    """The network and what it is trained for, as one module, so that DistributedDataParallel sees all parameters."""
+
+    def __init__(self, network: nn.Module, outputs: Mapping[str, Output], contrast: float) -> None:
+        super().__init__()
+        self.network = network
+        self.contrast = Contrast() if contrast else None
+        self._weight = contrast
+        self._outputs = outputs
+
+    def forward(
+        self, batch: Batch, same_BB: Tensor | None, deviations: Mapping[str, float]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The loss to descend, the task's part of it, and the logits."""
+        outputs: Outputs = self.network(batch.inputs)
+        task = task_loss(outputs.logits, batch.targets, self._outputs, deviations)
+        if self.contrast is None:
+            return task, task.detach(), outputs.logits
+        contrast = self.contrast(outputs.parts, outputs.embedding_BD, same_BB)
+        return task + self._weight * contrast, task.detach(), outputs.logits
 
 
-def _task_loss(outputs: Outputs, labels: dict[str, Tensor]) -> Tensor:
-    losses = [functional.cross_entropy(outputs.logits[name], label_B) for name, label_B in labels.items()]
-    return torch.stack(losses).sum()
+class _Run:
+    """One run of the loop over the epochs."""
 
-
-def _validate(module: nn.Module, check: _Tensors, recipe: Recipe, number: int, training_loss: float) -> Epoch:
-    """Loss and accuracy with all that is there, and with modalities hidden, the same ones in every epoch."""
-    module.eval()
-    with torch.random.fork_rng(devices=[]):
+    def __init__(
+        self,
+        folder: Path,
+        spec: ModelSpec,
+        training: Dataset,
+        validation: Dataset,
+        recipe: Recipe,
+        console: Console,
+        where: Where,
+    ) -> None:
+        self._spec, self._recipe, self._console, self._where = spec, recipe, console, where
+        self._training, self._validation = training, validation
+        self._made_for = _made_for(spec, recipe, len(training), where.processes.world)
+        self._kept = where.run_dir / CHECKPOINT_FILE if where.run_dir else None
+        found = checkpoint.load(self._kept, self._made_for) if where.resume and self._kept else None
+        seen = survey(training, spec, recipe.seed, console) if found is None else None
+        self._tokenizer = _tokenizer(spec, folder, seen, found, console)
+        self._deviations = _deviations(seen) if seen is not None else dict(found.notes["deviations"] if found else {})
         torch.manual_seed(recipe.seed)
-        hidden = hide(check.inputs, recipe.drop, recipe.solo)
-    whole_loss, whole = _measure(module, check, recipe.batch)
-    gaps_loss, gaps = _measure(module, _Tensors(hidden, check.labels), recipe.batch)
-    return Epoch(number, training_loss, (whole_loss + gaps_loss) / 2, whole, gaps)
+        module = repository.new_module(spec, folder, self._tokenizer, pretrained=found is None)
+        if seen is not None:
+            _standardise(module, seen, console)
+        self._objective = _Objective(module, spec.outputs, recipe.contrast).to(where.device)
+        self._module = module
+        if recipe.compile:
+            module.compile()
+        own_windows = -(-len(training) // where.processes.world)
+        self._batches = -(-own_windows // recipe.batch)  # of this process, an epoch
+        self._steps = -(-self._batches // recipe.accumulate)
+        self._optimiser, self._schedule = self._optimisation()
+        self._epochs: list[Epoch] = []
+        self._best: dict[str, Tensor] = {}
+        if found is not None:
+            self._restore(found)
+        self._trained: nn.Module = self._objective
+        if where.processes.world > 1:
+            self._trained = DistributedDataParallel(self._objective, find_unused_parameters=True)
+
+    def _optimisation(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
+        """Frozen parameters are left alone; vectors (norms, biases, the temperature) do not decay."""
+        free = [parameter for parameter in self._objective.parameters() if parameter.requires_grad]
+        if not free:
+            raise UsageError("every parameter of the model is frozen: there is nothing to train")
+        groups = [
+            {"params": [p for p in free if p.ndim > 1], "weight_decay": self._recipe.weight_decay},
+            {"params": [p for p in free if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        highest = self._recipe.learning_rate
+        optimiser = torch.optim.AdamW([group for group in groups if group["params"]], highest)
+        total = max(2, self._recipe.epochs * self._steps)
+        return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, highest, total_steps=total, pct_start=WARM_UP)
+
+    def go(self) -> Fitted:
+        recipe, first = self._recipe, self._where.processes.first
+        with ExitStack() as stack:
+            stack.enter_context(band_masks(self._module, recipe.augment.audio_band_mask))
+            progress = stack.enter_context(_progress(self._console))
+            board = stack.enter_context(_Board(self._where.run_dir if first else None, len(self._epochs)))
+            total, done = recipe.epochs * self._batches, len(self._epochs) * self._batches
+            task = progress.add_task("training", total=total, completed=done, note="")
+            while len(self._epochs) < recipe.epochs and not self._finished():
+                number = len(self._epochs) + 1
+                loss = self._epoch(number, lambda: progress.advance(task))
+                self._epochs.append(self._validate(number, loss))
+                if not math.isfinite(self._epochs[-1].validation_loss):
+                    raise UsageError(f"the loss of epoch {number} is not finite: lower the learning rate")
+                if self._epochs[-1].validation_loss <= min(epoch.validation_loss for epoch in self._epochs):
+                    self._best = {name: value.detach().clone() for name, value in self._module.state_dict().items()}
+                self._keep()
+                board.add(self._epochs[-1], float(self._schedule.get_last_lr()[0]))
+                progress.update(task, note=_note(self._epochs[-1]))
+                self._console.log(f"epoch {number}: {_note(self._epochs[-1])}")
+        self._module.load_state_dict(self._best)
+        return Fitted(self._module.cpu().eval(), self._tokenizer, tuple(self._epochs))
+
+    def _finished(self) -> bool:
+        """Nothing has got better for as long as the recipe has patience."""
+        best = min(self._epochs, key=lambda epoch: epoch.validation_loss, default=None)
+        return best is not None and len(self._epochs) - best.number >= self._recipe.patience
+
+    def _epoch(self, number: int, advance: Any) -> float:
+        """One pass over the data; returns the mean loss of the task."""
+        self._trained.train()
+        own, recipe = self._where.processes, self._recipe
+        seed = recipe.seed * SEED_STRIDE + number
+        order = shuffled(len(self._training), recipe.batch, seed, own.rank, own.world)
+        torch.manual_seed(seed + own.rank * SEED_STRIDE**2)
+        sums_2 = torch.zeros(2, device=self._where.device)  # loss × windows, windows
+        for done, batch in enumerate(load(self._training, order, self._collator(), recipe.workers), 1):
+            last_of_step = done % recipe.accumulate == 0 or done == len(order)
+            together = len(order) % recipe.accumulate if done > len(order) - len(order) % recipe.accumulate else 0
+            sums_2[0] += self._descend(batch, together or recipe.accumulate, step=last_of_step) * batch.windows
+            sums_2[1] += batch.windows
+            advance()
+        loss, windows = own.sum(sums_2).tolist()
+        return float(loss / windows)
+
+    def _descend(self, batch: Batch, together: int, *, step: bool) -> Tensor:
+        """Add the gradient of one batch, of ``together`` that make a step, and take the step after the last."""
+        recipe, device = self._recipe, self._where.device
+        varied = batch._replace(inputs=hide(vary(batch.inputs, recipe.augment), recipe.drop, recipe.solo)).to(device)
+        same_BB = self._same(batch)
+        alone = isinstance(self._trained, DistributedDataParallel) and not step
+        with self._trained.no_sync() if alone else nullcontext():  # type: ignore[operator]
+            with self._autocast():
+                loss, task, _ = self._trained(varied, same_BB, self._deviations)
+            (loss / together).backward()
+        if step:
+            nn.utils.clip_grad_norm_(self._objective.parameters(), MAX_NORM)
+            self._optimiser.step()
+            self._schedule.step()
+            self._optimiser.zero_grad()
+        return task  # type: ignore[no-any-return]
+
+    def _validate(self, number: int, training_loss: float) -> Epoch:
+        """Losses and scores with all that is there, and with modalities hidden, the same ones in every epoch."""
+        self._trained.eval()
+        own = self._where.processes
+        order = in_order(len(self._validation), self._recipe.batch, own.rank, own.world)
+        names = tuple(self._spec.outputs)
+        sums_2X2 = torch.zeros(2, len(names) + 1, 2)  # whole and with gaps; loss, then each output; sum, count
+        with torch.random.fork_rng(devices=[]), torch.inference_mode():
+            torch.manual_seed(self._recipe.seed)
+            for batch in load(self._validation, order, self._collator(), self._recipe.workers):
+                gaps = batch._replace(inputs=hide(batch.inputs, self._recipe.drop, self._recipe.solo))
+                for sums_X2, shown in zip(sums_2X2, (batch, gaps), strict=True):
+                    sums_X2 += self._measure(shown)
+        sums_2X2 = own.sum(sums_2X2.to(self._where.device)).cpu()
+        means_2X = (sums_2X2[..., 0] / sums_2X2[..., 1].clamp_min(1)).tolist()
+        scores, with_gaps = (dict(zip(names, means[1:], strict=True)) for means in means_2X)
+        return Epoch(number, training_loss, (means_2X[0][0] + means_2X[1][0]) / 2, scores, with_gaps)
+
+    def _measure(self, shown: Batch) -> Tensor:
+        """Sums of loss and scores over a batch, with the counts that make means of them [1 + outputs, 2]."""
+        batch = shown.to(self._where.device)
+        with self._autocast():
+            loss, _, logits = self._objective(batch, self._same(shown), self._deviations)
+        rows = [torch.stack([loss * batch.windows, loss.new_tensor(batch.windows)])]
+        rows += [_score(logits[n].float(), batch.targets[n], output) for n, output in self._spec.outputs.items()]
+        return torch.stack(rows).cpu()
+
+    def _same(self, batch: Batch) -> Tensor | None:
+        if not self._recipe.contrast:
+            return None
+        return same_content(batch.targets, self._spec.outputs, batch.inputs).to(self._where.device)
+
+    def _collator(self) -> Collator:
+        return Collator(self._spec, self._tokenizer)
+
+    def _autocast(self) -> torch.autocast:
+        kind, wanted = self._where.device.type, self._recipe.precision
+        half = wanted == "bfloat16" or (wanted == "auto" and kind == "cuda")
+        return torch.autocast(kind, torch.bfloat16, enabled=half)
+
+    # interruptions
+
+    def _keep(self) -> None:
+        if self._kept is None or not self._where.processes.first:
+            return
+        notes = {
+            "epochs": msgspec.to_builtins(self._epochs),
+            "schedule": self._schedule.last_epoch,
+            "tokenizer": self._tokenizer.to_str() if self._tokenizer is not None else None,
+            "deviations": self._deviations,
+        }
+        current, optimiser = self._objective.state_dict(), self._optimiser.state_dict()
+        kept = Checkpoint(self._made_for, notes, current, self._best, optimiser)
+        checkpoint.save(self._kept, kept)
+
+    def _restore(self, found: Checkpoint) -> None:
+        self._objective.load_state_dict(found.current)
+        self._optimiser.load_state_dict(found.optimiser)
+        self._schedule.last_epoch = found.notes["schedule"]  # steps so far: all that its next rate follows from
+        self._epochs = msgspec.convert(found.notes["epochs"], list[Epoch])
+        self._best = {name: value.to(self._where.device) for name, value in found.best.items()}
 
 
-@torch.inference_mode()
-def _measure(module: nn.Module, given: _Tensors, batch: int) -> tuple[float, float]:
-    """Mean loss and accuracy (all outputs right)."""
-    loss, right = 0.0, 0
-    for index_B in torch.split(torch.arange(len(given)), batch):
-        rows = given.rows(index_B)
-        outputs: Outputs = module(rows.inputs)
-        loss += _task_loss(outputs, rows.labels).item() * len(index_B)
-        hits = [outputs.logits[name].argmax(1) == label_B for name, label_B in rows.labels.items()]
-        right += int(torch.stack(hits).all(0).sum())
-    return loss / len(given), right / len(given)
+def _made_for(spec: ModelSpec, recipe: Recipe, examples: int, world: int) -> dict[str, Any]:
+    """What must not change between the parts of an interrupted run, as JSON gives it back."""
+    model = hashlib.sha256(msgspec.json.encode(spec)).hexdigest()[:8]
+    fields = {f"recipe.{name}": value for name, value in msgspec.to_builtins(recipe).items()}
+    return {"model.toml": model, **fields, "number of examples": examples, "number of processes": world}
+
+
+def _tokenizer(
+    spec: ModelSpec, folder: Path, seen: Survey | None, found: Checkpoint | None, console: Console
+) -> Tokenizer | None:
+    """That of the interrupted run, else a new one."""
+    if found is not None:
+        return Tokenizer.from_str(found.notes["tokenizer"]) if found.notes["tokenizer"] else None
+    if seen is None:
+        return None
+    return new_tokenizer(spec, folder, seen.texts, lambda line: console.log(line, markup=False))
+
+
+def _deviations(seen: Survey) -> dict[str, float]:
+    """Of each number; 1 where nothing varies."""
+    return {name: float(values.std()) or 1.0 if len(values) > 1 else 1.0 for name, values in seen.numbers.items()}
+
+
+def _standardise(module: nn.Module, seen: Survey, console: Console) -> None:
+    """Give the built-in model what is measured and not learned; a module of the folder's own does as it likes."""
+    if not isinstance(module, FusedModel):
+        return
+    module.standardise(seen.telemetry)
+    for name, values_N in seen.numbers.items():
+        if len(values_N):
+            module.standardise_targets(name, values_N)
+    for line in module.notes():
+        console.log(line, markup=False)
+
+
+def _score(logits_BL: Tensor, target: Tensor, output: Output) -> Tensor:
+    """The sum that an output's score is the mean of, and the count [2]; see :class:`Epoch`."""
+    there_B = labelled(target)
+    if output.kind == "classes":
+        hits = (logits_BL.argmax(1) == target) & there_B
+        return torch.stack([hits.sum().float(), there_B.sum().float()])
+    if output.kind == "tags":
+        hits_BL = ((logits_BL > 0) == (target > 0.5)) & there_B[:, None]
+        return torch.stack([hits_BL.sum().float(), there_B.sum().float() * len(output.labels)])
+    off_B = torch.where(there_B, (logits_BL[:, 0] - target).abs(), 0.0)
+    return torch.stack([off_B.sum(), there_B.sum().float()])
+
+
+class _Board:
+    """TensorBoard's log of a run.
+
+    Args:
+        run_dir: Where; None: nowhere.
+        epochs: What later epochs of the same run wrote before it was interrupted does not count.
+    """
+
+    def __init__(self, run_dir: Path | None, epochs: int) -> None:
+        self._writer: Any = None
+        if run_dir is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(run_dir), purge_step=epochs + 1)
+
+    def __enter__(self) -> _Board:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def add(self, epoch: Epoch, learning_rate: float) -> None:
+        if self._writer is not None:
+            for name, value in _scalars(epoch):
+                self._writer.add_scalar(name, value, epoch.number)
+            self._writer.add_scalar("learning_rate", learning_rate, epoch.number)
+            self._writer.flush()
+
+
+def _scalars(epoch: Epoch) -> Iterator[tuple[str, float]]:
+    yield "loss/training", epoch.training_loss
+    yield "loss/validation", epoch.validation_loss
+    for name, score in epoch.scores.items():
+        yield f"score/{name}", score
+        yield f"score/{name}, with gaps", epoch.scores_with_gaps[name]
 
 
 def _note(epoch: Epoch) -> str:
-    return (
-        f"loss {epoch.training_loss:.3f}, validation {epoch.validation_loss:.3f}, "
-        f"accuracy {epoch.accuracy:.3f}, with gaps {epoch.accuracy_with_gaps:.3f}"
+    scores = ", ".join(
+        f"{name} {score:.3f} (with gaps {epoch.scores_with_gaps[name]:.3f})" for name, score in epoch.scores.items()
     )
+    return f"loss {epoch.training_loss:.3f}, validation {epoch.validation_loss:.3f}, {scores}"
 
 
 def _progress(console: Console) -> Progress:

@@ -1,35 +1,127 @@
-"""What a model is trained for beside its task. Shape suffixes: see ``nets/inputs.py``; P counts present windows."""
+"""What a model is trained for. Shape suffixes: see ``nets/inputs.py``; P counts windows that have both of a pair."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from itertools import combinations
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-TEMPERATURE = 0.1
+from streamer.nets.inputs import Inputs
+from streamer.repository import Output
+from streamer.training.targets import NO_CLASS, labelled
+
+FIRST_TEMPERATURE, LEAST_TEMPERATURE = 0.1, 0.01  # the latter as in CLIP
 
 
-def contrastive(parts: dict[str, tuple[Tensor, Tensor]], fused_BD: Tensor, label_B: Tensor) -> Tensor:
-    """Pull each modality's vector to the fused one of its own window, and away from other windows'.
+def task_loss(
+    logits: Mapping[str, Tensor],
+    targets: Mapping[str, Tensor],
+    outputs: Mapping[str, Output],
+    deviations: Mapping[str, float],
+) -> Tensor:
+    """Sum over the outputs of the mean loss of the windows that have a label for it.
 
-    Symmetric InfoNCE (CLIP, Radford et al. 2021), with the fused vector as the one that binds them all, as images do in
-    ImageBind (Girdhar et al. 2023). Windows of the same label are no negatives of one another: they may look alike.
+    Cross-entropy for classes, binary cross-entropy for tags (mean over the labels), Huber loss (Huber 1964) for
+    numbers, in standard deviations, so that a unit has no weight of its own.
 
     Args:
-        parts: Modality -> (vectors [B, D] of length 1, present [B]).
+        logits: Output -> [B, L]; of a number [B, 1] in its unit.
+        targets: As :func:`streamer.training.targets.targets_of` makes them.
+        deviations: Of each number, in its unit.
 
     Returns:
-        The mean over modalities, a scalar; 0 where nothing can be compared.
+        A scalar; an output without any label adds 0.
     """
-    losses = []
-    for own_BD, present_B in parts.values():
-        if int(present_B.sum()) < 2:
-            continue
-        label_P = label_B[present_B]
-        similarity_PP = own_BD[present_B] @ fused_BD[present_B].T / TEMPERATURE
-        alike_PP = (label_P[:, None] == label_P) & ~torch.eye(len(label_P), dtype=torch.bool, device=label_P.device)
+    losses = [
+        _loss(logits[name].float(), targets[name], output, deviations.get(name, 1.0))
+        for name, output in outputs.items()
+    ]
+    return torch.stack(losses).sum()
+
+
+def _loss(logits_BL: Tensor, target: Tensor, output: Output, deviation: float) -> Tensor:
+    if output.kind == "classes":
+        total = functional.cross_entropy(logits_BL, target, ignore_index=NO_CLASS, reduction="sum")
+        return total / labelled(target).sum().clamp_min(1)
+    there_B = labelled(target)
+    if output.kind == "tags":
+        wanted_BL = torch.where(there_B[:, None], target, 0.0)
+        loss_B = functional.binary_cross_entropy_with_logits(logits_BL, wanted_BL, reduction="none").mean(1)
+    else:
+        off_B = (logits_BL[:, 0] - target) / deviation
+        loss_B = functional.huber_loss(torch.where(there_B, off_B, 0.0), torch.zeros_like(target), reduction="none")
+    return (loss_B * there_B).sum() / there_B.sum().clamp_min(1)
+
+
+class Contrast(nn.Module):
+    """Pull the vectors of a window together, and away from other windows': one common space for all modalities.
+
+    Symmetric InfoNCE with a learned temperature (CLIP, Radford et al. 2021) between every two modalities, and between
+    each modality and the fused vector, which binds those that seldom come together, as images do in ImageBind
+    (Girdhar et al. 2023). Negatives are the other windows of the same process and forward pass.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(FIRST_TEMPERATURE)))
+
+    def forward(self, parts: Mapping[str, tuple[Tensor, Tensor]], fused_BD: Tensor, same_BB: Tensor) -> Tensor:
+        """Compare every two spaces.
+
+        Args:
+            parts: Modality -> (vectors [B, D] of length 1, present [B]).
+            same_BB: Which windows have the same content: these are no negatives of one another.
+
+        Returns:
+            The mean over the pairs, a scalar; 0 where nothing can be compared.
+        """
+        somewhere_B = torch.zeros(len(fused_BD), dtype=torch.bool, device=fused_BD.device)
+        for _, present_B in parts.values():
+            somewhere_B = somewhere_B | present_B
+        spaces = [*parts.values(), (fused_BD, somewhere_B)]
+        losses = [
+            self._pair(one_BD, other_BD, here_B & there_B, same_BB)
+            for (one_BD, here_B), (other_BD, there_B) in combinations(spaces, 2)
+            if int((here_B & there_B).sum()) > 1
+        ]
+        # nothing to compare: still a function of the parameters, as other processes expect gradients of them
+        return torch.stack(losses).mean() if losses else (fused_BD.sum() + self.log_temperature) * 0.0
+
+    def _pair(self, one_BD: Tensor, other_BD: Tensor, both_B: Tensor, same_BB: Tensor) -> Tensor:
+        temperature = self.log_temperature.exp().clamp_min(LEAST_TEMPERATURE)
+        similarity_PP = one_BD[both_B].float() @ other_BD[both_B].float().T / temperature
+        own_P = torch.arange(len(similarity_PP), device=similarity_PP.device)
+        alike_PP = same_BB[both_B][:, both_B] & (own_P[:, None] != own_P)
         similarity_PP = similarity_PP.masked_fill(alike_PP, float("-inf"))
-        own_P = torch.arange(len(label_P), device=label_P.device)
-        losses.append(functional.cross_entropy(similarity_PP, own_P))
-        losses.append(functional.cross_entropy(similarity_PP.T, own_P))
-    return torch.stack(losses).mean() if losses else fused_BD.sum() * 0.0
+        there, back = (functional.cross_entropy(s_PP, own_P) for s_PP in (similarity_PP, similarity_PP.T))
+        return (there + back) / 2
+
+
+def same_content(targets: Mapping[str, Tensor], outputs: Mapping[str, Output], inputs: Inputs) -> Tensor:
+    """Which windows of a batch a contrast must not push apart: those of the same labels, and those of the same words.
+
+    Windows compare by the classes and tags that both have; numbers and windows without labels are all different.
+
+    Returns:
+        bool [B, B].
+    """
+    count = len(next(part for part in inputs if part is not None))
+    device = next(part for part in inputs if part is not None).device
+    known_BB = torch.zeros(count, count, dtype=torch.bool, device=device)
+    differ_BB = torch.zeros_like(known_BB)
+    for name, output in outputs.items():
+        if output.kind != "number":
+            there_B, target_BX = labelled(targets[name]), targets[name].view(count, -1)
+            both_BB = there_B[:, None] & there_B
+            known_BB |= both_BB
+            differ_BB |= both_BB & (target_BX[:, None] != target_BX).any(-1)
+    same_BB = known_BB & ~differ_BB
+    if inputs.text_BT is not None and inputs.text_mask_BT is not None:
+        words_BT = torch.where(inputs.text_mask_BT, inputs.text_BT, -1)
+        spoken_B = inputs.text_mask_BT.any(1)
+        same_BB |= (words_BT[:, None] == words_BT).all(-1) & spoken_B[:, None] & spoken_B
+    return same_BB

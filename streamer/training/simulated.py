@@ -36,42 +36,61 @@ END_OF_TIME_US = 1 << 62
 OUTPUT = "action"  # what the simulator's truth is the truth of
 
 
-def examples(seeds: Sequence[int], seconds: int, spec: ModelSpec, cache: Path, console: Console) -> list[Example]:
+def examples(
+    seeds: Sequence[int], seconds: int, spec: ModelSpec, cache: Path, console: Console, *, sparse: bool = False
+) -> list[Example]:
     """All windows of the drives with these seeds; each drive is cut once and then kept in ``cache``.
+
+    Args:
+        sparse: The camera takes only as many frames as the model looks at: to draw them is most of the work.
 
     Raises:
         ModelError: The model asks for something that the simulator has no truth for.
     """
     if set(spec.outputs) != {OUTPUT} or set(spec.outputs[OUTPUT].labels) != set(simulate.LABELS):
         raise ModelError(f"simulated drives teach the output {OUTPUT!r} with the labels {', '.join(simulate.LABELS)}")
-    key = _key(spec, seconds)
+    frame_hz = _looked_at_hz(spec) if sparse else simulate.Options().frame_hz
+    key = _key(spec, seconds, frame_hz)
     paths = {seed: cache / f"drive-{seed}-{key}.npz" for seed in seeds}
     missing = [seed for seed, path in paths.items() if not path.is_file()]
     if missing:
         workers = min(os.cpu_count() or 1, len(missing))
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-            made = [pool.submit(_make, seed, seconds, spec, paths[seed]) for seed in missing]
+            made = [pool.submit(_make, seed, seconds, spec, paths[seed], frame_hz) for seed in missing]
             for future in track(made, "simulating drives", console=console, transient=True):
                 future.result()
     return [example for path in paths.values() for example in dataset.load(path)]
 
 
-def _key(spec: ModelSpec, seconds: int) -> str:
+def _looked_at_hz(spec: ModelSpec) -> int:
+    """The lowest frame rate that gives each window all the frames that the model wants; at most the camera's own."""
+    usual = simulate.Options().frame_hz
+    wanted = spec.inputs.image.frames * 1000 if spec.inputs.image else 0
+    return next((hz for hz in range(1, usual) if not simulate.S_US % hz and hz * spec.window_ms >= wanted), usual)
+
+
+def _key(spec: ModelSpec, seconds: int, frame_hz: int) -> str:
     """Changes with whatever an example depends on: the inputs, and the code that makes it."""
-    digest = hashlib.sha256(msgspec.json.encode((spec.inputs, spec.window_ms, seconds)))
+    digest = hashlib.sha256(msgspec.json.encode((spec.inputs, spec.window_ms, seconds, frame_hz)))
     modules: tuple[ModuleType, ...] = (simulate, producer, events, decode, align, payloads, sample, dataset)
     for module in modules:
         digest.update(inspect.getsource(module).encode())
     return digest.hexdigest()[:12]
 
 
-def _make(seed: int, seconds: int, spec: ModelSpec, path: Path) -> None:
-    dataset.save(path, list(drive_examples(seed, seconds, spec)))
+def _make(seed: int, seconds: int, spec: ModelSpec, path: Path, frame_hz: int) -> None:
+    dataset.save(path, list(drive_examples(seed, seconds, spec, frame_hz)))
 
 
-def drive_examples(seed: int, seconds: int, spec: ModelSpec) -> Iterator[Example]:
-    """The windows of one drive, in order, as they would close in a live run."""
-    drive = simulate.Drive(seed, f"drive-{seed}", START_US, seconds)
+def drive_examples(
+    seed: int, seconds: int, spec: ModelSpec, frame_hz: int = simulate.Options().frame_hz
+) -> Iterator[Example]:
+    """The windows of one drive, in order, as they would close in a live run.
+
+    Args:
+        frame_hz: Frames a second of the camera.
+    """
+    drive = simulate.Drive(seed, f"drive-{seed}", START_US, seconds, simulate.Options(frame_hz=frame_hz))
     settings = Settings.model_construct(window_ms=spec.window_ms)  # the defaults, whatever this machine's environment
     truth = drive.truth()
     for window in _windows(drive, settings):

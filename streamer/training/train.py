@@ -1,21 +1,50 @@
-"""Simulated drives -> the weights and the tokenizer of a model folder."""
+"""Examples -> the weights and the tokenizer of a model folder."""
 
 from __future__ import annotations
 
+import io
+import os
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
+import torch
 from rich.console import Console
 
 from streamer import repository
 from streamer.errors import UsageError
-from streamer.training.fit import Epoch, Recipe, fit
+from streamer.infer import pick_device
+from streamer.repository import ModelSpec
+from streamer.training import fit as loop
+from streamer.training.batches import Dataset
+from streamer.training.checkpoint import CHECKPOINT_FILE
+from streamer.training.fit import Epoch, Where
+from streamer.training.processes import Processes, joined
+from streamer.training.recipe import Recipe
 from streamer.training.simulated import FIRST_HELD_OUT_SEED, examples
+
+CURVES_FILE = "learning_curves.png"
+NEEDED = ("matplotlib", "tensorboard")
+SHOWN_BAD_ROWS = 10
+VALIDATION_SHARE = 8  # one validation drive for every so many to learn from
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Simulated drives to learn from.
+
+    Attributes:
+        seconds: Length of each.
+        cache: Where cut drives are kept between runs.
+    """
+
+    cache: Path
+    drives: int = 120
+    seconds: int = 60
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a training run did."""
+    """What a training run did; CPU time is of this process and of those that it started."""
 
     windows: int
     epochs: tuple[Epoch, ...]
@@ -23,26 +52,113 @@ class Report(msgspec.Struct, frozen=True):
     cpu_seconds: float
 
 
-def train(folder: Path, recipe: Recipe, cache: Path, console: Console) -> Report:
-    """Train a model folder's weights and tokenizer on simulated drives.
+def train(
+    folder: Path,
+    recipe: Recipe,
+    data: Source | Path,
+    console: Console,
+    *,
+    run_dir: Path,
+    resume: bool = False,
+    device: str = "auto",
+    skip_bad: bool = False,
+) -> Report:
+    """Train a model folder's weights and tokenizer.
+
+    Started by ``torchrun``, all processes train one model and the first writes it.
 
     Args:
-        folder: Holds a ``model.toml``; weights and tokenizer are written beside it.
-        cache: Where cut drives are kept between runs.
+        folder: Holds a ``model.toml``; weights, tokenizer and the learning curves are written beside it.
+        data: Simulated drives, or the path of a data set.
+        run_dir: For TensorBoard's logs, and for the checkpoint that ``resume`` goes on from.
+        device: As :func:`streamer.infer.pick_device` takes it.
+        skip_bad: Leave out bad rows of a data set and say how many; else the first one ends it.
 
     Raises:
         ModelError: The folder cannot be read.
-        UsageError: The recipe cannot be carried out.
+        UsageError: The recipe cannot be carried out, or the data are bad.
     """
-    started_s, cpu_s = time.monotonic(), time.process_time()
+    missing = next((name for name in NEEDED if find_spec(name) is None), None)
+    if missing:
+        raise UsageError(f"training needs {missing}: pip install 'streamer[train]'")
+    started_s = time.monotonic()
     spec = repository.read_spec(folder)
-    validation_drives = -(-recipe.drives // 8)
-    first = recipe.seed * 1000
-    if recipe.drives < 1 or first < 0 or first + recipe.drives + validation_drives > FIRST_HELD_OUT_SEED:
+    with joined() as processes:
+        own = pick_device(device)
+        if own.type == "cuda" and own.index is None:
+            own = torch.device("cuda", processes.local)
+            torch.cuda.set_device(own)
+        told = console if processes.first else Console(file=io.StringIO())
+        if isinstance(data, Path):
+            training, validation = opened(data, spec, recipe.seed, told, skip_bad=skip_bad)[:2]
+        else:
+            training, validation = _simulated(data, spec, recipe.seed, told, processes)
+        if (run_dir / CHECKPOINT_FILE).is_file() and not resume:
+            told.log(f"{run_dir} has the checkpoint of an interrupted run, which this one replaces; --resume goes on")
+        where = Where(run_dir, resume, own, processes)
+        module, tokenizer, epochs = loop.fit(folder, spec, training, validation, recipe, told, where)
+        if processes.first:
+            notes = {"recipe": msgspec.to_builtins(recipe), "windows": len(training), "data": _named(data)}
+            repository.write(folder, module, tokenizer, notes)
+            _draw_curves(folder / CURVES_FILE, epochs)
+            (run_dir / CHECKPOINT_FILE).unlink(missing_ok=True)
+        processes.wait()
+    return Report(len(training), epochs, time.monotonic() - started_s, _cpu_s())
+
+
+def opened(path: Path, spec: ModelSpec, seed: int, console: Console, *, skip_bad: bool) -> tuple[Dataset, ...]:
+    """A data set's parts: for training, for validation, for test; bad rows that are skipped are listed.
+
+    Raises:
+        UsageError: It cannot be opened as it is.
+    """
+    from streamer.training.data import open_data  # it reads more formats than a worker has libraries for
+
+    data = open_data(path, spec, refuse_bad=not skip_bad, seed=seed, console=console)
+    for row in data.bad[:SHOWN_BAD_ROWS]:
+        console.log(f"skipped {row}", markup=False)
+    if len(data.bad) > SHOWN_BAD_ROWS:
+        console.log(f"skipped {len(data.bad) - SHOWN_BAD_ROWS} more bad rows")
+    return data.training, data.validation, data.test
+
+
+def _simulated(
+    source: Source, spec: ModelSpec, seed: int, console: Console, processes: Processes
+) -> tuple[Dataset, Dataset]:
+    """Drives to learn from, and others to validate with, of seeds that no evaluation uses."""
+    validation_drives = -(-source.drives // VALIDATION_SHARE)
+    first = seed * 1000
+    if source.drives < 1 or first < 0 or first + source.drives + validation_drives > FIRST_HELD_OUT_SEED:
         raise UsageError(f"--drives must be above 0 and --seed from 0 to {FIRST_HELD_OUT_SEED // 1000 - 1}")
-    seeds = range(first, first + recipe.drives)
-    training = examples(seeds, recipe.seconds, spec, cache, console)
-    validation = examples(range(seeds.stop, seeds.stop + validation_drives), recipe.seconds, spec, cache, console)
-    module, tokenizer, epochs = fit(folder, spec, training, validation, recipe, console)
-    repository.write(folder, module, tokenizer, {"recipe": msgspec.structs.asdict(recipe), "windows": len(training)})
-    return Report(len(training), epochs, time.monotonic() - started_s, time.process_time() - cpu_s)
+    if not processes.first:
+        processes.wait()  # until the first has simulated: the others read its cache
+    seeds = range(first, first + source.drives + validation_drives)
+    parts = [
+        examples(part, source.seconds, spec, source.cache, console, sparse=True)
+        for part in (seeds[: source.drives], seeds[source.drives :])
+    ]
+    if processes.first:
+        processes.wait()
+    return parts[0], parts[1]
+
+
+def _named(data: Source | Path) -> object:
+    """What the weights' notes say of the data: no path of this machine."""
+    return data.name if isinstance(data, Path) else {"drives": data.drives, "seconds": data.seconds}
+
+
+def _draw_curves(path: Path, epochs: tuple[Epoch, ...]) -> None:
+    from streamer.training.plots import learning_curves
+
+    losses = {
+        "training, with gaps": [epoch.training_loss for epoch in epochs],
+        "validation": [epoch.validation_loss for epoch in epochs],
+    }
+    scores = {name: [epoch.scores[name] for epoch in epochs] for name in epochs[0].scores}
+    scores |= {f"{name}, with gaps": [e.scores_with_gaps[name] for e in epochs] for name in epochs[0].scores}
+    learning_curves(path, losses, scores)
+
+
+def _cpu_s() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
