@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, NoReturn
 
 import typer
 
@@ -396,13 +396,68 @@ def evaluate(
     """
     from streamer.training import evaluate
 
-    measured = evaluate.evaluate(model_dir, drives=drives, seconds=seconds, seed=seed, cache=cache, console=_console())
+    measured = evaluate.evaluate(
+        model_dir,
+        form=_settings().model_form,
+        drives=drives,
+        seconds=seconds,
+        seed=seed,
+        cache=cache,
+        console=_console(),
+    )
     for evaluation in measured:
         evaluate.show(evaluation, _console())
     if json_file is not None:
         evaluate.write_json(measured, json_file)
     if card:
         evaluate.write_card(measured, model_dir)
+
+
+@app.command()
+def export(
+    model_dir: ModelDir,
+    form: Annotated[Literal["export", "int8", "onnx"], typer.Option(help="What to make.")],
+) -> None:
+    """Write a model in another form, beside its weights.
+
+    export: a torch.export archive; int8: 8-bit weights, for the CPU; onnx: for ONNX Runtime. STREAMER_MODEL_FORM serves
+    it. After the next training export again: a form that was made of other weights is refused.
+    """
+    from streamer import forms
+
+    with _console().status(f"making the form {form}"):
+        path = forms.write(model_dir, form)
+    _say(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB; STREAMER_MODEL_FORM={form} serves it")
+
+
+@app.command(name="forms")
+def forms_(
+    model_dir: ModelDir,
+    windows: Annotated[int, typer.Option(min=1, help="Simulated windows to compare on.")] = 32,
+    json: AsJson = False,
+) -> None:
+    """Compare the forms of a model: answers, speed, size.
+
+    Each on the same simulated windows, with all modalities and with some missing. Exit code 1 if a form differs from
+    the plain one by more than its tolerance.
+    """
+    import msgspec
+
+    from streamer.forms import comparison
+
+    with _console().status("cutting windows") as status:
+        found = comparison.compare(
+            model_dir, _settings().device, windows, on_form=lambda form: status.update(f"measuring {form}")
+        )
+    if json:
+        for measured in found:
+            _emit(msgspec.json.encode(measured))
+    else:
+        _console(stderr=False).print(comparison.view(found))
+        for note in comparison.notes(found):
+            typer.echo(note)
+    if not all(measured.fits for measured in found):
+        raise typer.Exit(1)
 
 
 # seeing what comes out

@@ -30,6 +30,7 @@ EAGER = "eager"
 # elements. Of int8 those are whole quantisation steps, which add up over the layers.
 TOLERANCES: dict[str, float] = {EAGER: 0.0, "compile": 1e-4, "export": 1e-4, "int8": 5e-2, "onnx": 1e-3}
 
+MAPPING_FILE = onnx.MAPPING_FILE
 FIXED_LENGTH = ("export", "onnx")  # made for windows of the model's own length
 
 _READERS: dict[str, Callable[[Path, ModelSpec, torch.device], tuple[nn.Module, str]]] = {
@@ -45,25 +46,41 @@ _WRITERS: dict[str, Callable[[Path, Model], Path]] = {
 ARCHIVES: dict[str, str] = {"export": exported.FILE, "int8": int8.FILE, "onnx": onnx.FILE}  # form -> its file
 
 
+def real(folder: Path, form: str) -> str:
+    """The form that a folder is run in: one with an ONNX model and no weights has no other, whichever is asked for."""
+    return "onnx" if onnx.alone(folder) else form
+
+
 def read(folder: Path, form: str, device: torch.device) -> Model:
     """Load a model folder in one of its forms.
-
-    A folder with an ONNX model and no weights has that form alone, whichever is asked for.
 
     Raises:
         ModelError: The folder, or this machine, does not have the form; or the archive is truncated, foreign or stale.
     """
-    if form in (EAGER, "compile") and not onnx.alone(folder):
+    form = real(folder, form)
+    if form in (EAGER, "compile"):
         model = repository.read(folder)
         if form == EAGER:
             return model
         return Model(model.spec, compiled.compiled(model.module, device), model.tokenizer, f"{model.version}+{form}")
     spec = repository.read_spec(folder)
-    if onnx.alone(folder):
-        form = "onnx"
     tokenizer = repository.read_tokenizer(folder) if spec.inputs.text else None
     module, weights_hash = _READERS[form](folder, spec, device)
     return Model(spec, module.eval(), tokenizer, f"{spec.version}-{weights_hash[:8]}+{form}")
+
+
+def check_window(folder: Path, form: str, spec: ModelSpec, window_ms: int) -> None:
+    """Hold the length of the windows to that of a graph which takes one length only.
+
+    Raises:
+        ModelError: They differ.
+    """
+    form = real(folder, form)
+    if form in FIXED_LENGTH and window_ms != spec.window_ms:
+        raise ModelError(
+            f"{folder}: form {form} is for windows of {spec.window_ms} ms, and STREAMER_WINDOW_MS is {window_ms}; "
+            "give that, or a form of any length: eager, compile, int8"
+        )
 
 
 def write(folder: Path, form: str) -> Path:

@@ -62,7 +62,9 @@ def check_seal(path: Path, content: str | bytes | None, spec: ModelSpec, form: s
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise ModelError(f"{path} was not made by `streamer export`; {again}") from None
     if seal.network != _network(path.parent, spec):
-        raise ModelError(f"{path} is stale: it was made for another {SPEC_FILE}, {TOKENIZER_FILE} or {CODE_FILE}; {again}")
+        raise ModelError(
+            f"{path} is stale: it was made for another {SPEC_FILE}, {TOKENIZER_FILE} or {CODE_FILE}; {again}"
+        )
     weights = path.parent / WEIGHTS_FILE
     if weights.is_file() and seal.weights != hashlib.sha256(weights.read_bytes()).hexdigest():
         raise ModelError(f"{path} is stale: it was made of another {WEIGHTS_FILE}; {again}")
@@ -129,7 +131,7 @@ def example(model: Model) -> dict[str, Tensor]:
 
 def time_lengths(inputs: InputSpec, window_ms: int) -> dict[str, int]:
     """Length of the last axis of each input that has one for the time."""
-    lengths = {}
+    lengths: dict[str, int] = {}
     if inputs.audio:
         lengths |= dict.fromkeys(("audio_BS", "audio_mask_BS"), window_ms * inputs.audio.rate_hz // 1000)
     if inputs.telemetry:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import Dim, ExportedProgram
 from torch.export.passes import move_to_device_pass
 
@@ -116,7 +116,7 @@ def _entry(entries: zipfile.ZipFile, name: str) -> bytes | None:
 
 
 def _foreign(entries: zipfile.ZipFile) -> str | None:
-    """The first entry that ``torch.export.load`` would unpickle or run; see ``torch/export/pt2_archive/_package.py``."""
+    """The first entry that ``torch.export.load`` would unpickle or run; see torch/export/pt2_archive/_package.py."""
     for info in entries.infolist():
         name = info.filename.partition("/")[2]
         file = name.rpartition("/")[2]
@@ -135,8 +135,7 @@ def _shapes(program: ExportedProgram) -> dict[str, list[int | None]]:
     """Shape of each input; None for an axis of any size."""
     names = program.call_spec.in_spec.child(0).child(0).context  # the keys of the one dict that it takes
     inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
-    values: list[Tensor] = [node.meta["val"] for node in inputs]
     return {
-        name: [size if isinstance(size, int) else None for size in value.shape]
-        for name, value in zip(names, values, strict=True)
+        name: [size if isinstance(size, int) else None for size in node.meta["val"].shape]
+        for name, node in zip(names, inputs, strict=True)
     }

@@ -66,7 +66,8 @@ def read(folder: Path, spec: ModelSpec, device: torch.device) -> tuple[nn.Module
         whole = {name: tensors[f"{name}.weight"] for name in scales}
         module.load_state_dict({**tensors, **{f"{name}.weight": weight.float() for name, weight in whole.items()}})
         for name, scale_O in scales.items():
-            module.set_submodule(name, _layer(module.get_submodule(name), whole[name], scale_O))
+            bias_O = tensors.get(f"{name}.bias")
+            module.set_submodule(name, _layer(whole[name], scale_O, bias_O))
     except (KeyError, RuntimeError) as error:
         raise ModelError(f"{path} does not fit {repository.SPEC_FILE}: {archive.line(error)}") from error
     return module, seal.weights
@@ -77,11 +78,10 @@ def _linear(module: nn.Module) -> list[str]:
     return [name for name, layer in module.named_modules() if type(layer) is nn.Linear]
 
 
-def _layer(linear: nn.Module, weight_OI: Tensor, scale_O: Tensor) -> nn.Module:
-    """The 8-bit layer in a linear one's place, with its bias."""
-    bias_O = linear.bias
-    layer = quantized.Linear(weight_OI.shape[1], weight_OI.shape[0], bias_=bias_O is not None)
-    zero_O = torch.zeros(len(scale_O), dtype=torch.int64)
-    weight = torch._make_per_channel_quantized_tensor(weight_OI, scale_O, zero_O, 0)
-    layer.set_weight_bias(weight, None if bias_O is None else bias_O.detach())
+def _layer(weight_OI: Tensor, scale_O: Tensor, bias_O: Tensor | None) -> nn.Module:
+    """A linear layer that multiplies in 8 bits."""
+    outputs, inputs = weight_OI.shape
+    layer: nn.Module = quantized.Linear(inputs, outputs, bias_=bias_O is not None)  # type: ignore[no-untyped-call]
+    zero_O = torch.zeros(outputs, dtype=torch.int64)
+    layer.set_weight_bias(torch._make_per_channel_quantized_tensor(weight_OI, scale_O, zero_O, 0), bias_O)
     return layer

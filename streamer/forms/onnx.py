@@ -1,8 +1,8 @@
 """ONNX: the exported network, or one that any other framework has written, in ONNX Runtime.
 
-A folder with ``model.toml``, ``model.onnx`` and no ``weights.safetensors`` is a whole model. Its graph takes any of the
-tensors of :class:`streamer.nets.inputs.Inputs` and gives logits [B, L] by head, and ``embedding`` [B, D]. Where its names
-are others, ``onnx.toml`` says which is which::
+A folder with ``model.toml``, ``model.onnx`` and no ``weights.safetensors`` is a whole model. Its graph takes any of
+the tensors of :class:`streamer.nets.inputs.Inputs` and gives logits [B, L] by head, and ``embedding`` [B, D]. Where its
+names are others, ``onnx.toml`` says which is which::
 
     [inputs]                          # the graph's name = ours
     "serving_default_camera" = "image_BFCHW"
@@ -77,7 +77,10 @@ class Graph(nn.Module):
     """
 
     def __init__(
-        self, session: InferenceSession, inputs: dict[str, tuple[str, type[np.generic], list[int | None]]], outputs: list[str]
+        self,
+        session: InferenceSession,
+        inputs: dict[str, tuple[str, type[np.generic], list[int | None]]],
+        outputs: list[str],
     ) -> None:
         super().__init__()
         self._session = session
@@ -89,7 +92,8 @@ class Graph(nn.Module):
         given = {name: tensor for name, tensor in named.items() if name in self._inputs or "_mask_" in name}
         fits = archive.fitted(given, {name: shape for name, (_, _, shape) in self._inputs.items()})
         feed = {
-            theirs: fits[name].cpu().numpy().astype(kind, copy=False) for name, (theirs, kind, _) in self._inputs.items()
+            theirs: fits[name].cpu().numpy().astype(kind, copy=False)
+            for name, (theirs, kind, _) in self._inputs.items()
         }
         found = self._session.run(None, feed)
         return archive.outputs_of(
@@ -160,7 +164,9 @@ def read(folder: Path, spec: ModelSpec, device: torch.device) -> tuple[nn.Module
     else:
         weights_hash = hashlib.sha256(content).hexdigest()
     names = _names(folder / MAPPING_FILE)
-    return Graph(session, _inputs(path, session, names, spec.inputs), _outputs(path, session, names, spec)), weights_hash
+    return Graph(
+        session, _inputs(path, session, names, spec.inputs), _outputs(path, session, names, spec)
+    ), weights_hash
 
 
 def _require(package: str) -> None:
@@ -171,7 +177,7 @@ def _require(package: str) -> None:
 def _session(path: Path, content: bytes, device: torch.device) -> InferenceSession:
     import onnxruntime
 
-    providers = ["CPUExecutionProvider"]
+    providers: list[Any] = ["CPUExecutionProvider"]
     if device.type == "cuda":
         if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index or 0}))
@@ -222,5 +228,7 @@ def _outputs(path: Path, session: InferenceSession, names: Names, spec: ModelSpe
     found = [names.outputs.get(name, name) for name in there]
     missing = next((name for name in (*spec.outputs, archive.EMBEDDING) if name not in found), None)
     if missing is not None:
-        raise ModelError(f"{path} gives {', '.join(there)} and no {missing}; {MAPPING_FILE} may say which of them it is")
+        raise ModelError(
+            f"{path} gives {', '.join(there)} and no {missing}; {MAPPING_FILE} may say which of them it is"
+        )
     return found

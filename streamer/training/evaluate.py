@@ -18,6 +18,7 @@ from rich.table import Table
 
 from streamer.errors import UsageError
 from streamer.events import MODALITY_NAMES
+from streamer.forms import EAGER
 from streamer.infer import Predictor
 from streamer.sample import Sample
 from streamer.training.dataset import Example
@@ -60,10 +61,13 @@ class Evaluation(msgspec.Struct, frozen=True):
     cpu_ms_predict: float
 
 
-def evaluate(folder: Path, *, drives: int, seconds: int, seed: int, cache: Path, console: Console) -> list[Evaluation]:
+def evaluate(
+    folder: Path, *, form: str = EAGER, drives: int, seconds: int, seed: int, cache: Path, console: Console
+) -> list[Evaluation]:
     """Measure a model on held-out drives, one evaluation for each of its outputs.
 
     Args:
+        form: One of ``streamer.forms``.
         seed: The first of the drives' seeds is ``FIRST_HELD_OUT_SEED + 1000 × seed``.
 
     Raises:
@@ -72,7 +76,7 @@ def evaluate(folder: Path, *, drives: int, seconds: int, seed: int, cache: Path,
     """
     if drives < 1 or seconds < 2 or seed < 0:
         raise UsageError("--drives must be above 0, --seconds above 1 and --seed not negative")
-    predictor = Predictor.load(folder)
+    predictor = Predictor.load(folder, form=form)
     first = FIRST_HELD_OUT_SEED + 1000 * seed
     held_out = examples(range(first, first + drives), seconds, predictor.spec, cache, console)
     return [_evaluate(predictor, name, held_out, first, drives, seconds) for name in predictor.spec.outputs]
