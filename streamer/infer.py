@@ -132,10 +132,9 @@ class Predictor:
         limits = Limits.of(settings) if settings is not None else Limits()
         there = pick_device(device)
         form = form or (settings.model_form if settings is not None else forms.EAGER)
-        model = forms.read(folder, form, there)
         if settings is not None:
-            forms.check_window(folder, form, model.spec, settings.window_ms)
-        return cls(model, there, limits)
+            forms.check_window(folder, form, settings.window_ms)
+        return cls(forms.read(folder, form, there), there, limits)
 
     def decode(self, window: Window) -> tuple[Sample, list[Reject]]:
         """Cut and decode what the model asks for of a window; safe to call from many threads."""

@@ -69,13 +69,13 @@ def read(folder: Path, form: str, device: torch.device) -> Model:
     return Model(spec, module.eval(), tokenizer, f"{spec.version}-{weights_hash[:8]}+{form}")
 
 
-def check_window(folder: Path, form: str, spec: ModelSpec, window_ms: int) -> None:
+def check_window(folder: Path, form: str, window_ms: int) -> None:
     """Hold the length of the windows to that of a graph which takes one length only.
 
     Raises:
         ModelError: They differ.
     """
-    form = real(folder, form)
+    form, spec = real(folder, form), repository.read_spec(folder)
     if form in FIXED_LENGTH and window_ms != spec.window_ms:
         raise ModelError(
             f"{folder}: form {form} is for windows of {spec.window_ms} ms, and STREAMER_WINDOW_MS is {window_ms}; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental import _config as config
 from torch.nn import functional
 
 from streamer.errors import ModelError
@@ -27,8 +28,10 @@ class Compiled(nn.Module):
 
     def forward(self, inputs: Inputs) -> Outputs:
         rows = next(len(tensor) for tensor in inputs if tensor is not None)
-        padded = {name: _padded(name, tensor) for name, tensor in inputs._asdict().items() if tensor is not None}
-        outputs: Outputs = self._run(Inputs(**padded))
+        with torch.inference_mode(False):  # tensors made in that mode are another kind, with kernels of its own
+            padded = {name: _padded(name, tensor) for name, tensor in inputs._asdict().items() if tensor is not None}
+        with config.patch(use_duck_shape=False):  # sizes that are equal by chance may differ in the next batch
+            outputs: Outputs = self._run(Inputs(**padded))
         logits = {name: logits_BL[:rows] for name, logits_BL in outputs.logits.items()}
         return Outputs(logits, outputs.embedding_BD[:rows], {})
 

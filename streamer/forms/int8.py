@@ -81,7 +81,7 @@ def _linear(module: nn.Module) -> list[str]:
 def _layer(weight_OI: Tensor, scale_O: Tensor, bias_O: Tensor | None) -> nn.Module:
     """A linear layer that multiplies in 8 bits."""
     outputs, inputs = weight_OI.shape
-    layer: nn.Module = quantized.Linear(inputs, outputs, bias_=bias_O is not None)  # type: ignore[no-untyped-call]
+    layer = quantized.Linear(inputs, outputs, bias_=bias_O is not None)  # type: ignore[no-untyped-call]
     zero_O = torch.zeros(outputs, dtype=torch.int64)
     layer.set_weight_bias(torch._make_per_channel_quantized_tensor(weight_OI, scale_O, zero_O, 0), bias_O)
     return layer
