@@ -396,17 +396,20 @@ class Small(torch.nn.Module):
 
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler on PATH")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of PyTorch's compiler, about PyTorch
-def test_the_compiled_form_answers_as_eager_does_and_is_compiled_once_for_all_sizes_of_batch() -> None:
+def test_the_compiled_form_answers_as_eager_does_and_is_compiled_once_for_all_sizes_of_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # no pool of processes for one kernel
     torch._dynamo.reset()
+    counters["stats"].clear()
     eager = Small()
     module = compiled.compiled(eager, torch.device("cpu"))
-    counters["stats"].clear()
-    with torch.inference_mode():
-        for rows in (1, 2, 7, 32):
-            given = Inputs(telemetry_BCT=torch.randn(rows, 2, 10), telemetry_mask_BCT=torch.rand(rows, 2, 10) > 0.5)
+    for rows in (1, 2, 7, 32):
+        given = Inputs(telemetry_BCT=torch.randn(rows, 2, 10), telemetry_mask_BCT=torch.rand(rows, 2, 10) > 0.5)
+        with torch.inference_mode():
             answer, known = module(given), eager(given)
-            assert torch.allclose(answer.logits["action"], known.logits["action"], atol=forms.TOLERANCES["compile"])
-            assert answer.embedding_BD.shape == known.embedding_BD.shape
+        assert torch.allclose(answer.logits["action"], known.logits["action"], atol=forms.TOLERANCES["compile"])
+        assert answer.embedding_BD.shape == known.embedding_BD.shape
     assert counters["stats"]["unique_graphs"] == 1
 
 
