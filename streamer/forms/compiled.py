@@ -8,7 +8,6 @@ from torch.fx.experimental import _config as config
 from torch.nn import functional
 
 from streamer.errors import ModelError
-from streamer.forms.archive import line
 from streamer.nets.inputs import Inputs, Outputs
 
 LEAST = 2  # windows and tokens: the compiler makes a kernel of its own for 1
@@ -30,7 +29,7 @@ class Compiled(nn.Module):
         rows = next(len(tensor) for tensor in inputs if tensor is not None)
         with torch.inference_mode(False):  # tensors made in that mode are another kind, with kernels of its own
             padded = {name: _padded(name, tensor) for name, tensor in inputs._asdict().items() if tensor is not None}
-        with config.patch(use_duck_shape=False):  # sizes that are equal by chance may differ in the next batch
+        with config.patch(use_duck_shape=False):  # type: ignore[attr-defined]  # sizes that are equal by chance may differ in the next batch
             outputs: Outputs = self._run(Inputs(**padded))
         logits = {name: logits_BL[:rows] for name, logits_BL in outputs.logits.items()}
         return Outputs(logits, outputs.embedding_BD[:rows], {})
@@ -49,7 +48,7 @@ def compiled(module: nn.Module, device: torch.device) -> Compiled:
         try:
             get_cpp_compiler()
         except exc.InvalidCxxCompiler as error:
-            raise ModelError(f"form compile needs a C++ compiler, g++ or clang++ on PATH: {line(error)}") from error
+            raise ModelError("form compile needs a C++ compiler: g++ or clang++ on PATH, or one in CXX") from error
     return Compiled(module)
 
 

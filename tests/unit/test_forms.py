@@ -18,8 +18,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch._dynamo.utils import counters
 from torch._inductor import exc
 from torch._inductor.cpp_builder import get_cpp_compiler
+from typer.testing import CliRunner
 
 from streamer import forms, infer, repository
+from streamer.cli import app
 from streamer.collate import collate
 from streamer.errors import ModelError
 from streamer.forms import comparison, compiled
@@ -400,6 +402,7 @@ def test_the_compiled_form_answers_as_eager_does_and_is_compiled_once_for_all_si
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # no pool of processes for one kernel
+    monkeypatch.setattr("torch._inductor.config.cpp_cache_precompile_headers", False)  # nor a header for many
     torch._dynamo.reset()
     counters["stats"].clear()
     eager = Small()
@@ -441,3 +444,22 @@ def test_a_form_that_differs_by_too_much_is_told(folder: Path) -> None:
     far = comparison.Measured("int8", score_difference=0.2, tolerance=0.05, ms={1: 1.0})
     assert not far.fits
     assert "int8 differs by more than 0.05: do not serve it" in list(comparison.notes([far]))
+
+
+def test_the_commands_make_a_form_and_compare_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "TIMED_S", 0.001)
+    monkeypatch.setattr(forms, "TOLERANCES", {"eager": 0.0, "int8": 5e-2, "onnx": 1e-3})
+    (folder / "model.onnx").unlink()
+    train(folder, 5)
+    made = CliRunner().invoke(app, ["export", str(folder), "--form", "int8"])
+    assert made.exit_code == 0, made.output
+    shown = CliRunner().invoke(app, ["forms", str(folder), "--windows", "2"])
+    assert shown.exit_code == 0, shown.output
+    assert max(len(line) for line in shown.stdout.splitlines() if line.startswith(("form ", "eager ", "int8 "))) <= 80
+    assert "onnx does not run here: " in shown.stdout
+    told = CliRunner().invoke(app, ["forms", str(folder), "--windows", "2", "--json"])
+    by_form = {one["form"]: one for one in map(json.loads, told.stdout.splitlines())}
+    assert by_form["int8"]["version"].endswith("+int8")
+    assert 0 < by_form["int8"]["embedding_difference"] <= by_form["int8"]["tolerance"]
+    monkeypatch.setattr(forms, "TOLERANCES", {"eager": 0.0, "int8": 0.0})
+    assert CliRunner().invoke(app, ["forms", str(folder), "--windows", "2"]).exit_code == 1
