@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, NoReturn
 
 import typer
 
@@ -460,7 +460,7 @@ def evaluate(
         raise UsageError(f"evaluating needs {error.name}: pip install 'streamer[train]'") from None
     from streamer.training.train import Source
 
-    predictor = Predictor.load(model_dir, device)
+    predictor = Predictor.load(model_dir, device, form=_settings().model_form)
     if data is not None:
         held_out = evaluate.from_data(predictor.spec, data, seed, _console(), skip_bad=skip_bad)
     else:
@@ -472,6 +472,53 @@ def evaluate(
     if card:
         tables.write_card(evaluation, model_dir)
         evaluate.draw_confusions(evaluation, model_dir)
+
+
+@app.command()
+def export(
+    model_dir: ModelDir,
+    form: Annotated[Literal["export", "int8", "onnx"], typer.Option(help="What to make.")],
+) -> None:
+    """Write a model in another form, beside its weights.
+
+    export: a torch.export archive; int8: 8-bit weights, for the CPU; onnx: for ONNX Runtime. STREAMER_MODEL_FORM serves
+    it. After the next training export again: a form that was made of other weights is refused.
+    """
+    from streamer import forms
+
+    with _console().status(f"making the form {form}"):
+        path = forms.write(model_dir, form)
+    _say(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB; STREAMER_MODEL_FORM={form} serves it")
+
+
+@app.command(name="forms")
+def forms_(
+    model_dir: ModelDir,
+    windows: Annotated[int, typer.Option(min=1, help="Simulated windows to compare on.")] = 32,
+    json: AsJson = False,
+) -> None:
+    """Compare the forms of a model: answers, speed, size.
+
+    Each on the same simulated windows, with all modalities and with some missing. Exit code 1 if a form differs from
+    the plain one by more than its tolerance.
+    """
+    import msgspec
+
+    from streamer.forms import comparison
+
+    with _console().status("cutting windows") as status:
+        found = comparison.compare(
+            model_dir, _settings().device, windows, on_form=lambda form: status.update(f"measuring {form}")
+        )
+    if json:
+        for measured in found:
+            _emit(msgspec.json.encode(measured))
+    else:
+        _console(stderr=False).print(comparison.view(found))
+        for note in comparison.notes(found):
+            typer.echo(note)
+    if not all(measured.fits for measured in found):
+        raise typer.Exit(1)
 
 
 # seeing what comes out

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamer import repository
+from streamer import forms, repository
 from streamer.collate import collate
 from streamer.errors import UsageError
 from streamer.events import MODALITY_NAMES, Window
@@ -100,7 +100,7 @@ class DeviceLost(RuntimeError):
 
 
 class Predictor:
-    """A model of the repository on a device.
+    """A model of the repository on a device, in any of its forms.
 
     Attributes:
         spec: What its ``model.toml`` says.
@@ -123,6 +123,7 @@ class Predictor:
         device: str = "auto",
         settings: Settings | None = None,
         threads: int | None = None,
+        form: str | None = None,
     ) -> Predictor:
         """Load a model folder onto a device.
 
@@ -131,14 +132,19 @@ class Predictor:
             settings: Where the limits of decoding are taken from; None: the defaults.
             threads: CPU threads of one forward pass, for the whole process; None: half of the cores, since decoding,
                 Kafka and Redis want theirs (and two threads cost a fifth more CPU than one for the same batch).
+            form: One of ``streamer.forms``; None: that of the settings, else eager.
 
         Raises:
-            ModelError: The folder cannot be loaded as it is.
+            ModelError: The folder cannot be loaded as it is, or in this form.
             UsageError: There is no such device.
         """
         torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // 2))
         limits = Limits.of(settings) if settings is not None else Limits()
-        return cls(repository.read(folder), pick_device(device), limits)
+        there = pick_device(device)
+        form = form or (settings.model_form if settings is not None else forms.EAGER)
+        if settings is not None:
+            forms.check_window(folder, form, settings.window_ms)
+        return cls(forms.read(folder, form, there), there, limits)
 
     def decode(self, window: Window) -> tuple[Sample, list[Reject]]:
         """Cut and decode what the model asks for of a window; safe to call from many threads."""
@@ -155,9 +161,30 @@ class Predictor:
         """
         if not samples:
             return []
+        said, embedding_BD = self.answer(samples)
+        return [
+            Prediction(
+                {name: _decision(self.spec.outputs[name], said_BL[row]) for name, said_BL in said.items()},
+                embedding_BD[row].astype(np.float16),
+            )
+            for row in range(len(samples))
+        ]
+
+    def answer(self, samples: Sequence[Sample]) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+        """One forward pass, not yet rounded.
+
+        Args:
+            samples: At least one.
+
+        Returns:
+            Probabilities or values [B, L] by output, and embedding [B, D].
+
+        Raises:
+            ModelFault: The model's answer has the wrong shape or is not finite.
+        """
         inputs = self._to_device(collate(samples, self.spec.inputs, self._tokenizer))
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self._predictions(self._module(inputs), len(samples))
+            return self._checked(self._module(inputs), len(samples))
 
     def check(self) -> None:
         """Ask, after the model raised, whether the device still works.
@@ -185,18 +212,12 @@ class Predictor:
         pinned = (None if part is None else part.pin_memory() for part in inputs)
         return Inputs(*(None if part is None else part.to(self.device, non_blocking=True) for part in pinned))
 
-    def _predictions(self, outputs: Outputs, count: int) -> list[Prediction]:
+    def _checked(self, outputs: Outputs, count: int) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
         said = {name: self._said(name, outputs.logits.get(name), count) for name in self.spec.outputs}
-        embedding_BD = outputs.embedding_BD.float().cpu().numpy()
+        embedding_BD: NDArray[np.float32] = outputs.embedding_BD.float().cpu().numpy()
         if embedding_BD.ndim != 2 or len(embedding_BD) != count or not np.isfinite(embedding_BD).all():
             raise ModelFault(f"embedding of shape {embedding_BD.shape} for {count} windows, or not finite")
-        return [
-            Prediction(
-                {name: _decision(self.spec.outputs[name], said_BL[row]) for name, said_BL in said.items()},
-                embedding_BD[row].astype(np.float16),
-            )
-            for row in range(count)
-        ]
+        return said, embedding_BD
 
     def _said(self, name: str, logits_BL: Tensor | None, count: int) -> NDArray[np.float32]:
         """Probabilities of classes and tags, values of a number [B, L]."""

@@ -81,12 +81,19 @@ class Metrics:
         self.partitions = Gauge("streamer_partition_groups", "Partition groups with state", registry=registry)
         self.ready = Gauge("streamer_ready", "1 while the worker can take and publish work", registry=registry)
         self.model = Info("streamer_model", "The model that is served", registry=registry)
+        self.model_reloads = Counter(
+            "streamer_model_reloads_total",
+            "New versions found in the model's folder: loaded, or refused while the old one goes on",
+            ["outcome"],
+            registry=registry,
+        )
         # A series that begins with its first event shows no increase: these begin at 0.
         for counter, values in (
             (self.dead_letters, Reason),
             (self.windows, ClosedBy),
             (self.published, ("ok", "partial", "failed", "duplicate")),
             (self.retries, ("kafka", "redis")),
+            (self.model_reloads, ("loaded", "refused")),
         ):
             for value in values:
                 counter.labels(str(value))

@@ -61,6 +61,7 @@ class Job(msgspec.Struct):
     """A closed window on its way to Redis, with what the stages found and how long each took.
 
     Attributes:
+        predictor: Cuts and predicts it, the same for a whole batch: another may be served before it is through.
         suspicion: See :meth:`Owner.suspicion`.
         run: Its mark in Redis while it may kill the process, and after that until it is published.
         judged: It has been to the model, or never will.
@@ -68,6 +69,7 @@ class Job(msgspec.Struct):
 
     owner: Owner
     window: Window
+    predictor: Predictor
     nbytes: int
     closed_us: int
     marked_ns: int
@@ -133,7 +135,8 @@ class Pipeline:
         nbytes = window.nbytes
         self.inflight_bytes += nbytes
         closed_us = time_ns() // 1000
-        job = Job(owner, window, nbytes, closed_us, perf_counter_ns(), owner.suspicion(window), latencies_us={})
+        suspicion = owner.suspicion(window)
+        job = Job(owner, window, self._predictor, nbytes, closed_us, perf_counter_ns(), suspicion, latencies_us={})
         self._jobs[id(job)] = job
         job.lost_until_us = owner.lost_until_us(window)
         if job.lost_until_us:
@@ -142,6 +145,10 @@ class Pipeline:
             job.latencies_us[stage] = max(0, closed_us - since_us)
             self._metrics.stage_seconds.labels(stage).observe(job.latencies_us[stage] / 1e6)
         self._batcher.put(job)
+
+    def swap(self, predictor: Predictor) -> None:
+        """Serve another model from the next batch on; what has begun ends with the one that it began with."""
+        self._predictor = predictor
 
     def close(self) -> None:
         """No more windows: :meth:`run` returns once all that were submitted are published."""
@@ -184,8 +191,10 @@ class Pipeline:
 
     async def _decode_batches(self) -> None:
         while batch := await self._batcher.get():
+            predictor = self._predictor
             for job in batch:
                 job.mark("batch", self._metrics)
+                job.predictor = predictor
             for part in _parts(batch):
                 jobs = self._alive(part)
                 if jobs and jobs[0].suspicion is not None:
@@ -233,7 +242,7 @@ class Pipeline:
     def _decode(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             try:
-                job.sample, job.rejects = self._predictor.decode(job.window)
+                job.sample, job.rejects = job.predictor.decode(job.window)
             except BaseException as error:  # noqa: BLE001 - no BadRecord: a bug, a MemoryError, a panic in Rust
                 self._fail(job, "decoding", error)
 
@@ -257,7 +266,7 @@ class Pipeline:
 
     def _predict(self, jobs: Sequence[Job]) -> None:
         samples = [job.sample for job in jobs if job.sample is not None]
-        for job, found in zip(jobs, predict_each(self._predictor, samples), strict=True):
+        for job, found in zip(jobs, predict_each(jobs[0].predictor, samples), strict=True):
             if isinstance(found, BaseException):
                 self._fail(job, "the model", found)
             else:
@@ -310,8 +319,8 @@ class Pipeline:
             sample,
             prediction,
             topics=self._topics,
-            model=self._predictor.name,
-            version=self._predictor.version,
+            model=job.predictor.name,
+            version=job.predictor.version,
             status=job.status,
             latencies_us=job.latencies_us,
         )

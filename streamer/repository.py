@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import json
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -291,12 +292,13 @@ def write(folder: Path, module: nn.Module, tokenizer: Tokenizer | None, notes: d
     metadata = {"notes": json.dumps(notes, sort_keys=True)}
     if tokenizer is not None:
         metadata["tokenizer"] = fingerprint(tokenizer)
-        _replace(folder / TOKENIZER_FILE, lambda path: tokenizer.save(str(path)))
+        replace(folder / TOKENIZER_FILE, lambda path: tokenizer.save(str(path)))
     weights = {name: weight.detach().cpu().contiguous() for name, weight in module.state_dict().items()}
-    _replace(folder / WEIGHTS_FILE, lambda path: save_file(weights, path, metadata=metadata))
+    replace(folder / WEIGHTS_FILE, lambda path: save_file(weights, path, metadata=metadata))
 
 
-def _replace(path: Path, save: Any) -> None:
+def replace(path: Path, save: Callable[[Path], object]) -> None:
+    """Write a file beside its place and move it there: a reader never sees half of it."""
     beside = path.with_name(path.name + ".new")
     save(beside)
     beside.chmod(0o644)  # safetensors makes files that only their owner reads

@@ -84,6 +84,10 @@ class Settings(BaseSettings):
     group: str = Field("streamer", description="Kafka consumer group")
     instance_id: str | None = Field(None, description="static group membership: a restart within 6 s keeps partitions")
     model: Path = Field(Path("models/driving"), description="folder of the model to serve")
+    model_form: Literal["eager", "compile", "export", "int8", "onnx"] = Field(
+        "eager", description="how the model is run; `streamer forms` compares, `streamer export` makes the last three"
+    )
+    model_poll_ms: int = Field(5000, ge=0, description="how often to look for a new version of the model, ms; 0: never")
     schemas: Path = Field(Path("schemas"), description="folder of the AsyncAPI document and JSON Schemas")
 
     # topics

@@ -32,11 +32,11 @@ from faust.sensors import Monitor
 from faust.types import TP
 from yarl import URL
 
-from streamer import deadletters, topics
+from streamer import deadletters, reload, topics
 from streamer.align import Late, Rules
 from streamer.decode import Decoder
 from streamer.endpoints import Endpoints
-from streamer.errors import BadRecord, ModelError, Stop, UsageError
+from streamer.errors import BadRecord, Stop, UsageError
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, Event, Position, Record, Window
 from streamer.group import Leaving, PartitionGroup
 from streamer.infer import DeviceLost, Predictor
@@ -107,23 +107,15 @@ async def _main(settings: Settings) -> bool:
     loop = asyncio.get_running_loop()
     partitions = await loop.run_in_executor(None, topics.check, settings)
     client = await _connect(settings)
-    predictor = await loop.run_in_executor(None, _load_model, settings)
-    worker = Worker(settings, partitions, predictor, client)
+    model_state = reload.state_of(settings.model)
+    predictor = await loop.run_in_executor(None, reload.load, settings)
+    worker = Worker(settings, partitions, predictor, client, model_state)
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, worker.stop)
     try:
         return await worker.run()
     finally:
         await client.aclose()
-
-
-def _load_model(settings: Settings) -> Predictor:
-    predictor = Predictor.load(settings.model, device=settings.device, settings=settings)
-    try:
-        predictor.warm_up()
-    except Exception as error:  # the model is the user's code and may raise anything
-        raise ModelError(f"{settings.model} fails on an empty window: {type(error).__name__}: {error}") from error
-    return predictor
 
 
 async def _connect(settings: Settings) -> redis.asyncio.Redis:
@@ -161,7 +153,14 @@ async def _connect(settings: Settings) -> redis.asyncio.Redis:
 class Worker:
     """One worker process. See the module's text for the flow."""
 
-    def __init__(self, settings: Settings, partitions: int, predictor: Predictor, client: redis.asyncio.Redis) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        partitions: int,
+        predictor: Predictor,
+        client: redis.asyncio.Redis,
+        model_state: reload.State,
+    ) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.metrics.model.info({"name": predictor.name, "version": predictor.version})
@@ -182,6 +181,7 @@ class Worker:
         self._pipeline = Pipeline(
             settings, predictor, self._publisher, self.metrics, self._dead_letter_member, self._published
         )
+        self._reloader = reload.Reloader(settings, predictor, model_state, self.metrics, self._pipeline.swap)
         self._endpoints = Endpoints(self.metrics.registry, self.not_ready, self._observe)
         self._app = self._new_app()
         self._wake = asyncio.Event()
@@ -223,7 +223,12 @@ class Worker:
         log.info("metrics and probes on http://%s:%d", self.settings.host, self._endpoints.port)
         tasks = [
             asyncio.create_task(self._guard(work), name=name)
-            for name, work in (("app", self._run_app()), ("pump", self._pump()), ("watchdog", self._watchdog()))
+            for name, work in (
+                ("app", self._run_app()),
+                ("pump", self._pump()),
+                ("watchdog", self._watchdog()),
+                ("reload", self._reloader.run()),
+            )
         ]
         pipeline = asyncio.create_task(self._guard(self._pipeline.run()), name="pipeline")
         await self._stop.wait()

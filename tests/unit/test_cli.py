@@ -22,7 +22,7 @@ from streamer.local.process import free_port
 SERVERS = ("up", "down", "status", "topics")
 FEEDS = ("simulate", "replay")
 GOLDEN = ("record", "verify")
-WORK = ("worker", "train", "evaluate")
+WORK = ("worker", "train", "evaluate", "export", "forms")
 VIEWS = ("watch", "results", "deadletters", "forget", "settings", "demo", "dashboard")
 COMMANDS = (*SERVERS, *FEEDS, *GOLDEN, *WORK, *VIEWS)
 HEAVY = ("torch", "av", "faust", "kafka", "redis", "rich", "pydantic")
