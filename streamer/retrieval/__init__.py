@@ -27,6 +27,10 @@ from streamer.retrieval.store import Store
 from streamer.retrieval.vectorsets import VectorSets, has_vector_sets
 from streamer.settings import Settings
 
+MAX_TEXT = 500  # characters of a query
+MAX_FILE_BYTES = 16 << 20  # of a picture or a sound that is looked for
+MAX_HITS = 100  # of one search
+
 
 @contextmanager
 def opened(settings: Settings, client: redis.Redis, keys: Keys, writable: bool = False) -> Iterator[Index]:

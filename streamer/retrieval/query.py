@@ -19,10 +19,9 @@ from streamer.errors import ModelError, UsageError
 from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TEXT, ClosedBy, Event, Kind, Position, Record, Window
 from streamer.infer import Predictor
 from streamer.payloads import PILLOW_FORMATS
+from streamer.retrieval import MAX_FILE_BYTES, MAX_TEXT
 from streamer.sample import Phrase, Sample
 
-MAX_TEXT = 500  # characters
-MAX_FILE_BYTES = 16 << 20
 MAX_AUDIO_S = 60.0  # of a longer file nobody could say which second is looked for
 MEDIA_TYPES = {name: media_type for media_type, name in PILLOW_FORMATS.items()}
 

@@ -21,8 +21,6 @@ from streamer.retrieval.store import Found, space_of
 from streamer.settings import Settings
 from streamer.watch import decision
 
-MAX_LIMIT = 100
-
 
 class Frame(msgspec.Struct, frozen=True):
     """Where the window's newest frame lies in Kafka."""

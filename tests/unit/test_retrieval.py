@@ -20,7 +20,7 @@ from streamer import infer
 from streamer.errors import ModelError, UsageError
 from streamer.infer import Predictor
 from streamer.results import PAGE, Keys, Result
-from streamer.retrieval import mirror, query, store
+from streamer.retrieval import MAX_FILE_BYTES, mirror, query, store
 from streamer.retrieval.search import check_space, hit, search
 from streamer.retrieval.store import Covered, Store
 from streamer.settings import Settings
@@ -77,9 +77,9 @@ class Streams:
     def xrange(
         self,
         key: str,
-        min: str = "-",
-        max: str = "+",
-        count: int | None = None,  # noqa: A002
+        min: str = "-",  # noqa: A002 - redis-py's names
+        max: str = "+",  # noqa: A002
+        count: int | None = None,
     ) -> list[tuple[bytes, dict[bytes, bytes]]]:
         low = 0 if min == "-" else int(min.split("-")[0])
         high = 1 << 60 if max == "+" else int(max.split("-")[0])
@@ -479,7 +479,7 @@ def test_a_query_is_what_a_window_with_that_alone_would_be(predictor: Predictor)
         (lambda p: query.text(p, "x" * 501), "a query has 1 to 500 characters, not 501"),
         (lambda p: query.image(p, b"hello", "cat.png"), "cat.png is no picture that can be read"),
         (lambda p: query.image(p, picture("JPEG")[:700], "half.jpg"), "half.jpg"),
-        (lambda p: query.image(p, bytes(query.MAX_FILE_BYTES + 1), "big.png"), "big.png has more than 16 MiB"),
+        (lambda p: query.image(p, bytes(MAX_FILE_BYTES + 1), "big.png"), "big.png has more than 16 MiB"),
         (lambda p: query.audio(p, b"hello", "x.wav"), "x.wav is no sound that can be read"),
         (lambda p: query.audio(p, sound(0), "x.wav"), "x.wav lasts 0.0 s; it must be above 0 and at most 60 s"),
         (lambda p: query.audio(p, sound(61, 8000), "x.wav"), "x.wav lasts 61.0 s"),
