@@ -43,7 +43,7 @@ def opened(settings: Settings, client: redis.Redis, keys: Keys, writable: bool =
         UsageError: There is none, or it cannot be opened.
         RedisError: Redis does not answer.
     """
-    if has_vector_sets(client):
+    if has_vector_sets(client, keys):
         index = VectorSets(client, keys)
         if not writable and not index.exists():
             raise UsageError("there is no index in Redis; run `streamer index`")
@@ -60,7 +60,7 @@ def forget(settings: Settings, client: redis.Redis, keys: Keys, session: str) ->
         UsageError: The index cannot be written.
         RedisError: Redis does not answer.
     """
-    if not has_vector_sets(client) and not Store.exists(settings.index, settings.key_prefix):
+    if not has_vector_sets(client, keys) and not Store.exists(settings.index, settings.key_prefix):
         return 0
     with opened(settings, client, keys, writable=True) as index:
         return index.forget(session)

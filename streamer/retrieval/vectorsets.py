@@ -25,16 +25,16 @@ from streamer.results import PAGE, Keys, Result
 from streamer.retrieval.store import EXPANSION, Covered, Found, space_of
 
 
-def has_vector_sets(client: redis.Redis) -> bool:
-    """Whether this Redis knows the commands.
+def has_vector_sets(client: redis.Redis, keys: Keys) -> bool:
+    """Whether this Redis knows the commands, and lets us use them.
 
     Raises:
         RedisError: It does not answer.
     """
     try:
-        client.vset().vcard("streamer:probe")
+        client.vset().vcard(keys.index_space("probe"))
     except redis.exceptions.NoPermissionError:
-        raise
+        return False
     except redis.ResponseError as error:
         if "unknown command" in str(error).lower():
             return False

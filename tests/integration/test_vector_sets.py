@@ -93,7 +93,7 @@ def find(client: redis.Redis, index: VectorSets, seed: int, session: str | None 
 
 def test_the_index_lies_in_redis_where_it_has_vector_sets(client: redis.Redis, url: str, tmp_path: Path) -> None:
     settings = Settings.load(redis=url, index=tmp_path / "index")
-    assert has_vector_sets(client)
+    assert has_vector_sets(client, KEYS)
     with (
         pytest.raises(retrieval.UsageError, match="there is no index in Redis; run `streamer index`"),
         retrieval.opened(settings, client, KEYS),
@@ -105,6 +105,19 @@ def test_the_index_lies_in_redis_where_it_has_vector_sets(client: redis.Redis, u
     with retrieval.opened(settings, client, KEYS) as index:
         assert index.sizes() == {"driving 1-a": 3}
     assert not (tmp_path / "index").exists()
+
+
+def test_a_user_who_may_not_use_vector_sets_keeps_the_index_in_the_folder(
+    client: redis.Redis, url: str, tmp_path: Path
+) -> None:
+    client.acl_setuser("narrow", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-vcard"])
+    narrow = url.replace("//", "//narrow:x@")
+    publish(client, "car-1", range(1, 4))
+    with redis.Redis.from_url(narrow) as own:
+        settings = Settings.load(redis=narrow, index=tmp_path / "index")
+        with retrieval.opened(settings, own, KEYS, writable=True) as index:
+            mirror.update(own, KEYS, index)
+            assert index.where == str(tmp_path / "index")
 
 
 def test_it_holds_what_the_streams_hold(client: redis.Redis) -> None:
