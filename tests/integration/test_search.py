@@ -93,7 +93,7 @@ def test_what_was_published_is_found_and_what_was_forgotten_is_not(
     table = streamer("search", "nothing on channel lane is free", "--thumbnails", folder, "--limit", "3")
     assert b"sim-s-" in table.stdout
     frames = sorted(folder.iterdir())
-    assert [Image.open(path).format for path in frames] == ["JPEG"] * 3
+    assert [Image.open(io.BytesIO(path.read_bytes())).format for path in frames] == ["JPEG"] * 3
     alike = hits(streamer("search", "--image", frames[0], "--json", "--limit", "5"))
     assert len(alike) == 5
     assert len({one["similarity"] for one in alike}) > 1
