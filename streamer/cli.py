@@ -481,7 +481,7 @@ def index(
         bool, typer.Option("--follow", help="Go on with new windows as they come, until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Index the embeddings of published windows, for `streamer search`.
+    """Index published windows, for `streamer search`.
 
     Only what is new since the last time, and what Redis no longer has leaves the index. It is kept in the folder
     STREAMER_INDEX, or in Redis itself where that has vector sets (Redis 8).
@@ -613,7 +613,7 @@ def deadletters(
 
 @app.command()
 def forget(session: Annotated[str, typer.Argument(help="The session's name.")]) -> None:
-    """Delete everything that Redis and the search index hold of a session.
+    """Delete what Redis and the search index hold of a session.
 
     Kafka's records stay until their retention ends.
     """
