@@ -587,6 +587,116 @@ def results_(
 
 
 @app.command()
+def index(
+    session: Annotated[list[str] | None, typer.Option(help="This session alone; may be given several times.")] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(**TIME, help="Leave out what ends earlier, e.g. 2026-05-01T12:00:00Z, and is not indexed yet."),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with new windows as they come, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Index published windows, for `streamer search`.
+
+    Only what is new since the last time, and what Redis no longer has leaves the index. It is kept in the folder
+    STREAMER_INDEX, or in Redis itself where that has vector sets (Redis 8).
+    """
+    import signal
+
+    from streamer import results, retrieval
+    from streamer.retrieval import mirror
+    from streamer.watch import Indexing
+
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    settings, only = _settings(), tuple(dict.fromkeys(session or ()))
+    since_us = 0 if since is None else max(0, int(since.timestamp() * 1e6))
+    with (
+        results.connected(settings) as (client, keys),
+        retrieval.opened(settings, client, keys, writable=True) as opened,
+        opened.writing(),
+    ):
+        if missing := [name for name in only if not client.exists(keys.results(name))]:
+            raise UsageError(f"no session {missing[0]!r} in Redis; `streamer watch` shows which there are")
+        with Indexing(_console()) as bar:
+            done = mirror.update(client, keys, opened, only=only, since_us=since_us, on_progress=bar.updated)
+            opened.refresh(bar.built)
+        sizes = opened.sizes()
+        _say(
+            f"{done.added} windows added, {done.dropped} dropped; {sum(sizes.values())} in the index of {opened.where}"
+        )
+        if follow:
+            for change in mirror.follow(client, keys, opened, only=only, since_us=since_us):
+                if change.added or change.dropped:
+                    _say(f"{change.added} windows added, {change.dropped} dropped")
+
+
+@app.command()
+def search(
+    query: Annotated[str | None, typer.Argument(metavar="[QUERY]", help="Words, as somebody there would say.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Look for what this picture shows: JPEG, PNG or WebP.")
+    ] = None,
+    audio: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Look for what this sounds like: WAV, FLAC, Ogg or MP3.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100, help="The likest so many.")] = 10,
+    session: Annotated[str | None, typer.Option(help="In this session alone.")] = None,
+    thumbnails: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Write the windows' newest frames to this folder.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Find windows that are like words, a picture or a sound.
+
+    Among those that `streamer index` has indexed and the model of STREAMER_MODEL has seen, the likest first.
+    """
+    import msgspec
+
+    from streamer import results, retrieval, watch
+    from streamer.infer import Predictor
+    from streamer.retrieval import query as queries
+    from streamer.retrieval import search as searching
+
+    if sum(given is not None for given in (query, image, audio)) != 1:
+        raise UsageError('give one of QUERY, --image FILE and --audio FILE: streamer search "siren behind us"')
+    settings = _settings()
+    with results.connected(settings) as (client, keys), retrieval.opened(settings, client, keys) as opened:
+        predictor = Predictor.load(settings.model, settings.device, settings)
+        if query is not None:
+            vector = queries.text(predictor, query)
+        elif image is not None:
+            vector = queries.image(predictor, _content(image), str(image))
+        else:
+            assert audio is not None
+            vector = queries.audio(predictor, _content(audio), str(audio))
+        found = searching.search(
+            client,
+            keys,
+            opened,
+            vector,
+            model=predictor.name,
+            version=predictor.version,
+            limit=limit,
+            session=session,
+        )
+    files: list[Path | None] = [None] * len(found)
+    if thumbnails is not None:
+        from streamer.retrieval.thumbnails import save
+
+        files = save(settings, [result for result, _ in found], thumbnails)
+    hits = [
+        searching.hit(result, similarity, settings, file)
+        for (result, similarity), file in zip(found, files, strict=True)
+    ]
+    if json:
+        for hit in hits:
+            _emit(msgspec.json.encode(hit))
+    else:
+        _console(stderr=False).print(watch.hits(hits))
+
+
+@app.command()
 def deadletters(
     json: AsJson = False,
     requeue: Annotated[
@@ -619,11 +729,16 @@ def deadletters(
 
 @app.command()
 def forget(session: Annotated[str, typer.Argument(help="The session's name.")]) -> None:
-    """Delete everything that Redis holds of a session. Kafka's records stay until their retention ends."""
-    from streamer import results
+    """Delete what Redis and the search index hold of a session.
 
-    with results.connected(_settings()) as (client, keys):
+    Kafka's records stay until their retention ends.
+    """
+    from streamer import results, retrieval
+
+    settings = _settings()
+    with results.connected(settings) as (client, keys):
         count = results.forget(client, keys, session)
+        retrieval.forget(settings, client, keys, session)
     _say(f"forgot {session}: {count} results")
 
 
@@ -688,6 +803,13 @@ def _death(text: str) -> tuple[int, float]:
         return MODALITY_NAMES.index(name), float(second)
     except ValueError:
         raise UsageError(f"--dies takes {'|'.join(MODALITY_NAMES)}:SECOND, not {text!r}") from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
 @contextmanager

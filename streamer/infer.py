@@ -20,7 +20,7 @@ from torch import Tensor
 
 from streamer import forms, repository
 from streamer.collate import collate
-from streamer.errors import UsageError
+from streamer.errors import ModelError, UsageError
 from streamer.events import MODALITY_NAMES, Window
 from streamer.nets.inputs import Inputs, Outputs
 from streamer.results import Result, ranges
@@ -182,9 +182,38 @@ class Predictor:
         Raises:
             ModelFault: The model's answer has the wrong shape or is not finite.
         """
+        with torch.inference_mode():
+            return self._checked(self._outputs(samples), len(samples))
+
+    def embed(self, samples: Sequence[Sample], modality: str) -> NDArray[np.float32]:
+        """One forward pass for the modality's own vectors, to be compared with the embeddings that are published.
+
+        Args:
+            samples: At least one; only their content of this modality counts.
+            modality: ``image``, ``audio``, ``text`` or ``telemetry``.
+
+        Returns:
+            float32 [N, D], each of length 1.
+
+        Raises:
+            ModelError: The model has no vectors of this modality.
+            ModelFault: A vector is not finite, or the modality is absent from a sample.
+        """
+        with torch.inference_mode():
+            parts = self._outputs(samples).parts
+            if modality not in parts:
+                raise ModelError(f"model {self.name} has no vectors of {modality}; it has {', '.join(parts) or 'none'}")
+            own_BD, present_B = parts[modality]
+            if not (present_B.all() and own_BD.isfinite().all()):
+                raise ModelFault(f"vectors of {modality} are not finite, or of nothing")
+            vectors_BD: NDArray[np.float32] = own_BD.float().cpu().numpy()
+            return vectors_BD
+
+    def _outputs(self, samples: Sequence[Sample]) -> Outputs:
         inputs = self._to_device(collate(samples, self.spec.inputs, self._tokenizer))
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self._checked(self._module(inputs), len(samples))
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            outputs: Outputs = self._module(inputs)
+            return outputs
 
     def check(self) -> None:
         """Ask, after the model raised, whether the device still works.

@@ -8,6 +8,7 @@
     {prefix}:groups               hash: partition groups that have committed, see publish.Publisher.open_group
     {prefix}:sessions             sorted set of session names by the end of their newest window, µs
     {prefix}:results              pub/sub channel: each new result as JSON
+    {prefix}:index:…              search, where Redis has vector sets: see retrieval/vectorsets.py
 
 The session is percent-encoded and stands in literal braces, the hash tag by which Redis Cluster keeps a session's keys
 on one node.
@@ -39,6 +40,8 @@ class Keys:
         self.sessions = f"{prefix}:sessions"
         self.groups = f"{prefix}:groups"
         self.channel = f"{prefix}:results"
+        self.index_covered = f"{prefix}:index:covered"
+        self.index_spaces = f"{prefix}:index:spaces"
 
     def results(self, session: str) -> str:
         """Stream of a session's results."""
@@ -59,6 +62,14 @@ class Keys:
     def inflight(self, session: str) -> str:
         """Sorted set of the windows that are being run, by end."""
         return self._of(session, "inflight")
+
+    def indexed(self, session: str) -> str:
+        """Sorted set of the windows in Redis's own search index, by end."""
+        return self._of(session, "indexed")
+
+    def index_space(self, space: str) -> str:
+        """Vector set of the embeddings of one version of a model."""
+        return f"{self._prefix}:index:in:{{{quote(space, safe='')}}}"
 
     def _of(self, session: str, what: str) -> str:
         return f"{self._prefix}:{{{quote(session, safe='')}}}:{what}"

@@ -121,6 +121,9 @@ class Settings(BaseSettings):
     publish_wait_replicas: int = Field(0, ge=0, description="Redis replicas that must have a result before its commit")
     publish_wait_ms: int = Field(1000, ge=1, description="longest wait for those replicas, ms")
 
+    # search
+    index: Path = Field(STATE_DIR / "index", description="folder of the search index; not used with Redis 8 or later")
+
     # operation
     host: str = Field("127.0.0.1", description="address of /metrics, /healthz and /readyz")
     port: int = Field(9100, ge=0, le=65535, description="their port; 0: any free one")

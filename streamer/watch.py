@@ -21,9 +21,11 @@ from streamer.events import MODALITY_NAMES
 from streamer.feeds import Outgoing
 from streamer.results import Result
 
-if TYPE_CHECKING:  # they need mcap, which is optional
+if TYPE_CHECKING:  # they need what is optional, or import this module
     from streamer.record import Outcome
     from streamer.recording import Recorded
+    from streamer.retrieval.mirror import Update
+    from streamer.retrieval.search import Hit
 
 HEADINGS = {"image": "img", "audio": "aud", "text": "txt", "telemetry": "tel"}
 CLOSED_STYLE = {"complete": "green", "deadline": "yellow", "end": "blue", "memory": "red"}
@@ -142,6 +144,47 @@ class Verifying(_Bar):
     def done(self, windows: int) -> None:
         """So many windows are done."""
         self._progress.update(self._task, completed=windows)
+
+
+class Indexing(_Bar):
+    """Says how many results have been read into a search index; use it as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        columns = TextColumn("{task.description} ·"), BarColumn(), TextColumn("{task.fields[shown]} ·")
+        self._progress = Progress(*columns, TimeElapsedColumn(), console=console)
+        self._task = self._progress.add_task("indexing", total=None, shown="no results yet")
+
+    def updated(self, so_far: Update) -> None:
+        """So much has been read."""
+        shown = f"{so_far.read:,} results of {so_far.sessions:,} of {so_far.of:,} sessions"
+        self._progress.update(self._task, total=so_far.of, completed=so_far.sessions, shown=shown)
+
+    def built(self, done: int, total: int) -> None:
+        """So many vectors of so many are in a graph."""
+        shown = f"{done:,} of {total:,} vectors"
+        self._progress.update(self._task, description="building the graph", total=total, completed=done, shown=shown)
+
+
+def hits(found: Iterable[Hit]) -> Table:
+    """Windows that a search found as a table; the frame is the file it was written to, or its place in Kafka."""
+    table = _table()
+    table.add_column("alike", justify="right", no_wrap=True)
+    table.add_column("time", no_wrap=True, min_width=24)
+    table.add_column("session", overflow="ellipsis", no_wrap=True, min_width=LEAST_NAME)
+    table.add_column("decision", no_wrap=True, overflow="ellipsis", max_width=18)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("frame", overflow="fold")
+    for hit in found:
+        place = "" if hit.frame is None else f"{hit.frame.topic}/{hit.frame.partition}/{hit.frame.offset}"
+        table.add_row(
+            f"{hit.similarity:.3f}",
+            hit.time,
+            Text(printable(hit.session)),
+            Text(printable(hit.label)),
+            "" if hit.score is None else f"{hit.score:.2f}",
+            Text(printable(hit.thumbnail or place)),
+        )
+    return table
 
 
 def listing(results: Iterable[Result]) -> Table:

@@ -202,13 +202,14 @@ class Live:
                 found.append(summary(Result.from_fields(fields), float(age_s) if known else None))
         return found
 
-    async def results(self, session: str, since_us: int, count: int) -> list[bytes]:
-        """The newest results of a session that end at or after ``since_us``, oldest first, each as JSON.
+    async def results(self, session: str, since_us: int, until_us: int, count: int) -> list[bytes]:
+        """The newest results of a session that end in ``[since_us, until_us]``, oldest first, each as JSON.
 
         Raises:
             RedisError: It does not answer.
         """
-        page = await self._redis.xrevrange(self._keys.results(session), min=f"{since_us}-0", count=count)
+        stream = self._keys.results(session)
+        page = await self._redis.xrevrange(stream, min=f"{since_us}-0", max=f"{until_us}-0", count=count)
         return [Result.from_fields(fields).to_json() for _, fields in reversed(page)]
 
     async def result(self, session: str, end_us: int) -> Result | None:

@@ -17,6 +17,7 @@ const sessions = new Map(); // name -> { ...summary, heard_ms }
 let modalities = [];
 let gap_s = 10; // silence after which a session is not live any more
 let chosen = null; // name of the session that is shown
+let at_us = null; // end of the window that is shown; null: the newest, as they come
 let results = []; // of the chosen session within the span, oldest first
 let contents = new Map(); // end_us -> content of that window; null: being read; false: cannot be read
 let reading = 0;
@@ -42,6 +43,10 @@ function clock(us) {
   return new Date(us / 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 }
 
+function date(us) {
+  return new Date(us / 1000).toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });
+}
+
 function ago(seconds) {
   if (seconds === null) return "";
   if (seconds < 60) return `${Math.floor(seconds)} s`;
@@ -55,10 +60,13 @@ function number(value) {
   return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
 }
 
-async function ask(path, parameters = {}) {
-  const answer = await fetch(`${path}?${new URLSearchParams(parameters)}`);
+async function ask(path, parameters = {}, options = {}) {
+  const answer = await fetch(`${path}?${new URLSearchParams(parameters)}`, options);
   if (answer.status === 401) location.reload();
-  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  if (!answer.ok) {
+    const why = await answer.json().catch(() => ({}));
+    throw new Error(why.error ?? `${path}: ${answer.status}`);
+  }
   return answer.json();
 }
 
@@ -97,7 +105,7 @@ function item(name) {
       said: element("span", { className: "said" }),
       health: element("span", { className: "health" }),
     };
-    const link = element("a", { href: `#session=${encodeURIComponent(name)}` }, parts.name, parts.age, parts.said, parts.health);
+    const link = element("a", { href: address(name) }, parts.name, parts.age, parts.said, parts.health);
     items.set(name, { ...parts, link, li: element("li", {}, link) });
     parts.name.textContent = name;
   }
@@ -131,7 +139,8 @@ function showSessions() {
     $("state").dataset.health = health(summary);
     setText($("state"), health(summary));
     const seconds = age(summary);
-    setText($("when"), seconds === null ? "" : `last result ${ago(seconds)} ago`);
+    const live = seconds === null ? "" : `last result ${ago(seconds)} ago`;
+    setText($("when"), at_us === null ? live : `window that ended ${date(at_us)} ${clock(at_us)}`);
   }
   showEmpty();
 }
@@ -156,8 +165,9 @@ function take(summary) {
 
 // the chosen session
 
-function choose(name) {
+function choose(name, end_us = null) {
   chosen = name;
+  at_us = end_us;
   results = [];
   contents = new Map();
   frame = { shown_us: 0, loading: false };
@@ -170,18 +180,26 @@ function choose(name) {
   setText($("name"), name ?? "");
   $("heads").replaceChildren();
   for (const id of ["fact-window", "fact-closed", "fact-latency", "fact-model", "state", "when"]) setText($(id), "");
+  $("back").hidden = end_us === null;
+  $("back").href = address(name);
+  showChosenHit();
   document.title = name === null ? "streamer" : `${name} · streamer`;
   showWords();
   showSessions();
   listen();
 }
 
+function address(name, end_us = null) {
+  return `#session=${encodeURIComponent(name)}${end_us === null ? "" : `&at=${end_us}`}`;
+}
+
+// What the address names: a session, and a window of it that was looked for.
 function fromAddress() {
-  const [, name] = location.hash.match(/^#session=(.+)/) ?? [];
+  const [, name, end_us] = location.hash.match(/^#session=([^&]+)(?:&at=(\d{1,16}))?$/) ?? [];
   try {
-    return name === undefined ? null : decodeURIComponent(name);
+    return name === undefined ? [null] : [decodeURIComponent(name), end_us === undefined ? null : Number(end_us)];
   } catch {
-    return null;
+    return [null];
   }
 }
 
@@ -190,6 +208,7 @@ async function catchUp() {
   try {
     const found = await ask("/api/sessions");
     ({ modalities, gap_s } = found);
+    $("search").hidden = !found.search;
     asked = true;
     sessions.clear();
     found.sessions.forEach(take);
@@ -199,9 +218,10 @@ async function catchUp() {
     }
     showSessions();
     if (name === null || name !== chosen) return;
-    const newest = sessions.get(name)?.end_us ?? 0;
+    const newest = at_us ?? sessions.get(name)?.end_us ?? 0;
     const since = Math.max(0, newest - SPAN_US, results.length ? results.at(-1).end_us + 1 : 0);
-    add(name, await ask("/api/results", { session: name, since }));
+    const until = at_us === null ? {} : { until: at_us };
+    if (at_us === null || since <= at_us) add(name, await ask("/api/results", { session: name, since, ...until }));
   } catch (error) {
     console.warn(error.message);
     setTimeout(() => name === chosen && catchUp(), RETRY_MS);
@@ -211,7 +231,9 @@ async function catchUp() {
 function add(name, more) {
   if (name !== chosen || !more.length) return;
   const known = new Set(results.map((result) => result.end_us));
-  results.push(...more.filter((result) => !known.has(result.end_us)));
+  const wanted = more.filter((result) => !known.has(result.end_us) && (at_us === null || result.end_us <= at_us));
+  if (!wanted.length) return;
+  results.push(...wanted);
   results.sort((one, other) => one.end_us - other.end_us);
   const from_us = results.at(-1).end_us - SPAN_US;
   results = results.filter((result) => result.end_us > from_us);
@@ -617,6 +639,73 @@ function drawAxis(pen) {
   return "";
 }
 
+// search
+
+let searching = null; // the search whose answer is awaited
+
+async function look(parameters, options, what) {
+  const mine = {};
+  searching = mine;
+  const limits = $("query-here").checked && chosen !== null ? { session: chosen } : {};
+  $("found").hidden = false;
+  $("hits").replaceChildren();
+  setText($("found-state"), `Looking for ${what}`);
+  try {
+    const found = await ask("/api/search", { ...parameters, ...limits }, options);
+    if (searching !== mine) return;
+    $("hits").replaceChildren(...found.map(hit));
+    setText($("found-state"), found.length ? `Most like ${what}, the likest first` : `No window is left that is like ${what}`);
+    showChosenHit();
+  } catch (error) {
+    if (searching === mine) setText($("found-state"), error.message);
+  }
+}
+
+function hit(one) {
+  const shot = element("div", { className: "shot" });
+  if (one.frame) {
+    const image = element("img", { alt: "", loading: "lazy" });
+    image.onerror = () => shot.replaceChildren("not in Kafka any more");
+    image.src = `/api/frame?${new URLSearchParams({ session: one.session, end_us: one.end_us })}`;
+    shot.append(image);
+  } else {
+    shot.append("no camera");
+  }
+  const score = one.score === null ? "" : ` ${one.score.toFixed(2)}`;
+  const text = element(
+    "div",
+    { className: "hit-text" },
+    element("span", { textContent: one.session, title: one.session }),
+    element("span", { textContent: one.similarity.toFixed(3), title: "cosine similarity" }),
+    element("span", { className: "small", textContent: `${one.label}${score}` }),
+    element("span", { className: "small", textContent: clock(one.start_us), title: one.time }),
+  );
+  const link = element("a", { href: address(one.session, one.end_us) }, shot, text);
+  link.setAttribute("aria-label", `${one.session}, ${date(one.start_us)} ${clock(one.start_us)}, ${one.label}, alike ${one.similarity.toFixed(3)}`);
+  return element("li", {}, link);
+}
+
+function showChosenHit() {
+  const current = chosen === null ? "" : address(chosen, at_us);
+  for (const link of $("hits").querySelectorAll("a")) link.setAttribute("aria-current", String(link.getAttribute("href") === current));
+}
+
+$("search-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const words = $("query").value.trim();
+  if (words) look({ q: words }, {}, `“${words}”`);
+});
+$("query-file").addEventListener("change", () => {
+  const [file] = $("query-file").files;
+  if (file) look({}, { method: "POST", body: file, headers: { "Content-Type": file.type || "application/octet-stream" } }, file.name);
+  $("query-file").value = ""; // the same file may be asked for again
+});
+$("found-close").addEventListener("click", () => {
+  searching = null;
+  $("found").hidden = true;
+  $("query").focus();
+});
+
 // late records and dead letters
 
 function showFaults(faults) {
@@ -685,8 +774,8 @@ function heard(news) {
 }
 
 window.addEventListener("hashchange", () => {
-  const name = fromAddress();
-  if (name !== null) choose(name);
+  const [name, end_us] = fromAddress();
+  if (name !== null) choose(name, end_us);
 });
 document.addEventListener("visibilitychange", () => {
   readFrame();
@@ -696,4 +785,4 @@ document.addEventListener("visibilitychange", () => {
 window.addEventListener("resize", draw);
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 setInterval(showSessions, 1000);
-choose(fromAddress());
+choose(...fromAddress());

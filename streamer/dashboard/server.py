@@ -2,15 +2,20 @@
 
     /                                         the page; /?token=… opens it once, then a cookie does
     /api/sessions                             all sessions by their newest result, and settings that the page needs
-    /api/results?session=S&since=US&limit=N   results of a session that end at or after US, oldest first
+    /api/results?session=S&since=US&limit=N   results of a session that end at or after US, oldest first; &until=US
     /api/frame?session=S&end_us=US            newest frame of the window, as it was sent
     /api/window?session=S&end_us=US           spectrogram, transcripts and telemetry of the window
+    /api/search?q=WORDS&limit=N               windows most like these words, in all sessions or in &session=S; by POST
+                                              those most like the body, a file of image/… or audio/…
     /events?session=S                         server-sent events: what is new, in all sessions and in S
 
 Sessions stand in the query, since browsers rewrite a path with ``..`` in it, which is a name like any other. Errors are
-JSON with one line, ``{"error": …}``: 401, 404 for what is not there any more, 503 for what does not answer now.
+JSON with one line, ``{"error": …}``: 400 for what cannot be answered like this, 401, 404 for what is not there any
+more, 413, 503 for what does not answer now.
 
-Everything is read-only and GET, so no other site can do harm through a visitor's cookie. On loopback no token is
+Everything is read-only, and GET but for the search by a file, which a foreign site cannot send: its content type needs
+a leave that is never given, and its Origin is looked at. So no other site can do harm through a visitor's cookie. On
+loopback no token is
 needed, but the name that the browser asked for must be local too: a foreign name that resolves to 127.0.0.1 would let
 its site read the page (DNS rebinding).
 """
@@ -37,16 +42,19 @@ from redis.exceptions import RedisError
 from streamer import results
 from streamer.dashboard.faults import Faults, Watch
 from streamer.dashboard.live import Client, Live
+from streamer.dashboard.search import Finder, Query
 from streamer.dashboard.windows import Gone, Log, Windows
-from streamer.errors import Unavailable, UsageError
+from streamer.errors import Stop, Unavailable, UsageError
 from streamer.events import MAX_SESSION_BYTES, MODALITY_NAMES
 from streamer.results import Keys, Result
+from streamer.retrieval import MAX_FILE_BYTES, MAX_HITS, MAX_TEXT
 from streamer.settings import Settings
 
 COOKIE = "streamer_dashboard"
 COOKIE_S = 30 * 24 * 3600
 MIN_TOKEN = 16  # characters
 MAX_RESULTS = 1000  # in one answer
+SEARCH_LIMIT = 12  # windows in the answer to a search
 MOST_US = 2**53
 UPDATE_S = 0.2  # shortest time between two events to one browser
 BEAT_S = 10.0  # a quiet stream still says that it is there
@@ -77,14 +85,15 @@ class Dashboard:
 
     Args:
         settings: Where to listen, and the token.
-        live, windows: Where the data come from; not closed here.
+        live, windows, finder: Where the data come from; not closed here.
     """
 
-    def __init__(self, settings: Settings, live: Live, windows: Windows) -> None:
+    def __init__(self, settings: Settings, live: Live, windows: Windows, finder: Finder) -> None:
         _check_access(settings)
         self._settings = settings
         self._live = live
         self._windows = windows
+        self._finder = finder
         self._token = settings.dashboard_token
         self._runner: web.AppRunner | None = None
         self.port = 0
@@ -101,7 +110,7 @@ class Dashboard:
         Raises:
             UsageError: The address is taken or not ours.
         """
-        app = web.Application(middlewares=[self._guard])
+        app = web.Application(middlewares=[self._guard], client_max_size=MAX_FILE_BYTES)
         app.on_shutdown.append(self._shut)
         app.add_routes([web.get(path, self._file) for path in FILES])
         app.add_routes(
@@ -110,6 +119,8 @@ class Dashboard:
                 web.get("/api/results", self._results),
                 web.get("/api/frame", self._frame),
                 web.get("/api/window", self._window),
+                web.get("/api/search", self._search),
+                web.post("/api/search", self._search_by_file),
                 web.get("/events", self._events),
             ]
         )
@@ -146,6 +157,8 @@ class Dashboard:
             response = _error(404, str(error))
         except Unavailable as error:
             response = _error(503, str(error))
+        except Stop as error:
+            response = _error(400, str(error))
         except (RedisError, OSError):
             response = _error(503, "Redis does not answer")
         if not response.prepared:
@@ -185,13 +198,15 @@ class Dashboard:
             {
                 "sessions": await self._live.sessions(),
                 "modalities": MODALITY_NAMES,
+                "search": await self._finder.available(),
                 "gap_s": settings.session_gap_ms / 1000,
             }
         )
 
     async def _results(self, request: web.Request) -> web.Response:
-        limit = _number(request, "limit", MAX_RESULTS)
-        found = await self._live.results(_session(request), _number(request, "since", 0), min(limit, MAX_RESULTS) or 1)
+        limit = min(_number(request, "limit", MAX_RESULTS), MAX_RESULTS) or 1
+        since_us, until_us = _number(request, "since", 0), _number(request, "until", MOST_US - 1)
+        found = await self._live.results(_session(request), since_us, until_us, limit)
         return _json([msgspec.Raw(raw) for raw in found])
 
     async def _frame(self, request: web.Request) -> web.Response:
@@ -201,6 +216,32 @@ class Dashboard:
     async def _window(self, request: web.Request) -> web.Response:
         content = await self._windows.content(await self._result(request))
         return web.Response(body=content, content_type="application/json")
+
+    async def _search(self, request: web.Request) -> web.Response:
+        words = request.query.get("q", "")
+        if not 0 < len(words) <= MAX_TEXT:
+            raise web.HTTPBadRequest(reason=f"q must have 1 to {MAX_TEXT} characters")
+        return await self._found(request, "text", words)
+
+    async def _search_by_file(self, request: web.Request) -> web.Response:
+        origin = request.headers.get("Origin")
+        if origin is not None and urlsplit(origin).netloc != request.host:
+            return _error(403, "a search must come from the page itself")
+        kind = request.content_type.partition("/")[0]
+        if kind not in ("image", "audio"):
+            return _error(415, "the body must be a file of image/… or audio/…")
+        if (request.content_length or 0) > MAX_FILE_BYTES:
+            return _error(413, f"the file has more than {MAX_FILE_BYTES >> 20} MiB")
+        content = await request.read()
+        if not content:
+            return _error(400, "the body must be a file, not empty")
+        return await self._found(request, kind, content)
+
+    async def _found(self, request: web.Request, kind: str, content: str | bytes) -> web.Response:
+        limit = min(_number(request, "limit", SEARCH_LIMIT), MAX_HITS) or 1
+        session = _session(request) if request.query.get("session") else None
+        found = await self._finder.find(Query(kind, content, limit, session))
+        return web.Response(body=found, content_type="application/json")
 
     async def _result(self, request: web.Request) -> Result:
         result = await self._live.result(_session(request), _number(request, "end_us", 0))
@@ -305,7 +346,9 @@ async def _served(settings: Settings) -> AsyncIterator[Dashboard]:
         )
         stack.push_async_callback(client.aclose)
         live = Live(client, Keys(settings.key_prefix), lambda: watch.seen)
-        dashboard = Dashboard(settings, live, windows)
+        finder = Finder(settings)
+        stack.push_async_callback(finder.close)
+        dashboard = Dashboard(settings, live, windows, finder)
         await dashboard.start()
         stack.push_async_callback(dashboard.stop)
         watch.start()

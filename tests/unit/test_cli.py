@@ -23,7 +23,7 @@ SERVERS = ("up", "down", "status", "topics")
 FEEDS = ("simulate", "replay")
 GOLDEN = ("record", "verify")
 WORK = ("worker", "train", "evaluate", "export", "forms")
-VIEWS = ("watch", "results", "deadletters", "forget", "settings", "demo", "dashboard")
+VIEWS = ("watch", "results", "index", "search", "deadletters", "forget", "settings", "demo", "dashboard")
 COMMANDS = (*SERVERS, *FEEDS, *GOLDEN, *WORK, *VIEWS)
 HEAVY = ("torch", "av", "faust", "kafka", "redis", "rich", "pydantic")
 
@@ -134,6 +134,8 @@ def test_a_command_line_that_cannot_be_read_is_one_line_and_code_2(
         (["train", "no-model"], {}, "no-model/model.toml is not a file"),
         (["dashboard"], {"STREAMER_DASHBOARD_HOST": "0.0.0.0"}, "STREAMER_DASHBOARD_TOKEN must be set"),
         (["replay", "no.mp4"], {}, "no.mp4 does not exist"),
+        (["search"], {}, "give one of QUERY, --image FILE and --audio FILE"),
+        (["search", "siren", "--image", "x.png"], {}, "give one of QUERY, --image FILE and --audio FILE"),
     ],
 )
 def test_what_cannot_be_carried_out_is_one_line_and_code_1(
@@ -146,7 +148,9 @@ def test_what_cannot_be_carried_out_is_one_line_and_code_1(
     assert said in line
 
 
-@pytest.mark.parametrize("command", ["watch", "watch --json", "results --session x", "forget x", "dashboard"])
+@pytest.mark.parametrize(
+    "command", ["watch", "watch --json", "results --session x", "forget x", "index", "search x", "dashboard"]
+)
 def test_without_servers_a_command_says_how_to_get_them(command: str, streamer: Streamer) -> None:
     done = streamer(*command.split(), STREAMER_REDIS=f"redis://me:secret@{nobody()}/0")
     assert done.code == 1

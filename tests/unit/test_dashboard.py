@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import re
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ from redis.exceptions import ConnectionError as RedisDown
 from streamer.dashboard import live as live_module
 from streamer.dashboard import windows as windows_module
 from streamer.dashboard.live import MAX_CLIENTS, MAX_HELD, MAX_SESSIONS, Client, Live
+from streamer.dashboard.search import MAX_WAITING, Finder, Query
 from streamer.dashboard.server import Dashboard, _content
 from streamer.dashboard.windows import BANDS, Gone, Ranges, Windows
 from streamer.errors import Unavailable, UsageError
@@ -112,8 +115,8 @@ class MemoryRedis:
     async def xrange(self, key: str, min: str, max: str) -> Any:  # noqa: A002 - redis-py's names
         return self._found(key, min, max)
 
-    async def xrevrange(self, key: str, min: str, count: int) -> Any:  # noqa: A002
-        return self._found(key, min)[::-1][:count]
+    async def xrevrange(self, key: str, min: str, max: str, count: int) -> Any:  # noqa: A002
+        return self._found(key, min, max)[::-1][:count]
 
     async def zrevrange(self, key: str, first: int, last: int) -> list[bytes]:
         if self.down:
@@ -152,10 +155,29 @@ class MemoryPipeline:
         return self._answers
 
 
+class MemoryFinder:
+    """Notes what is looked for and finds nothing, or fails."""
+
+    def __init__(self) -> None:
+        self.asked: list[Query] = []
+        self.fails: Exception | None = None
+
+    async def available(self) -> bool:
+        return True
+
+    async def find(self, query: Query) -> bytes:
+        if self.fails is not None:
+            raise self.fails
+        self.asked.append(query)
+        return b"[]"
+
+
 class Page(NamedTuple):
     """A running page and what it stands on."""
 
     get: Callable[..., Any]
+    post: Callable[..., Any]
+    finder: MemoryFinder
     redis: MemoryRedis
     source: MemorySource
     live: Live
@@ -175,7 +197,8 @@ async def start() -> AsyncIterator[Start]:
         memory, source = MemoryRedis(*results), MemorySource(*records)
         windows = Windows(given, source)
         live = Live(memory, Keys("streamer"), dict)
-        dashboard = Dashboard(given, live, windows)
+        finder = MemoryFinder()
+        dashboard = Dashboard(given, live, windows, finder)
         await dashboard.start()
         follow = asyncio.create_task(live.follow())
         session = aiohttp.ClientSession(
@@ -190,7 +213,7 @@ async def start() -> AsyncIterator[Start]:
             await windows.close()
 
         undo.append(stop)
-        return Page(session.get, memory, source, live, dashboard)
+        return Page(session.get, session.post, finder, memory, source, live, dashboard)
 
     yield go
     for stop in undo:
@@ -277,7 +300,7 @@ async def test_an_address_that_is_taken_is_one_line(start: Start) -> None:
     page = await start()
     settings = Settings.load(dashboard_port=page.dashboard.port)
     with pytest.raises(UsageError, match="set STREAMER_DASHBOARD_PORT"):
-        await Dashboard(settings, page.live, Windows(settings, page.source)).start()
+        await Dashboard(settings, page.live, Windows(settings, page.source), page.finder).start()
 
 
 # what is answered
@@ -305,6 +328,10 @@ async def test_results_are_the_newest_since_a_time_oldest_first(start: Start) ->
         "/api/results?session=" + "x" * 129,
         "/api/results?session=a&since=-1",
         "/api/results?session=a&since=²",
+        "/api/results?session=a&until=x",
+        "/api/search",
+        "/api/search?q=" + "x" * 501,
+        "/api/search?q=x&session=" + "x" * 129,
         "/api/frame?session=a&end_us=99999999999999999999",
     ],
 )
@@ -313,6 +340,105 @@ async def test_a_question_that_makes_no_sense_is_400_with_one_line(path: str, st
     async with page.get(path) as answer:
         assert answer.status == 400
         assert "must" in (await answer.json())["error"]
+
+
+async def test_results_end_at_a_time_where_one_is_given(start: Start) -> None:
+    page = await start(results=[result("car-1", END_US + i * S_US) for i in range(5)])
+    async with page.get("/api/results", params={"session": "car-1", "until": END_US + S_US}) as answer:
+        assert [one["end_us"] - END_US for one in await answer.json()] == [0, S_US]
+
+
+# search
+
+
+async def test_words_pictures_and_sounds_can_be_looked_for(start: Start) -> None:
+    page = await start()
+    async with page.get("/api/search", params={"q": "siren & co", "limit": 5000, "session": "räume/7"}) as answer:
+        assert (answer.status, await answer.json()) == (200, [])
+    for content_type in ("image/png", "audio/x-wav"):
+        async with page.post("/api/search", data=b"bytes", headers={"Content-Type": content_type}) as answer:
+            assert (answer.status, await answer.json()) == (200, [])
+    assert page.finder.asked == [
+        Query("text", "siren & co", 100, "räume/7"),
+        Query("image", b"bytes", 12, None),
+        Query("audio", b"bytes", 12, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"x", {"Content-Type": "text/plain"}, 415),
+        (b"x", {"Content-Type": "multipart/form-data; boundary=x"}, 415),
+        (b"x", {"Content-Type": "image/png", "Origin": "http://evil.example"}, 403),
+        (bytes((16 << 20) + 1), {"Content-Type": "image/png"}, 413),
+        (b"", {"Content-Type": "image/png"}, 400),
+    ],
+)
+async def test_what_a_foreign_site_could_send_or_is_no_file_is_refused(
+    body: bytes, headers: dict[str, str], status: int, start: Start
+) -> None:
+    page = await start()
+    async with page.post("/api/search", data=io.BytesIO(body), headers=headers) as answer:
+        assert answer.status == status
+        assert (await answer.json())["error"]
+    assert page.finder.asked == []
+
+
+async def test_a_file_that_does_not_say_its_length_is_refused_where_it_grows_too_large(start: Start) -> None:
+    page = await start()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(17):
+            yield bytes(1 << 20)
+
+    async with page.post("/api/search", data=chunks(), headers={"Content-Type": "image/png"}) as answer:
+        assert answer.status == 413
+    assert page.finder.asked == []
+
+
+async def test_the_page_itself_may_search_by_a_file(start: Start) -> None:
+    page = await start()
+    origin = f"http://127.0.0.1:{page.dashboard.port}"
+    async with page.post("/api/search", data=b"x", headers={"Content-Type": "image/png", "Origin": origin}) as answer:
+        assert answer.status == 200
+
+
+async def test_a_search_needs_the_token_too(start: Start) -> None:
+    page = await start(dashboard_token=TOKEN)
+    assert await status(page, "/api/search?q=x") == 401
+    async with page.post("/api/search", data=b"x", headers={"Content-Type": "image/png"}) as answer:
+        assert answer.status == 401
+    assert page.finder.asked == []
+
+
+async def test_a_search_that_cannot_be_carried_out_says_why(start: Start) -> None:
+    page = await start()
+    for fault, expected in ((UsageError("no index"), 400), (Unavailable("too many"), 503)):
+        page.finder.fails = fault
+        async with page.get("/api/search", params={"q": "x"}) as answer:
+            assert (answer.status, await answer.json()) == (expected, {"error": str(fault)})
+
+
+async def test_searches_beyond_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+
+    def find(self: Finder, query: Query) -> bytes:
+        assert go.wait(10)
+        return b"[]"
+
+    monkeypatch.setattr(Finder, "_find", find)
+    finder = Finder(Settings.load())
+    query = Query("text", "x", 1, None)
+    waiting = [asyncio.create_task(finder.find(query)) for _ in range(MAX_WAITING)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()  # a browser that goes away takes no search from the others
+    with pytest.raises(Unavailable, match="too many searches"):
+        await finder.find(query)
+    go.set()
+    assert await asyncio.gather(*waiting[1:]) == [b"[]"] * (MAX_WAITING - 1)
+    assert await finder.find(query) == b"[]"
+    await finder.close()
 
 
 WINDOW = {"session": "car-1", "end_us": END_US}

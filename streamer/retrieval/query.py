@@ -1,0 +1,123 @@
+"""What is asked for -> a vector in the model's common space.
+
+A query goes through the code that cuts and decodes windows, as if it were all that a window had, and its vector is the
+modality's own, not the fused one of such a window: bench/retrieval.py measures both, docs/retrieval.md says what came
+of it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from streamer.errors import ModelError, UsageError
+from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TEXT, ClosedBy, Event, Kind, Position, Record, Window
+from streamer.infer import Predictor
+from streamer.payloads import PILLOW_FORMATS
+from streamer.retrieval import MAX_FILE_BYTES, MAX_TEXT
+from streamer.sample import Phrase, Sample
+
+MAX_AUDIO_S = 60.0  # of a longer file nobody could say which second is looked for
+MEDIA_TYPES = {name: media_type for media_type, name in PILLOW_FORMATS.items()}
+
+
+def text(predictor: Predictor, words: str) -> NDArray[np.float32]:
+    """The vector [D] of words.
+
+    Raises:
+        UsageError: There are none, or too many.
+        ModelError: The model has no text.
+    """
+    _check_model(predictor, TEXT)
+    words = " ".join(words.split())
+    if not 0 < len(words) <= MAX_TEXT:
+        raise UsageError(f"a query has 1 to {MAX_TEXT} characters, not {len(words)}")
+    sample = Sample(present=_only(TEXT), coverage=(0.0,) * len(MODALITY_NAMES), text=(Phrase(words, 1.0),))
+    return _mean(predictor, TEXT, [sample])
+
+
+def image(predictor: Predictor, content: bytes, name: str) -> NDArray[np.float32]:
+    """The vector [D] of a picture: JPEG, PNG or WebP.
+
+    Args:
+        name: Of the file, for messages.
+
+    Raises:
+        UsageError: It cannot be read.
+        ModelError: The model has no images.
+    """
+    _check_model(predictor, IMAGE)
+    _check_size(content, name)
+    try:
+        with Image.open(io.BytesIO(content), formats=list(MEDIA_TYPES)) as opened:
+            media_type = MEDIA_TYPES[str(opened.format)]
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
+        raise UsageError(f"{name} is no picture that can be read; it must be JPEG, PNG or WebP") from None
+    event = _event(IMAGE, content, media_type, 0)
+    return _mean(predictor, IMAGE, [_cut(predictor, event, 0, name)])
+
+
+def audio(predictor: Predictor, content: bytes, name: str) -> NDArray[np.float32]:
+    """The vector [D] of sound that libsndfile reads: WAV, FLAC, Ogg, MP3; of a longer one the mean of its windows.
+
+    Args:
+        name: Of the file, for messages.
+
+    Raises:
+        UsageError: It cannot be read, or is too long.
+        ModelError: The model has no audio.
+    """
+    _check_model(predictor, AUDIO)
+    _check_size(content, name)
+    try:
+        length_s = float(soundfile.info(io.BytesIO(content)).duration)
+    except (soundfile.SoundFileError, RuntimeError, OSError):
+        raise UsageError(f"{name} is no sound that can be read; it must be WAV, FLAC, Ogg or MP3") from None
+    if not 0 < length_s <= MAX_AUDIO_S:
+        raise UsageError(f"{name} lasts {length_s:.1f} s; it must be above 0 and at most {MAX_AUDIO_S:.0f} s")
+    event = _event(AUDIO, content, "audio/wav", round(length_s * 1e6))
+    window_us = predictor.spec.window_ms * 1000
+    starts_us = range(0, max(1, event.end_us - window_us // 2), window_us)  # less than half a window at the end is left
+    return _mean(predictor, AUDIO, [_cut(predictor, event, start_us, name) for start_us in starts_us])
+
+
+def _check_model(predictor: Predictor, row: int) -> None:
+    name = MODALITY_NAMES[row]
+    if getattr(predictor.spec.inputs, name) is None:
+        known = [m for m in MODALITY_NAMES if getattr(predictor.spec.inputs, m) is not None]
+        raise ModelError(f"model {predictor.name} has no {name}; it knows {', '.join(known)}")
+
+
+def _check_size(content: bytes, name: str) -> None:
+    if len(content) > MAX_FILE_BYTES:
+        raise UsageError(f"{name} has more than {MAX_FILE_BYTES >> 20} MiB")
+
+
+def _only(row: int) -> tuple[bool, ...]:
+    return tuple(row == other for other in range(len(MODALITY_NAMES)))
+
+
+def _event(row: int, content: bytes, media_type: str, length_us: int) -> Event:
+    return Event(Record(row, 0, 0, 0, None, content, ()), "", Kind.DATA, 0, length_us, media_type)
+
+
+def _cut(predictor: Predictor, event: Event, start_us: int, name: str) -> Sample:
+    """The sample of a window that has this event and nothing else."""
+    events = tuple((event,) if here else () for here in _only(event.row))
+    end_us = start_us + predictor.spec.window_ms * 1000
+    window = Window("", 0, start_us, end_us, ClosedBy.COMPLETE, Position(0, 0, 0), events, ())
+    sample, rejects = predictor.decode(window)
+    if rejects:
+        raise UsageError(f"{name}: {rejects[0][1].detail}")
+    return sample
+
+
+def _mean(predictor: Predictor, row: int, samples: Sequence[Sample]) -> NDArray[np.float32]:
+    mean_D: NDArray[np.float32] = predictor.embed(samples, MODALITY_NAMES[row]).mean(axis=0)
+    length = float(np.linalg.norm(mean_D))
+    return mean_D / max(length, 1e-12)

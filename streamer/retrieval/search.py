@@ -1,0 +1,133 @@
+"""A vector -> the windows that are most like it, each with the result that Redis still has of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import redis
+from numpy.typing import NDArray
+
+from streamer.decode import home_partition
+from streamer.errors import UsageError
+from streamer.events import IMAGE
+from streamer.results import Keys, Result
+from streamer.retrieval.mirror import Index
+from streamer.retrieval.store import Found, space_of
+from streamer.settings import Settings
+from streamer.watch import decision
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """Where the window's newest frame lies in Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Hit(msgspec.Struct, frozen=True):
+    """A window that was found.
+
+    Attributes:
+        time: When it begins, RFC 3339 in UTC.
+        similarity: Cosine of its embedding and the query's vector, -1 to 1.
+        label, score: What the model decided, see :func:`streamer.watch.decision`.
+        frame: None: it has no frame.
+        thumbnail: File that its frame was written to.
+    """
+
+    session: str
+    start_us: int
+    end_us: int
+    time: str
+    similarity: float
+    label: str
+    score: float | None
+    frame: Frame | None
+    thumbnail: str | None = None
+
+
+def search(
+    client: redis.Redis,
+    keys: Keys,
+    index: Index,
+    vector_D: NDArray[np.float32],
+    *,
+    model: str,
+    version: str,
+    limit: int,
+    session: str | None = None,
+) -> list[tuple[Result, float]]:
+    """The results of the windows most like a vector, with their similarity, the likest first.
+
+    What Redis does not have any more (trimmed or forgotten since the index was made) is passed over.
+
+    Args:
+        model, version: Of the model that made the vector: only its own windows can be compared.
+        session: Of this session alone.
+
+    Raises:
+        UsageError: Nothing is indexed that could be compared.
+    """
+    space = space_of(model, version)
+    check_space(index, space, session)
+    count = limit
+    while True:
+        found = index.search(space, vector_D, count, session)
+        hits = _still_there(client, keys, found)
+        if len(hits) >= limit or len(found) < count:
+            return hits[:limit]
+        count *= 4
+
+
+def check_space(index: Index, space: str, session: str | None) -> None:
+    """Refuse a search that could find nothing.
+
+    Raises:
+        UsageError: With what is indexed, and how to mend it.
+    """
+    sizes = index.sizes()
+    if not sizes:
+        raise UsageError(f"the index in {index.where} is empty; publish windows, then run `streamer index`")
+    if space not in sizes:
+        held = ", ".join(f"{count} windows of {name}" for name, count in sizes.items())
+        raise UsageError(
+            f"the index holds {held}, and no window of {space}, whose embeddings cannot be compared with those; run "
+            "`streamer index`, or set STREAMER_MODEL to that model"
+        )
+    if session is not None and session not in index.covered():
+        raise UsageError(f"nothing of session {session!r} is indexed; run `streamer index --session {session}`")
+
+
+def _still_there(client: redis.Redis, keys: Keys, found: Sequence[Found]) -> list[tuple[Result, float]]:
+    with client.pipeline(transaction=False) as pipe:
+        for one in found:
+            pipe.xrange(keys.results(one.session), min=f"{one.end_us}-0", max=f"{one.end_us}-0")
+        pages: list[Any] = pipe.execute()
+    return [(Result.from_fields(page[0][1]), one.score) for one, page in zip(found, pages, strict=True) if page]
+
+
+def hit(result: Result, similarity: float, settings: Settings, thumbnail: Path | None = None) -> Hit:
+    """What is told of a window that was found."""
+    label, score = decision(result)
+    topic = settings.source_topics[IMAGE]
+    offsets = result.members.get(topic, ())
+    partition = home_partition(result.session.encode(), settings.partitions)
+    return Hit(
+        session=result.session,
+        start_us=result.start_us,
+        end_us=result.end_us,
+        time=datetime.fromtimestamp(result.start_us / 1e6, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z"),
+        similarity=round(similarity, 4),
+        label=label,
+        score=score,
+        frame=Frame(topic, partition, offsets[-1][1]) if offsets else None,
+        thumbnail=None if thumbnail is None else str(thumbnail),
+    )

@@ -1,0 +1,49 @@
+"""Windows -> their newest frames as files, read from Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from streamer.dashboard.windows import Gone, Log, Windows
+from streamer.errors import UsageError
+from streamer.results import Result
+from streamer.settings import Settings
+
+SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp"}
+
+
+def save(settings: Settings, results: Sequence[Result], folder: Path) -> list[Path | None]:
+    """Write the newest frame of each window to ``folder``, named by rank and by the window's end in µs.
+
+    Returns:
+        For each result its file; None: it has no frame, or Kafka has it no more.
+
+    Raises:
+        UsageError: No Kafka answers, or the folder cannot be written.
+        Unavailable: Kafka does not answer in time.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return asyncio.run(_save(settings, results, folder))
+    except OSError as error:
+        raise UsageError(f"cannot write thumbnails to {folder}: {error.strerror}") from None
+
+
+async def _save(settings: Settings, results: Sequence[Result], folder: Path) -> list[Path | None]:
+    windows = Windows(settings, await asyncio.to_thread(Log, settings))
+    written: list[Path | None] = []
+    try:
+        for rank, result in enumerate(results, 1):
+            try:
+                frame = await windows.frame(result)
+            except Gone:
+                written.append(None)
+                continue
+            path = folder / f"{rank:02}-{result.end_us}{SUFFIXES[frame.media_type]}"
+            await asyncio.to_thread(path.write_bytes, frame.content)
+            written.append(path)
+    finally:
+        await windows.close()
+    return written
