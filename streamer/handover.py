@@ -27,6 +27,8 @@ from streamer.events import MODALITY_NAMES, WINDOW_TYPE, ClosedBy, Event, Kind, 
 CONTENT_TYPE = b"application/msgpack"
 MARGIN_BYTES = 60 << 10  # more than the largest payload that the topic surely takes, beside key and headers
 
+Headers = tuple[tuple[str, bytes], ...]
+
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     """A record of the window; its modality and partition are told by where it stands.
@@ -69,7 +71,7 @@ class WindowRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     members: dict[str, tuple[Member, ...]] = {}
 
 
-def headers(window: Window) -> tuple[tuple[str, bytes], ...]:
+def headers(window: Window) -> Headers:
     """The headers of a window's record."""
     return (
         ("ce_specversion", b"1.0"),

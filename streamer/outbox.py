@@ -55,7 +55,7 @@ class Outbox:
         max_bytes: int,
         emissions: Emissions,
         metrics: Metrics,
-        send: Callable[[bytes, bytes, tuple[tuple[str, bytes], ...]], Awaitable[None]],
+        send: Callable[[bytes, bytes, handover.Headers], Awaitable[None]],
         refuse: Callable[[Owner, Event, BadRecord], Awaitable[None]],
         on_progress: Callable[[], None],
     ) -> None:

@@ -23,6 +23,7 @@ from streamer.emissions import Emissions
 from streamer.errors import BadRecord
 from streamer.events import TOPIC_WINDOWS, Event, Window
 from streamer.group import PartitionGroup, Store
+from streamer.handover import Headers
 from streamer.infer import Predictor
 from streamer.metrics import Metrics
 from streamer.outbox import Outbox
@@ -177,7 +178,7 @@ class Align(_FromSources):
             host.progressed,
         )
 
-    async def _send(self, key: bytes, value: bytes, headers: tuple[tuple[str, bytes], ...]) -> None:
+    async def _send(self, key: bytes, value: bytes, headers: Headers) -> None:
         await self._host.send(self._host.settings.topic(TOPIC_WINDOWS), Letter(key, value, headers), whole=True)
 
 
