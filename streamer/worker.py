@@ -248,7 +248,7 @@ class Worker:
         for task in (*tasks, sink, *self._side):
             task.cancel()
         await asyncio.wait((*tasks, sink), timeout=1.0)
-        await self._role.close()
+        await asyncio.wait({asyncio.create_task(self._role.close())}, timeout=1.0)
         await self._endpoints.stop()
         if isinstance(self._failure, Stop):
             raise self._failure
