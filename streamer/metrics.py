@@ -51,6 +51,17 @@ class Metrics:
             buckets=STAGE_SECONDS,
             registry=registry,
         )
+        self.window_records = Counter(
+            "streamer_window_records_total",
+            "Records of the windows topic; sent whole or bare (too large with payloads), received new or repeated",
+            ["outcome"],
+            registry=registry,
+        )
+        self.refetched = Counter(
+            "streamer_refetched_windows_total",
+            "Windows whose payloads had to be fetched from the source topics",
+            registry=registry,
+        )
         self.batch_windows = Histogram(
             "streamer_batch_windows", "Windows in a model call", buckets=BATCH_WINDOWS, registry=registry
         )
@@ -87,6 +98,7 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.role = Gauge("streamer_role", "1 under what this worker does", ["role"], registry=registry)
         # A series that begins with its first event shows no increase: these begin at 0.
         for counter, values in (
             (self.dead_letters, Reason),
@@ -94,6 +106,7 @@ class Metrics:
             (self.published, ("ok", "partial", "failed", "duplicate")),
             (self.retries, ("kafka", "redis")),
             (self.model_reloads, ("loaded", "refused")),
+            (self.window_records, ("whole", "bare", "new", "repeated")),
         ):
             for value in values:
                 counter.labels(str(value))
