@@ -122,3 +122,9 @@ def test_a_wrong_number_is_refused(tmp_path: Path, option: tuple[str, str], caps
         run(tmp_path / "out", *option)
     assert "--patients must be above 0 and --seed not negative" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_weights_are_the_model_s_and_small() -> None:
+    model = repository.read(FOLDER)
+    assert model.spec == SPEC
+    assert (FOLDER / repository.WEIGHTS_FILE).stat().st_size < 2_000_000
