@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from streamer.local.process import free_port
-from streamer.results import Keys, connected, results, sessions
+from streamer.results import connected, results, sessions
 from streamer.settings import Settings
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: dev)")
