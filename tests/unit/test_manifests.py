@@ -520,7 +520,13 @@ def test_the_workers_rights_are_what_it_does_and_no_more() -> None:
 def test_kafka_and_redis_are_all_that_compose_starts_without_a_profile() -> None:
     services = COMPOSE["services"]
     assert {name for name, service in services.items() if not service.get("profiles")} == {"kafka", "redis"}
-    assert {p for service in services.values() for p in service.get("profiles", [])} == {"worker", "demo", "monitoring"}
+    assert {p for service in services.values() for p in service.get("profiles", [])} == {
+        "worker",
+        "demo",
+        "split",
+        "monitoring",
+        "grafana",
+    }
 
 
 def test_up_asks_compose_for_the_servers_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -552,7 +558,7 @@ def test_containers_and_manifests_are_of_the_same_servers() -> None:
 def test_the_containers_find_one_another() -> None:
     services = COMPOSE["services"]
     ours = {name: service for name, service in services.items() if "build" in service}
-    assert set(ours) == {"topics", "worker", "simulator"}
+    assert set(ours) == {"topics", "worker", "align", "infer", "simulator", "dashboard"}
     advertised = re.findall(r"PLAINTEXT://([\w.:]+)", services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"])
     for service in ours.values():
         assert service["read_only"] is True
