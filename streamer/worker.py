@@ -40,7 +40,7 @@ from streamer.errors import BadRecord, ModelError, Stop
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, Event, Position, Record, Window
 from streamer.group import Leaving, PartitionGroup
 from streamer.infer import DeviceLost, Predictor
-from streamer.metrics import Metrics
+from streamer.metrics import DeviceCollector, Metrics
 from streamer.pipeline import Owner, Pipeline
 from streamer.publish import BACKOFF_FIRST_S, BACKOFF_MOST_S, Publisher
 from streamer.results import Keys
@@ -162,6 +162,8 @@ class Worker:
         self.settings = settings
         self.metrics = Metrics()
         self.metrics.model.info({"name": predictor.name, "version": predictor.version})
+        if (uuid := predictor.device_uuid) is not None:
+            self.metrics.registry.register(DeviceCollector(uuid, str(predictor.device)))
         self.groups: dict[int, PartitionGroup] = {}
         self._rows = {topic: row for row, topic in enumerate(settings.source_topics)}
         self._decoder = Decoder(settings, partitions)
@@ -603,6 +605,12 @@ class Worker:
         metrics.buffer_bytes.labels("merge").set(sum(g.merge.nbytes_total for g in groups))
         metrics.buffer_bytes.labels("open").set(sum(g.aligner.open_bytes for g in groups))
         metrics.buffer_bytes.labels("inflight").set(self._inflight_bytes)
+        if self._started:
+            lags = dict.fromkeys(self._rows, 0)
+            for tp in self.consumer.assignment():
+                lags[tp.topic] += self.consumer.lag(tp)
+            for topic, records in lags.items():
+                metrics.consumer_lag_records.labels(topic).set(records)
         now_us = time() * 1e6
         clocks = [g.merge.clock_us for g in groups if g.merge.clock_us]  # 0: nothing is known of the group yet
         metrics.log_clock_lag_seconds.set((now_us - min(clocks)) / 1e6 if clocks else 0.0)

@@ -446,7 +446,7 @@ def redirecting() -> Iterator[tuple[str, list[str]]]:
             if self.command == "GET":
                 self.wfile.write(b"secret" if self.path == "/secret" else b"a clip")
 
-        do_HEAD = do_GET  # noqa: N815 - the name that the base class calls
+        do_HEAD = do_GET
 
         def log_message(self, *args: object) -> None:
             pass
