@@ -146,6 +146,13 @@ class Predictor:
             forms.check_window(folder, form, settings.window_ms)
         return cls(forms.read(folder, form, there), there, limits)
 
+    @property
+    def device_uuid(self) -> str | None:
+        """What NVIDIA's tools call the device; None: it is none of theirs."""
+        if self.device.type != "cuda":
+            return None
+        return f"GPU-{torch.cuda.get_device_properties(self.device).uuid}"
+
     def decode(self, window: Window) -> tuple[Sample, list[Reject]]:
         """Cut and decode what the model asks for of a window; safe to call from many threads."""
         return cut(window, self.spec.inputs, self._limits)

@@ -116,7 +116,7 @@ class _FromSources:
     sink: Pipeline | Outbox
 
     def __init__(self, host: Host, partitions: int) -> None:
-        self.topics = host.settings.source_topics
+        self.topics = host.settings.worker_topics
         self._host = host
         self._decoder = Decoder(host.settings, partitions)
         self._rules = Rules.from_settings(host.settings)
@@ -187,7 +187,7 @@ class Infer:
 
     def __init__(self, host: Host, predictor: Predictor, client: redis.asyncio.Redis) -> None:
         settings = host.settings
-        self.topics: tuple[str, ...] = (settings.topic(TOPIC_WINDOWS),)
+        self.topics = settings.worker_topics
         self.store = _publisher(host, client)
         self._host = host
         self._refetch = Refetch(settings, host.kafka_away, host.kafka_answers)

@@ -6,27 +6,33 @@ counts. Alignment orders records by the broker's append time: source topics must
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import msgspec
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
-from kafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError
+from kafka.errors import GroupAuthorizationFailedError, InvalidReplicationFactorError, TopicAlreadyExistsError
 
-from streamer.errors import UsageError, no_kafka
+from streamer.clients import TIMEOUT_MS, admin, no_topic, patiently
+from streamer.errors import UsageError
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, TOPIC_WINDOWS
 from streamer.settings import Settings
 
 DEADLETTER_MARGIN_BYTES = 64 << 10  # the headers that say why and from where, beside the untouched record
-TIMEOUT_MS = 10_000
 TIMESTAMP_TYPE, MAX_BYTES = "message.timestamp.type", "max.message.bytes"
+RETENTION_MS, RETENTION_BYTES = "retention.ms", "retention.bytes"
 LOG_APPEND_TIME = "LogAppendTime"
+SIDE = (TOPIC_LATE, TOPIC_DEADLETTER)
+RIGHTS = {  # role -> topics that it reads beside the source topics, topics that it writes
+    "all": ((), SIDE),
+    "align": ((), (TOPIC_WINDOWS, *SIDE)),
+    "infer": ((TOPIC_WINDOWS,), (TOPIC_DEADLETTER,)),
+}
 
 
 class Topic(msgspec.Struct, frozen=True):
     """A topic as it is on the broker.
 
     Attributes:
+        retention_ms: How long records are kept; -1: for ever.
+        retention_bytes: How many bytes of a partition are kept; -1: all.
         created: The call that returned this has made it.
     """
 
@@ -34,6 +40,8 @@ class Topic(msgspec.Struct, frozen=True):
     partitions: int
     timestamp_type: str
     max_message_bytes: int
+    retention_ms: int
+    retention_bytes: int
     created: bool = False
 
 
@@ -47,44 +55,9 @@ def _wanted(settings: Settings) -> list[_Wanted]:
     sources = [_Wanted(name, True, settings.max_message_bytes) for name in settings.source_topics]
     side = [
         _Wanted(settings.topic(suffix), False, settings.max_message_bytes + DEADLETTER_MARGIN_BYTES)
-        for suffix in (TOPIC_WINDOWS, TOPIC_LATE, TOPIC_DEADLETTER)
+        for suffix in (TOPIC_WINDOWS, *SIDE)
     ]
     return sources + side
-
-
-class _AdminClient(KafkaAdminClient):  # type: ignore[misc]  # kafka-python publishes no types
-    """A client whose constructor, when no broker answers, leaves neither its thread nor its sockets behind."""
-
-    def __init__(self, **configs: object) -> None:
-        try:
-            super().__init__(**configs)
-        except BaseException:
-            self._closed = False  # else close() takes it for one that never was open
-            self.close()
-            raise
-
-
-@contextmanager
-def admin(settings: Settings, timeout_ms: int) -> Iterator[KafkaAdminClient]:
-    """A client for topic administration.
-
-    Raises:
-        UsageError: No broker answers at the address, or it refuses what is asked inside the ``with`` block.
-    """
-    try:
-        client = _AdminClient(
-            bootstrap_servers=settings.kafka.split(","),
-            bootstrap_timeout_ms=timeout_ms,
-            request_timeout_ms=timeout_ms,
-        )
-    except (KafkaError, OSError, ValueError):
-        raise no_kafka(settings.kafka) from None
-    try:
-        yield client
-    except KafkaError as error:
-        raise UsageError(f"Kafka at {settings.kafka}: {error}") from None
-    finally:
-        client.close()
 
 
 def answers(settings: Settings, timeout_ms: int) -> bool:
@@ -142,29 +115,81 @@ def check(settings: Settings) -> int:
         UsageError: With what is wrong and how to mend it.
     """
     with admin(settings, TIMEOUT_MS) as client:
-        existing = _existing(client, settings)
+        existing = described(client, settings)
+    return min(existing[name].partitions for name in settings.source_topics)
+
+
+def described(client: KafkaAdminClient, settings: Settings) -> dict[str, Topic]:
+    """All topics, by name, if windows are right on them.
+
+    Raises:
+        UsageError: With what is wrong and how to mend it.
+    """
+    existing = _existing(client, settings)
     missing = [wanted.name for wanted in _wanted(settings) if wanted.name not in existing]
     if missing:
-        raise UsageError(f"topic {missing[0]} does not exist; run `streamer topics create`")
-    partitions = min(existing[name].partitions for name in settings.source_topics)
-    _refuse_misfits(existing, settings, partitions)
-    return partitions
+        raise no_topic(settings, missing[0])
+    _refuse_misfits(existing, settings, min(existing[name].partitions for name in settings.source_topics))
+    return existing
+
+
+def check_rights(settings: Settings) -> None:
+    """Refuse to run as a worker that Kafka does not let read its records, commit them or put some aside.
+
+    Faust would try again and again without a word.
+
+    Raises:
+        UsageError: It names what is missing.
+    """
+    with admin(settings, TIMEOUT_MS) as client:
+        missing = missing_rights(client, settings)
+    if missing:
+        raise UsageError(
+            f"Kafka at {settings.kafka} does not let user {settings.kafka_user!r} {missing[0]}; "
+            "SECURITY.md lists the ACLs needed"
+        )
+
+
+def missing_rights(client: KafkaAdminClient, settings: Settings) -> list[str]:
+    """What a worker needs to do and may not; brokers without an authorizer allow everything."""
+    reads, writes = RIGHTS[settings.role]
+    needed = dict.fromkeys(settings.source_topics, "READ")
+    needed |= {settings.topic(suffix): "READ" for suffix in reads}
+    needed |= {settings.topic(suffix): "WRITE" for suffix in writes}
+    granted = {topic["name"]: topic["authorized_operations"] for topic in client.describe_topics(list(needed))}
+    missing = [
+        f"{operation.lower()} topic {name}"
+        for name, operation in needed.items()
+        if granted[name] is not None and operation not in granted[name]  # None: an old broker does not tell
+    ]
+    group = patiently(client.describe_groups, [settings.consumer_group])[settings.consumer_group]
+    operations = group["authorized_operations"]  # None: of a group that is not there yet only the refusal is told
+    refused = GroupAuthorizationFailedError.__name__ in (group["error"] or "")
+    if refused or (operations is not None and "READ" not in operations):
+        missing.append(f"read group {settings.consumer_group}")
+    return missing
 
 
 def _existing(client: KafkaAdminClient, settings: Settings) -> dict[str, Topic]:
     names = [wanted.name for wanted in _wanted(settings)]
-    there = {
-        topic["name"]: len(topic["partitions"]) for topic in client.describe_topics(names) if not topic["error_code"]
-    }
+    described = client.describe_topics(names)
+    there = {topic["name"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
     if not there:
         return {}
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
     configs = client.describe_configs(resources, config_filter="all")["topic"]
-    return {
-        name: Topic(name, there[name], configs[name][TIMESTAMP_TYPE]["value"], int(configs[name][MAX_BYTES]["value"]))
-        for name in names
-        if name in there
-    }
+    return {name: _topic(name, there[name], configs[name]) for name in names if name in there}
+
+
+def _topic(name: str, partitions: int, configs: dict[str, dict[str, str]]) -> Topic:
+    return Topic(
+        name,
+        partitions,
+        configs[TIMESTAMP_TYPE]["value"],
+        int(configs[MAX_BYTES]["value"]),
+        int(configs[RETENTION_MS]["value"]),
+        int(configs[RETENTION_BYTES]["value"]),
+    )
 
 
 def _refuse_misfits(existing: dict[str, Topic], settings: Settings, partitions: int) -> None:

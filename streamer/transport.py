@@ -28,8 +28,12 @@ from time import time_ns
 from typing import Any, NamedTuple
 
 import aiokafka
+from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+
+from streamer import clients
+from streamer.settings import Settings
 
 # Faust's services log under their class's module: keep their starts and stops out of the worker's own log.
 logger = logging.getLogger("faust.streamer")
@@ -218,6 +222,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         offset: int | None = self._committed_offset.get(tp)
         return offset
 
+    def lag(self, tp: TP) -> int:
+        """Records of a partition that are not done, as of the last answer about it; 0 before the first."""
+        answer = self._thread.answer(tp)
+        done = self._released.get(tp) or self.committed(tp) or 0
+        return 0 if answer is None else max(0, answer.highwater - done)
+
     # 2: holding a partition
 
     def hold(self, tp: TP) -> None:
@@ -293,6 +303,19 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self.held.discard(tp)
             self.returned.pop(tp, None)
             self._released.pop(tp, None)
+
+
+def credentials(settings: Settings) -> Credentials | None:
+    """Who Faust's consumer and producer are to Kafka; None: nobody, and nothing is encrypted."""
+    context = clients.tls_context(settings)
+    if settings.kafka_password is not None:
+        return SASLCredentials(
+            username=settings.kafka_user,
+            password=settings.kafka_password.get_secret_value(),
+            ssl_context=context,
+            mechanism=settings.kafka_sasl_mechanism,
+        )
+    return None if context is None else SSLCredentials(context)
 
 
 class Transport(driver.Transport):  # type: ignore[misc]
