@@ -60,10 +60,16 @@ def _mask(arrays: Sequence[NDArray[np.bool_] | None], shape: tuple[int, ...]) ->
     return torch.from_numpy(_stack(arrays, shape, np.bool_))
 
 
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Without what a tokenizer puts around a text: an encoder that wants it puts it around the window's words."""
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    return ids
+
+
 def _text(samples: Sequence[Sample], tokenizer: Tokenizer, max_tokens: int) -> dict[str, Tensor | None]:
     """Tokens of all phrases of a window after one another; of more than ``max_tokens`` the newest count."""
     rows = [
-        [(token, phrase.overlap) for phrase in sample.text for token in tokenizer.encode(phrase.text).ids][-max_tokens:]
+        [(token, phrase.overlap) for phrase in sample.text for token in _ids(tokenizer, phrase.text)][-max_tokens:]
         for sample in samples
     ]
     width = max(1, *(len(row) for row in rows))

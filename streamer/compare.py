@@ -21,8 +21,8 @@ class Difference(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: ``missing`` (expected, not found), ``extra`` (found, not expected), or what differs in both: ``members``,
-            ``closed_by``, ``present``, ``coverage``, ``status``, ``label``, ``score``, ``outputs`` (the heads or labels
-            themselves), ``embedding``.
+            ``closed_by``, ``present``, ``coverage``, ``status``, ``label`` (or tags), ``score``, ``value`` and ``unit``
+            of a number, ``outputs`` (the heads or labels themselves), ``embedding``.
         where: Topic, modality, head or head/label; empty where the kind says it all.
         expected, found: The values; None where there is none.
     """
@@ -50,8 +50,8 @@ def differences(expected: Result, found: Result, tolerance: float = TOLERANCE) -
     """All that differs between two results of one window but names, versions and latencies.
 
     Args:
-        tolerance: Scores, and the components of embeddings of one and the same model, may differ by so much. A label
-            that changes is a difference in any case.
+        tolerance: Scores, and the components of embeddings of one and the same model, may differ by so much, and a
+            number by so much or, above 1, by that share of it. A label that changes is a difference in any case.
     """
     for topic in sorted(expected.members.keys() | found.members.keys()):
         yield from _plain(found, "members", topic, expected.members.get(topic), found.members.get(topic))
@@ -72,8 +72,18 @@ def _outputs(expected: Result, found: Result, tolerance: float) -> Iterator[Diff
         if not isinstance(before, Mapping) or not isinstance(now, Mapping):
             yield from _plain(found, "outputs", head, before, now)
             continue
-        yield from _plain(found, "label", head, before.get("label"), now.get("label"))
+        for key in ("label", "labels", "unit"):
+            yield from _plain(found, "label" if key == "labels" else key, head, before.get(key), now.get(key))
+        yield from _value(found, head, before.get("value"), now.get("value"), tolerance)
         yield from _scores(found, head, before.get("scores", {}), now.get("scores", {}), tolerance)
+
+
+def _value(found: Result, head: str, before: float | None, now: float | None, tolerance: float) -> Iterator[Difference]:
+    """A number may differ by so much of itself, and by so much in any case."""
+    if before is None or now is None:
+        yield from _plain(found, "value", head, before, now)
+    elif not abs(before - now) <= tolerance * max(1.0, abs(before)):
+        yield _of(found, "value", head, before, now)
 
 
 def _scores(

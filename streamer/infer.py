@@ -7,7 +7,8 @@ Shape suffixes: see ``nets/inputs.py``.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,22 @@ from streamer.sample import Limits, Reject, Sample, cut
 from streamer.settings import Settings
 
 SCORE_DIGITS = 4  # scores travel as JSON, and a float32 softmax holds no more
+VALUE_DIGITS = 6  # of a number, significant ones: those of a float32
+TAG_THRESHOLD = 0.5  # probability from which on a tag is said
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {  # kind of output -> what becomes of its logits
+    "classes": partial(torch.softmax, dim=-1),
+    "tags": torch.sigmoid,
+    "number": torch.Tensor.float,
+}
 
 
 class Prediction(msgspec.Struct, frozen=True):
     """What the model says about one window.
 
     Attributes:
-        outputs: Head -> ``{"label": …, "score": …, "scores": {label: score}}``; scores are probabilities.
+        outputs: Head -> what it says. Classes: ``{"label": …, "score": …, "scores": {label: score}}``; tags:
+            ``{"labels": [those of a score of 0.5 or more], "scores": {label: score}}``; a number: ``{"value": …,
+            "unit": …}``. Scores are probabilities.
         embedding: float16 [D], length 1: the window in the common space.
     """
 
@@ -176,27 +186,29 @@ class Predictor:
         return Inputs(*(None if part is None else part.to(self.device, non_blocking=True) for part in pinned))
 
     def _predictions(self, outputs: Outputs, count: int) -> list[Prediction]:
-        scores = {name: self._scores(name, outputs.logits.get(name), count) for name in self.spec.outputs}
+        said = {name: self._said(name, outputs.logits.get(name), count) for name in self.spec.outputs}
         embedding_BD = outputs.embedding_BD.float().cpu().numpy()
         if embedding_BD.ndim != 2 or len(embedding_BD) != count or not np.isfinite(embedding_BD).all():
             raise ModelFault(f"embedding of shape {embedding_BD.shape} for {count} windows, or not finite")
         return [
             Prediction(
-                {name: _decision(self.spec.outputs[name].labels, scores_BL[row]) for name, scores_BL in scores.items()},
+                {name: _decision(self.spec.outputs[name], said_BL[row]) for name, said_BL in said.items()},
                 embedding_BD[row].astype(np.float16),
             )
             for row in range(count)
         ]
 
-    def _scores(self, name: str, logits_BL: Tensor | None, count: int) -> NDArray[np.float32]:
-        wanted = (count, len(self.spec.outputs[name].labels))
+    def _said(self, name: str, logits_BL: Tensor | None, count: int) -> NDArray[np.float32]:
+        """Probabilities of classes and tags, values of a number [B, L]."""
+        output = self.spec.outputs[name]
+        wanted = (count, output.size)
         if logits_BL is None or tuple(logits_BL.shape) != wanted:
             shape = None if logits_BL is None else tuple(logits_BL.shape)
             raise ModelFault(f"output {name} has shape {shape}, not {wanted}")
-        scores_BL: NDArray[np.float32] = logits_BL.float().softmax(-1).cpu().numpy()
-        if not np.isfinite(scores_BL).all():
+        said_BL: NDArray[np.float32] = ACTIVATIONS[output.kind](logits_BL.float()).cpu().numpy()
+        if not np.isfinite(said_BL).all():
             raise ModelFault(f"output {name} is not finite")
-        return scores_BL
+        return said_BL
 
 
 def predict_each(predictor: Predictor, samples: Sequence[Sample]) -> list[Prediction | BaseException]:
@@ -220,10 +232,15 @@ def predict_each(predictor: Predictor, samples: Sequence[Sample]) -> list[Predic
         return predict_each(predictor, samples[:middle]) + predict_each(predictor, samples[middle:])
 
 
-def _decision(labels: Sequence[str], scores_L: NDArray[np.float32]) -> dict[str, Any]:
-    best = int(scores_L.argmax())
-    scores = {label: round(float(score), SCORE_DIGITS) for label, score in zip(labels, scores_L, strict=True)}
-    return {"label": labels[best], "score": scores[labels[best]], "scores": scores}
+def _decision(output: repository.Output, said_L: NDArray[np.float32]) -> dict[str, Any]:
+    """What a result holds of a head: see :class:`Prediction`."""
+    if output.kind == "number":
+        return {"value": float(f"{said_L[0]:.{VALUE_DIGITS}g}"), "unit": output.unit}
+    scores = {label: round(float(score), SCORE_DIGITS) for label, score in zip(output.labels, said_L, strict=True)}
+    if output.kind == "tags":
+        return {"labels": [label for label, score in scores.items() if score >= TAG_THRESHOLD], "scores": scores}
+    best = output.labels[int(said_L.argmax())]
+    return {"label": best, "score": scores[best], "scores": scores}
 
 
 def pick_device(name: str) -> torch.device:

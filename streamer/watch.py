@@ -194,8 +194,15 @@ def cells(result: Result, right: bool | None = None) -> list[Text]:
 
 
 def decision(result: Result) -> tuple[str, float | None]:
-    """The label and the score of the model's first output; what went wrong where there is none."""
+    """What the model's first output says, and the score of a label; what went wrong where there is none.
+
+    Tags are joined by commas, a dash where none is said; a number comes with its unit.
+    """
     for output in result.outputs.values():
+        if "labels" in output:
+            return ", ".join(map(str, output["labels"])) or "–", None
+        if "value" in output:
+            return f"{output['value']:.5g} {output.get('unit', '')}".rstrip(), None
         return str(output.get("label", "?")), output.get("score")
     return result.status, None
 

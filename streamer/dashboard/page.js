@@ -223,6 +223,13 @@ function add(name, more) {
   draw();
 }
 
+// classes, tags or a number, in words
+function saying(output) {
+  if (output.labels) return output.labels.join(", ") || "–";
+  if (typeof output.value === "number") return `${number(output.value)} ${output.unit}`.trim();
+  return String(output.label);
+}
+
 function showDecision(result) {
   const heads = Object.entries(result.outputs);
   const box = $("heads");
@@ -238,12 +245,12 @@ function showDecision(result) {
     const [what, label, score] = box.children[index].children;
     const [meter, value] = score.children;
     setText(what, name);
-    setText(label, String(output.label));
+    setText(label, saying(output));
     label.classList.toggle("bad", !heads.length);
     score.hidden = typeof output.score !== "number";
     if (score.hidden) return;
     meter.value = output.score;
-    meter.setAttribute("aria-label", `score of ${output.label}`);
+    meter.setAttribute("aria-label", `score of ${saying(output)}`);
     setText(value, output.score.toFixed(2));
   });
   setText($("fact-window"), `${clock(result.start_us)}, ${(result.end_us - result.start_us) / 1e6} s`);
@@ -368,6 +375,10 @@ function wanted() {
   const many = Object.keys(newest.outputs).length > 1;
   const heads = results.findLast((result) => Object.keys(result.outputs).length)?.outputs ?? {};
   for (const [head, output] of Object.entries(heads)) {
+    if (typeof output.value === "number") {
+      const unit = output.unit ? ` (${output.unit})` : "";
+      found.push({ key: `value ${head}`, label: `${head}${unit}`, height: 24, first: true, draw: (pen) => drawValue(pen, head) });
+    }
     const labels = Object.keys(output.scores ?? {});
     labels.slice(0, MAX_LANES).forEach((label, index) => {
       const spec = { key: `score ${head} ${label}`, label: many ? `${head}: ${label}` : label, height: 18 };
@@ -452,9 +463,10 @@ function floor(pen) {
 function drawScore(pen, head, label) {
   floor(pen);
   const score = (result) => result.outputs[head]?.scores?.[label] ?? null;
-  bars(pen, score, (result) => pen.colour(result.outputs[head].label === label ? "accent" : "fill"));
+  const said = (output) => output?.label === label || (output?.labels?.includes(label) ?? false);
+  bars(pen, score, (result) => pen.colour(said(result.outputs[head]) ? "accent" : "fill"));
   const newest = score(results.at(-1));
-  pen.value.classList.toggle("now", results.at(-1).outputs[head]?.label === label);
+  pen.value.classList.toggle("now", said(results.at(-1).outputs[head]));
   return newest === null ? "–" : newest.toFixed(2);
 }
 
@@ -510,7 +522,6 @@ function drawWords(pen) {
 }
 
 function drawSignal(pen, name, unit) {
-  const { context, x, height } = pen;
   const times = [];
   const values = [];
   for (const content of loaded()) {
@@ -521,6 +532,21 @@ function drawSignal(pen, name, unit) {
       values.push(signal.values[index]);
     });
   }
+  return curve(pen, times, values, 1e6, unit);
+}
+
+// What an output of kind number said, each at its window's end.
+function drawValue(pen, head) {
+  const shown = results.filter((result) => typeof result.outputs[head]?.value === "number");
+  const newest = shown.at(-1);
+  const values = shown.map((result) => result.outputs[head].value);
+  const span_us = newest ? newest.end_us - newest.start_us : 0;
+  return curve(pen, shown.map((result) => result.end_us), values, 1.5 * span_us, newest?.outputs[head].unit ?? "");
+}
+
+// A line through values; across a gap longer than gap_us it would be made up.
+function curve(pen, times, values, gap_us, unit) {
+  const { context, x, height } = pen;
   floor(pen);
   if (!values.length) return "–";
   const low = values.reduce((one, other) => Math.min(one, other));
@@ -530,7 +556,7 @@ function drawSignal(pen, name, unit) {
   context.lineWidth = 1.25;
   context.beginPath();
   times.forEach((time, index) => {
-    const gap = index === 0 || time - times[index - 1] > 1e6; // a line across silence would be made up
+    const gap = index === 0 || time - times[index - 1] > gap_us;
     context[gap ? "moveTo" : "lineTo"](x(time), y(values[index]));
   });
   context.stroke();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -9,10 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamer.nets.encoders.telemetry import TelemetryEncoder
-from streamer.nets.encoders.text import TextEncoder
 from streamer.nets.heads import NumberHead
 from streamer.nets.inputs import Inputs, Outputs
-from streamer.nets.layers import Backboned, masked_mean
+from streamer.nets.layers import masked_mean
 
 
 class FusedModel(nn.Module):
@@ -56,7 +56,7 @@ class FusedModel(nn.Module):
             if isinstance(encoder, TelemetryEncoder) and inputs.telemetry_BCT is not None:
                 encoder.standardise(inputs.telemetry_BCT, cast(Tensor, inputs.telemetry_mask_BCT))
 
-    def standardise_targets(self, name: str, values_N: Tensor) -> None:
+    def standardise_targets(self, name: str, values_N: Tensor | Sequence[float]) -> None:
         """Take the mean and the deviation of a number from its training targets, in its unit.
 
         Raises:
@@ -65,23 +65,7 @@ class FusedModel(nn.Module):
         head = self.heads[name]
         if not isinstance(head, NumberHead):
             raise ValueError(f"output {name} is no number")
-        head.standardise(values_N)
-
-    def notes(self) -> list[str]:
-        """What a person who trains the model should know of how it was made, a line each."""
-        lines = [
-            f"{name}: {encoder.coverage}"
-            for name, encoder in self.encoders.items()
-            if isinstance(encoder, TextEncoder) and encoder.coverage
-        ]
-        for name, encoder in self.encoders.items():
-            for part in encoder.modules():
-                if isinstance(part, Backboned):
-                    count = sum(weight.numel() for weight in part.backbone.parameters())
-                    lines.append(
-                        f"{name}: {count:,} parameters of the backbone {'are frozen' if part.frozen else 'train'}"
-                    )
-        return lines
+        head.standardise(torch.as_tensor(values_N))
 
     def _encode(self, name: str, inputs: Inputs) -> tuple[Tensor, Tensor]:
         given = [value for field, value in inputs._asdict().items() if field.startswith(f"{name}_")]

@@ -23,7 +23,7 @@ from streamer.nets.model import FusedModel
 from streamer.repository import ModelSpec
 from streamer.training.dataset import Example
 from streamer.training.losses import contrastive
-from streamer.training.vocabulary import train_tokenizer
+from streamer.training.vocabulary import new_tokenizer
 
 
 class Recipe(msgspec.Struct, frozen=True):
@@ -72,7 +72,7 @@ def fit(
 ) -> tuple[nn.Module, Tokenizer | None, tuple[Epoch, ...]]:
     """Fit a fresh model; the weights of the epoch with the lowest validation loss are kept."""
     torch.manual_seed(recipe.seed)
-    tokenizer = train_tokenizer(p.text for e in training for p in e.sample.text) if spec.inputs.text else None
+    tokenizer = new_tokenizer(spec, folder, (p.text for e in training for p in e.sample.text), console.log)
     module = repository.new_module(spec, folder, tokenizer)
     learn, check = _tensors(training, spec, tokenizer), _tensors(validation, spec, tokenizer)
     if isinstance(module, FusedModel):

@@ -40,8 +40,6 @@ class TextEncoder(nn.Module):
         frozen: The embeddings are not trained.
     """
 
-    coverage: str | None = None  # how much of the vocabulary the word vectors cover
-
     def __init__(self, vocabulary: int, width: int, dimensions: int | None = None, *, frozen: bool = False) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocabulary, dimensions or width)
@@ -84,7 +82,6 @@ class TextEncoder(nn.Module):
             weight_VC.normal_().mul_(spread)
             for n, vector in found.items():
                 weight_VC[n] = vector
-        self.coverage = f"{file.path.name} has vectors for {len(found):,} of {len(tokens):,} tokens of the tokenizer"
 
 
 class TextTransformer(TextEncoder):
