@@ -141,21 +141,42 @@ def model(
 
 
 def train(
-    module: FusedModel, loss_of: Callable[[dict[str, Tensor], Tensor], Tensor], steps: int, rate: float = 5e-3
+    module: FusedModel,
+    loss_of: Callable[[dict[str, Tensor], Tensor], Tensor],
+    steps: int,
+    rate: float = 5e-3,
+    *,
+    solo: bool = False,
 ) -> None:
-    """Fit to 64 windows, batches of 16."""
+    """Fit to 64 windows, batches of 16.
+
+    Args:
+        solo: In half of the steps each window is shown through one modality alone.
+    """
     inputs, label_B = windows(64, seed=1)
     torch.manual_seed(0)
     optimiser = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], rate)
     module.train()
     for step in range(steps):
         index_B = torch.arange(16 * (step % 4), 16 * (step % 4) + 16)
-        loss = loss_of(module(rows(inputs, index_B)).logits, label_B[index_B])
+        shown = rows(inputs, index_B)
+        loss = loss_of(module(alone(shown) if solo and step % 2 else shown).logits, label_B[index_B])
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimiser.step()
     module.eval()
+
+
+def alone(inputs: Inputs) -> Inputs:
+    """Each window through one modality, in turn."""
+    masks = {}
+    for turn, name in enumerate(MODALITIES):
+        field = next(field for field in Inputs._fields if field.startswith(f"{name}_mask"))
+        mask = getattr(inputs, field).clone()
+        mask[(torch.arange(len(mask)) // 2) % 4 != turn] = False
+        masks[field] = mask
+    return inputs._replace(**masks)
 
 
 def cross_entropy(logits: dict[str, Tensor], label_B: Tensor) -> Tensor:

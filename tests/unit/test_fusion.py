@@ -1,0 +1,132 @@
+"""Every fusion that a model.toml can name learns from any subset of the modalities, and heeds what is missing."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from streamer import repository
+from streamer.nets.architecture import KINDS
+from streamer.nets.inputs import Inputs
+from tests import toys
+
+FUSIONS = tuple(KINDS["fusion"])
+SUBSETS = [set(chosen) for count in range(5) for chosen in itertools.combinations(toys.MODALITIES, count)]
+ENCODERS = {"audio": "cnn", "text": "embedding"}  # the fastest
+every_fusion = pytest.mark.parametrize("fusion", FUSIONS)
+
+
+def showing(inputs: Inputs, names: set[str]) -> Inputs:
+    for name in set(toys.MODALITIES) - names:
+        inputs = inputs.without(name)
+    return inputs
+
+
+@every_fusion
+def test_it_learns_from_all_and_then_knows_by_each_alone(fusion: str) -> None:
+    module = toys.model(fusion=fusion, **ENCODERS)
+    toys.train(module, toys.cross_entropy, steps=60, solo=True)
+    inputs, label_B = toys.windows(32, seed=2)
+    for names in SUBSETS[1:]:
+        with torch.inference_mode():
+            right_B = module(showing(inputs, names)).logits["action"].argmax(1) == label_B
+        assert right_B.float().mean() >= 0.9, names
+
+
+@every_fusion
+def test_every_subset_has_a_finite_answer_of_its_own(fusion: str) -> None:
+    module = toys.model(fusion=fusion, **ENCODERS)
+    inputs = toys.windows(3)[0]
+    told = [toys.answers(module, showing(inputs, names)) for names in SUBSETS]
+    assert all(torch.isfinite(one).all() for one in told)
+    assert all(not torch.allclose(one, other, atol=1e-6) for one, other in itertools.combinations(told, 2))
+    assert torch.equal(told[0], told[0][:1].expand_as(told[0]))  # of nothing: the same for every window
+
+
+@every_fusion
+def test_what_a_mask_hides_cannot_change_answer_or_gradient(fusion: str) -> None:
+    module = toys.model(fusion=fusion, **ENCODERS)
+    gappy = toys.with_gaps(toys.windows(6)[0])
+    told = toys.answers(module, gappy)
+    assert torch.equal(told, toys.answers(module, toys.scrambled(gappy)))
+    gradients = []
+    for inputs in (gappy, toys.scrambled(gappy)):
+        module.zero_grad()
+        module(inputs).logits["action"].sum().backward()
+        gradients.append([p.grad.clone() for p in module.parameters() if p.grad is not None])
+    assert gradients[0]
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+@every_fusion
+def test_windows_of_a_batch_do_not_touch_one_another(fusion: str) -> None:
+    module = toys.model(fusion=fusion, **ENCODERS)
+    inputs, order = toys.with_gaps(toys.windows(6)[0]), torch.tensor([4, 2, 0, 5, 3, 1])
+    together = toys.answers(module, inputs)
+    assert torch.allclose(toys.answers(module, toys.rows(inputs, order)), together[order], atol=1e-5)
+    assert torch.allclose(toys.answers(module, toys.rows(inputs, slice(2, 3))), together[2], atol=1e-5)
+
+
+@every_fusion
+def test_weights_that_were_saved_and_loaded_answer_the_same(fusion: str, tmp_path: Path) -> None:
+    module = toys.model(fusion=fusion, **ENCODERS)
+    toys.train(module, toys.cross_entropy, steps=2)
+    save_file(module.state_dict(), tmp_path / "w.safetensors")
+    again, inputs = toys.model(fusion=fusion, **ENCODERS), toys.windows(4)[0]
+    assert not torch.allclose(toys.answers(again, inputs), toys.answers(module, inputs), atol=1e-5)
+    again.load_state_dict(load_file(tmp_path / "w.safetensors"))
+    assert torch.equal(toys.answers(again, inputs), toys.answers(module, inputs))
+
+
+def test_modalities_of_a_bottleneck_exchange_through_its_tokens_only() -> None:
+    module = toys.model(("image", "text"), fusion={"name": "bottleneck", "layers": 2, "tokens": 3})
+    tokens = [torch.randn(1, 2, 32), torch.randn(1, 4, 32)]
+    masks = [torch.ones(1, part.shape[1], dtype=torch.bool) for part in tokens]
+    seen: list[int] = []
+    for blocks in module.fusion.layers:
+        for block in blocks:
+            block.attention.register_forward_hook(lambda _, given, __: seen.append(given[0].shape[1]))
+    module.fusion(tokens, masks)
+    assert seen == [3 + 2, 3 + 4] * 2
+
+
+def driving_inputs() -> Inputs:
+    random = torch.Generator().manual_seed(5)
+    return Inputs(
+        image_BFCHW=torch.randint(0, 256, (3, 2, 3, 90, 160), dtype=torch.uint8, generator=random),
+        image_mask_BF=torch.tensor([[True, True], [True, False], [False, False]]),
+        audio_BS=(torch.rand(3, 16000, generator=random) - 0.5) * 0.2,
+        audio_mask_BS=torch.tensor([[True], [False], [True]]).expand(3, 16000),
+        text_BT=torch.randint(0, 300, (3, 6), generator=random),
+        text_mask_BT=torch.tensor([[True] * 6, [True] * 3 + [False] * 3, [False] * 6]),
+        text_overlap_BT=torch.ones(3, 6),
+        telemetry_BCT=torch.randn(3, 3, 20, generator=random) * 5,
+        telemetry_mask_BCT=torch.tensor([[True], [True], [False]])[..., None].expand(3, 3, 20),
+    )
+
+
+def test_the_driving_model_answers_as_it_did_before_parts_had_names() -> None:
+    model = repository.read(Path("models/driving"))
+    assert model.version == "1-6763e390"
+    with torch.inference_mode():
+        outputs = model.module(driving_inputs())
+    action_BL = torch.tensor(
+        [
+            [6.921057, -2.126861, 0.721331, -1.861951, 1.217902, -6.141265],
+            [5.597549, 0.707495, 3.285262, -4.417791, -2.267896, -4.910107],
+            [-2.626543, -5.940739, -1.831877, 0.657046, 5.153866, 5.158985],
+        ]
+    )
+    embedding_BD = torch.tensor(
+        [
+            [0.010156, -0.037338, 0.043086, 0.075783],
+            [0.020955, -0.052973, 0.105868, 0.099445],
+            [-0.022752, -0.104799, -0.038619, -0.043625],
+        ]
+    )
+    assert torch.allclose(outputs.logits["action"], action_BL, atol=1e-4)
+    assert torch.allclose(outputs.embedding_BD[:, :4], embedding_BD, atol=1e-5)
