@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamer.nets.encoders.telemetry import TelemetryEncoder
+from streamer.nets.encoders.text import TextEncoder
 from streamer.nets.heads import NumberHead
 from streamer.nets.inputs import Inputs, Outputs
-from streamer.nets.layers import masked_mean
+from streamer.nets.layers import Backboned, masked_mean
 
 
 class FusedModel(nn.Module):
@@ -66,6 +67,20 @@ class FusedModel(nn.Module):
         if not isinstance(head, NumberHead):
             raise ValueError(f"output {name} is no number")
         head.standardise(torch.as_tensor(values_N))
+
+    def notes(self) -> list[str]:
+        """What a person who trains the model should know of the parts that it begins with, a line each."""
+        lines = []
+        for name, encoder in self.encoders.items():
+            if isinstance(encoder, TextEncoder) and encoder.begun_with:
+                lines.append(f"{name}: {encoder.begun_with}")
+            for part in encoder.modules():
+                if isinstance(part, Backboned):
+                    count = sum(weight.numel() for weight in part.backbone.parameters())
+                    lines.append(
+                        f"{name}: the backbone's {count:,} parameters {'are frozen' if part.frozen else 'learn'}"
+                    )
+        return lines
 
     def _encode(self, name: str, inputs: Inputs) -> tuple[Tensor, Tensor]:
         given = [value for field, value in inputs._asdict().items() if field.startswith(f"{name}_")]

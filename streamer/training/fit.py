@@ -77,6 +77,8 @@ def fit(
     learn, check = _tensors(training, spec, tokenizer), _tensors(validation, spec, tokenizer)
     if isinstance(module, FusedModel):
         module.standardise(learn.inputs)
+        for note in module.notes():
+            console.log(note)
     optimiser = torch.optim.AdamW(module.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     steps = recipe.epochs * -(-len(training) // recipe.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.learning_rate, total_steps=steps, pct_start=0.1)

@@ -178,6 +178,7 @@ def test_a_frozen_backbone_stays_as_it_is_while_the_rest_learns(tmp_path: Path) 
     save_file(teacher.encoders["image"].backbone.state_dict(), tmp_path / "taught.safetensors")
     choice = {"encoder": "timm:resnet10t", "pretrained": "taught.safetensors", "frozen": True}
     module = toys.model(("image",), tmp_path, image=choice)
+    assert module.notes() == ["image: the backbone's 4,922,488 parameters are frozen"]
     backbone = module.encoders["image"].backbone
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     toys.train(module, toys.cross_entropy, steps=20)

@@ -331,8 +331,11 @@ def test_schema_and_decoding_take_good_bodies_and_what_python_makes_of_them(said
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 scores = st.floats(0, 1)
 instants = st.integers(0, 2**53)
-decisions = st.fixed_dictionaries(
-    {"label": names, "score": scores, "scores": st.dictionaries(names, scores, max_size=3)}
+label_scores = st.dictionaries(names, scores, max_size=3)
+decisions = st.one_of(
+    st.fixed_dictionaries({"label": names, "score": scores, "scores": label_scores}),
+    st.fixed_dictionaries({"labels": st.lists(names, unique=True, max_size=3), "scores": label_scores}),
+    st.fixed_dictionaries({"value": st.floats(allow_nan=False, allow_infinity=False), "unit": st.just("m")}),
 )
 results = st.builds(
     Result,
@@ -379,6 +382,10 @@ def test_a_result_always_has_all_but_its_embedding() -> None:
         {"coverage": {"image": 1.5}},
         {"members": {"streamer.frames": [[1, 2, 3]]}},
         {"outputs": {"action": {"label": "brake"}}},
+        {"outputs": {"hazards": {"labels": "siren", "scores": {"siren": 0.9}}}},
+        {"outputs": {"hazards": {"labels": ["siren"], "scores": {"siren": 1.9}}}},
+        {"outputs": {"distance": {"value": 3.0}}},
+        {"outputs": {"distance": {"value": "3", "unit": "m"}}},
         {"embedding": "no base64!"},
         {"start_us": 0.5},
         {"id": "without an end"},

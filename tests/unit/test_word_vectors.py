@@ -158,6 +158,7 @@ def test_embeddings_begin_with_the_vectors_and_learn_unless_frozen(frozen: bool,
         assert np.allclose(first[number], VECTORS[WORDS.index(word)], atol=1e-6)
     unknown = first[toys.TOKENS.index("car")]
     assert unknown.any() != frozen
+    assert module.notes() == ["text: 3 of 12 tokens begin with their vector of glove.txt"]  # type: ignore[operator]
     toys.train(module, toys.cross_entropy, steps=40)  # type: ignore[arg-type]
     assert toys.accuracy(module) >= 0.95  # type: ignore[arg-type]
     assert torch.equal(embed.weight, first) == frozen  # type: ignore[union-attr,arg-type]

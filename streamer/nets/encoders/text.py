@@ -40,6 +40,8 @@ class TextEncoder(nn.Module):
         frozen: The embeddings are not trained.
     """
 
+    begun_with: str | None = None  # how many tokens have a vector of a file
+
     def __init__(self, vocabulary: int, width: int, dimensions: int | None = None, *, frozen: bool = False) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocabulary, dimensions or width)
@@ -82,6 +84,7 @@ class TextEncoder(nn.Module):
             weight_VC.normal_().mul_(spread)
             for n, vector in found.items():
                 weight_VC[n] = vector
+        self.begun_with = f"{len(found):,} of {len(tokens):,} tokens begin with their vector of {file.path.name}"
 
 
 class TextTransformer(TextEncoder):
