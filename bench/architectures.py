@@ -22,7 +22,7 @@ from streamer.nets.encoders.text import Vocabulary
 from streamer.nets.heads import Head
 from streamer.nets.inputs import Inputs
 
-BATCH, REPEATS = 16, 5
+BATCH, REPEATS = 16, 3
 WHOLE = Data((90, 160), 16_000, Vocabulary(tuple(map(str, range(768)))), 48, 3)
 PARTS = {
     "image": Data(image_size=WHOLE.image_size),

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from streamer import dashboard
+from streamer import dashboard, repository
 from streamer.child import environment
 from streamer.settings import Settings
 from tests.harness import S_US, end, record, results, running_worker, second, send, wait_for
@@ -182,3 +183,53 @@ def test_the_command_says_where_the_page_is_and_ends_quietly(topics: Settings, t
     finally:
         child.kill()
         child.wait()
+
+
+THREE_HEADS = """
+name = "heads"
+version = "1"
+window_ms = 1000
+[inputs.telemetry]
+channels = ["speed"]
+rate_hz = 20
+[outputs.distance]
+kind = "number"
+unit = "m"
+[outputs.sounds]
+kind = "tags"
+labels = ["horn", "siren"]
+[outputs.action]
+labels = ["go", "stop"]
+[architecture]
+size = "tiny"
+"""
+
+
+def test_numbers_and_tags_are_shown_as_what_they_are(topics: Settings, tmp_path: Path, page: Any) -> None:
+    model = tmp_path / "heads"
+    model.mkdir()
+    (model / "model.toml").write_text(THREE_HEADS)
+    module = repository.new_module(repository.read_spec(model), model, None)
+    module.standardise_targets("distance", [20.0, 21.0])  # type: ignore[operator]
+    module.heads["sounds"].bias.data = torch.tensor([9.0, -9.0])  # type: ignore[index,union-attr]
+    repository.write(model, module, None, {})
+    settings = topics.model_copy(update={"dashboard_port": 0, "model": model})
+    with running_worker(settings, tmp_path / "worker.log"), dashboard.running(settings) as url:
+        page.goto(url)
+        drive(settings, "car", aligned_now(2 * SECONDS + 1))
+        page.locator("#heads .head").nth(2).wait_for()
+        assert page.locator("#heads .what").all_text_contents() == ["distance", "sounds", "action"]
+        distance, sounds, action = page.locator("#heads .label").all_text_contents()
+        assert distance.endswith(" m")
+        assert 10 < float(distance.removesuffix(" m")) < 30
+        assert sounds == "horn"
+        assert action in {"go", "stop"}
+        assert page.locator("#heads .score:visible").count() == 1  # only a class has one
+        lanes = page.locator(".lane .label").all_text_contents()
+        assert [lane for lane in lanes if lane.startswith(("distance", "sounds"))] == [
+            "distance (m)",
+            "sounds: horn",
+            "sounds: siren",
+        ]
+        assert page.locator(".lane", has_text="distance (m)").locator(".value").text_content() == distance
+        assert page.locator("#sessions a", has_text="car").inner_text().count(" m") == 1
