@@ -18,7 +18,7 @@ from streamer.events import MODALITY_NAMES
 from streamer.infer import Predictor
 from streamer.repository import ModelSpec, Output
 from streamer.sample import AudioInput, ImageInput, InputSpec, Phrase, Sample, TelemetryInput, TextInput
-from streamer.training import dataset, evaluate
+from streamer.training import dataset, evaluate, simulated
 from streamer.training.augment import hide
 from streamer.training.dataset import Example
 from streamer.training.fit import fit
@@ -153,3 +153,17 @@ def test_a_tokenizer_has_a_token_for_any_text_and_ignores_case() -> None:
     assert tokenizer.encode("Move Over").ids == tokenizer.encode("move over").ids
     assert tokenizer.encode("žluťoučký 🚒").ids
     assert len(tokenizer.encode("move over now").ids) == 3
+
+
+def test_a_camera_that_takes_only_what_is_looked_at_changes_nothing_but_the_instants_of_the_frames() -> None:
+    driving = repository.read_spec(Path(__file__).parents[2] / "models" / "driving")
+    assert simulated._looked_at_hz(driving) == 2  # frames a second, which is a window
+    sparse, whole = (list(simulated.drive_examples(3, 6, driving, frame_hz)) for frame_hz in (2, 10))
+    for few, all_frames in zip(sparse, whole, strict=True):
+        assert few.labels == all_frames.labels
+        assert few.sample.present == all_frames.sample.present
+        assert few.sample.text == all_frames.sample.text
+        assert few.sample.audio_S is not None
+        assert np.array_equal(few.sample.audio_S, all_frames.sample.audio_S)
+        assert few.sample.image_mask_F is not None
+        assert few.sample.image_mask_F.all()
