@@ -6,7 +6,6 @@ same answers in all of these cases, and whatever stands where a mask is False.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,6 +20,7 @@ from streamer import forms, repository
 from streamer.errors import ModelError
 from streamer.events import MODALITY_NAMES
 from streamer.infer import Predictor
+from streamer.repository import ModelSpec
 from streamer.sample import Sample
 from streamer.training.evaluate import only
 from streamer.training.simulated import FIRST_HELD_OUT_SEED, drive_examples
@@ -28,8 +28,6 @@ from streamer.training.simulated import FIRST_HELD_OUT_SEED, drive_examples
 BATCHES = (1, 8, 32)  # windows in a model call
 TIMED_S = 1.0  # each batch size is run for at least so long
 NOTHING = Sample((False,) * len(MODALITY_NAMES), (0.0,) * len(MODALITY_NAMES))
-
-log = logging.getLogger(__name__)
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -88,7 +86,7 @@ def compare(folder: Path, device: str, windows: int, on_form: Callable[[str], No
             continue
         answers = [predictor.answer(case) for case in cases]
         reference = reference or answers
-        scores, embedding = _differences(answers, reference)
+        scores, embedding = _differences(answers, reference, spec)
         found.append(
             Measured(
                 form,
@@ -126,11 +124,13 @@ def _cases(shown: Sequence[Sample], names: Sequence[str]) -> Iterator[list[Sampl
     yield [NOTHING]
 
 
-def _differences(answers: Answers, reference: Answers) -> tuple[float, float]:
-    """The largest of the scores and of the embeddings."""
+def _differences(answers: Answers, reference: Answers, spec: ModelSpec) -> tuple[float, float]:
+    """The largest of the scores and of the embeddings; those of a number are relative to the largest in the batch."""
     scores = embedding = 0.0
     for (own, own_BD), (known, known_BD) in zip(answers, reference, strict=True):
-        scores = max(scores, *(float(np.abs(own[name] - known[name]).max()) for name in known))
+        for name, known_BL in known.items():
+            scale = max(1.0, float(np.abs(known_BL).max())) if spec.outputs[name].kind == "number" else 1.0
+            scores = max(scores, float(np.abs(own[name] - known_BL).max()) / scale)
         embedding = max(embedding, float(np.abs(own_BD - known_BD).max()))
     return scores, embedding
 

@@ -29,7 +29,8 @@ class Compiled(nn.Module):
         rows = next(len(tensor) for tensor in inputs if tensor is not None)
         with torch.inference_mode(False):  # tensors made in that mode are another kind, with kernels of its own
             padded = {name: _padded(name, tensor) for name, tensor in inputs._asdict().items() if tensor is not None}
-        with config.patch(use_duck_shape=False):  # type: ignore[attr-defined]  # sizes that are equal by chance may differ in the next batch
+        # Else two sizes that are equal by chance would be one, and have to be compiled anew where they differ.
+        with config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
             outputs: Outputs = self._run(Inputs(**padded))
         logits = {name: logits_BL[:rows] for name, logits_BL in outputs.logits.items()}
         return Outputs(logits, outputs.embedding_BD[:rows], {})

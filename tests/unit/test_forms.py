@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +24,6 @@ from streamer.collate import collate
 from streamer.errors import ModelError
 from streamer.forms import comparison, compiled
 from streamer.infer import Predictor
-from streamer.nets.build import SIZES
 from streamer.nets.inputs import Inputs, Outputs
 from streamer.sample import Phrase, Sample
 from streamer.settings import Settings
@@ -66,15 +63,6 @@ def train(folder: Path, seed: int) -> None:
     """Write fresh weights."""
     torch.manual_seed(seed)
     repository.write(folder, repository.new_module(repository.read_spec(folder), folder, tokenizer()), tokenizer(), {})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _tiny() -> Iterator[None]:
-    """A size that is traced quickly: every kind of layer once."""
-    tiny = replace(SIZES["small"], image=(8, 16), audio=(8, 16), telemetry=(16,), queries=1, fusion_layers=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SIZES, "tiny", tiny)
-        yield
 
 
 @pytest.fixture(scope="module")
