@@ -6,4 +6,6 @@ align     events -> windows     per session, by event time
 batch     windows -> batches    by size or deadline, across sessions
 infer     batch -> predictions  cut and decode payloads, one fused model on the device
 publish   predictions -> Redis  once in effect
+
+With roles, closed windows go from one worker to another on the way to batch: handover, outbox, arrivals.
 """

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, NoReturn
 
@@ -347,16 +348,32 @@ def verify(
 # the worker and its model
 
 
+class Role(StrEnum):
+    """What a worker does."""
+
+    ALL = "all"
+    ALIGN = "align"
+    INFER = "infer"
+
+
 @app.command()
-def worker() -> None:
+def worker(
+    role: Annotated[
+        Role | None, typer.Option(help="all: everything; align: up to closed windows; infer: from there on.")
+    ] = None,
+) -> None:
     """Read Kafka, align, infer, publish to Redis.
 
     Runs until Ctrl-C or SIGTERM. Start as many as there is work for: they share the partitions. /metrics, /healthz and
     /readyz are on STREAMER_PORT.
+
+    With roles, workers with a GPU scale apart from the others: some --role align, some --role infer, and the windows
+    topic between them. Results are the same.
     """
     from streamer import worker
+    from streamer.settings import Settings
 
-    worker.run(_settings())
+    worker.run(Settings.load(role=None if role is None else str(role)))
 
 
 @app.command()

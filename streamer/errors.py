@@ -2,6 +2,7 @@
 
     StreamerError
     ├── BadRecord     drop:  the record goes to the dead-letter topic with its reason; the stream goes on
+    ├── LeftBehind    retry: a payload is fetched from its source topic first (role infer)
     ├── Unavailable   retry: Kafka or Redis does not answer; hold what is in flight, back off, lose nothing
     └── Stop          stop:  going on would be wrong; the process ends with one line that says how to mend it
         ├── UsageError      a command or setting that cannot be carried out as given
@@ -54,6 +55,10 @@ class BadRecord(StreamerError):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+class LeftBehind(StreamerError):
+    """A payload is needed that did not travel with its window: fetch it from its source topic and go on."""
 
 
 class Unavailable(StreamerError):

@@ -35,6 +35,7 @@ MODALITY_NAMES: tuple[str, ...] = tuple(m.name for m in MODALITIES)
 
 END_TYPE = "streamer.end.v1"  # control record: this session ends
 TICK_TYPE = "streamer.tick.v1"  # control record: carries nothing but its log time
+WINDOW_TYPE = "streamer.window.v1"  # a closed window on its way from role align to role infer
 
 TOPIC_WINDOWS, TOPIC_LATE, TOPIC_DEADLETTER = "windows", "late", "deadletter"
 
@@ -142,6 +143,7 @@ class Event(msgspec.Struct, frozen=True):
         body: The parsed JSON payload of transcripts and telemetry; None for frames and audio, whose payload stays
             unopened in ``record.value``.
         dataref: URL of a payload that lies elsewhere (claim check), else None.
+        left_behind: The payload and the headers of the record were left in its source topic, see ``handover``.
     """
 
     record: Record
@@ -154,6 +156,7 @@ class Event(msgspec.Struct, frozen=True):
     body: Transcript | Telemetry | None = None
     dataref: str | None = None
     sequence: int | None = None
+    left_behind: bool = False
 
     @property
     def row(self) -> int:
@@ -233,9 +236,11 @@ class Stored(msgspec.Struct, frozen=True):
         lost_until_us: Windows of this session that begin before this time may lack records, since Redis had lost its
             data when the session was last without state; 0: it never was.
         group_lost_until_us: The same for sessions of the partition group without state; None: the group is unknown.
+        emitted_end_us: End of the newest window that role align put on the windows topic; 0: none.
     """
 
     saved: Saved | None
     suspects: dict[int, int] = {}
     lost_until_us: int = 0
     group_lost_until_us: int | None = 0
+    emitted_end_us: int = 0

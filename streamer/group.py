@@ -13,7 +13,7 @@ import msgspec
 
 from streamer.align import Aligner, Done, Joined, Late, Outcome, Rules
 from streamer.decode import Decoder
-from streamer.errors import BadRecord
+from streamer.errors import BadRecord, Stop
 from streamer.events import MODALITIES, MODALITY_NAMES, Event, Kind, Position, Record, Stored, Window
 from streamer.ledger import Ledger
 from streamer.merge import Merge
@@ -112,6 +112,26 @@ class PartitionGroup:
         self._metrics.event_bytes.labels(name).inc(len(record.value))
         self.merge.push(record.row, item)
 
+    @property
+    def owners(self) -> tuple[PartitionGroup, ...]:
+        """Owners of its windows."""
+        return (self,)
+
+    @property
+    def sessions(self) -> int:
+        """Sessions with open state."""
+        return self.aligner.sessions
+
+    @property
+    def open_bytes(self) -> int:
+        """Held by open windows."""
+        return self.aligner.open_bytes
+
+    @property
+    def next_closing_us(self) -> int | None:
+        """See :class:`streamer.align.Aligner`."""
+        return self.aligner.next_closing_us
+
     async def advance(self, store: Store, limit: int) -> tuple[list[Leaving], bool]:
         """Release what the merge lets go, at most ``limit`` records, and align it.
 
@@ -172,6 +192,12 @@ class PartitionGroup:
             lost_until_us = stored.lost_until_us
         if lost_until_us:
             self._lost_until_us[session] = lost_until_us
+        published_end_us = 0 if stored.saved is None else stored.saved.published_end_us
+        if stored.emitted_end_us > published_end_us:  # they would be made again here, without what was committed
+            raise Stop(
+                f"windows of session {session} that role align has closed are not published yet: run role infer until "
+                f"it has none left, then start this worker again"
+            )
         if stored.suspects:
             self._suspects[session] = dict(stored.suspects)
         self.aligner.restore(session, stored.saved)

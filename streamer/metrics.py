@@ -51,6 +51,17 @@ class Metrics:
             buckets=STAGE_SECONDS,
             registry=registry,
         )
+        self.window_records = Counter(
+            "streamer_window_records_total",
+            "Records of the windows topic; sent whole or bare (too large with payloads), received new or repeated",
+            ["outcome"],
+            registry=registry,
+        )
+        self.refetched = Counter(
+            "streamer_refetched_windows_total",
+            "Windows whose payloads had to be fetched from the source topics",
+            registry=registry,
+        )
         self.batch_windows = Histogram(
             "streamer_batch_windows", "Windows in a model call", buckets=BATCH_WINDOWS, registry=registry
         )
@@ -81,12 +92,14 @@ class Metrics:
         self.partitions = Gauge("streamer_partition_groups", "Partition groups with state", registry=registry)
         self.ready = Gauge("streamer_ready", "1 while the worker can take and publish work", registry=registry)
         self.model = Info("streamer_model", "The model that is served", registry=registry)
+        self.role = Info("streamer_worker", "What this worker does", registry=registry)
         # A series that begins with its first event shows no increase: these begin at 0.
         for counter, values in (
             (self.dead_letters, Reason),
             (self.windows, ClosedBy),
             (self.published, ("ok", "partial", "failed", "duplicate")),
             (self.retries, ("kafka", "redis")),
+            (self.window_records, ("whole", "bare", "new", "repeated")),
         ):
             for value in values:
                 counter.labels(str(value))

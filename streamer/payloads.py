@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from streamer import bodies
-from streamer.errors import BadRecord, Reason
+from streamer.errors import BadRecord, LeftBehind, Reason
 from streamer.events import Event, Telemetry, Transcript
 
 MAX_DATAREF_BYTES = 64 << 20  # a claim check is for payloads too large for a record, not for files without end
@@ -34,7 +34,10 @@ def payload(event: Event) -> bytes:
 
     Raises:
         BadRecord: The reference cannot be fetched, is larger than MAX_DATAREF_BYTES or leads out of its prefix.
+        LeftBehind: The payload is still in its source topic.
     """
+    if event.left_behind:
+        raise LeftBehind(f"row {event.row} offset {event.record.offset}")
     if event.dataref is None:
         return event.record.value
     url = event.dataref
@@ -51,12 +54,12 @@ def payload(event: Event) -> bytes:
 
 
 def transcript(event: Event) -> Transcript:
-    """The event's transcript; parsed here only if it came by claim check."""
+    """The event's transcript; parsed here only if it came by claim check or in a window record."""
     return event.body if isinstance(event.body, Transcript) else bodies.transcript(payload(event))[0]
 
 
 def telemetry(event: Event) -> Telemetry:
-    """The event's telemetry block; parsed here only if it came by claim check."""
+    """The event's telemetry block; parsed here only if it came by claim check or in a window record."""
     return event.body if isinstance(event.body, Telemetry) else bodies.telemetry(payload(event))[0]
 
 

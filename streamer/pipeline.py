@@ -22,7 +22,7 @@ from typing import Protocol
 import msgspec
 
 from streamer.batch import Batcher
-from streamer.errors import BadRecord, Reason
+from streamer.errors import BadRecord, LeftBehind, Reason
 from streamer.events import MODALITY_NAMES, Event, Window
 from streamer.infer import Prediction, Predictor, predict_each, result_of
 from streamer.metrics import Metrics
@@ -43,9 +43,17 @@ NOTHING_SEEN = Sample(present=(False,) * len(MODALITY_NAMES), coverage=(0.0,) * 
 class Owner(Protocol):
     """Whose window it is: a partition group, which dies when its partition is taken away."""
 
-    alive: bool
-    fingerprint: str
-    trim_below_us: int
+    @property
+    def alive(self) -> bool:
+        """Whether completions may still change anything."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the window settings."""
+
+    @property
+    def trim_below_us(self) -> int:
+        """Log time of the committed cut."""
 
     def window_done(self, window: Window) -> None:
         """The window is published."""
@@ -96,6 +104,7 @@ class Pipeline:
         dead_letter: Sends a member whose payload turned out to be broken to the dead-letter topic; returns when the
             broker has it.
         on_progress: Called after each batch that was published, or dropped because its owners are gone.
+        refetch: Brings what a window left behind in the source topics; only windows of role infer ever do.
     """
 
     def __init__(
@@ -106,6 +115,7 @@ class Pipeline:
         metrics: Metrics,
         dead_letter: Callable[[Owner, Event, BadRecord], Awaitable[None]],
         on_progress: Callable[[], None],
+        refetch: Callable[[Window], Awaitable[Window]] | None = None,
     ) -> None:
         self._topics = settings.source_topics
         self._predictor = predictor
@@ -113,6 +123,7 @@ class Pipeline:
         self._metrics = metrics
         self._dead_letter = dead_letter
         self._on_progress = on_progress
+        self._refetch = refetch
         self._batcher: Batcher[Job] = Batcher(settings.max_batch, settings.max_wait_ms / 1000)
         self._decoded: asyncio.Queue[list[Job] | None] = asyncio.Queue(maxsize=1)
         self._predicted: asyncio.Queue[list[Job] | None] = asyncio.Queue(maxsize=2)
@@ -128,11 +139,17 @@ class Pipeline:
         """Windows that were submitted and are not yet published."""
         return len(self._jobs)
 
-    def submit(self, owner: Owner, window: Window) -> None:
-        """Take a closed window; counts against ``inflight_bytes`` until it is published."""
+    def submit(self, owner: Owner, window: Window, closed_us: int | None = None) -> None:
+        """Take a closed window; counts against ``inflight_bytes`` until it is published.
+
+        Args:
+            closed_us: When another process closed it; None: now, here.
+        """
         nbytes = window.nbytes
         self.inflight_bytes += nbytes
-        closed_us = time_ns() // 1000
+        now_us = time_ns() // 1000
+        if closed_us is None:
+            closed_us = now_us
         job = Job(owner, window, nbytes, closed_us, perf_counter_ns(), owner.suspicion(window), latencies_us={})
         self._jobs[id(job)] = job
         job.lost_until_us = owner.lost_until_us(window)
@@ -141,6 +158,9 @@ class Pipeline:
         for stage, since_us in (("merge", window.closed_at.log_time_us), ("align", _newest_log_time_us(window))):
             job.latencies_us[stage] = max(0, closed_us - since_us)
             self._metrics.stage_seconds.labels(stage).observe(job.latencies_us[stage] / 1e6)
+        if closed_us != now_us:
+            job.latencies_us["handover"] = max(0, now_us - closed_us)
+            self._metrics.stage_seconds.labels("handover").observe(job.latencies_us["handover"] / 1e6)
         self._batcher.put(job)
 
     def close(self) -> None:
@@ -199,6 +219,7 @@ class Pipeline:
     async def _run_alone(self, job: Job, before: int) -> None:
         """Decode and predict a suspect that has been run alone ``before`` times, unless that was too often."""
         if before >= MAX_ALONE:
+            await self._make_whole([job])  # its letters have their payloads
             self._condemn(job)
             return
         await self._decoded.join()  # all that went in before it has left native code; and this stage lets nothing in
@@ -224,16 +245,34 @@ class Pipeline:
         return runs[0]
 
     async def _decode_all(self, jobs: Sequence[Job]) -> None:
+        await self._decode_in_threads(jobs)
+        if lacking := [job for job in jobs if job.sample is None and not job.judged]:
+            await self._make_whole(lacking)
+            await self._decode_in_threads(lacking)
+        for job in jobs:
+            job.mark("decode", self._metrics)
+
+    async def _decode_in_threads(self, jobs: Sequence[Job]) -> None:
         loop = asyncio.get_running_loop()
         shares = [jobs[i :: self._decode_threads] for i in range(self._decode_threads)]
         await asyncio.gather(*(loop.run_in_executor(self._decoders, self._decode, s) for s in shares if s))
+
+    async def _make_whole(self, jobs: Sequence[Job]) -> None:
+        """Bring the payloads that were left behind."""
         for job in jobs:
-            job.mark("decode", self._metrics)
+            if self._refetch is not None and any(event.left_behind for events in job.window.events for event in events):
+                self._metrics.refetched.inc()
+                job.window = await self._refetch(job.window)
+                nbytes = job.window.nbytes
+                self.inflight_bytes += nbytes - job.nbytes
+                job.nbytes = nbytes
 
     def _decode(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             try:
                 job.sample, job.rejects = self._predictor.decode(job.window)
+            except LeftBehind:
+                pass  # the job has no sample yet: see _decode_all
             except BaseException as error:  # noqa: BLE001 - no BadRecord: a bug, a MemoryError, a panic in Rust
                 self._fail(job, "decoding", error)
 
@@ -339,4 +378,6 @@ def _parts(jobs: Sequence[Job]) -> Iterator[list[Job]]:
 
 
 def _newest_log_time_us(window: Window) -> int:
-    return max(event.record.log_time_us for events in window.events for event in events)
+    """Of its records; of its closing where it has lost them all, see ``outbox``."""
+    times_us = (event.record.log_time_us for events in window.events for event in events)
+    return max(times_us, default=window.closed_at.log_time_us)

@@ -13,8 +13,6 @@ data is noticed. Why so: docs/decisions/0003-poison-windows.md.
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,12 +20,9 @@ import msgspec
 import redis.asyncio
 import redis.exceptions
 
-from streamer.errors import Stop
-from streamer.events import Position, Saved, Stored
+from streamer.events import Position
 from streamer.results import Keys, Result
-
-BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.05, 2.0
-REFUSED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")  # Redis 6.2 and 7: without a code
+from streamer.states import States
 
 # KEYS: results, latest, state, closings, inflight (one hash slot). ARGV: end_us, maxlen, channel, message, heard_us,
 # fingerprint, lost_until_us, closing position, closing log time, trim closings below this log time, end of the window
@@ -103,7 +98,7 @@ class Run(msgspec.Struct, frozen=True):
         return f"{self.end_us}:{self.number}"
 
 
-class Publisher:
+class Publisher(States):
     """The only writer of results, and of the marks that go with them.
 
     Args:
@@ -127,13 +122,10 @@ class Publisher:
         on_retry: Callable[[Exception], None] = lambda error: None,
         on_success: Callable[[], None] = lambda: None,
     ) -> None:
-        self._client = client
-        self._keys = keys
+        super().__init__(client, keys, on_retry=on_retry, on_success=on_success)
         self._maxlen = maxlen
         self._wait_replicas = wait_replicas
         self._wait_ms = wait_ms
-        self._on_retry = on_retry
-        self._on_success = on_success
         self._script = client.register_script(PUBLISH)
 
     async def publish(self, publications: Sequence[Publication]) -> list[bool]:
@@ -228,84 +220,3 @@ class Publisher:
     async def _acquit(self, run: Run) -> list[Any]:
         key = self._keys.inflight(run.session)
         return await self._one(self._client.zremrangebyscore(key, run.end_us, run.end_us))
-
-    # what a restart finds
-
-    async def load(self, session: str, group: str) -> Stored:
-        """What Redis keeps of a session, with what it says of the session's partition group.
-
-        Args:
-            group: Name of the group, as for :meth:`open_group`.
-        """
-        state, closings, marks, lost_until = await self._retried(lambda: self._load_once(session, group))
-        group_lost_until_us = None if lost_until is None else int(lost_until)
-        suspects = _suspects(marks)
-        if not state:
-            return Stored(None, suspects, 0, group_lost_until_us)
-        saved = Saved(
-            published_end_us=int(state[b"published_end_us"]),
-            heard_us=tuple(int(part) for part in state[b"heard_us"].split(b",")),
-            closings=dict(_closing(member) for member in closings),
-            fingerprint=state[b"fingerprint"].decode(),
-        )
-        return Stored(saved, suspects, int(state.get(b"lost_until_us", 0)), group_lost_until_us)
-
-    async def _load_once(self, session: str, group: str) -> list[Any]:
-        # No transaction, since the group's key lies in another hash slot. The state is read before the closings: those
-        # of a publication in between are then merely known too early.
-        async with self._client.pipeline(transaction=False) as pipe:
-            pipe.hgetall(self._keys.state(session))
-            pipe.zrange(self._keys.closings(session), 0, -1)
-            pipe.zrange(self._keys.inflight(session), 0, -1)
-            pipe.hget(self._keys.groups, group)
-            answers: list[Any] = await pipe.execute()
-            return answers
-
-    async def open_group(self, group: str) -> int | None:
-        """What Redis knows of a partition group: ``Stored.group_lost_until_us``; None: nothing."""
-        [answer] = await self._retried(lambda: self._one(self._client.hget(self._keys.groups, group)))
-        return None if answer is None else int(answer)
-
-    async def note_group(self, group: str, lost_until_us: int) -> None:
-        """Make a partition group known, before its first commit: found missing later, Redis has lost its data."""
-        await self._retried(lambda: self._one(self._client.hset(self._keys.groups, group, str(lost_until_us))))
-
-    async def _one(self, call: Any) -> list[Any]:
-        return [await call]
-
-    async def _retried(self, call: Callable[[], Any]) -> list[Any]:
-        backoff_s = BACKOFF_FIRST_S
-        while True:
-            try:
-                answers: list[Any] = await call()
-            except (redis.exceptions.RedisError, OSError) as error:
-                if _refuses_us(error):
-                    raise Stop(
-                        f"Redis refuses this worker: {error}; check the user and password in STREAMER_REDIS"
-                    ) from None
-                self._on_retry(error)
-                await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
-                backoff_s = min(2 * backoff_s, BACKOFF_MOST_S)
-            else:
-                self._on_success()
-                return answers
-
-
-def _suspects(marks: Sequence[bytes]) -> dict[int, int]:
-    suspects: dict[int, int] = {}
-    for mark in marks:
-        end_us, number = (int(part) for part in mark.split(b":"))
-        suspects[end_us] = max(number, suspects.get(end_us, 0))
-    return suspects
-
-
-def _refuses_us(error: Exception) -> bool:
-    """Whether Redis does not know us, or does not allow a command, a key or the channel."""
-    if isinstance(error, (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError)):
-        return True
-    return any(text in str(error) for text in REFUSED_IN_SCRIPT)
-
-
-def _closing(member: bytes) -> tuple[int, Position]:
-    end_us, log_time_us, row, offset = (int(part) for part in member.split(b":"))
-    return end_us, Position(log_time_us, row, offset)

@@ -5,6 +5,8 @@
     {prefix}:{SESSION}:state      hash: what alignment needs after a restart
     {prefix}:{SESSION}:closings   sorted set: where recent windows closed
     {prefix}:{SESSION}:inflight   sorted set: windows that are being run, see publish.Run
+    {prefix}:{SESSION}:emitted    hash, as state: how far role align has come, where workers have roles
+    {prefix}:{SESSION}:emitted_closings   as closings: where these windows closed
     {prefix}:groups               hash: partition groups that have committed, see publish.Publisher.open_group
     {prefix}:sessions             sorted set of session names by the end of their newest window, µs
     {prefix}:results              pub/sub channel: each new result as JSON
@@ -59,6 +61,14 @@ class Keys:
     def inflight(self, session: str) -> str:
         """Sorted set of the windows that are being run, by end."""
         return self._of(session, "inflight")
+
+    def emitted(self, session: str) -> str:
+        """Hash with what alignment needs after a restart, of role align."""
+        return self._of(session, "emitted")
+
+    def emitted_closings(self, session: str) -> str:
+        """Sorted set of the closings that role align emitted after the committed cut, by log time."""
+        return self._of(session, "emitted_closings")
 
     def _of(self, session: str, what: str) -> str:
         return f"{self._prefix}:{{{quote(session, safe='')}}}:{what}"
@@ -257,7 +267,7 @@ def _wait_for_any(client: redis.Redis, keys: Keys) -> None:
 def forget(client: redis.Redis, keys: Keys, session: str) -> int:
     """Delete everything that Redis holds of a session; returns the number of its results."""
     count = int(client.xlen(keys.results(session)))
-    of_session = (keys.results, keys.latest, keys.state, keys.closings, keys.inflight)
-    client.delete(*(key(session) for key in of_session))
+    of_session = (keys.results, keys.latest, keys.state, keys.closings, keys.inflight, keys.emitted)
+    client.delete(*(key(session) for key in (*of_session, keys.emitted_closings)))
     client.zrem(keys.sessions, session)
     return count

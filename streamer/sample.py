@@ -132,6 +132,10 @@ def cut(window: Window, spec: InputSpec, limits: Limits) -> tuple[Sample, list[R
 
     Returns:
         The sample, and the events whose payload is broken with what is wrong with each; these count as not there.
+
+    Raises:
+        LeftBehind: A payload is needed that did not come with the window: one that :func:`opened` does not name, since
+            a frame is broken; or any, of a window that was too large to travel whole.
     """
     rejects: list[Reject] = []
     image_FHW3, image_mask_F, image_share = _cut_image(window, spec.image, limits, rejects)
@@ -153,10 +157,26 @@ def cut(window: Window, spec: InputSpec, limits: Limits) -> tuple[Sample, list[R
     return sample, rejects
 
 
+def opened(window: Window, spec: InputSpec) -> tuple[tuple[bool, ...], ...]:
+    """Which payloads :func:`cut` opens as long as none of them is broken, by modality and member."""
+    flags = [[True] * len(events) for events in window.events]
+    if spec.audio is None:
+        flags[AUDIO] = [False] * len(flags[AUDIO])
+    frames = _frames(window)
+    count = spec.image.frames if spec.image is not None else 0
+    chosen = {frames[index].position for index in _reading_order(len(frames), count)[:count]} if count else set()
+    flags[IMAGE] = [event.position in chosen for event in window.events[IMAGE]]
+    return tuple(map(tuple, flags))
+
+
+def _frames(window: Window) -> list[Event]:
+    return [event for event in window.events[IMAGE] if window.start_us <= event.start_us < window.end_us]
+
+
 def _cut_image(
     window: Window, wanted: ImageInput | None, limits: Limits, rejects: list[Reject]
 ) -> tuple[NDArray[np.uint8] | None, NDArray[np.bool_] | None, float]:
-    frames = [event for event in window.events[IMAGE] if window.start_us <= event.start_us < window.end_us]
+    frames = _frames(window)
     found: dict[int, NDArray[np.uint8]] = {}
     broken = 0
     if wanted is not None:

@@ -76,12 +76,17 @@ class Settings(BaseSettings):
         validate_default=True,
     )
 
+    # what a worker does
+    role: Literal["all", "align", "infer"] = Field(
+        "all", description="what a worker does: everything, or windows up to the windows topic, or from there on"
+    )
+
     # where things are
     kafka: str = Field("localhost:9092", description="Kafka bootstrap servers, host:port[,host:port]")
     redis: str = Field("redis://localhost:6379/0", description="Redis URL")
     topic_prefix: str = Field("streamer", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="prefix of every topic")
     key_prefix: str = Field("streamer", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="prefix of every Redis key")
-    group: str = Field("streamer", description="Kafka consumer group")
+    group: str = Field("streamer", description="Kafka consumer group; workers of role infer add -infer to it")
     instance_id: str | None = Field(None, description="static group membership: a restart within 6 s keeps partitions")
     model: Path = Field(Path("models/driving"), description="folder of the model to serve")
     schemas: Path = Field(Path("schemas"), description="folder of the AsyncAPI document and JSON Schemas")
@@ -198,6 +203,11 @@ class Settings(BaseSettings):
     @property
     def hop_us(self) -> int:
         return (self.window_ms if self.hop_ms is None else self.hop_ms) * 1000
+
+    @property
+    def consumer_group(self) -> str:
+        """The Kafka consumer group of a worker of this role."""
+        return f"{self.group}-infer" if self.role == "infer" else self.group
 
     def topic(self, suffix: str) -> str:
         """Full name of a topic, e.g. ``streamer.frames``."""

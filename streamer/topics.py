@@ -186,6 +186,13 @@ def _refuse_misfits(existing: dict[str, Topic], settings: Settings, partitions: 
     for wanted in _wanted(settings):
         if (topic := existing.get(wanted.name)) is not None:
             _refuse_misfit(topic, wanted)
+    windows = existing.get(settings.topic(TOPIC_WINDOWS))
+    if settings.role != "all" and windows is not None and windows.partitions != partitions:
+        raise UsageError(
+            f"topic {windows.name} has {windows.partitions} partitions, the source topics {partitions}: a session's "
+            f"windows lie in the partition of its records; mend it with kafka-topics --alter --partitions, or delete "
+            f"it while nothing is in it and run `streamer topics create`"
+        )
 
 
 def _refuse_misfit(topic: Topic, wanted: _Wanted) -> None:

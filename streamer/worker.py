@@ -4,6 +4,13 @@
                         │ late, dead letters ─► Kafka                          │
                         ◄───────────────── published: commit the ledger's head ┘
 
+That is role all. With roles the two halves are processes of their own, with the windows topic between them:
+
+    Kafka ─ agent ─► PartitionGroup ─► Outbox ─► Kafka (windows) ─ agent ─► WindowGroup ─► Pipeline ─► Redis
+                        ◄── emitted ───┘ └─► Redis (emissions)                 ◄── published ──┘
+
+``roles`` joins the stages of each; this module is the process around them, which is the same for all.
+
 One process, one event loop. Alignment runs on it in a *pump*, which wakes at most every ``PUMP_EVERY_S``: waking for
 each event would cost more than aligning it. Payload decode and the model run in threads.
 """
@@ -32,19 +39,19 @@ from faust.sensors import Monitor
 from faust.types import TP
 from yarl import URL
 
-from streamer import deadletters, topics
-from streamer.align import Late, Rules
-from streamer.decode import Decoder
+from streamer import deadletters, roles, topics
+from streamer.align import Late
+from streamer.arrivals import Arrival
 from streamer.endpoints import Endpoints
 from streamer.errors import BadRecord, ModelError, Stop, UsageError
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, Event, Position, Record, Window
 from streamer.group import Leaving, PartitionGroup
 from streamer.infer import DeviceLost, Predictor
 from streamer.metrics import Metrics
-from streamer.pipeline import Owner, Pipeline
-from streamer.publish import BACKOFF_FIRST_S, BACKOFF_MOST_S, Publisher
-from streamer.results import Keys
+from streamer.pipeline import Owner
+from streamer.roles import Group
 from streamer.settings import Settings
+from streamer.states import BACKOFF_FIRST_S, BACKOFF_MOST_S
 from streamer.transport import Consumer, Transport
 
 PUMP_EVERY_S = 0.002
@@ -65,6 +72,13 @@ def _is_too_large(error: BaseException) -> bool:
 def _smaller(letter: deadletters.Letter) -> deadletters.Letter:
     """The letter with less in it; the same if there is nothing more to leave out."""
     return letter.without_value() if letter.value else letter.bare()
+
+
+def _owners(groups: Collection[Group]) -> list[Owner]:
+    owners: list[Owner] = []
+    for group in groups:
+        owners += group.owners
+    return owners
 
 
 class Stalled(RuntimeError):
@@ -107,7 +121,7 @@ async def _main(settings: Settings) -> bool:
     loop = asyncio.get_running_loop()
     partitions = await loop.run_in_executor(None, topics.check, settings)
     client = await _connect(settings)
-    predictor = await loop.run_in_executor(None, _load_model, settings)
+    predictor = None if settings.role == "align" else await loop.run_in_executor(None, _load_model, settings)
     worker = Worker(settings, partitions, predictor, client)
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, worker.stop)
@@ -159,29 +173,25 @@ async def _connect(settings: Settings) -> redis.asyncio.Redis:
 
 
 class Worker:
-    """One worker process. See the module's text for the flow."""
+    """One worker process, the :class:`streamer.roles.Host` of its role. See the module's text for the flow.
 
-    def __init__(self, settings: Settings, partitions: int, predictor: Predictor, client: redis.asyncio.Redis) -> None:
+    Args:
+        predictor: None for role align.
+    """
+
+    def __init__(
+        self, settings: Settings, partitions: int, predictor: Predictor | None, client: redis.asyncio.Redis
+    ) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.metrics.model.info({"name": predictor.name, "version": predictor.version})
-        self.groups: dict[int, PartitionGroup] = {}
-        self._rows = {topic: row for row, topic in enumerate(settings.source_topics)}
-        self._decoder = Decoder(settings, partitions)
-        self._rules = Rules.from_settings(settings)
+        self.metrics.role.info({"role": settings.role})
+        if predictor is not None:
+            self.metrics.model.info({"name": predictor.name, "version": predictor.version})
+        self.groups: dict[int, Group] = {}
+        self._role = roles.make(self, partitions, predictor, client)
+        self._sink = self._role.sink
+        self._rows = {topic: row for row, topic in enumerate(self._role.topics)}
         self._slack_us = settings.merge_slack_ms * 1000
-        self._publisher = Publisher(
-            client,
-            Keys(settings.key_prefix),
-            maxlen=settings.results_maxlen,
-            wait_replicas=settings.publish_wait_replicas,
-            wait_ms=settings.publish_wait_ms,
-            on_retry=self._redis_away,
-            on_success=self._redis_answers,
-        )
-        self._pipeline = Pipeline(
-            settings, predictor, self._publisher, self.metrics, self._dead_letter_member, self._published
-        )
         self._endpoints = Endpoints(self.metrics.registry, self.not_ready, self._observe)
         self._app = self._new_app()
         self._wake = asyncio.Event()
@@ -225,19 +235,20 @@ class Worker:
             asyncio.create_task(self._guard(work), name=name)
             for name, work in (("app", self._run_app()), ("pump", self._pump()), ("watchdog", self._watchdog()))
         ]
-        pipeline = asyncio.create_task(self._guard(self._pipeline.run()), name="pipeline")
+        sink = asyncio.create_task(self._guard(self._sink.run()), name="sink")
         await self._stop.wait()
         if self._failure is None:
-            log.info("stopping: finishing %d windows in flight", self._pipeline.inflight_windows)
-            await self._finish(pipeline)
+            log.info("stopping: finishing %d windows in flight", self._sink.inflight_windows)
+            await self._finish(sink)
         else:
             log.error("crashed: %r", self._failure, exc_info=self._failure)
             if not isinstance(self._failure, (Stalled, DeviceLost)):
                 await self._withdraw(None)  # no window is to blame; of these two crashes one may be
         hung = await self._stop_app()
-        for task in (*tasks, pipeline, *self._side):
+        for task in (*tasks, sink, *self._side):
             task.cancel()
-        await asyncio.wait((*tasks, pipeline), timeout=1.0)
+        await asyncio.wait((*tasks, sink), timeout=1.0)
+        await asyncio.wait({asyncio.create_task(self._role.close())}, timeout=1.0)
         await self._endpoints.stop()
         if isinstance(self._failure, Stop):
             raise self._failure
@@ -252,23 +263,23 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - whatever ends a part of the worker ends the worker
             self.fail(error)
 
-    async def _finish(self, pipeline: asyncio.Task[None]) -> None:
+    async def _finish(self, sink: asyncio.Task[None]) -> None:
         """Publish what is closed, then let the consumer commit it; open windows are rebuilt after the restart."""
         if self._started:
             for tp in self.consumer.assignment():
                 self.consumer.hold(tp)
-        self._pipeline.close()
-        await asyncio.wait({pipeline}, timeout=self.settings.stop_after_ms / 1000)
+        self._sink.close()
+        await asyncio.wait({sink}, timeout=self.settings.stop_after_ms / 1000)
         if self._side:
             await asyncio.wait(set(self._side), timeout=1.0)
         self._commit_releasable()
         await self._withdraw(None)
 
-    async def _withdraw(self, groups: Collection[PartitionGroup] | None) -> None:
+    async def _withdraw(self, groups: Collection[Group] | None) -> None:
         """Windows that are not finished here, or not by this process, have killed nobody."""
         try:
             async with asyncio.timeout(WITHDRAW_S):
-                await self._pipeline.withdraw(groups)
+                await self._sink.withdraw(None if groups is None else _owners(groups))
         except (redis.exceptions.RedisError, OSError) as error:
             log.warning("Redis does not answer (%r): windows in flight will be run alone by whoever goes on", error)
 
@@ -288,7 +299,7 @@ class Worker:
         settings = self.settings
         brokers = [URL(f"kafka://{address.strip()}") for address in settings.kafka.split(",")]
         app = faust.App(
-            settings.group,
+            settings.consumer_group,
             broker=brokers,
             store="memory://",
             datadir=tempfile.mkdtemp(prefix="streamer-faust-"),
@@ -315,10 +326,10 @@ class Worker:
         )
         app.transport = Transport(brokers, app)
         app.on_partitions_revoked.connect(self._on_revoked)
-        topic = app.topic(*settings.source_topics, key_serializer="raw", value_serializer="raw")
+        topic = app.topic(*self._role.topics, key_serializer="raw", value_serializer="raw")
 
-        @app.agent(topic, name="streamer.align")  # type: ignore[untyped-decorator]
-        async def align(stream: Any) -> None:
+        @app.agent(topic, name=f"streamer.{settings.role}")  # type: ignore[untyped-decorator]
+        async def feed(stream: Any) -> None:
             """Feed the groups; never waits, since one drain loop of Faust serves all topics."""
             async for event in stream.noack().events():
                 try:
@@ -338,7 +349,12 @@ class Worker:
         self.consumer.after_commit = self._committed
         self._app.sensors.remove(self._app.monitor)
         self._started = True
-        log.info("ready: group %r, topics %s", self.settings.group, ", ".join(self.settings.source_topics))
+        log.info(
+            "ready: role %s, group %r, topics %s",
+            self.settings.role,
+            self.settings.consumer_group,
+            ", ".join(self._role.topics),
+        )
         await self._app.wait_until_stopped()
         if not self._stop.is_set():
             raise RuntimeError(f"Kafka's consumer ended: {self._app.crash_reason!r}")
@@ -351,16 +367,9 @@ class Worker:
         row, partition = self._rows[message.topic], message.partition
         group = self.groups.get(partition)
         if group is None:
-            group = self.groups[partition] = PartitionGroup(
-                partition,
-                self._decoder,
-                self._rules,
-                self.settings.fifo_bytes,
-                self.metrics,
-                name=f"{self.settings.group}:{partition}",
-                committed=any(self.consumer.committed(TP(topic, partition)) for topic in self._rows),
-                max_ahead_us=self.settings.max_ahead_ms * 1000,
-            )
+            committed = any(self.consumer.committed(TP(topic, partition)) for topic in self._rows)
+            name = f"{self.settings.consumer_group}:{partition}"
+            group = self.groups[partition] = self._role.new_group(partition, name, committed)
         group.receive(
             Record(
                 row=row,
@@ -402,11 +411,11 @@ class Worker:
                     more |= await self._advance(group)
                 self._commit_releasable()
                 await asyncio.sleep(0)
-            closings = (group.aligner.next_closing_us for group in self.groups.values())
+            closings = (group.next_closing_us for group in self.groups.values())
             self.consumer.pace.closing_us = min((at for at in closings if at is not None), default=None)
             await asyncio.sleep(PUMP_EVERY_S)
 
-    async def _advance(self, group: PartitionGroup) -> bool:
+    async def _advance(self, group: Group) -> bool:
         """One turn of a group; returns whether it can go on at once."""
         if not group.alive or self._inflight_bytes >= self.settings.max_inflight_bytes or self._stop.is_set():
             return False
@@ -414,11 +423,11 @@ class Worker:
             since_us = self.consumer.idle_since_us(TP(topic, group.partition), group.next_offset[row])
             if since_us is not None:
                 group.merge.advance(row, since_us - self._slack_us)
-        held_bytes = group.aligner.open_bytes
-        leaving, more = await group.advance(self._publisher, RELEASE_LIMIT)
+        held_bytes = group.open_bytes
+        leaving, more = await group.advance(self._role.store, RELEASE_LIMIT)
         for item in leaving:
             self._send_on(group, item)
-        if group.aligner.open_bytes > held_bytes:  # adding up over all groups costs, and most turns release nothing
+        if group.open_bytes > held_bytes:  # adding up over all groups costs, and most turns release nothing
             self._relieve()
         if more or leaving:
             self._released_at = monotonic()
@@ -431,49 +440,49 @@ class Worker:
     @property
     def _inflight_bytes(self) -> int:
         """What has left alignment and is not done: windows, and letters that the broker has not acknowledged."""
-        return self._pipeline.inflight_bytes + self._side_bytes
+        return self._sink.inflight_bytes + self._side_bytes
 
     def _relieve(self) -> None:
         """The limit on open windows is the worker's: the group that holds the most closes its oldest window early."""
-        while self.groups and sum(g.aligner.open_bytes for g in self.groups.values()) > self.settings.max_open_bytes:
-            fullest = max(self.groups.values(), key=lambda g: g.aligner.open_bytes)
+        while self.groups and sum(g.open_bytes for g in self.groups.values()) > self.settings.max_open_bytes:
+            fullest = max(self.groups.values(), key=lambda g: g.open_bytes)
             for item in fullest.relieve():
                 self._send_on(fullest, item)
 
-    def _send_on(self, group: PartitionGroup, item: Leaving) -> None:
-        if isinstance(item, Window):
-            self._pipeline.submit(group, item)
+    def _send_on(self, group: Group, item: Leaving | Arrival) -> None:
+        if isinstance(item, (Window, Arrival)):
+            self._role.submit(group, item)
             return
         if isinstance(item, Late):
             record, topic = item.event.record, self.settings.topic(TOPIC_LATE)
-            letter = deadletters.late(record, item.late_by_us, self._topic_of(record))
+            letter = deadletters.late(record, item.late_by_us, self._role.topics[record.row])
         else:
             record, topic = item.record, self.settings.topic(TOPIC_DEADLETTER)
-            letter = deadletters.dead_letter(record, item.error.reason, item.error.detail, self._topic_of(record))
-            self._log_dead(record, item.error)
+            letter = self._dead_letter(record, item.error, self._role.topics[record.row])
         self._side_bytes += len(letter.value)
         task = asyncio.create_task(self._guard(self._send_side(group, record.position, topic, letter)))
         self._side.add(task)
         task.add_done_callback(self._side.discard)
 
-    async def _send_side(
-        self, group: PartitionGroup, position: Position, topic: str, letter: deadletters.Letter
-    ) -> None:
-        await self._send(topic, letter)
+    async def _send_side(self, group: Group, position: Position, topic: str, letter: deadletters.Letter) -> None:
+        await self.send(topic, letter)
         self._side_bytes -= len(letter.value)
         self._wake.set()
         if group.alive:
             group.ledger.done(position)
 
-    async def _dead_letter_member(self, owner: Owner, event: Event, error: BadRecord) -> None:
+    async def dead_letter_member(self, owner: Owner, event: Event, error: BadRecord) -> None:
         """A member of a window could not be opened; the window goes on without it."""
-        if isinstance(owner, PartitionGroup) and owner.first_death(event.position):
-            self._log_dead(event.record, error)
-            letter = deadletters.dead_letter(event.record, error.reason, error.detail, self._topic_of(event.record))
-            await self._send(self.settings.topic(TOPIC_DEADLETTER), letter)
+        if isinstance(owner, (PartitionGroup, Arrival)) and owner.first_death(event.position):
+            letter = self._dead_letter(event.record, error, self.settings.source_topics[event.row])
+            await self.send(self.settings.topic(TOPIC_DEADLETTER), letter)
 
-    async def _send(self, topic: str, letter: deadletters.Letter) -> None:
-        """Send and wait for the broker's word; repeated until it comes."""
+    async def send(self, topic: str, letter: deadletters.Letter, *, whole: bool = False) -> None:
+        """Send and wait for the broker's word; repeated until it comes.
+
+        Args:
+            whole: Never leave anything out, whatever the broker says of its size.
+        """
         backoff_s = BACKOFF_FIRST_S
         while True:
             try:
@@ -481,41 +490,37 @@ class Worker:
                     topic, letter.key, letter.value, None, None, list(letter.headers)
                 )
             except (ProducerSendError, aiokafka.errors.KafkaError) as error:
-                if _is_too_large(error) and (smaller := _smaller(letter)) != letter:
+                if not whole and _is_too_large(error) and (smaller := _smaller(letter)) != letter:
                     letter = smaller
                     continue
-                self._kafka_error = f"Kafka does not take a record for {topic}: {error}"
-                self.metrics.retries.labels("kafka").inc()
+                self.kafka_away(error, f"Kafka does not take a record for {topic}")
                 await asyncio.sleep(backoff_s)
                 backoff_s = min(2 * backoff_s, BACKOFF_MOST_S)
             else:
-                self._kafka_error = None
+                self.kafka_answers()
                 return
 
-    def _log_dead(self, record: Record, error: BadRecord) -> None:
+    def _dead_letter(self, record: Record, error: BadRecord, topic: str) -> deadletters.Letter:
         self.metrics.dead_letters.labels(str(error.reason)).inc()
-        log.warning(
-            "dead letter: %s partition %d offset %d: %s", self._topic_of(record), record.partition, record.offset, error
-        )
-
-    def _topic_of(self, record: Record) -> str:
-        return self.settings.source_topics[record.row]
+        log.warning("dead letter: %s partition %d offset %d: %s", topic, record.partition, record.offset, error)
+        return deadletters.dead_letter(record, error.reason, error.detail, topic)
 
     # results out
 
-    def _published(self) -> None:
+    def progressed(self) -> None:
+        """Windows have left the sink."""
         self._published_at = monotonic()
         self._wake.set()
 
     def _commit_releasable(self) -> None:
         for group in self.groups.values():
             for row, next_offset in group.releasable().items():
-                self.consumer.release(TP(self.settings.source_topics[row], group.partition), next_offset)
+                self.consumer.release(TP(self._role.topics[row], group.partition), next_offset)
 
-    def _cuts(self) -> dict[PartitionGroup, int]:
+    def _cuts(self) -> dict[Group, int]:
         return {group: group.cut_us for group in self.groups.values()}
 
-    def _committed(self, cuts: dict[PartitionGroup, int]) -> None:
+    def _committed(self, cuts: dict[Group, int]) -> None:
         for group, cut_us in cuts.items():
             group.trim_below_us = cut_us
 
@@ -525,13 +530,24 @@ class Worker:
         self._answered_at = monotonic()
         self._wake.set()
 
-    def _redis_away(self, error: Exception) -> None:
+    def kafka_away(self, error: Exception, what: str = "Kafka does not answer") -> None:
+        """A call to Kafka will be repeated."""
+        self._kafka_error = f"{what}: {error}"
+        self.metrics.retries.labels("kafka").inc()
+
+    def kafka_answers(self) -> None:
+        """A call to Kafka was answered."""
+        self._kafka_error = None
+
+    def redis_away(self, error: Exception) -> None:
+        """A call to Redis will be repeated."""
         if self._redis_error is None:
-            log.warning("Redis does not answer (%s); holding %d windows", error, self._pipeline.inflight_windows)
+            log.warning("Redis does not answer (%s); holding %d windows", error, self._sink.inflight_windows)
         self._redis_error = f"Redis does not answer: {error}"
         self.metrics.retries.labels("redis").inc()
 
-    def _redis_answers(self) -> None:
+    def redis_answers(self) -> None:
+        """A call to Redis was answered."""
         if self._redis_error is not None:
             log.info("Redis answers again")
         self._redis_error = None
@@ -578,7 +594,7 @@ class Worker:
             full = self._inflight_bytes >= self.settings.max_inflight_bytes
             if away or full or not any(group.merge.nbytes_total for group in self.groups.values()):
                 self._released_at = now
-            if away or not self._pipeline.inflight_windows:
+            if away or not self._sink.inflight_windows:
                 self._published_at = now
             for what, at in (("aligned", self._released_at), ("published", self._published_at)):
                 if monotonic() - at > stall_after_s:
@@ -601,9 +617,9 @@ class Worker:
         metrics, groups = self.metrics, list(self.groups.values())
         metrics.ready.set(not self.not_ready())
         metrics.partitions.set(len(groups))
-        metrics.sessions.set(sum(g.aligner.sessions for g in groups))
+        metrics.sessions.set(sum(g.sessions for g in groups))
         metrics.buffer_bytes.labels("merge").set(sum(g.merge.nbytes_total for g in groups))
-        metrics.buffer_bytes.labels("open").set(sum(g.aligner.open_bytes for g in groups))
+        metrics.buffer_bytes.labels("open").set(sum(g.open_bytes for g in groups))
         metrics.buffer_bytes.labels("inflight").set(self._inflight_bytes)
         now_us = time() * 1e6
         clocks = [g.merge.clock_us for g in groups if g.merge.clock_us]  # 0: nothing is known of the group yet

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from streamer.errors import BadRecord, Reason, Stop
+from streamer.errors import BadRecord, LeftBehind, Reason, Stop
 from streamer.events import ClosedBy, Event, Kind, Position, Record, Window
 from streamer.infer import Prediction
 from streamer.metrics import Metrics
@@ -132,10 +134,20 @@ class Bench:
             self.metrics,
             self._letter,
             self._on_progress,
+            self._refetch,
         )
+        self.refetched: list[int] = []
 
     async def _letter(self, owner: Any, event: Event, error: BadRecord) -> None:
         self.letters.append((owner, event, error))
+
+    async def _refetch(self, window: Window) -> Window:
+        self.refetched.append(number(window))
+        events = tuple(
+            tuple(msgspec.structs.replace(e, left_behind=False, record=filled(e.record)) for e in row)
+            for row in window.events
+        )
+        return msgspec.structs.replace(window, events=events)
 
     def _on_progress(self) -> None:
         self.progress += 1
@@ -221,6 +233,54 @@ async def test_a_result_says_all_that_is_known_of_its_window() -> None:
     assert publication.closed_at == Position(5, 1, 2)
     assert publication.heard_us == (5, 5, 0, 0)
     assert (publication.fingerprint, publication.trim_below_us) == ("rules", 77)
+
+
+def filled(record: Record) -> Record:
+    return msgspec.structs.replace(record, value=b"x" * 1000)
+
+
+def bare(n: int) -> Window:
+    """The n-th window, whose payloads were left behind."""
+    whole = window(n, b"")
+    events = tuple(tuple(msgspec.structs.replace(e, left_behind=True) for e in row) for row in whole.events)
+    return msgspec.structs.replace(whole, events=events)
+
+
+async def test_payloads_that_were_left_behind_are_fetched_where_they_are_needed_and_count_as_in_flight() -> None:
+    bench = Bench()
+    decoded: list[int] = []
+    held: list[int] = []
+
+    def opened(window: Window) -> tuple[Sample, Rejects]:
+        n = number(window)
+        decoded.append(n)
+        if n in (1, 2) and window.events[0][0].left_behind:
+            raise LeftBehind("needed")
+        return Sample((True, True, False, False), (0.5, 1.0, 0.0, 0.0), text=(Phrase(str(n), 1.0),)), []
+
+    bench.model.decode = opened  # type: ignore[method-assign]
+    bench.model.on_predict = lambda batch: held.append(bench.pipeline.inflight_bytes)
+    for n in range(4):
+        bench.pipeline.submit(bench.group, bare(n))
+    before = bench.pipeline.inflight_bytes
+    await bench.drain()
+    assert bench.refetched == [1, 2]
+    assert sorted(decoded) == [0, 1, 1, 2, 2, 3]
+    assert bench.redis.numbers == [0, 1, 2, 3]
+    assert bench.redis.statuses == ["ok"] * 4
+    assert held == [before + 2 * 3 * 1000]
+    assert bench.pipeline.inflight_bytes == 0
+    assert bench.metric("streamer_refetched_windows_total") == 2
+
+
+async def test_a_window_that_another_process_closed_tells_how_long_it_was_on_its_way() -> None:
+    bench = Bench()
+    closed_us = time.time_ns() // 1000 - 2 * S_US
+    bench.pipeline.submit(bench.group, window(0), closed_us)
+    await bench.drain()
+    latencies_us = bench.redis.published[0].result.latencies_us
+    assert 2 * S_US <= latencies_us["handover"] < 20 * S_US
+    assert latencies_us["merge"] == closed_us  # the window's log times are some microseconds after 1970
 
 
 @pytest.mark.parametrize("poison", [{0}, {7}, {3, 4}, {2, 5, 6}, set(range(8))])

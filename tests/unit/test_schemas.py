@@ -18,7 +18,7 @@ from kafka.partitioner.default import murmur2
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
-from streamer import bodies, deadletters, topics
+from streamer import bodies, deadletters, handover, topics
 from streamer.deadletters import DeadLetter
 from streamer.decode import Decoder
 from streamer.errors import BadRecord, Reason
@@ -35,12 +35,14 @@ from streamer.events import (
     Record,
     Telemetry,
     Transcript,
+    Window,
     Word,
 )
 from streamer.feeds.producer import Outgoing, end_record, headers
 from streamer.results import Result
 from streamer.settings import Settings
 from streamer.training.data.manifest import Line
+from tests.unit.test_handover import windows
 
 FOLDER = Path(__file__).parents[2] / "schemas"
 SCHEMAS = {path.name: json.loads(path.read_text()) for path in FOLDER.glob("*.json")}
@@ -94,7 +96,9 @@ def subschemas(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_these_schemas_are_there() -> None:
-    assert set(SCHEMAS) == {"transcript.json", "telemetry.json", "result.json", "deadletter.json", "manifest.json"}
+    assert set(SCHEMAS) == {
+        *("transcript.json", "telemetry.json", "result.json", "deadletter.json", "manifest.json", "window.json")
+    }
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -149,6 +153,8 @@ STRUCTS = [
     ("telemetry.json", "/$defs/channel", Channel),
     ("deadletter.json", "", DeadLetter),
     ("manifest.json", "", Line),
+    ("window.json", "", handover.WindowRecord),
+    ("window.json", "/$defs/member", handover.Member),
 ]
 
 
@@ -606,6 +612,27 @@ def test_the_limits_that_are_told_are_the_defaults() -> None:
         assert told in text
         assert limit, told
     assert bindings("operationBindings")["worker"]["groupId"]["enum"] == [SETTINGS.group]
+    infer = SETTINGS.model_copy(update={"role": "infer"})
+    assert bindings("operationBindings")["infer"]["groupId"]["enum"] == [infer.consumer_group]
+
+
+# ---- windows between roles
+
+
+@settings(max_examples=30, deadline=None)
+@given(windows())
+def test_every_handed_over_window_is_what_its_schema_describes(window: Window) -> None:
+    flags = [[number % 2 == 0 for number, _ in enumerate(events)] for events in window.events]
+    value = handover.encode(window, flags, closed_us=1, fingerprint="f", trim_below_us=2, lost_until_us=0)
+    told = msgspec.msgpack.decode(value)
+    assert accepts("window.json", msgspec.to_builtins(told, str_keys=True))  # bin becomes base64
+    headers = {name: text.decode() for name, text in handover.headers(window)}
+    assert headers_accepted("windowHeaders", headers)
+    assert set(told.get("members", {})) == {
+        name for name, events in zip(MODALITY_NAMES, window.events, strict=True) if events
+    }
+    assert SCHEMAS["window.json"]["properties"]["members"]["propertyNames"]["enum"] == list(MODALITY_NAMES)
+    assert SCHEMAS["window.json"]["properties"]["closed_by"]["enum"] == [str(reason) for reason in ClosedBy]
 
 
 # ---- headers

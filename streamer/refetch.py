@@ -1,0 +1,126 @@
+"""Payloads that were left behind, from the source topics: see ``handover``.
+
+The offsets of role align's group have passed these records, but they lie in the log as long as Kafka keeps it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import aiokafka
+import aiokafka.errors
+import msgspec
+
+from streamer.events import Event, Window
+from streamer.settings import Settings
+from streamer.states import BACKOFF_FIRST_S, BACKOFF_MOST_S
+
+POLL_MS = 1000
+TIMEOUT_S = 30.0
+
+log = logging.getLogger(__name__)
+
+Found = dict[tuple[int, int], "aiokafka.ConsumerRecord[bytes, bytes]"]  # by row and offset
+
+
+class Refetch:
+    """Reads single records of the source topics, with a consumer of its own that commits nothing.
+
+    Args:
+        on_retry: Called with the error each time Kafka does not answer and is asked again.
+        on_success: Called after each window.
+    """
+
+    def __init__(
+        self, settings: Settings, on_retry: Callable[[Exception], None], on_success: Callable[[], None]
+    ) -> None:
+        self._settings = settings
+        self._on_retry = on_retry
+        self._on_success = on_success
+        self._consumer: aiokafka.AIOKafkaConsumer[bytes, bytes] | None = None
+
+    async def __call__(self, window: Window) -> Window:
+        """The window with everything that was left behind; repeated until Kafka answers.
+
+        A record that Kafka no longer keeps becomes one with an empty payload, which the window goes on without.
+        """
+        backoff_s = BACKOFF_FIRST_S
+        while True:
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    found = await self._read(window)
+            except (aiokafka.errors.KafkaError, OSError) as error:  # the latter: not within the time, too
+                self._on_retry(error)
+                await self.close()
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(2 * backoff_s, BACKOFF_MOST_S)
+            else:
+                self._on_success()
+                return _filled(window, found)
+
+    async def close(self) -> None:
+        """Leave Kafka."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
+
+    async def _read(self, window: Window) -> Found:
+        """Everything between the first and the last record that is wanted of each topic."""
+        topics = self._settings.source_topics
+        wanted = {
+            aiokafka.TopicPartition(topics[row], window.partition): (row, offsets)
+            for row, events in enumerate(window.events)
+            if (offsets := {event.record.offset for event in events if event.left_behind})
+        }
+        consumer = await self._started()
+        consumer.assign(list(wanted))
+        for tp, (_, offsets) in wanted.items():
+            consumer.seek(tp, min(offsets))
+        found: Found = {}
+        ends = await consumer.end_offsets(list(wanted))
+        left = set(wanted)
+        while left:
+            for tp, records in (await consumer.getmany(*left, timeout_ms=POLL_MS)).items():
+                row, offsets = wanted[tp]
+                found |= {(row, record.offset): record for record in records if record.offset in offsets}
+            # By position, not by record: at the end of a log there may be nothing but a transaction's marker.
+            left = {tp for tp in left if await consumer.position(tp) < min(max(wanted[tp][1]) + 1, ends[tp])}
+        consumer.pause(*wanted)  # nobody would take what it went on to fetch
+        return found
+
+    async def _started(self) -> aiokafka.AIOKafkaConsumer[bytes, bytes]:
+        if self._consumer is None:
+            consumer = aiokafka.AIOKafkaConsumer(
+                bootstrap_servers=self._settings.kafka,
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                max_partition_fetch_bytes=self._settings.max_message_bytes + (64 << 10),
+            )
+            self._consumer = consumer
+            await consumer.start()
+        return self._consumer
+
+
+def _filled(window: Window, found: Found) -> Window:
+    lost = 0
+
+    def fill(event: Event) -> Event:
+        nonlocal lost
+        if not event.left_behind:
+            return event
+        record = found.get((event.row, event.record.offset))
+        if record is None:
+            lost += 1
+            return msgspec.structs.replace(event, left_behind=False)
+        source = msgspec.structs.replace(
+            event.record, value=record.value or b"", headers=tuple(record.headers), key=record.key
+        )
+        return msgspec.structs.replace(event, record=source, left_behind=False)
+
+    events = tuple(tuple(map(fill, row)) for row in window.events)
+    if lost:
+        log.error("window %s: %d of its records are no longer in Kafka; it goes on without them", window.id, lost)
+    return msgspec.structs.replace(window, events=events)
