@@ -13,7 +13,7 @@ from pathlib import Path
 
 from streamer.errors import Stop
 from streamer.local.process import free_port
-from streamer.settings import Settings
+from streamer.settings import SECRETS, Settings
 
 READY_WITHIN_S = 120.0  # a first start reads the whole of PyTorch from a cold disk
 LOG_TAIL_LINES = 15
@@ -96,8 +96,9 @@ class WorkerProcess:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The settings that were given, as environment variables for a child process."""
+    """The settings that were given, secrets included, as environment variables for a child process."""
     given = settings.model_dump(mode="json", exclude_unset=True)
+    given |= {name: getattr(settings, name).get_secret_value() for name in SECRETS if given.get(name) is not None}
     return {
         f"STREAMER_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
         for name, value in given.items()

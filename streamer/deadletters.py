@@ -9,10 +9,9 @@ A restart may write the same letter again: the origin identifies it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from time import monotonic, sleep
-from typing import TypeVar
+from time import monotonic
 
 import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -20,8 +19,8 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError, NoError
 from kafka.structs import OffsetAndMetadata
 
-from streamer import topics
-from streamer.errors import Reason, UsageError, no_kafka
+from streamer import clients
+from streamer.errors import Reason, UsageError
 from streamer.events import TOPIC_DEADLETTER, Record
 from streamer.feeds.producer import rfc3339
 from streamer.settings import Settings
@@ -33,7 +32,6 @@ DETAIL_MAX = 1000  # characters
 TIMEOUT_MS = 10_000
 REMEMBER_EVERY_S = 1.0
 
-T = TypeVar("T")
 Headers = tuple[tuple[str, bytes], ...]
 
 
@@ -118,7 +116,7 @@ def requeue(settings: Settings, reason: str | None = None) -> int:
         UsageError: As :func:`read`; or Kafka did not take a record, and nothing after it was sent.
     """
     wanted = _reasons(reason)
-    with _reader(settings) as reader, topics.admin(settings, TIMEOUT_MS) as client, _sender(settings) as sender:
+    with _reader(settings) as reader, clients.admin(settings, TIMEOUT_MS) as client, _sender(settings) as sender:
         sent_back = _SentBack(client, settings.group, wanted)
         ends = _ends(reader)
         for tp in ends:
@@ -160,7 +158,7 @@ class _SentBack:
     def __init__(self, client: KafkaAdminClient, group: str, reasons: Iterable[str]) -> None:
         self._client = client
         self._groups = {reason: f"{group}-requeue-{reason}" for reason in reasons}
-        stored = {reason: _patiently(self._stored, name) for reason, name in self._groups.items()}
+        stored = {reason: clients.patiently(self._stored, name) for reason, name in self._groups.items()}
         self._until = {
             reason: {tp: place.offset for tp, place in places.items() if place.offset >= 0}
             for reason, places in stored.items()
@@ -188,7 +186,7 @@ class _SentBack:
             KafkaError: It does not take it.
         """
         while self._changed:
-            _patiently(self._store, self._changed.pop())
+            clients.patiently(self._store, self._changed.pop())
         self._remembered_s = monotonic()
 
     def _stored(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
@@ -200,18 +198,6 @@ class _SentBack:
         for error in self._client.alter_group_offsets(self._groups[reason], places).values():
             if error is not NoError:
                 raise error
-
-
-def _patiently(call: Callable[[str], T], argument: str) -> T:
-    """Repeat a call about a group while its coordinator is not there yet, as before the first group of a new broker."""
-    deadline_s = monotonic() + TIMEOUT_MS / 1000
-    while True:
-        try:
-            return call(argument)
-        except KafkaError as error:
-            if not error.retriable or monotonic() > deadline_s:
-                raise
-            sleep(0.1)
 
 
 def _reasons(reason: str | None) -> list[str]:
@@ -229,32 +215,22 @@ def _reader(settings: Settings) -> Iterator[KafkaConsumer]:
         UsageError: No Kafka answers, there is no such topic, or Kafka fails inside the ``with`` block.
     """
     topic = settings.topic(TOPIC_DEADLETTER)
-    try:
-        consumer = KafkaConsumer(
-            bootstrap_servers=settings.kafka.split(","),
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            bootstrap_timeout_ms=TIMEOUT_MS,
-        )
-    except (KafkaError, OSError, ValueError):
-        raise no_kafka(settings.kafka) from None
+    consumer = clients.consumer(settings, auto_offset_reset="earliest")
     try:
         partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
         if not partitions:
-            raise UsageError(f"topic {topic} does not exist; run `streamer topics create`")
+            raise clients.no_topic(settings, topic)
         consumer.assign(partitions)
         yield consumer
     except KafkaError as error:
-        raise UsageError(f"Kafka at {settings.kafka}: {error!r}") from None
+        raise clients.kafka_refusal(settings, error) from None
     finally:
         consumer.close()
 
 
 @contextmanager
 def _sender(settings: Settings) -> Iterator[KafkaProducer]:
-    producer = KafkaProducer(
-        bootstrap_servers=settings.kafka.split(","), max_request_size=settings.max_message_bytes + (1 << 20)
-    )
+    producer = clients.producer(settings, max_request_size=settings.max_message_bytes + (1 << 20))
     try:
         yield producer
     finally:

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import msgspec
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streamer import dashboard, local, results, summary, topics
+from streamer import clients, dashboard, local, results, summary, topics
 from streamer.child import WorkerProcess
 from streamer.errors import Stop
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE
@@ -192,7 +192,7 @@ class SideTopics:
     """Counts the records that reach the dead-letter and the late topic while it is open."""
 
     def __init__(self, settings: Settings) -> None:
-        self._consumer = KafkaConsumer(bootstrap_servers=settings.kafka.split(","), enable_auto_commit=False)
+        self._consumer = clients.consumer(settings)
         self._topics = (settings.topic(TOPIC_DEADLETTER), settings.topic(TOPIC_LATE))
         self._partitions = [
             TopicPartition(topic, number)

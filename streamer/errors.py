@@ -75,8 +75,3 @@ class UsageError(Stop):
 
 class ModelError(Stop):
     """A model folder that is missing, truncated, foreign or inconsistent."""
-
-
-def no_kafka(servers: str) -> UsageError:
-    """What a command says where no broker answers at ``servers``."""
-    return UsageError(f"no Kafka answers at {servers}; run `streamer up` or set STREAMER_KAFKA")

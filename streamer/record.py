@@ -19,13 +19,11 @@ import msgspec
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from streamer import topics
-from streamer.errors import UsageError, no_kafka
+from streamer import clients, topics
 from streamer.events import MODALITY_NAMES
 from streamer.recording import About, Recorded, Writer
 from streamer.settings import Settings
 
-TIMEOUT_MS = 10_000
 POLL_MS = 200
 MAX_POLL_RECORDS = 2000
 FIFO_BYTES = 2 << 20  # a partition that waits with more is paused
@@ -104,20 +102,11 @@ def record(
 
 @contextmanager
 def _consumer(settings: Settings) -> Iterator[KafkaConsumer]:
-    try:
-        consumer = KafkaConsumer(
-            bootstrap_servers=settings.kafka.split(","),
-            group_id=None,
-            enable_auto_commit=False,
-            bootstrap_timeout_ms=TIMEOUT_MS,
-            max_poll_records=MAX_POLL_RECORDS,
-        )
-    except (KafkaError, OSError, ValueError):
-        raise no_kafka(settings.kafka) from None
+    consumer = clients.consumer(settings, max_poll_records=MAX_POLL_RECORDS)
     try:
         yield consumer
     except KafkaError as error:
-        raise UsageError(f"Kafka at {settings.kafka}: {error}") from None
+        raise clients.kafka_refusal(settings, error) from None
     finally:
         consumer.close()
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from streamer.events import MODALITY_NAMES
-from streamer.settings import DEFAULT_MODALITIES, ModalitySettings, Settings
+from streamer.settings import DEFAULT_MODALITIES, SECRETS, ModalitySettings, Settings
 
 HEAD = """\
 # Configuration
@@ -26,7 +26,11 @@ name. Where several say something, the first of these wins:
 4. the addresses that `streamer up` wrote to `.streamer/endpoints.json`,
 5. the defaults below.
 
-`streamer settings` prints what is in effect, in the form of a TOML file. In the environment lists and tables are JSON:
+A secret (`kafka_password`, `redis_password`, `dashboard_token`) can lie in a file that a variable with `_FILE` at its
+end names, as Kubernetes and Docker mount secrets: `STREAMER_KAFKA_PASSWORD_FILE=/run/secrets/kafka-password`.
+
+`streamer settings` prints what is in effect, in the form of a TOML file, without secrets. In the environment lists and
+tables are JSON:
 `STREAMER_DATAREF_PREFIXES='["s3://drives/"]'`. A value that is out of range, or a name that is no setting, in the file
 or in the environment, ends the command with one line that says so.
 """
@@ -81,8 +85,7 @@ def toml(settings: Settings) -> str:
     values = settings.model_dump(mode="json")
     modalities = values.pop("modalities")
     values["redis"] = settings.redis_shown
-    if settings.dashboard_token is not None:
-        values["dashboard_token"] = "***"
+    values |= {name: "***" for name in SECRETS if values[name] is not None}
     parts = [_assignments(values)]
     parts += [f"\n[modalities.{name}]\n{_assignments(rules)}" for name, rules in modalities.items()]
     return "".join(parts)

@@ -26,7 +26,7 @@ from urllib.parse import quote
 import msgspec
 import redis
 
-from streamer.errors import UsageError
+from streamer import clients
 from streamer.settings import Settings
 
 PAGE = 500  # results in one read
@@ -177,21 +177,12 @@ def connected(settings: Settings) -> Iterator[tuple[redis.Redis, Keys]]:
     Raises:
         UsageError: Nothing answers at the address, now or while the context is open, or it refuses us.
     """
-    try:
-        client = redis.Redis.from_url(settings.redis, socket_connect_timeout=5.0)
-    except ValueError as error:
-        raise UsageError(f"setting STREAMER_REDIS: {error}") from None
+    client = clients.redis_client(settings)
     try:
         client.ping()
         yield client, Keys(settings.key_prefix)
-    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-        raise UsageError(f"Redis at {settings.redis_shown} refuses us: {error}; check STREAMER_REDIS") from None
-    except redis.ResponseError as error:  # it answers, but not what we need: another kind of key, still loading …
-        raise UsageError(f"Redis at {settings.redis_shown}: {error}") from None
     except redis.RedisError as error:
-        raise UsageError(
-            f"cannot reach Redis at {settings.redis_shown} ({error}); run `streamer up` or set STREAMER_REDIS"
-        ) from None
+        raise clients.redis_refusal(settings, error) from None
     finally:
         client.close()
 

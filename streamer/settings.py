@@ -2,8 +2,8 @@
 
 Priority, highest first: arguments, environment (``STREAMER_…``), the TOML file named by ``STREAMER_CONFIG`` (default
 ``streamer.toml`` in the working directory), the addresses that ``streamer up`` wrote to ``.streamer/endpoints.json``.
-Nested settings use two underscores: ``STREAMER_MODALITIES__TEXT__MAX_DELAY_MS=4000``; ``null`` means none. What is no
-setting is refused.
+Nested settings use two underscores: ``STREAMER_MODALITIES__TEXT__MAX_DELAY_MS=4000``; ``null`` means none. A secret can
+lie in a file instead: ``STREAMER_KAFKA_PASSWORD_FILE=/run/secrets/kafka``. What is no setting is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -39,6 +40,10 @@ SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|
 # To the last @: passwords with characters that should have been percent-encoded are hidden too.
 PASSWORD = re.compile(r"(?<=://)([^:/?@]*:).*(?=@)")
 PASSWORD_IN_QUERY = re.compile(r"([?&]password=)[^&#]*", re.IGNORECASE)
+
+SECRETS = ("kafka_password", "redis_password", "dashboard_token")
+FILE_SUFFIX = "_FILE"
+MAX_SECRET_BYTES = 64 << 10
 
 
 class ModalitySettings(BaseModel):
@@ -83,13 +88,32 @@ class Settings(BaseSettings):
 
     # where things are
     kafka: str = Field("localhost:9092", description="Kafka bootstrap servers, host:port[,host:port]")
-    redis: str = Field("redis://localhost:6379/0", description="Redis URL")
+    redis: str = Field("redis://localhost:6379/0", description="Redis URL; rediss:// for TLS")
     topic_prefix: str = Field("streamer", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="prefix of every topic")
     key_prefix: str = Field("streamer", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="prefix of every Redis key")
     group: str = Field("streamer", description="Kafka consumer group; workers of role infer add -infer to it")
     instance_id: str | None = Field(None, description="static group membership: a restart within 6 s keeps partitions")
     model: Path = Field(Path("models/driving"), description="folder of the model to serve")
     schemas: Path = Field(Path("schemas"), description="folder of the AsyncAPI document and JSON Schemas")
+
+    # who we are to them
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how Kafka is spoken to: SSL: with TLS; SASL: with a user and a password"
+    )
+    kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        "SCRAM-SHA-512", description="how the password is proved to Kafka"
+    )
+    kafka_user: str | None = Field(None, min_length=1, description="user at Kafka, for SASL")
+    kafka_password: SecretStr | None = Field(None, min_length=1, description="its password")
+    kafka_ca_file: Path | None = Field(
+        None,
+        description="PEM file of the authority that signed Kafka's certificate; null: those that the system trusts",
+    )
+    redis_user: str | None = Field(None, min_length=1, description="user at Redis (ACL), if not in the URL")
+    redis_password: SecretStr | None = Field(None, min_length=1, description="password at Redis, if not in the URL")
+    redis_ca_file: Path | None = Field(
+        None, description="PEM file of the authority that signed Redis' certificate; null: those that the system trusts"
+    )
 
     # topics
     partitions: int = Field(12, ge=1, le=1000, description="partitions of every source topic, equal for all")
@@ -127,7 +151,9 @@ class Settings(BaseSettings):
     port: int = Field(9100, ge=0, le=65535, description="their port; 0: any free one")
     dashboard_host: str = Field("127.0.0.1", description="address of the live page; beyond loopback it needs a token")
     dashboard_port: int = Field(8080, ge=0, le=65535, description="port of the live page; 0: any free one")
-    dashboard_token: str | None = Field(None, description="secret that opens the live page, 16 characters or more")
+    dashboard_token: SecretStr | None = Field(
+        None, description="secret that opens the live page, 16 characters or more"
+    )
     stall_after_ms: int = Field(30_000, ge=1000, description="no progress for this long ends the worker, ms")
     stop_after_ms: int = Field(5_000, ge=0, description="longest graceful stop, ms")
     dataref_prefixes: tuple[str, ...] = Field((), description="URL prefixes that ce_dataref may point to; empty: none")
@@ -157,6 +183,27 @@ class Settings(BaseSettings):
             raise ValueError(f"hop_ms ({self.hop_ms}) must not exceed window_ms ({self.window_ms})")
         return self
 
+    @model_validator(mode="after")
+    def _identity(self) -> Settings:
+        """A password that would not be used, or a certificate that would not be checked, is a mistake to be told of."""
+        sasl = self.kafka_security_protocol.startswith("SASL_")
+        if sasl and (self.kafka_user is None or self.kafka_password is None):
+            raise ValueError(
+                f"kafka_security_protocol {self.kafka_security_protocol} needs kafka_user and kafka_password"
+            )
+        if not sasl and (self.kafka_user is not None or self.kafka_password is not None):
+            raise ValueError("kafka_user and kafka_password need kafka_security_protocol SASL_SSL (or SASL_PLAINTEXT)")
+        if self.kafka_ca_file is not None and not self.kafka_tls:
+            raise ValueError("kafka_ca_file needs kafka_security_protocol SSL or SASL_SSL")
+        if self.redis_ca_file is not None and not self.redis.startswith("rediss://"):
+            raise ValueError("redis_ca_file needs a Redis URL that begins with rediss://")
+        in_url = PASSWORD.search(self.redis) or PASSWORD_IN_QUERY.search(self.redis)
+        if in_url and (self.redis_user is not None or self.redis_password is not None):
+            raise ValueError("the Redis URL names a password already: leave out redis_user and redis_password")
+        if self.redis_user is not None and self.redis_password is None:
+            raise ValueError("redis_user needs redis_password")
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -168,7 +215,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         config = Path(os.environ.get(CONFIG_VARIABLE, "streamer.toml"))
         files = ((TomlConfigSettingsSource, config), (JsonConfigSettingsSource, ENDPOINTS_FILE))
-        return init_settings, env_settings, *(_file(source, settings_cls, path) for source, path in files)
+        return (
+            init_settings,
+            env_settings,
+            _SecretFiles(settings_cls),
+            *(_file(source, settings_cls, path) for source, path in files),
+        )
 
     @classmethod
     def load(cls, **overrides: Any) -> Settings:
@@ -219,15 +271,56 @@ class Settings(BaseSettings):
         return tuple(self.topic(m.topic) for m in MODALITIES)
 
     @property
+    def kafka_tls(self) -> bool:
+        """Whether connections to Kafka are encrypted."""
+        return self.kafka_security_protocol.endswith("SSL")
+
+    @property
     def redis_shown(self) -> str:
         """The Redis URL without its password, for messages."""
         return PASSWORD_IN_QUERY.sub(r"\1***", PASSWORD.sub(r"\1***", self.redis))
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """For repr, str and pretty printers: none of them shows the password or the token."""
-        shown = {"redis": self.redis_shown, "dashboard_token": None if self.dashboard_token is None else "***"}
+        """For repr, str and pretty printers: none shows a password. Secrets mask themselves, the URL does not."""
         for name, value in super().__repr_args__():
-            yield name, shown.get(str(name), value)
+            yield name, self.redis_shown if name == "redis" else value
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Secrets that lie in files, as Kubernetes and Docker mount them: ``STREAMER_…_FILE`` names the file."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False  # all at once, below
+
+    def __call__(self) -> dict[str, Any]:
+        environment = {name.upper(): value for name, value in os.environ.items()}
+        found = {}
+        for secret in SECRETS:
+            variable = f"{ENV_PREFIX}{secret.upper()}"
+            path = environment.get(variable + FILE_SUFFIX)
+            if path is None:
+                continue
+            if variable in environment:
+                raise UsageError(f"{variable} and {variable + FILE_SUFFIX} are both set: leave one out")
+            found[secret] = _secret(variable + FILE_SUFFIX, Path(path))
+        return found
+
+
+def _secret(variable: str, path: Path) -> str:
+    """What a file holds, without the line end that editors put there."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_SECRET_BYTES + 1)
+        if len(content) > MAX_SECRET_BYTES:
+            raise UsageError(f"{variable}: {path} holds more than {MAX_SECRET_BYTES} bytes, which is no password")
+        secret = content.decode().rstrip("\r\n")
+    except OSError as error:
+        raise UsageError(f"{variable}: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{variable}: {path} is not UTF-8 text") from None
+    if not secret:
+        raise UsageError(f"{variable}: {path} is empty")
+    return secret
 
 
 def _file(
@@ -249,7 +342,9 @@ def _unparsed(message: str) -> str:
 
 def _unknown(name: str) -> str:
     bare = {known.removeprefix(ENV_PREFIX): known for known in _names()}  # the prefix alone would make all look alike
-    close = difflib.get_close_matches(name.upper().removeprefix(ENV_PREFIX), bare, n=1)
+    wanted = name.upper().removeprefix(ENV_PREFIX)
+    without_url = wanted.removesuffix("_URL")  # as other programs call an address, and too far from ours to be close
+    close = [without_url] if without_url in bare else difflib.get_close_matches(wanted, bare, n=1)
     return f"there is no setting {name}; " + (
         f"did you mean {bare[close[0]]}?" if close else "`streamer settings` lists all"
     )
@@ -258,7 +353,8 @@ def _unknown(name: str) -> str:
 def _names() -> list[str]:
     """Every setting as a variable of the environment."""
     rules = (f"MODALITIES__{m}__{rule}" for m in MODALITY_NAMES for rule in ModalitySettings.model_fields)
-    return [f"{ENV_PREFIX}{name}".upper() for name in (*Settings.model_fields, *rules)]
+    files = (f"{secret}{FILE_SUFFIX}" for secret in SECRETS)
+    return [f"{ENV_PREFIX}{name}".upper() for name in (*Settings.model_fields, *files, *rules)]
 
 
 def _refuse_unknown_variables() -> None:

@@ -6,19 +6,16 @@ counts. Alignment orders records by the broker's append time: source topics must
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import msgspec
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
-from kafka.errors import InvalidReplicationFactorError, KafkaError, TopicAlreadyExistsError
+from kafka.errors import GroupAuthorizationFailedError, InvalidReplicationFactorError, TopicAlreadyExistsError
 
-from streamer.errors import UsageError, no_kafka
+from streamer.clients import TIMEOUT_MS, admin, no_topic, patiently
+from streamer.errors import UsageError
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, TOPIC_WINDOWS
 from streamer.settings import Settings
 
 DEADLETTER_MARGIN_BYTES = 64 << 10  # the headers that say why and from where, beside the untouched record
-TIMEOUT_MS = 10_000
 TIMESTAMP_TYPE, MAX_BYTES = "message.timestamp.type", "max.message.bytes"
 LOG_APPEND_TIME = "LogAppendTime"
 
@@ -50,41 +47,6 @@ def _wanted(settings: Settings) -> list[_Wanted]:
         for suffix in (TOPIC_WINDOWS, TOPIC_LATE, TOPIC_DEADLETTER)
     ]
     return sources + side
-
-
-class _AdminClient(KafkaAdminClient):  # type: ignore[misc]  # kafka-python publishes no types
-    """A client whose constructor, when no broker answers, leaves neither its thread nor its sockets behind."""
-
-    def __init__(self, **configs: object) -> None:
-        try:
-            super().__init__(**configs)
-        except BaseException:
-            self._closed = False  # else close() takes it for one that never was open
-            self.close()
-            raise
-
-
-@contextmanager
-def admin(settings: Settings, timeout_ms: int) -> Iterator[KafkaAdminClient]:
-    """A client for topic administration.
-
-    Raises:
-        UsageError: No broker answers at the address, or it refuses what is asked inside the ``with`` block.
-    """
-    try:
-        client = _AdminClient(
-            bootstrap_servers=settings.kafka.split(","),
-            bootstrap_timeout_ms=timeout_ms,
-            request_timeout_ms=timeout_ms,
-        )
-    except (KafkaError, OSError, ValueError):
-        raise no_kafka(settings.kafka) from None
-    try:
-        yield client
-    except KafkaError as error:
-        raise UsageError(f"Kafka at {settings.kafka}: {error}") from None
-    finally:
-        client.close()
 
 
 def answers(settings: Settings, timeout_ms: int) -> bool:
@@ -145,17 +107,51 @@ def check(settings: Settings) -> int:
         existing = _existing(client, settings)
     missing = [wanted.name for wanted in _wanted(settings) if wanted.name not in existing]
     if missing:
-        raise UsageError(f"topic {missing[0]} does not exist; run `streamer topics create`")
+        raise no_topic(settings, missing[0])
     partitions = min(existing[name].partitions for name in settings.source_topics)
     _refuse_misfits(existing, settings, partitions)
     return partitions
 
 
+def check_rights(settings: Settings) -> None:
+    """Refuse to run as a worker that Kafka does not let read its records, commit them or put some aside.
+
+    Faust would try again and again without a word.
+
+    Raises:
+        UsageError: It names what is missing.
+    """
+    with admin(settings, TIMEOUT_MS) as client:
+        missing = missing_rights(client, settings)
+    if missing:
+        raise UsageError(
+            f"Kafka at {settings.kafka} does not let user {settings.kafka_user!r} {missing[0]}; "
+            "SECURITY.md lists the ACLs needed"
+        )
+
+
+def missing_rights(client: KafkaAdminClient, settings: Settings) -> list[str]:
+    """What a worker needs to do and may not; brokers without an authorizer allow everything."""
+    needed = dict.fromkeys(settings.source_topics, "READ")
+    needed |= {settings.topic(suffix): "WRITE" for suffix in (TOPIC_LATE, TOPIC_DEADLETTER)}
+    granted = {topic["name"]: topic["authorized_operations"] for topic in client.describe_topics(list(needed))}
+    missing = [
+        f"{operation.lower()} topic {name}"
+        for name, operation in needed.items()
+        if granted[name] is not None and operation not in granted[name]  # None: an old broker does not tell
+    ]
+    group = patiently(client.describe_groups, [settings.group])[settings.group]
+    operations = group["authorized_operations"]  # None: of a group that is not there yet only the refusal is told
+    refused = GroupAuthorizationFailedError.__name__ in (group["error"] or "")
+    if refused or (operations is not None and "READ" not in operations):
+        missing.append(f"read group {settings.group}")
+    return missing
+
+
 def _existing(client: KafkaAdminClient, settings: Settings) -> dict[str, Topic]:
     names = [wanted.name for wanted in _wanted(settings)]
-    there = {
-        topic["name"]: len(topic["partitions"]) for topic in client.describe_topics(names) if not topic["error_code"]
-    }
+    described = client.describe_topics(names)
+    there = {topic["name"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
     if not there:
         return {}
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]

@@ -28,8 +28,12 @@ from time import time_ns
 from typing import Any, NamedTuple
 
 import aiokafka
+from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+
+from streamer import clients
+from streamer.settings import Settings
 
 # Faust's services log under their class's module: keep their starts and stops out of the worker's own log.
 logger = logging.getLogger("faust.streamer")
@@ -293,6 +297,19 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self.held.discard(tp)
             self.returned.pop(tp, None)
             self._released.pop(tp, None)
+
+
+def credentials(settings: Settings) -> Credentials | None:
+    """Who Faust's consumer and producer are to Kafka; None: nobody, and nothing is encrypted."""
+    context = clients.tls_context(settings)
+    if settings.kafka_password is not None:
+        return SASLCredentials(
+            username=settings.kafka_user,
+            password=settings.kafka_password.get_secret_value(),
+            ssl_context=context,
+            mechanism=settings.kafka_sasl_mechanism,
+        )
+    return None if context is None else SSLCredentials(context)
 
 
 class Transport(driver.Transport):  # type: ignore[misc]

@@ -39,11 +39,11 @@ from faust.sensors import Monitor
 from faust.types import TP
 from yarl import URL
 
-from streamer import deadletters, roles, topics
+from streamer import clients, deadletters, roles, topics
 from streamer.align import Late
 from streamer.arrivals import Arrival
 from streamer.endpoints import Endpoints
-from streamer.errors import BadRecord, ModelError, Stop, UsageError
+from streamer.errors import BadRecord, ModelError, Stop
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, Event, Position, Record, Window
 from streamer.group import Leaving, PartitionGroup
 from streamer.infer import DeviceLost, Predictor
@@ -52,7 +52,7 @@ from streamer.pipeline import Owner
 from streamer.roles import Group
 from streamer.settings import Settings
 from streamer.states import BACKOFF_FIRST_S, BACKOFF_MOST_S
-from streamer.transport import Consumer, Transport
+from streamer.transport import Consumer, Transport, credentials
 
 PUMP_EVERY_S = 0.002
 RELEASE_LIMIT = 256  # records a group may release before the others have their turn
@@ -107,8 +107,9 @@ def run(settings: Settings) -> None:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
     )
     if settings.log_level != "debug":
-        for noisy in ("faust", "mode", "aiokafka", "kafka"):
+        for noisy in ("faust", "mode", "aiokafka"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
+        logging.getLogger("kafka").setLevel(logging.CRITICAL)  # asked before the start alone; we say what it raises
     uvloop.install()  # not uvloop.run alone: Faust's fetch thread makes a loop of its own by the policy
     crashed = uvloop.run(_main(settings))
     # Not by returning: a crashed fetcher, or a model that does not finish a window, leaves a thread behind that the
@@ -120,6 +121,7 @@ def run(settings: Settings) -> None:
 async def _main(settings: Settings) -> bool:
     loop = asyncio.get_running_loop()
     partitions = await loop.run_in_executor(None, topics.check, settings)
+    await loop.run_in_executor(None, topics.check_rights, settings)
     client = await _connect(settings)
     predictor = None if settings.role == "align" else await loop.run_in_executor(None, _load_model, settings)
     worker = Worker(settings, partitions, predictor, client)
@@ -146,10 +148,9 @@ async def _connect(settings: Settings) -> redis.asyncio.Redis:
     Raises:
         UsageError: Nothing answers at the address, or it refuses us.
     """
-    client: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
-        settings.redis,
+    client = clients.async_redis_client(
+        settings,
         socket_timeout=10.0,
-        socket_connect_timeout=5.0,
         health_check_interval=15,
         # Publisher repeats calls itself, visibly; the client's own retries would hide an outage from readiness.
         retry=redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0),
@@ -158,15 +159,11 @@ async def _connect(settings: Settings) -> redis.asyncio.Redis:
     while True:
         try:
             await client.ping()
-        except redis.exceptions.AuthenticationError as error:
-            await client.aclose()
-            raise UsageError(f"Redis at {settings.redis_shown} refuses us: {error}; check STREAMER_REDIS") from None
         except (redis.exceptions.RedisError, OSError) as error:
-            if monotonic() > deadline:
+            refused = isinstance(error, redis.exceptions.AuthenticationError | redis.exceptions.NoPermissionError)
+            if refused or monotonic() > deadline:
                 await client.aclose()
-                raise UsageError(
-                    f"no Redis answers at {settings.redis_shown} ({error}); run `streamer up` or set STREAMER_REDIS"
-                ) from None
+                raise clients.redis_refusal(settings, error) from None
             await asyncio.sleep(0.2)
         else:
             return client
@@ -297,10 +294,11 @@ class Worker:
 
     def _new_app(self) -> faust.App:
         settings = self.settings
-        brokers = [URL(f"kafka://{address.strip()}") for address in settings.kafka.split(",")]
+        brokers = [URL(f"kafka://{address}") for address in clients.brokers(settings)]
         app = faust.App(
             settings.consumer_group,
             broker=brokers,
+            broker_credentials=credentials(settings),
             store="memory://",
             datadir=tempfile.mkdtemp(prefix="streamer-faust-"),
             autodiscover=False,
@@ -603,8 +601,8 @@ class Worker:
 
     async def _broker_listens(self) -> bool:
         """Whether any of the brokers takes a connection."""
-        for address in self.settings.kafka.split(","):
-            host, _, port = address.strip().rpartition(":")
+        for address in clients.brokers(self.settings):
+            host, _, port = address.rpartition(":")
             try:
                 _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), 2.0)
             except (OSError, TimeoutError):

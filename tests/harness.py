@@ -22,6 +22,7 @@ import redis
 import simplejpeg
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from streamer.child import environment
 from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, TEXT
 from streamer.settings import Settings
 
@@ -58,9 +59,8 @@ class WorkerProcess:
 
     def launch(self) -> int:
         """Start the process and wait for nothing; returns the length of its log before that."""
-        values = {**self.settings.model_dump(mode="json", exclude_unset=True), "port": 0, **self.extra}
-        env = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_")}
-        for name, value in values.items():
+        env = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_")} | environment(self.settings)
+        for name, value in {"port": 0, **self.extra}.items():
             if value is not None:
                 env[f"STREAMER_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
         begin = self.log.stat().st_size if self.log.exists() else 0

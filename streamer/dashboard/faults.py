@@ -12,17 +12,16 @@ from time import time_ns
 from typing import Any
 
 import msgspec
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
+from kafka import TopicPartition
 
+from streamer import clients
 from streamer.deadletters import DETAIL, LATE_BY, ORIGIN, REASON
-from streamer.errors import Reason, no_kafka
+from streamer.errors import Reason
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE
 from streamer.settings import Settings
 
 POLL_MS = 500
 NEWEST = 10
-TIMEOUT_MS = 10_000
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -80,15 +79,7 @@ class Watch(threading.Thread):
         self._newest: deque[Fault] = deque(maxlen=NEWEST)
         self._since_us = time_ns() // 1000
         self._kept = dict.fromkeys(self._topics.values(), 0)
-        try:
-            self._consumer = KafkaConsumer(
-                bootstrap_servers=settings.kafka.split(","),
-                group_id=None,
-                enable_auto_commit=False,
-                bootstrap_timeout_ms=TIMEOUT_MS,
-            )
-        except (KafkaError, OSError, ValueError):
-            raise no_kafka(settings.kafka) from None
+        self._consumer = clients.consumer(settings)
         self._place()
         self.seen = self._snapshot()
 

@@ -30,11 +30,10 @@ from importlib.resources import files
 from urllib.parse import urlsplit
 
 import msgspec
-import redis.asyncio
 from aiohttp import web
 from redis.exceptions import RedisError
 
-from streamer import results
+from streamer import clients, results
 from streamer.dashboard.faults import Faults, Watch
 from streamer.dashboard.live import Client, Live
 from streamer.dashboard.windows import Gone, Log, Windows
@@ -52,7 +51,6 @@ UPDATE_S = 0.2  # shortest time between two events to one browser
 BEAT_S = 10.0  # a quiet stream still says that it is there
 SEND_S = 30.0  # a browser that takes nothing for so long has gone
 SHUTDOWN_S = 1.0
-REDIS_S = 5.0  # longest silence of Redis that is waited for
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'",
@@ -85,7 +83,7 @@ class Dashboard:
         self._settings = settings
         self._live = live
         self._windows = windows
-        self._token = settings.dashboard_token
+        self._token = _token(settings)
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -300,8 +298,8 @@ async def _served(settings: Settings) -> AsyncIterator[Dashboard]:
         stack.push_async_callback(windows.close)
         watch = await asyncio.to_thread(Watch, settings, changed)
         stack.push_async_callback(asyncio.to_thread, watch.close)
-        client = redis.asyncio.Redis.from_url(
-            settings.redis, socket_connect_timeout=REDIS_S, socket_timeout=REDIS_S, health_check_interval=REDIS_S
+        client = clients.async_redis_client(
+            settings, socket_timeout=clients.REDIS_S, health_check_interval=clients.REDIS_S
         )
         stack.push_async_callback(client.aclose)
         live = Live(client, Keys(settings.key_prefix), lambda: watch.seen)
@@ -323,7 +321,7 @@ def _check_redis(settings: Settings) -> None:
 
 
 def _check_access(settings: Settings) -> None:
-    host, token = settings.dashboard_host, settings.dashboard_token
+    host, token = settings.dashboard_host, _token(settings)
     if token is None and not _is_loopback(host):
         raise UsageError(
             f"STREAMER_DASHBOARD_TOKEN must be set for the page to be seen from elsewhere (STREAMER_DASHBOARD_HOST="
@@ -331,6 +329,10 @@ def _check_access(settings: Settings) -> None:
         )
     if token is not None and len(token) < MIN_TOKEN:
         raise UsageError(f"STREAMER_DASHBOARD_TOKEN needs {MIN_TOKEN} characters or more; try `openssl rand -hex 16`")
+
+
+def _token(settings: Settings) -> str | None:
+    return None if settings.dashboard_token is None else settings.dashboard_token.get_secret_value()
 
 
 def _is_loopback(host: str) -> bool:

@@ -21,20 +21,19 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 from numpy.typing import NDArray
 
-from streamer import payloads
+from streamer import clients, payloads
 from streamer.decode import Decoder, home_partition
-from streamer.errors import BadRecord, Unavailable, UsageError, no_kafka
+from streamer.errors import BadRecord, Unavailable, UsageError
 from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TELEMETRY, TEXT, Event, Record, Telemetry
 from streamer.results import Result
 from streamer.settings import Settings
 
 THREADS = 2
 TIMEOUT_S = 5.0  # of one read
-BOOTSTRAP_MS = 10_000
 FETCH_WAIT_MS = 100  # what is asked for is there already: a broker that has nothing to send should say so soon
 FETCH_BYTES = 64 << 10  # a larger record comes whole all the same, and what is not wanted costs time to unpack
 CACHE_BYTES = 16 << 20
@@ -120,19 +119,16 @@ class Log:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._kafka = settings.kafka
+        self._settings = settings
         self._topics = settings.source_topics
         self._local = threading.local()
         self._consumers: list[Any] = []
-        try:
-            consumer = self._connect()
-        except Unavailable:
-            raise no_kafka(self._kafka) from None
+        consumer = self._connect()
         counts = {topic: len(consumer.partitions_for_topic(topic) or ()) for topic in self._topics}
         consumer.close()
         for topic, count in counts.items():
             if not count:
-                raise UsageError(f"topic {topic} does not exist; run `streamer topics create`")
+                raise clients.no_topic(settings, topic)
         self.partitions = min(counts.values())
 
     def read(self, row: int, partition: int, ranges: Ranges) -> list[Record]:
@@ -151,14 +147,14 @@ class Log:
             consumer.resume(topic)
             while consumer.position(topic) <= ranges[-1][1]:
                 if monotonic() > deadline_s:
-                    raise Unavailable(f"Kafka at {self._kafka} does not answer")
+                    raise Unavailable(f"Kafka at {self._settings.kafka} does not answer")
                 for message in consumer.poll(timeout_ms=500).get(topic, ()):
                     if any(first <= message.offset <= last for first, last in ranges):
                         found.append(_record(row, message))
         except OffsetOutOfRangeError:
             raise Gone("not in Kafka any more") from None
         except KafkaError as error:
-            raise Unavailable(f"Kafka at {self._kafka}: {error}") from None
+            raise Unavailable(f"Kafka at {self._settings.kafka}: {error}") from None
         finally:
             consumer.pause(topic)  # else it would go on fetching
             consumer.seek(topic, 0)  # a position that was refused would be refused in every later read too
@@ -171,7 +167,10 @@ class Log:
 
     def _consumer(self) -> Any:
         if not hasattr(self._local, "consumer"):
-            consumer = self._connect()
+            try:
+                consumer = self._connect()
+            except UsageError as error:
+                raise Unavailable(str(error)) from None
             # All at once, for good: after every change of the assignment kafka-python waits 0.1 s for metadata.
             places = [TopicPartition(topic, number) for topic in self._topics for number in range(self.partitions)]
             consumer.assign(places)
@@ -183,18 +182,12 @@ class Log:
         return self._local.consumer
 
     def _connect(self) -> Any:
-        try:
-            return KafkaConsumer(
-                bootstrap_servers=self._kafka.split(","),
-                group_id=None,
-                enable_auto_commit=False,
-                auto_offset_reset="none",
-                bootstrap_timeout_ms=BOOTSTRAP_MS,
-                fetch_max_wait_ms=FETCH_WAIT_MS,
-                max_partition_fetch_bytes=FETCH_BYTES,
-            )
-        except (KafkaError, OSError, ValueError) as error:
-            raise Unavailable(f"Kafka at {self._kafka}: {error}") from None
+        return clients.consumer(
+            self._settings,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_partition_fetch_bytes=FETCH_BYTES,
+        )
 
 
 class Windows:

@@ -23,12 +23,11 @@ from datetime import datetime
 from pathlib import Path
 from time import sleep, time_ns
 
-from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from streamer import recording, topics
+from streamer import clients, recording, topics
 from streamer.decode import EPOCH, MICROSECOND, RFC_3339
-from streamer.errors import UsageError, no_kafka
+from streamer.errors import UsageError
 from streamer.events import END_TYPE
 from streamer.feeds import pace
 from streamer.feeds.producer import rfc3339
@@ -122,16 +121,10 @@ class _Sender:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._errors: list[Exception] = []
-        try:
-            # no lingering: records of different topics should reach the log in the order in which they are sent
-            self._producer = KafkaProducer(
-                bootstrap_servers=settings.kafka.split(","),
-                acks="all",
-                linger_ms=0,
-                max_request_size=settings.max_message_bytes + ESTIMATE_BYTES,
-            )
-        except (KafkaError, OSError, ValueError):
-            raise no_kafka(settings.kafka) from None
+        # no lingering: records of different topics should reach the log in the order in which they are sent
+        self._producer = clients.producer(
+            settings, acks="all", linger_ms=0, max_request_size=settings.max_message_bytes + ESTIMATE_BYTES
+        )
 
     def send(self, record: Recorded, shift_us: int) -> None:
         headers = [(name, value if value is not None else b"") for name, value in record.headers]

@@ -24,11 +24,11 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from kafka import KafkaProducer
-from kafka.errors import KafkaConfigurationError, KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
+from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
+from streamer import clients
 from streamer.decode import EARLIEST_US, LATEST_US, Decoder
-from streamer.errors import BadRecord, UsageError, no_kafka
+from streamer.errors import BadRecord, UsageError
 from streamer.events import (
     AUDIO,
     END_TYPE,
@@ -123,7 +123,7 @@ class Producer:
 
     Args:
         settings: Where Kafka is, the topics' prefix, the largest message.
-        overrides: For ``kafka.KafkaProducer``: security, compression, …
+        overrides: For ``kafka.KafkaProducer``: compression, …
 
     Raises:
         UsageError: No Kafka answers.
@@ -136,24 +136,14 @@ class Producer:
         self._decoder = Decoder(settings, partitions=1)
         self._errors: list[Exception] = []
         self._sent = 0
-        try:
-            self._producer = KafkaProducer(
-                **{
-                    "bootstrap_servers": settings.kafka.split(","),
-                    "acks": "all",
-                    "linger_ms": 5,
-                    "bootstrap_timeout_ms": 10_000,
-                    # 2.4x the throughput of the default 16 KiB with 50 KB frames; the topics' limit is on whole batches
-                    "batch_size": min(256 << 10, settings.max_message_bytes),
-                    "max_request_size": settings.max_message_bytes,
-                    **overrides,
-                }
-            )
-        # a setting that the client does not know or whose value it cannot use, an address that is none
-        except (ValueError, TypeError, RuntimeError, AssertionError, KafkaConfigurationError) as error:
-            raise UsageError(f"Kafka producer for {settings.kafka}: {error}") from None
-        except (KafkaError, OSError):
-            raise no_kafka(settings.kafka) from None
+        options = {
+            "acks": "all",
+            "linger_ms": 5,
+            # 2.4x the throughput of the default 16 KiB with 50 KB frames; the topics' limit is on whole batches
+            "batch_size": min(256 << 10, settings.max_message_bytes),
+            "max_request_size": settings.max_message_bytes,
+        }
+        self._producer = clients.producer(settings, **{**options, **overrides})
 
     def send(self, outgoing: Outgoing) -> None:
         """Send a record as it is.

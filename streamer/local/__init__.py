@@ -14,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 
 import msgspec
+from redis import RedisError
 
-from streamer import topics
+from streamer import clients, topics
 from streamer.errors import UsageError
 from streamer.local import compose, kafka, redis
 from streamer.local.process import Daemon, free_port, is_free, listens
@@ -206,14 +207,21 @@ def status(settings: Settings) -> list[Service]:
     stack = Stack(STATE_DIR, settings.max_message_bytes)
     return [
         Service("kafka", settings.kafka, _runs_as("kafka", stack.kafka, settings), _kafka_answers(settings)),
-        Service("redis", settings.redis_shown, _runs_as("redis", stack.redis, settings), redis.answers(settings.redis)),
+        Service("redis", settings.redis_shown, _runs_as("redis", stack.redis, settings), _redis_answers(settings)),
     ]
 
 
 def _kafka_answers(settings: Settings) -> bool:
-    servers = (server.strip() for server in settings.kafka.split(","))
-    is_open = any(listens(server if ":" in server else f"{server}:9092") for server in servers)
+    is_open = any(listens(server if ":" in server else f"{server}:9092") for server in clients.brokers(settings))
     return is_open and topics.answers(settings, STATUS_MS)  # a client waits long for a port that is closed
+
+
+def _redis_answers(settings: Settings) -> bool:
+    try:
+        with clients.redis_client(settings, socket_connect_timeout=1.0, socket_timeout=1.0) as client:
+            return bool(client.ping())
+    except (RedisError, OSError, UsageError):
+        return False
 
 
 def _runs_as(name: str, daemon: Daemon, settings: Settings) -> str:

@@ -11,8 +11,9 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
+from streamer import child, clients, reference
 from streamer.errors import UsageError
-from streamer.settings import DEFAULT_MODALITIES, ENDPOINTS_FILE, Settings
+from streamer.settings import DEFAULT_MODALITIES, ENDPOINTS_FILE, SECRETS, Settings
 
 Environment = pytest.MonkeyPatch
 
@@ -238,3 +239,80 @@ def test_derived_values_follow_a_copy_with_other_settings() -> None:
     copy = settings.model_copy(update={"window_ms": 900, "hop_ms": 300, "topic_prefix": "other"})
     assert (copy.window_us, copy.hop_us, copy.source_topics[0]) == (900_000, 300_000, "other.frames")
     assert copy.topic("late") == "other.late"
+
+
+SASL = {"kafka_security_protocol": "SASL_SSL", "kafka_user": "me", "kafka_password": "secret"}
+
+
+def test_secrets_are_shown_nowhere() -> None:
+    settings = Settings.load(**SASL, redis_password="secret", dashboard_token="secret-secret-secret")
+    pretty = StringIO()
+    Console(file=pretty, width=10_000).print(settings)
+    for text in (
+        str(settings),
+        repr(settings),
+        pretty.getvalue(),
+        settings.model_dump_json(),
+        reference.toml(settings),
+    ):
+        assert "secret" not in text
+    assert child.environment(settings)["STREAMER_KAFKA_PASSWORD"] == "secret"  # a worker that we start must know it
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_can_lie_in_a_file(secret: str, folder: Path, monkeypatch: Environment) -> None:
+    (folder / "password").write_text("secret word\n")
+    monkeypatch.setenv(f"STREAMER_{secret.upper()}_FILE", "password")
+    others = {name: value for name, value in SASL.items() if name != secret} if secret == "kafka_password" else {}
+    assert getattr(Settings.load(**others), secret).get_secret_value() == "secret word"
+    monkeypatch.setenv(f"STREAMER_{secret.upper()}", "another")
+    assert refusal() == f"STREAMER_{secret.upper()} and STREAMER_{secret.upper()}_FILE are both set: leave one out"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(None, "cannot read password: No such file"), (b"\n", "password is empty"), (b"\xff", "password is not UTF-8")],
+)
+def test_a_secret_file_that_holds_none_is_one_line(
+    content: bytes | None, says: str, folder: Path, monkeypatch: Environment
+) -> None:
+    if content is not None:
+        (folder / "password").write_bytes(content)
+    monkeypatch.setenv("STREAMER_REDIS_PASSWORD_FILE", "password")
+    assert f"STREAMER_REDIS_PASSWORD_FILE: {says}" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"kafka_security_protocol": "SASL_SSL"}, "needs kafka_user and kafka_password"),
+        ({"kafka_user": "me", "kafka_password": "secret"}, "need kafka_security_protocol SASL_SSL"),
+        ({"kafka_ca_file": "ca.pem"}, "kafka_ca_file needs kafka_security_protocol SSL or SASL_SSL"),
+        ({"redis_ca_file": "ca.pem"}, "needs a Redis URL that begins with rediss://"),
+        ({"redis_user": "me"}, "redis_user needs redis_password"),
+        ({"redis": "redis://me:secret@host", "redis_password": "secret"}, "names a password already"),
+    ],
+)
+def test_an_identity_that_would_not_be_used_is_refused(given: dict[str, str], says: str) -> None:
+    with pytest.raises(UsageError, match=says) as refused:
+        Settings.load(**given)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_redis_url_with_a_raw_password_does_not_leak_into_the_error() -> None:
+    settings = Settings.load(redis="redis://me:se/cret@host:6379/0")
+    with pytest.raises(UsageError, match="must be percent-encoded") as refused:
+        clients.redis_client(settings)
+    assert "se/cret" not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "cannot read ca.pem"), ("no certificate", "no certificate in PEM")]
+)
+def test_an_authority_that_cannot_be_read_is_one_line(content: str | None, says: str, folder: Path) -> None:
+    if content is not None:
+        (folder / "ca.pem").write_text(content)
+    settings = Settings.load(**SASL, kafka_ca_file="ca.pem")
+    with pytest.raises(UsageError, match=f"STREAMER_KAFKA_CA_FILE: .*{says}"):
+        clients.tls_context(settings)

@@ -1,0 +1,357 @@
+"""Every client of Kafka and Redis is made here: where they are, who we are to them, and what is said when that fails.
+
+A client that cannot be made is a :class:`UsageError` of one line. Clients themselves say little more than "no broker
+available", so what stands in the way is looked at once more, by hand: a closed port, TLS on one side alone, a
+certificate that the authority did not sign, a password. No line names a password.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from time import monotonic, sleep
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import redis
+import redis.asyncio
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.admin import KafkaAdminClient
+from kafka.errors import (
+    AuthorizationError,
+    KafkaConfigurationError,
+    KafkaError,
+    SaslAuthenticationFailedError,
+    UnsupportedSaslMechanismError,
+)
+
+from streamer.errors import UsageError
+from streamer.settings import Settings
+
+TIMEOUT_MS = 10_000
+LOOK_AFTER_MS = 2_000
+PROBE_S = 3.0
+REDIS_S = 5.0
+
+Client = TypeVar("Client")
+Asked = TypeVar("Asked")
+Told = TypeVar("Told")
+
+
+# Kafka
+
+
+def brokers(settings: Settings) -> list[str]:
+    """Bootstrap servers, ``host:port`` each."""
+    return [address.strip() for address in settings.kafka.split(",")]
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """How Kafka's certificate is checked: chain and host name, always; None: without TLS.
+
+    Raises:
+        UsageError: The authority's file cannot be read.
+    """
+    if not settings.kafka_tls:
+        return None
+    return _context("STREAMER_KAFKA_CA_FILE", settings.kafka_ca_file)
+
+
+def kafka_options(settings: Settings) -> dict[str, Any]:
+    """Address and identity, for any client of kafka-python.
+
+    Raises:
+        UsageError: The authority's file cannot be read.
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": brokers(settings),
+        "security_protocol": settings.kafka_security_protocol,
+        "ssl_context": tls_context(settings),
+    }
+    if settings.kafka_password is not None:
+        options |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_user,
+            "sasl_plain_password": _Unlogged(settings.kafka_password.get_secret_value()),
+        }
+    return options
+
+
+class _Unlogged(str):
+    """A password that the client's own debug log, which prints the whole configuration, does not show."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
+    """A consumer without a group that has a broker.
+
+    Args:
+        options: For ``kafka.KafkaConsumer``.
+
+    Raises:
+        UsageError: None answers, or it refuses us.
+    """
+    fixed = {"group_id": None, "enable_auto_commit": False, "bootstrap_timeout_ms": TIMEOUT_MS}
+    return _made(KafkaConsumer, settings, {**fixed, **options})
+
+
+def producer(settings: Settings, **options: Any) -> KafkaProducer:
+    """A producer that has a broker.
+
+    Args:
+        options: For ``kafka.KafkaProducer``.
+
+    Raises:
+        UsageError: None answers, or it refuses us; or an option is none.
+    """
+    return _made(KafkaProducer, settings, {"bootstrap_timeout_ms": TIMEOUT_MS, **options})
+
+
+@contextmanager
+def admin(settings: Settings, timeout_ms: int) -> Iterator[KafkaAdminClient]:
+    """A client for administration.
+
+    Raises:
+        UsageError: No broker answers, or it refuses us, or what is asked inside the ``with`` block.
+    """
+    times = {"bootstrap_timeout_ms": timeout_ms, "request_timeout_ms": timeout_ms}
+    client = _made(_AdminClient, settings, times)
+    try:
+        yield client
+    except KafkaError as error:
+        raise kafka_refusal(settings, error) from None
+    finally:
+        client.close()
+
+
+class _AdminClient(KafkaAdminClient):  # type: ignore[misc]  # kafka-python publishes no types
+    """A client whose constructor, when no broker answers, leaves neither its thread nor its sockets behind."""
+
+    def __init__(self, **configs: object) -> None:
+        try:
+            super().__init__(**configs)
+        except BaseException:
+            self._closed = False  # else close() takes it for one that never was open
+            self.close()
+            raise
+
+
+def _made(make: Callable[..., Client], settings: Settings, options: dict[str, Any]) -> Client:
+    """A client; what can be seen to stand in its way is told at once, else it has all its time to find a broker."""
+    within_ms = options["bootstrap_timeout_ms"]
+    first_ms = min(LOOK_AFTER_MS, within_ms)
+    client = _tried(make, settings, {**options, "bootstrap_timeout_ms": first_ms})
+    if client is None:
+        for address in brokers(settings):
+            if (obstacle := _obstacle(settings, address)) is not None:
+                raise obstacle
+        client = _tried(make, settings, {**options, "bootstrap_timeout_ms": within_ms - first_ms})
+    if client is None:
+        raise UsageError(f"no Kafka answers at {settings.kafka}; run `streamer up` or set STREAMER_KAFKA")
+    return client
+
+
+def _tried(make: Callable[..., Client], settings: Settings, options: dict[str, Any]) -> Client | None:
+    all_options = {**kafka_options(settings), **options}
+    try:
+        return make(**all_options)
+    # an option that the client does not know or whose value it cannot use
+    except (TypeError, AssertionError, RuntimeError, KafkaConfigurationError) as error:
+        raise UsageError(f"Kafka client for {settings.kafka}: {error}") from None
+    except (KafkaError, OSError, ValueError):  # ValueError: an address that is none
+        return None
+
+
+def patiently(call: Callable[[Asked], Told], argument: Asked) -> Told:
+    """Repeat a call about a group while its coordinator is not there yet, as before the first group of a new broker."""
+    deadline_s = monotonic() + TIMEOUT_MS / 1000
+    while True:
+        try:
+            return call(argument)
+        except KafkaError as error:
+            if not error.retriable or monotonic() > deadline_s:
+                raise
+            sleep(0.1)
+
+
+def kafka_refusal(settings: Settings, error: KafkaError) -> UsageError:
+    """What a command says when Kafka does not do what is asked."""
+    if isinstance(error, SaslAuthenticationFailedError | UnsupportedSaslMechanismError):
+        return _bad_password(settings, error)
+    if isinstance(error, AuthorizationError):
+        who = f"user {settings.kafka_user!r}" if settings.kafka_user else "an unnamed user"
+        return UsageError(
+            f"Kafka at {settings.kafka} does not let {who} do this ({_line(error)}); SECURITY.md lists the ACLs needed"
+        )
+    return UsageError(f"Kafka at {settings.kafka}: {error}")
+
+
+def _bad_password(settings: Settings, error: Exception) -> UsageError:
+    return UsageError(
+        f"Kafka at {settings.kafka} refuses user {settings.kafka_user!r} ({_line(error)}); check STREAMER_KAFKA_USER, "
+        "STREAMER_KAFKA_PASSWORD and STREAMER_KAFKA_SASL_MECHANISM"
+    )
+
+
+def no_topic(settings: Settings, topic: str) -> UsageError:
+    """What a command says of a topic that Kafka does not know, or says so of to those who may not see it."""
+    hidden = f", or user {settings.kafka_user!r} may not see it" if settings.kafka_user else ""
+    return UsageError(f"topic {topic} does not exist{hidden}; run `streamer topics create`")
+
+
+def _obstacle(settings: Settings, address: str) -> UsageError | None:
+    """Why a broker whose port is open cannot be spoken to; None: nothing is found, or the port is closed."""
+    try:
+        host, _, port = address.rpartition(":")
+        host, number = host.strip("[]"), int(port)
+        with socket.create_connection((host, number), PROBE_S):
+            pass
+    except (OSError, ValueError, OverflowError):
+        return None
+    context = tls_context(settings)
+    failure = None if context is None else _handshake(host, number, context)
+    if context is None and speaks_tls(host, number):
+        return UsageError(f"Kafka at {address} speaks TLS; set STREAMER_KAFKA_SECURITY_PROTOCOL to SASL_SSL or SSL")
+    if isinstance(failure, ssl.SSLCertVerificationError):
+        return UsageError(
+            f"the certificate of Kafka at {address} is not to be trusted ({failure.verify_message}); "
+            "set STREAMER_KAFKA_CA_FILE to the authority that signed it, and STREAMER_KAFKA to a name that it has"
+        )
+    if failure is not None:
+        return UsageError(
+            f"Kafka at {address} does not speak TLS ({_line(failure)}); check STREAMER_KAFKA_SECURITY_PROTOCOL"
+        )
+    if settings.kafka_password is not None:
+        return _refused_password(settings, host, number)
+    return None
+
+
+def _refused_password(settings: Settings, host: str, port: int) -> UsageError | None:
+    """kafka-python tries a refused password again until its time is up, and then does not tell; aiokafka tells."""
+    from aiokafka.conn import create_conn
+    from aiokafka.errors import AuthenticationFailedError, SaslAuthenticationFailed, UnsupportedSaslMechanismError
+
+    options = kafka_options(settings)
+    del options["bootstrap_servers"]
+
+    async def connect() -> None:
+        (await create_conn(host, port, request_timeout_ms=round(PROBE_S * 1000), **options)).close()
+
+    try:
+        with ThreadPoolExecutor(1) as thread:  # the caller's may run a loop of its own
+            thread.submit(asyncio.run, connect()).result()
+    except (AuthenticationFailedError, SaslAuthenticationFailed, UnsupportedSaslMechanismError) as error:
+        return _bad_password(settings, error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what stands in the way
+        return UsageError(f"Kafka at {host}:{port} answers, but not to us: {_line(error)}")
+    return None
+
+
+def speaks_tls(host: str, port: int) -> bool:
+    """Whether somebody there speaks TLS at all, with whatever certificate."""
+    return _handshake(host, port, _trusting()) is None
+
+
+def _handshake(host: str, port: int, context: ssl.SSLContext) -> Exception | None:
+    """What a TLS handshake fails on; None: nothing."""
+    try:
+        with (
+            socket.create_connection((host, port), PROBE_S) as plain,
+            context.wrap_socket(plain, server_hostname=host),
+        ):
+            return None
+    except (OSError, ValueError) as error:
+        return error
+
+
+def _trusting() -> ssl.SSLContext:
+    """To find out whether somebody speaks TLS at all; nothing is ever sent through it."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+# Redis
+
+
+def redis_client(settings: Settings, **options: Any) -> redis.Redis:
+    """A client of Redis; it connects at its first command.
+
+    Args:
+        options: For ``redis.Redis``.
+
+    Raises:
+        UsageError: The URL is none, or the authority's file cannot be read.
+    """
+    client: redis.Redis = _redis(redis.Redis.from_url, settings, options)
+    return client
+
+
+def async_redis_client(settings: Settings, **options: Any) -> redis.asyncio.Redis:
+    """As :func:`redis_client`, for asyncio."""
+    client: redis.asyncio.Redis = _redis(redis.asyncio.Redis.from_url, settings, options)
+    return client
+
+
+def _redis(from_url: Callable[..., Any], settings: Settings, options: dict[str, Any]) -> Any:
+    identity: dict[str, Any] = {}
+    if settings.redis_password is not None:
+        identity |= {"username": settings.redis_user, "password": settings.redis_password.get_secret_value()}
+    if settings.redis_ca_file is not None:
+        _context("STREAMER_REDIS_CA_FILE", settings.redis_ca_file)  # redis-py would name no file in its error
+        identity["ssl_ca_certs"] = str(settings.redis_ca_file)
+    try:
+        return from_url(settings.redis, **{"socket_connect_timeout": REDIS_S, **identity, **options})
+    except (ValueError, TypeError):  # their text may hold the part of a password that was taken for a port
+        raise UsageError(
+            f"setting STREAMER_REDIS: {settings.redis_shown} is no URL such as redis://HOST:6379/0; "
+            "what is not a letter or digit in a password must be percent-encoded"
+        ) from None
+
+
+def redis_refusal(settings: Settings, error: Exception) -> UsageError:
+    """What a command says when Redis does not answer, or not what is asked."""
+    where = f"Redis at {settings.redis_shown}"
+    if isinstance(error, redis.AuthenticationError):
+        return UsageError(f"{where} refuses us: {_line(error)}; check STREAMER_REDIS, its user and password")
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return UsageError(f"{where} refuses us: {_line(error)}; SECURITY.md lists the rights that are needed")
+    if isinstance(error, redis.ResponseError):  # it answers, but not what we need: another kind of key, still loading …
+        return UsageError(f"{where}: {_line(error)}")
+    text = _line(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return UsageError(
+            f"the certificate of {where} is not to be trusted ({text}); set STREAMER_REDIS_CA_FILE to the authority "
+            "that signed it, and STREAMER_REDIS to a name that it has"
+        )
+    if "WRONG_VERSION_NUMBER" in text or "record layer" in text.lower():
+        return UsageError(f"{where} does not speak TLS ({text}); set STREAMER_REDIS to a URL that begins with redis://")
+    url = urlsplit(settings.redis)
+    if url.scheme == "redis" and speaks_tls(url.hostname or "localhost", url.port or 6379):
+        return UsageError(f"{where} speaks TLS; set STREAMER_REDIS to a URL that begins with rediss://")
+    return UsageError(f"cannot reach {where} ({text}); run `streamer up` or set STREAMER_REDIS")
+
+
+# both
+
+
+def _context(variable: str, ca_file: object) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+    except ssl.SSLError:
+        raise UsageError(f"{variable}: {ca_file} holds no certificate in PEM form") from None
+    except OSError as error:
+        raise UsageError(f"{variable}: cannot read {ca_file}: {error.strerror}") from None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

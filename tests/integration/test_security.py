@@ -1,0 +1,214 @@
+"""TLS, users and passwords, on a real Kafka and a real Redis that insist on them and grant what SECURITY.md lists."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+import redis as redis_client
+from pydantic import SecretStr
+
+from streamer import deadletters, results, topics
+from streamer.child import environment
+from streamer.errors import UsageError
+from streamer.feeds import Producer
+from streamer.settings import Settings
+from tests import secure
+from tests.harness import S_US, running_worker, wait_for
+from tests.secure import PASSWORD, Authority, Broker, Redis
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificates with openssl"),
+]
+
+SESSION = "car"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.new(tmp_path_factory.mktemp("pki") / "ours")
+
+
+@pytest.fixture(scope="module")
+def other_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.new(tmp_path_factory.mktemp("pki") / "other")
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Broker]:
+    with secure.broker(tmp_path_factory.mktemp("kafka"), authority) as addresses:
+        yield addresses
+
+
+@pytest.fixture(scope="module")
+def secure_redis(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Redis]:
+    with secure.redis(tmp_path_factory.mktemp("redis"), authority) as server:
+        yield server
+
+
+def at_kafka(broker: Broker, authority: Authority, user: str, **others: object) -> Settings:
+    given = {
+        "kafka": broker.secure,
+        "kafka_security_protocol": "SASL_SSL",
+        "kafka_user": user,
+        "kafka_password": PASSWORD,
+        "kafka_ca_file": authority.ca,
+        "partitions": 2,
+        "max_message_bytes": 1 << 20,
+    }
+    return Settings.load(**{**given, **others})
+
+
+@pytest.fixture(scope="module")
+def made(broker: Broker, authority: Authority) -> list[topics.Topic]:
+    """The topics, made by the operator."""
+    return topics.create(at_kafka(broker, authority, "operator"))
+
+
+@pytest.fixture
+def worker_settings(
+    broker: Broker, authority: Authority, secure_redis: Redis, made: list[topics.Topic], model_folder: Path
+) -> Settings:
+    return at_kafka(
+        broker,
+        authority,
+        "worker",
+        redis=f"rediss://{secure_redis.address}/0",
+        redis_user="worker",
+        redis_password=PASSWORD,
+        redis_ca_file=authority.ca,
+        model=model_folder,
+        port=0,
+        modalities={name: {"max_delay_ms": 3000} for name in ("image", "audio", "text", "telemetry")},
+    )
+
+
+def test_the_operator_makes_the_topics_over_either_mechanism(
+    broker: Broker, authority: Authority, made: list[topics.Topic]
+) -> None:
+    assert len(made) == 7
+    plain = at_kafka(broker, authority, "operator", kafka_sasl_mechanism="PLAIN")
+    assert {topic.name for topic in topics.create(plain)} == {topic.name for topic in made}
+
+
+def test_tls_without_a_user_is_spoken_too(broker: Broker, authority: Authority, made: list[topics.Topic]) -> None:
+    settings = Settings.load(
+        kafka=broker.tls, kafka_security_protocol="SSL", kafka_ca_file=authority.ca, max_message_bytes=1 << 20
+    )
+    assert topics.check(settings) == 2
+
+
+def test_the_whole_path_works_with_the_rights_of_security_md_and_no_more(
+    worker_settings: Settings, broker: Broker, authority: Authority, secure_redis: Redis, tmp_path: Path
+) -> None:
+    viewer = worker_settings.model_copy(
+        update={"kafka_user": "viewer", "redis_user": "viewer"}  # same password
+    )
+    with running_worker(worker_settings, tmp_path / "worker.log", log_level="debug"):
+        start_us = (int(time.time()) - 5) * S_US
+        with Producer(at_kafka(broker, authority, "device")) as producer:
+            for second in range(3):
+                at_us = start_us + second * S_US
+                producer.audio(SESSION, b"\0\0" * 16_000, rate_hz=16_000, time_us=at_us)
+                producer.telemetry(SESSION, {"speed": [1.0] * 10}, rate_hz=10, time_us=at_us)
+                producer.frame(SESSION, b"no image", time_us=at_us)
+            producer.end(SESSION)
+        with results.connected(viewer) as (client, keys):
+            wait_for(lambda: len(list(results.results(client, keys, SESSION))) == 3, 30.0)
+            assert results.sessions(client, keys) == [SESSION]
+        assert len(list(deadletters.read(viewer))) == 3
+    log = (tmp_path / "worker.log").read_text()
+    assert PASSWORD not in log
+    with redis_client.Redis(unix_socket_path=str(secure_redis.socket)) as eye:
+        # redis-py names itself with CLIENT SETINFO and goes on when that is refused
+        assert [entry for entry in eye.acl_log() if not entry["object"].startswith("client")] == []
+
+
+def said(settings: Settings, *command: str, **extra: str) -> str:
+    """The one line of a command that must fail, within a minute."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_")} | environment(settings) | extra
+    before_s = monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "streamer", *command], env=env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1, done.stderr
+    assert monotonic() - before_s < 40
+    assert PASSWORD not in done.stdout + done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+WRONG = {"kafka_password": SecretStr("wr0ng"), "redis_password": SecretStr("wr0ng")}
+
+
+@pytest.mark.parametrize("command", ["topics create", "worker"])
+def test_a_wrong_password_at_kafka_is_one_line(
+    command: str, broker: Broker, authority: Authority, made: list[topics.Topic]
+) -> None:
+    settings = at_kafka(broker, authority, "worker", kafka_password="wr0ng")
+    line = said(settings, *command.split())
+    assert "refuses user 'worker'" in line
+    assert "check STREAMER_KAFKA_USER" in line
+    assert "wr0ng" not in line
+
+
+def test_a_certificate_of_another_authority_is_one_line(
+    broker: Broker, authority: Authority, other_authority: Authority
+) -> None:
+    settings = at_kafka(broker, authority, "worker", kafka_ca_file=other_authority.ca)
+    assert "is not to be trusted" in said(settings, "topics", "create")
+
+
+def test_plain_text_to_a_port_with_tls_is_one_line(broker: Broker) -> None:
+    assert "speaks TLS; set STREAMER_KAFKA_SECURITY_PROTOCOL" in said(Settings.load(kafka=broker.secure), "deadletters")
+
+
+def test_tls_to_a_port_without_is_one_line(broker: Broker, authority: Authority) -> None:
+    settings = at_kafka(broker, authority, "worker", kafka=broker.inner)
+    assert "does not speak TLS" in said(settings, "topics", "create")
+
+
+def test_a_topic_that_a_user_may_not_see_may_be_there(
+    broker: Broker, authority: Authority, made: list[topics.Topic]
+) -> None:
+    line = said(at_kafka(broker, authority, "device"), "deadletters")
+    assert "or user 'device' may not see it" in line
+
+
+def test_a_worker_without_its_group_ends_with_one_line(worker_settings: Settings) -> None:
+    env = environment(worker_settings) | {"STREAMER_GROUP": "somebody-elses"}
+    done = subprocess.run(
+        [sys.executable, "-m", "streamer", "worker"], env=os.environ | env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "SECURITY.md" in done.stderr.splitlines()[-1]
+
+
+def test_redis_refusals_are_one_line_each(
+    worker_settings: Settings, secure_redis: Redis, other_authority: Authority
+) -> None:
+    for update, expected in (
+        ({"redis_password": SecretStr("wr0ng")}, "refuses us"),
+        ({"redis_ca_file": other_authority.ca}, "is not to be trusted"),
+        (
+            {"redis": f"redis://{secure_redis.address}/0", "redis_ca_file": None},
+            "set STREAMER_REDIS to a URL that begins with rediss://",
+        ),
+    ):
+        line = said(worker_settings.model_copy(update=update), "watch", "--json")
+        assert expected in line
+        assert "wr0ng" not in line
+
+
+def test_a_viewer_may_not_change_what_redis_holds(worker_settings: Settings) -> None:
+    viewer = worker_settings.model_copy(update={"redis_user": "viewer"})
+    with pytest.raises(UsageError, match=r"SECURITY\.md"), results.connected(viewer) as (client, keys):
+        results.forget(client, keys, SESSION)
