@@ -144,6 +144,7 @@ class Event(msgspec.Struct, frozen=True):
             unopened in ``record.value``.
         dataref: URL of a payload that lies elsewhere (claim check), else None.
         left_behind: The payload and the headers of the record were left in its source topic, see ``handover``.
+        lost: And are there no longer.
     """
 
     record: Record
@@ -157,6 +158,7 @@ class Event(msgspec.Struct, frozen=True):
     dataref: str | None = None
     sequence: int | None = None
     left_behind: bool = False
+    lost: bool = False
 
     @property
     def row(self) -> int:

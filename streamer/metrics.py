@@ -92,7 +92,7 @@ class Metrics:
         self.partitions = Gauge("streamer_partition_groups", "Partition groups with state", registry=registry)
         self.ready = Gauge("streamer_ready", "1 while the worker can take and publish work", registry=registry)
         self.model = Info("streamer_model", "The model that is served", registry=registry)
-        self.role = Info("streamer_worker", "What this worker does", registry=registry)
+        self.role = Gauge("streamer_role", "1 under what this worker does", ["role"], registry=registry)
         # A series that begins with its first event shows no increase: these begin at 0.
         for counter, values in (
             (self.dead_letters, Reason),

@@ -38,6 +38,8 @@ def payload(event: Event) -> bytes:
     """
     if event.left_behind:
         raise LeftBehind(f"row {event.row} offset {event.record.offset}")
+    if event.lost:
+        raise BadRecord(Reason.BAD_PAYLOAD, "its source topic no longer had the record when its window needed it")
     if event.dataref is None:
         return event.record.value
     url = event.dataref

@@ -44,7 +44,7 @@ class Refetch:
     async def __call__(self, window: Window) -> Window:
         """The window with everything that was left behind; repeated until Kafka answers.
 
-        A record that Kafka no longer keeps becomes one with an empty payload, which the window goes on without.
+        A record that Kafka no longer keeps is marked as lost; the window goes on without it.
         """
         backoff_s = BACKOFF_FIRST_S
         while True:
@@ -114,7 +114,7 @@ def _filled(window: Window, found: Found) -> Window:
         record = found.get((event.row, event.record.offset))
         if record is None:
             lost += 1
-            return msgspec.structs.replace(event, left_behind=False)
+            return msgspec.structs.replace(event, left_behind=False, lost=True)
         source = msgspec.structs.replace(
             event.record, value=record.value or b"", headers=tuple(record.headers), key=record.key
         )

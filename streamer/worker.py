@@ -181,7 +181,7 @@ class Worker:
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.metrics.role.info({"role": settings.role})
+        self.metrics.role.labels(settings.role).set(1)
         if predictor is not None:
             self.metrics.model.info({"name": predictor.name, "version": predictor.version})
         self.groups: dict[int, Group] = {}

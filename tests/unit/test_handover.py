@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer import handover, sample
+from streamer import handover, refetch, sample
 from streamer.errors import BadRecord, LeftBehind, Reason
 from streamer.events import (
     AUDIO,
@@ -191,6 +191,7 @@ def handed_over(window: Window, inputs: InputSpec) -> Window:
     return handover.decode(carried(window, encoded(window, sample.opened(window, inputs))))[0]
 
 
+LOST = "its source topic no longer had the record when its window needed it"
 SPREAD = InputSpec(image=ImageInput(frames=3, height=16, width=16))
 
 
@@ -249,3 +250,13 @@ def test_sound_travels_for_a_model_that_hears_and_text_and_telemetry_always() ->
 def test_a_member_without_its_payload_takes_some_fifty_bytes() -> None:
     window = of_frames(100)
     assert len(encoded(window, [[False] * 100, [], [], []])) < 110 * 100
+
+
+def test_what_kafka_keeps_no_longer_is_a_broken_payload_and_the_window_goes_on() -> None:
+    back = refetch._filled(handed_over(of_frames(10, broken=(5,)), SPREAD), {})
+    found, rejects = cut(back, SPREAD, Limits())
+    assert found.image_mask_F is not None
+    assert found.image_mask_F.sum() == 2
+    assert {error.reason for _, error in rejects} == {Reason.BAD_PAYLOAD}
+    assert [error.detail for _, error in rejects].count(LOST) == 7
+    assert len(rejects) == 8

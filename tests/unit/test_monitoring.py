@@ -36,9 +36,9 @@ RECORDED = {rule["record"]: rule["expr"] for group in GROUPS for rule in group["
 
 TARGET_LABELS = {"job", "instance", "namespace"}  # that a scrape adds
 # Values of labels whose code has no enumeration; a test looks for each in the code.
-OUTCOMES = {"joined", "late", "dead", "control", "replayed"}
+OUTCOMES = {"joined", "late", "dead", "control", "replayed", "whole", "bare", "new", "repeated"}
 STATUSES = {"ok", "partial", "failed", "duplicate"}
-STAGES = {"merge", "align", "batch", "decode", "infer", "publish", "total"}
+STAGES = {"merge", "align", "emit", "handover", "batch", "decode", "infer", "publish", "total"}
 PLACES = {"merge", "open", "inflight"}
 VALUES = {
     "outcome": OUTCOMES,
