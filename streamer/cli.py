@@ -130,6 +130,29 @@ def status() -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def doctor(json: AsJson = False) -> None:
+    """Check everything that a worker needs.
+
+    Addresses, TLS and passwords, topics, rights, lag, what Redis promises to keep, the model, the device,
+    clocks, port and disk; and say how to mend what is wrong. Changes nothing. Exit code 1 if a worker could not run.
+    """
+    import msgspec
+
+    from streamer import doctor
+
+    findings = []
+    console = _console(stderr=False)
+    for finding in doctor.examine(_settings()):
+        findings.append(finding)
+        if json:
+            _emit(msgspec.json.encode(finding))
+        else:
+            console.print(doctor.line(finding))
+    if any(finding.status is doctor.Status.FAIL for finding in findings):
+        raise typer.Exit(1)
+
+
 @topics_app.command("create")
 def topics_create() -> None:
     """Make the topics that are missing. Those that exist are checked and left alone."""

@@ -130,6 +130,13 @@ class Predictor:
         limits = Limits.of(settings) if settings is not None else Limits()
         return cls(repository.read(folder), pick_device(device), limits)
 
+    @property
+    def device_uuid(self) -> str | None:
+        """What NVIDIA's tools call the device; None: it is none of theirs."""
+        if self.device.type != "cuda":
+            return None
+        return f"GPU-{torch.cuda.get_device_properties(self.device).uuid}"
+
     def decode(self, window: Window) -> tuple[Sample, list[Reject]]:
         """Cut and decode what the model asks for of a window; safe to call from many threads."""
         return cut(window, self.spec.inputs, self._limits)

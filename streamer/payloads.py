@@ -24,6 +24,8 @@ from streamer.events import Event, Telemetry, Transcript
 MAX_DATAREF_BYTES = 64 << 20  # a claim check is for payloads too large for a record, not for files without end
 MIN_AUDIO_RATE_HZ, MAX_AUDIO_RATE_HZ = 1_000, 384_000  # what microphones give; a buffer's size follows from it
 MAX_AUDIO_CHANNELS = 64
+MAX_AUDIO_VALUES = 32 << 20  # samples of all channels that one window may ask for: 128 MiB as float32
+MAX_JSON_BYTES = 8 << 20
 INT16_SCALE = 1.0 / 32768.0  # full scale of 16-bit samples -> [-1, 1)
 BUFFER = re.compile(r"<_io\.BytesIO object at 0x[0-9a-f]+>")
 PILLOW_FORMATS = {"image/png": "PNG", "image/webp": "WEBP", "image/jpeg": "JPEG"}
@@ -46,7 +48,7 @@ def payload(event: Event) -> bytes:
     if "::" in url or ".." in url.split("/"):  # fsspec chains protocols at "::"; both would escape the allowed prefix
         raise BadRecord(Reason.DATAREF_REFUSED, f"dataref {url!r} must be a plain URL without '..' or '::'")
     try:
-        with fsspec.open(url, "rb") as file:
+        with fsspec.open(url, "rb", **_options(url)) as file:
             content: bytes = file.read(MAX_DATAREF_BYTES + 1)
     except Exception as error:  # every fsspec backend has its own errors, without a common root
         raise BadRecord(Reason.BAD_PAYLOAD, f"dataref {url!r} cannot be read: {_line(error)}") from error
@@ -55,14 +57,27 @@ def payload(event: Event) -> bytes:
     return content
 
 
+def _options(url: str) -> dict[str, int]:
+    """A server may not send us on: where to is not under the allowed prefix. aiohttp counts the first answer too."""
+    return {"max_redirects": 1} if url.startswith(("http://", "https://")) else {}
+
+
+def _json(event: Event) -> bytes:
+    """A body that came by claim check; each of its numbers costs many times its text in memory."""
+    content = payload(event)
+    if len(content) > MAX_JSON_BYTES:
+        raise BadRecord(Reason.BAD_PAYLOAD, f"dataref {event.dataref!r} holds more than {MAX_JSON_BYTES} bytes of JSON")
+    return content
+
+
 def transcript(event: Event) -> Transcript:
     """The event's transcript; parsed here only if it came by claim check or in a window record."""
-    return event.body if isinstance(event.body, Transcript) else bodies.transcript(payload(event))[0]
+    return event.body if isinstance(event.body, Transcript) else bodies.transcript(_json(event))[0]
 
 
 def telemetry(event: Event) -> Telemetry:
     """The event's telemetry block; parsed here only if it came by claim check or in a window record."""
-    return event.body if isinstance(event.body, Telemetry) else bodies.telemetry(payload(event))[0]
+    return event.body if isinstance(event.body, Telemetry) else bodies.telemetry(_json(event))[0]
 
 
 def sample_times_us(event: Event, body: Telemetry, since_us: int) -> NDArray[np.float64]:
@@ -201,7 +216,10 @@ def _span(event: Event, rate_hz: int, channels: int, samples: int, start_us: int
     first = sample_index(event.start_us - start_us, rate_hz)
     stop = min(first + samples, sample_index(min(end_us, event.end_us) - start_us, rate_hz))
     skip = min(max(0, -first), samples)  # a payload may hold less than its ce_durationus says
-    return _Span(skip=skip, count=max(0, stop - first - skip), first=max(0, first))
+    count = max(0, stop - first - skip)
+    if count * channels > MAX_AUDIO_VALUES:  # minutes of silence on many channels take no more than a few bytes
+        raise BadRecord(Reason.BAD_PAYLOAD, f"{count} samples of {channels} channels, more than {MAX_AUDIO_VALUES}")
+    return _Span(skip=skip, count=count, first=max(0, first))
 
 
 def sample_index(offset_us: int, rate_hz: float) -> int:

@@ -17,6 +17,7 @@ from streamer.settings import Settings
 
 DEADLETTER_MARGIN_BYTES = 64 << 10  # the headers that say why and from where, beside the untouched record
 TIMESTAMP_TYPE, MAX_BYTES = "message.timestamp.type", "max.message.bytes"
+RETENTION_MS, RETENTION_BYTES = "retention.ms", "retention.bytes"
 LOG_APPEND_TIME = "LogAppendTime"
 
 
@@ -24,6 +25,8 @@ class Topic(msgspec.Struct, frozen=True):
     """A topic as it is on the broker.
 
     Attributes:
+        retention_ms: How long records are kept; -1: for ever.
+        retention_bytes: How many bytes of a partition are kept; -1: all.
         created: The call that returned this has made it.
     """
 
@@ -31,6 +34,8 @@ class Topic(msgspec.Struct, frozen=True):
     partitions: int
     timestamp_type: str
     max_message_bytes: int
+    retention_ms: int
+    retention_bytes: int
     created: bool = False
 
 
@@ -104,13 +109,22 @@ def check(settings: Settings) -> int:
         UsageError: With what is wrong and how to mend it.
     """
     with admin(settings, TIMEOUT_MS) as client:
-        existing = _existing(client, settings)
+        existing = described(client, settings)
+    return min(existing[name].partitions for name in settings.source_topics)
+
+
+def described(client: KafkaAdminClient, settings: Settings) -> dict[str, Topic]:
+    """All topics, by name, if windows are right on them.
+
+    Raises:
+        UsageError: With what is wrong and how to mend it.
+    """
+    existing = _existing(client, settings)
     missing = [wanted.name for wanted in _wanted(settings) if wanted.name not in existing]
     if missing:
         raise no_topic(settings, missing[0])
-    partitions = min(existing[name].partitions for name in settings.source_topics)
-    _refuse_misfits(existing, settings, partitions)
-    return partitions
+    _refuse_misfits(existing, settings, min(existing[name].partitions for name in settings.source_topics))
+    return existing
 
 
 def check_rights(settings: Settings) -> None:
@@ -156,11 +170,18 @@ def _existing(client: KafkaAdminClient, settings: Settings) -> dict[str, Topic]:
         return {}
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
     configs = client.describe_configs(resources, config_filter="all")["topic"]
-    return {
-        name: Topic(name, there[name], configs[name][TIMESTAMP_TYPE]["value"], int(configs[name][MAX_BYTES]["value"]))
-        for name in names
-        if name in there
-    }
+    return {name: _topic(name, there[name], configs[name]) for name in names if name in there}
+
+
+def _topic(name: str, partitions: int, configs: dict[str, dict[str, str]]) -> Topic:
+    return Topic(
+        name,
+        partitions,
+        configs[TIMESTAMP_TYPE]["value"],
+        int(configs[MAX_BYTES]["value"]),
+        int(configs[RETENTION_MS]["value"]),
+        int(configs[RETENTION_BYTES]["value"]),
+    )
 
 
 def _refuse_misfits(existing: dict[str, Topic], settings: Settings, partitions: int) -> None:

@@ -222,6 +222,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         offset: int | None = self._committed_offset.get(tp)
         return offset
 
+    def lag(self, tp: TP) -> int:
+        """Records of a partition that are not done, as of the last answer about it; 0 before the first."""
+        answer = self._thread.answer(tp)
+        done = self._released.get(tp) or self.committed(tp) or 0
+        return 0 if answer is None else max(0, answer.highwater - done)
+
     # 2: holding a partition
 
     def hold(self, tp: TP) -> None:

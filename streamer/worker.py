@@ -47,7 +47,7 @@ from streamer.errors import BadRecord, ModelError, Stop
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, Event, Position, Record, Window
 from streamer.group import Leaving, PartitionGroup
 from streamer.infer import DeviceLost, Predictor
-from streamer.metrics import Metrics
+from streamer.metrics import DeviceCollector, Metrics
 from streamer.pipeline import Owner
 from streamer.roles import Group
 from streamer.settings import Settings
@@ -184,6 +184,8 @@ class Worker:
         self.metrics.role.labels(settings.role).set(1)
         if predictor is not None:
             self.metrics.model.info({"name": predictor.name, "version": predictor.version})
+            if (uuid := predictor.device_uuid) is not None:
+                self.metrics.registry.register(DeviceCollector(uuid, str(predictor.device)))
         self.groups: dict[int, Group] = {}
         self._role = roles.make(self, partitions, predictor, client)
         self._sink = self._role.sink
@@ -619,6 +621,12 @@ class Worker:
         metrics.buffer_bytes.labels("merge").set(sum(g.merge.nbytes_total for g in groups))
         metrics.buffer_bytes.labels("open").set(sum(g.open_bytes for g in groups))
         metrics.buffer_bytes.labels("inflight").set(self._inflight_bytes)
+        if self._started:
+            lags = dict.fromkeys(self._rows, 0)
+            for tp in self.consumer.assignment():
+                lags[tp.topic] += self.consumer.lag(tp)
+            for topic, records in lags.items():
+                metrics.consumer_lag_records.labels(topic).set(records)
         now_us = time() * 1e6
         clocks = [g.merge.clock_us for g in groups if g.merge.clock_us]  # 0: nothing is known of the group yet
         metrics.log_clock_lag_seconds.set((now_us - min(clocks)) / 1e6 if clocks else 0.0)

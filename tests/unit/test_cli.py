@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from streamer.cli import app, main
 from streamer.local.process import free_port
 
-SERVERS = ("up", "down", "status", "topics")
+SERVERS = ("up", "down", "status", "doctor", "topics")
 FEEDS = ("simulate", "replay")
 GOLDEN = ("record", "verify")
 WORK = ("worker", "train", "evaluate")

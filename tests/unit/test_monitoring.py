@@ -72,6 +72,9 @@ def exported() -> dict[str, set[str]]:
             found[family.name + suffix] = labels | more
     for family in REGISTRY.collect():  # what prometheus_client tells of the process, in the registry of the worker
         found |= {sample.name: set(sample.labels) for sample in family.samples if sample.name.startswith("process_")}
+    # DeviceCollector's, where there is an NVIDIA device
+    for name in ("utilization_ratio", "memory_used_bytes", "memory_total_bytes"):
+        found[f"streamer_device_{name}"] = {"device"}
     return found | {"up": set()} | {name: set() for name in RECORDED}
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import uuid
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -426,3 +428,54 @@ def test_a_claim_check_that_is_no_transcript_is_rejected(content: bytes, reason:
 def test_a_claim_check_that_is_no_telemetry_is_rejected(content: bytes) -> None:
     measured = event(b"", "application/json", dataref=in_memory(content))
     refused(Reason.BAD_PAYLOAD, lambda: payloads.telemetry(measured))
+
+
+@pytest.fixture
+def redirecting() -> Iterator[tuple[str, list[str]]]:
+    """A web server under whose /clips/ one file is and one is elsewhere; and the paths that were asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(302 if self.path == "/clips/moved" else 200)
+            if self.path == "/clips/moved":
+                self.send_header("Location", "/secret")
+            self.send_header("Content-Length", "6")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(b"secret" if self.path == "/secret" else b"a clip")
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/clips", asked
+        server.shutdown()
+        thread.join()
+
+
+def test_a_claim_check_does_not_follow_a_server_out_of_its_prefix(redirecting: tuple[str, list[str]]) -> None:
+    prefix, asked = redirecting
+    assert payloads.payload(event(b"", "image/jpeg", dataref=f"{prefix}/a")) == b"a clip"
+    refused(Reason.BAD_PAYLOAD, lambda: payloads.payload(event(b"", "image/jpeg", dataref=f"{prefix}/moved")))
+    assert "/clips/moved" in asked
+    assert "/secret" not in asked
+
+
+def test_json_by_claim_check_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payloads, "MAX_JSON_BYTES", 40)
+    url = in_memory(b'{"channels": {"v": {"values": [1, 2, 3, 4]}}, "rate_hz": 1}')
+    detail = refused(Reason.BAD_PAYLOAD, lambda: payloads.telemetry(event(b"", "application/json", dataref=url)))
+    assert "more than 40 bytes of JSON" in detail
+
+
+def test_a_small_payload_cannot_ask_for_a_large_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payloads, "MAX_AUDIO_VALUES", 100)
+    chunk = event(in_file(ramp(200), "FLAC"), "audio/flac", 0, S_US)
+    detail = refused(Reason.BAD_PAYLOAD, lambda: payloads.audio(chunk, 0, S_US))
+    assert "more than 100" in detail

@@ -1,0 +1,86 @@
+"""What the doctor says of a real Kafka and a real Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import redis
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+
+from streamer import doctor
+from streamer.doctor import Finding, Status
+from streamer.local import Stack
+from streamer.settings import Settings
+from tests.harness import second, send, wait_for
+
+pytestmark = pytest.mark.integration
+
+
+def of(check: str, settings: Settings) -> list[Finding]:
+    return [finding for finding in doctor.examine(settings) if finding.check == check]
+
+
+def test_topics_that_are_missing_fail_and_say_how_to_make_them(settings: Settings) -> None:
+    (topics,) = of("topics", settings)
+    assert topics.status is Status.FAIL
+    assert topics.mend == "run `streamer topics create`"
+    assert of("group", settings) == []
+
+
+def test_records_that_wait_for_a_worker_that_is_not_there_are_counted(topics: Settings) -> None:
+    (group,) = of("group", topics)
+    assert (group.status, "0 records behind" in group.found) == (Status.OK, True)
+    records = second(topics, "car", 1_700_000_000_000_000)
+    send(topics, records)
+    (group,) = of("group", topics)
+    assert group.status is Status.WARN
+    assert f"0 workers, {len(records)} records behind" in group.found
+    assert [finding for finding in doctor.examine(topics) if finding.status is Status.FAIL] == []
+
+
+def test_a_short_retention_is_a_warning(topics: Settings) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=topics.kafka)
+    try:
+        admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, topics.source_topics[0], {"retention.ms": "60000"})]
+        )
+    finally:
+        admin.close()
+    says = f"{topics.source_topics[0]} keeps its records for 60 s"
+
+    def warned() -> bool:  # brokers hear of a new configuration a moment later
+        return any(says in finding.found and finding.status is Status.WARN for finding in of("topics", topics))
+
+    wait_for(warned, 10.0)
+
+
+@pytest.fixture
+def eye(own_redis: Stack) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(own_redis.redis_url) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "status", "says"),
+    [
+        ("maxmemory-policy", "allkeys-lru", Status.WARN, "maxmemory-policy allkeys-lru throws away results"),
+        ("appendfsync", "everysec", Status.WARN, "appendfsync everysec: a crash of its machine loses"),
+        ("appendfsync", "always", Status.OK, "keeps what it acknowledged"),
+        ("appendonly", "no", Status.WARN, "keeps nothing over its own crash"),
+    ],
+)
+def test_what_redis_does_not_promise_is_a_warning(
+    option: str, value: str, status: Status, says: str, eye: redis.Redis, own_redis: Stack, settings: Settings
+) -> None:
+    eye.config_set(option, value)
+    findings = of("redis", settings.model_copy(update={"redis": own_redis.redis_url}))
+    assert [finding.status for finding in findings if says in finding.found] == [status]
+
+
+def test_a_user_who_may_not_look_further_is_told_so(eye: redis.Redis, own_redis: Stack, settings: Settings) -> None:
+    eye.execute_command("ACL", "SETUSER", "worker", "on", ">word", "~*", "-@all", "+ping")
+    mine = settings.model_copy(update={"redis": own_redis.redis_url.replace("redis://", "redis://worker:word@")})
+    findings = of("redis", mine)
+    assert [finding.status for finding in findings] == [Status.OK, Status.WARN]
+    assert "may not look further" in findings[-1].found
