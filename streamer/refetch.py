@@ -13,6 +13,7 @@ import aiokafka
 import aiokafka.errors
 import msgspec
 
+from streamer import clients
 from streamer.events import Event, Window
 from streamer.settings import Settings
 from streamer.states import BACKOFF_FIRST_S, BACKOFF_MOST_S
@@ -93,7 +94,7 @@ class Refetch:
     async def _started(self) -> aiokafka.AIOKafkaConsumer[bytes, bytes]:
         if self._consumer is None:
             consumer = aiokafka.AIOKafkaConsumer(
-                bootstrap_servers=self._settings.kafka,
+                **clients.kafka_options(self._settings),
                 group_id=None,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",

@@ -20,6 +20,13 @@ TIMESTAMP_TYPE, MAX_BYTES = "message.timestamp.type", "max.message.bytes"
 RETENTION_MS, RETENTION_BYTES = "retention.ms", "retention.bytes"
 LOG_APPEND_TIME = "LogAppendTime"
 
+# What a worker of each role does with the topics beside the source topics.
+_SIDE_RIGHTS = {
+    "all": {TOPIC_LATE: "WRITE", TOPIC_DEADLETTER: "WRITE"},
+    "align": {TOPIC_WINDOWS: "WRITE", TOPIC_LATE: "WRITE", TOPIC_DEADLETTER: "WRITE"},
+    "infer": {TOPIC_WINDOWS: "READ", TOPIC_DEADLETTER: "WRITE"},
+}
+
 
 class Topic(msgspec.Struct, frozen=True):
     """A topic as it is on the broker.
@@ -146,19 +153,19 @@ def check_rights(settings: Settings) -> None:
 
 def missing_rights(client: KafkaAdminClient, settings: Settings) -> list[str]:
     """What a worker needs to do and may not; brokers without an authorizer allow everything."""
-    needed = dict.fromkeys(settings.source_topics, "READ")
-    needed |= {settings.topic(suffix): "WRITE" for suffix in (TOPIC_LATE, TOPIC_DEADLETTER)}
+    needed = dict.fromkeys(settings.source_topics, "READ")  # role infer: payloads that were left behind
+    needed |= {settings.topic(suffix): operation for suffix, operation in _SIDE_RIGHTS[settings.role].items()}
     granted = {topic["name"]: topic["authorized_operations"] for topic in client.describe_topics(list(needed))}
     missing = [
         f"{operation.lower()} topic {name}"
         for name, operation in needed.items()
         if granted[name] is not None and operation not in granted[name]  # None: an old broker does not tell
     ]
-    group = patiently(client.describe_groups, [settings.group])[settings.group]
+    group = patiently(client.describe_groups, [settings.consumer_group])[settings.consumer_group]
     operations = group["authorized_operations"]  # None: of a group that is not there yet only the refusal is told
     refused = GroupAuthorizationFailedError.__name__ in (group["error"] or "")
     if refused or (operations is not None and "READ" not in operations):
-        missing.append(f"read group {settings.group}")
+        missing.append(f"read group {settings.consumer_group}")
     return missing
 
 
