@@ -62,7 +62,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def kafka_options(settings: Settings) -> dict[str, Any]:
-    """Address and identity, for any client of kafka-python.
+    """Address and identity, for any client of kafka-python or aiokafka.
 
     Raises:
         UsageError: The authority's file cannot be read.

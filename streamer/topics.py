@@ -19,11 +19,11 @@ DEADLETTER_MARGIN_BYTES = 64 << 10  # the headers that say why and from where, b
 TIMESTAMP_TYPE, MAX_BYTES = "message.timestamp.type", "max.message.bytes"
 RETENTION_MS, RETENTION_BYTES = "retention.ms", "retention.bytes"
 LOG_APPEND_TIME = "LogAppendTime"
-SIDE = (TOPIC_LATE, TOPIC_DEADLETTER)
-RIGHTS = {  # role -> topics that it reads beside the source topics, topics that it writes
-    "all": ((), SIDE),
-    "align": ((), (TOPIC_WINDOWS, *SIDE)),
-    "infer": ((TOPIC_WINDOWS,), (TOPIC_DEADLETTER,)),
+# What a worker of each role does with the topics beside the source topics.
+_SIDE_RIGHTS = {
+    "all": {TOPIC_LATE: "WRITE", TOPIC_DEADLETTER: "WRITE"},
+    "align": {TOPIC_WINDOWS: "WRITE", TOPIC_LATE: "WRITE", TOPIC_DEADLETTER: "WRITE"},
+    "infer": {TOPIC_WINDOWS: "READ", TOPIC_DEADLETTER: "WRITE"},
 }
 
 
@@ -55,7 +55,7 @@ def _wanted(settings: Settings) -> list[_Wanted]:
     sources = [_Wanted(name, True, settings.max_message_bytes) for name in settings.source_topics]
     side = [
         _Wanted(settings.topic(suffix), False, settings.max_message_bytes + DEADLETTER_MARGIN_BYTES)
-        for suffix in (TOPIC_WINDOWS, *SIDE)
+        for suffix in (TOPIC_WINDOWS, TOPIC_LATE, TOPIC_DEADLETTER)
     ]
     return sources + side
 
@@ -152,10 +152,8 @@ def check_rights(settings: Settings) -> None:
 
 def missing_rights(client: KafkaAdminClient, settings: Settings) -> list[str]:
     """What a worker needs to do and may not; brokers without an authorizer allow everything."""
-    reads, writes = RIGHTS[settings.role]
-    needed = dict.fromkeys(settings.source_topics, "READ")
-    needed |= {settings.topic(suffix): "READ" for suffix in reads}
-    needed |= {settings.topic(suffix): "WRITE" for suffix in writes}
+    needed = dict.fromkeys(settings.source_topics, "READ")  # role infer: payloads that were left behind
+    needed |= {settings.topic(suffix): operation for suffix, operation in _SIDE_RIGHTS[settings.role].items()}
     granted = {topic["name"]: topic["authorized_operations"] for topic in client.describe_topics(list(needed))}
     missing = [
         f"{operation.lower()} topic {name}"
