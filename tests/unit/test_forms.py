@@ -32,7 +32,7 @@ from streamer.training.evaluate import only
 TOML = """
 name = "toy"
 version = "3"
-window_ms = 500
+window_ms = 100
 [inputs.image]
 frames = 2
 height = 24
@@ -43,7 +43,7 @@ rate_hz = 4000
 max_tokens = 6
 [inputs.telemetry]
 channels = ["speed", "steering_angle"]
-rate_hz = 20
+rate_hz = 100
 [outputs.action]
 labels = ["go", "stop", "wait"]
 [architecture]
@@ -94,8 +94,8 @@ def sample(seed: int, text: str = "stop go") -> Sample:
         coverage=(1.0,) * 4,
         image_FHW3=random.integers(0, 255, (2, 24, 32, 3)).astype(np.uint8),
         image_mask_F=np.array([True, seed % 2 == 0]),
-        audio_S=random.normal(0, 0.1, 2000).astype(np.float32),
-        audio_mask_S=np.arange(2000) < 1500,
+        audio_S=random.normal(0, 0.1, 400).astype(np.float32),
+        audio_mask_S=np.arange(400) < 300,
         text=(Phrase(text, 0.5),),
         telemetry_CT=random.normal(0, 1, (2, 10)).astype(np.float32),
         telemetry_mask_CT=np.array([[True] * 10, [False] * 10]),
@@ -236,7 +236,7 @@ def repack(path: Path, changed: dict[str, bytes]) -> None:
 @pytest.mark.parametrize("form", ["export", "onnx"])
 def test_windows_of_another_length_than_the_graphs_are_refused_at_the_start(folder: Path, form: str) -> None:
     settings = Settings.load(model=folder, window_ms=1000, model_form=form)
-    with pytest.raises(ModelError, match="is for windows of 500 ms, and STREAMER_WINDOW_MS is 1000"):
+    with pytest.raises(ModelError, match="is for windows of 100 ms, and STREAMER_WINDOW_MS is 1000"):
         Predictor.load(folder, device="cpu", settings=settings)
 
 
