@@ -55,6 +55,7 @@ def main() -> None:
     console = Console(stderr=True)
     predictor = Predictor.load(given.model)
     seeds = range(FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED + given.drives)
+    examples(seeds, given.seconds, predictor.spec, given.cache, console)  # all are made at once, then kept
     per_drive = [examples([seed], given.seconds, predictor.spec, given.cache, console) for seed in seeds]
     drive_N = np.repeat(np.arange(given.drives), [len(drive) for drive in per_drive])
     windows = [example for drive in per_drive for example in drive]

@@ -732,8 +732,10 @@ def search(
     if json:
         for hit in hits:
             _emit(msgspec.json.encode(hit))
-    else:
+    elif hits:
         _console(stderr=False).print(watch.hits(hits))
+    else:
+        _say("none of the windows that are indexed is in Redis any more; run `streamer index`")
 
 
 @app.command()

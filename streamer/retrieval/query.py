@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from streamer.errors import ModelError, UsageError
 from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TEXT, ClosedBy, Event, Kind, Position, Record, Window
-from streamer.infer import Predictor
+from streamer.infer import ModelFault, Predictor
 from streamer.payloads import PILLOW_FORMATS
 from streamer.retrieval import MAX_FILE_BYTES, MAX_TEXT
 from streamer.sample import Phrase, Sample
@@ -118,6 +118,9 @@ def _cut(predictor: Predictor, event: Event, start_us: int, name: str) -> Sample
 
 
 def _mean(predictor: Predictor, row: int, samples: Sequence[Sample]) -> NDArray[np.float32]:
-    mean_D: NDArray[np.float32] = predictor.embed(samples, MODALITY_NAMES[row]).mean(axis=0)
+    try:
+        mean_D: NDArray[np.float32] = predictor.embed(samples, MODALITY_NAMES[row]).mean(axis=0)
+    except ModelFault as error:
+        raise ModelError(f"model {predictor.name} can make nothing of the query: {error}") from None
     length = float(np.linalg.norm(mean_D))
     return mean_D / max(length, 1e-12)

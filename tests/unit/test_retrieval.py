@@ -499,6 +499,11 @@ def test_a_query_that_cannot_be_read_is_one_line(predictor: Predictor, ask: Any,
     assert "\n" not in str(refused.value)
 
 
+def test_a_sound_too_short_for_the_model_to_hear_is_one_line(predictor: Predictor) -> None:
+    with pytest.raises(ModelError, match="model driving can make nothing of the query: vectors of audio"):
+        query.audio(predictor, sound(0.001), "click.wav")
+
+
 def test_a_model_without_the_modality_says_which_it_has(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = msgspec.structs.replace(predictor.spec, inputs=msgspec.structs.replace(predictor.spec.inputs, audio=None))
     monkeypatch.setattr(predictor, "spec", spec)
