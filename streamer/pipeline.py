@@ -29,6 +29,7 @@ from streamer.metrics import Metrics
 from streamer.publish import Publication, Publisher, Run
 from streamer.sample import Sample
 from streamer.settings import Settings
+from streamer.tracing import Tracer
 
 MAX_ALONE = 3  # processes that a window may kill with nothing beside it
 
@@ -96,6 +97,7 @@ class Pipeline:
         dead_letter: Sends a member whose payload turned out to be broken to the dead-letter topic; returns when the
             broker has it.
         on_progress: Called after each batch that was published, or dropped because its owners are gone.
+        tracer: Makes a trace of each published window; None: there are none.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Pipeline:
         metrics: Metrics,
         dead_letter: Callable[[Owner, Event, BadRecord], Awaitable[None]],
         on_progress: Callable[[], None],
+        tracer: Tracer | None = None,
     ) -> None:
         self._topics = settings.source_topics
         self._predictor = predictor
@@ -113,6 +116,7 @@ class Pipeline:
         self._metrics = metrics
         self._dead_letter = dead_letter
         self._on_progress = on_progress
+        self._tracer = tracer
         self._batcher: Batcher[Job] = Batcher(settings.max_batch, settings.max_wait_ms / 1000)
         self._decoded: asyncio.Queue[list[Job] | None] = asyncio.Queue(maxsize=1)
         self._predicted: asyncio.Queue[list[Job] | None] = asyncio.Queue(maxsize=2)
@@ -282,6 +286,8 @@ class Pipeline:
             for job, was_new in zip(jobs, new, strict=True):
                 job.mark("publish", self._metrics)
                 self._observe(job, was_new)
+                if self._tracer is not None:
+                    self._tracer.window(job.window, job.status, job.closed_us, job.latencies_us)
                 self._forget(job)
                 if job.owner.alive:
                     job.owner.window_done(job.window)

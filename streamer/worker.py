@@ -32,7 +32,7 @@ from faust.sensors import Monitor
 from faust.types import TP
 from yarl import URL
 
-from streamer import clients, deadletters, topics
+from streamer import clients, deadletters, topics, tracing
 from streamer.align import Late, Rules
 from streamer.decode import Decoder
 from streamer.endpoints import Endpoints
@@ -178,8 +178,15 @@ class Worker:
             on_retry=self._redis_away,
             on_success=self._redis_answers,
         )
+        self._tracer = tracing.tracer(settings, "streamer-worker")
         self._pipeline = Pipeline(
-            settings, predictor, self._publisher, self.metrics, self._dead_letter_member, self._published
+            settings,
+            predictor,
+            self._publisher,
+            self.metrics,
+            self._dead_letter_member,
+            self._published,
+            tracer=self._tracer,
         )
         self._endpoints = Endpoints(self.metrics.registry, self.not_ready, self._observe)
         self._app = self._new_app()
@@ -238,6 +245,8 @@ class Worker:
             task.cancel()
         await asyncio.wait((*tasks, pipeline), timeout=1.0)
         await self._endpoints.stop()
+        if self._tracer is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._tracer.close)
         if isinstance(self._failure, Stop):
             raise self._failure
         log.info("stopped")
