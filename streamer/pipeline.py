@@ -29,6 +29,7 @@ from streamer.metrics import Metrics
 from streamer.publish import Publication, Publisher, Run
 from streamer.sample import Sample
 from streamer.settings import Settings
+from streamer.tracing import Tracer
 
 MAX_ALONE = 3  # processes that a window may kill with nothing beside it
 
@@ -107,6 +108,7 @@ class Pipeline:
             broker has it.
         on_progress: Called after each batch that was published, or dropped because its owners are gone.
         refetch: Brings what a window left behind in the source topics; only windows of role infer ever do.
+        tracer: Makes a trace of each published window; None: there are none.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Pipeline:
         dead_letter: Callable[[Owner, Event, BadRecord], Awaitable[None]],
         on_progress: Callable[[], None],
         refetch: Callable[[Window], Awaitable[Window]] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._topics = settings.source_topics
         self._predictor = predictor
@@ -126,6 +129,7 @@ class Pipeline:
         self._dead_letter = dead_letter
         self._on_progress = on_progress
         self._refetch = refetch
+        self._tracer = tracer
         self._batcher: Batcher[Job] = Batcher(settings.max_batch, settings.max_wait_ms / 1000)
         self._decoded: asyncio.Queue[list[Job] | None] = asyncio.Queue(maxsize=1)
         self._predicted: asyncio.Queue[list[Job] | None] = asyncio.Queue(maxsize=2)
@@ -330,6 +334,8 @@ class Pipeline:
             for job, was_new in zip(jobs, new, strict=True):
                 job.mark("publish", self._metrics)
                 self._observe(job, was_new)
+                if self._tracer is not None:
+                    self._tracer.window(job.window, job.status, job.closed_us, job.latencies_us)
                 self._forget(job)
                 if job.owner.alive:
                     job.owner.window_done(job.window)

@@ -32,6 +32,7 @@ from streamer.publish import Publisher
 from streamer.refetch import Refetch
 from streamer.results import Keys
 from streamer.settings import Settings
+from streamer.tracing import Tracer
 
 Group = PartitionGroup | WindowGroup
 
@@ -60,6 +61,7 @@ class Host(Protocol):
 
     settings: Settings
     metrics: Metrics
+    tracer: Tracer | None
 
     async def send(self, topic: str, letter: Letter, *, whole: bool = False) -> None:
         """Send a record to Kafka and wait until the broker has it."""
@@ -151,7 +153,13 @@ class All(_FromSources):
         super().__init__(host, partitions)
         self.store = _publisher(host, client)
         self.sink = Pipeline(
-            host.settings, predictor, self.store, host.metrics, host.dead_letter_member, host.progressed
+            host.settings,
+            predictor,
+            self.store,
+            host.metrics,
+            host.dead_letter_member,
+            host.progressed,
+            tracer=host.tracer,
         )
 
 
@@ -199,6 +207,7 @@ class Infer:
             host.dead_letter_member,
             host.progressed,
             self._refetch,
+            host.tracer,
         )
 
     def new_group(self, partition: int, name: str, committed: bool) -> Group:

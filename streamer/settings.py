@@ -164,6 +164,12 @@ class Settings(BaseSettings):
     stall_after_ms: int = Field(30_000, ge=1000, description="no progress for this long ends the worker, ms")
     stop_after_ms: int = Field(5_000, ge=0, description="longest graceful stop, ms")
     dataref_prefixes: tuple[str, ...] = Field((), description="URL prefixes that ce_dataref may point to; empty: none")
+    trace_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="OTLP/HTTP address that OpenTelemetry traces go to, http://HOST:4318/v1/traces; null: no traces",
+    )
+    trace_ratio: float = Field(0.01, ge=0, le=1, description="share of sessions that are traced")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="verbosity")
 
     @field_validator("modalities", mode="before")

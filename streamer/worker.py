@@ -39,7 +39,7 @@ from faust.sensors import Monitor
 from faust.types import TP
 from yarl import URL
 
-from streamer import clients, deadletters, reload, roles, topics
+from streamer import clients, deadletters, reload, roles, topics, tracing
 from streamer.align import Late
 from streamer.arrivals import Arrival
 from streamer.endpoints import Endpoints
@@ -185,6 +185,7 @@ class Worker:
             if (uuid := predictor.device_uuid) is not None:
                 self.metrics.registry.register(DeviceCollector(uuid, str(predictor.device)))
         self.groups: dict[int, Group] = {}
+        self.tracer = tracing.tracer(settings, "streamer-worker")
         self._role = roles.make(self, partitions, predictor, client)
         self._sink = self._role.sink
         self._reloader: reload.Reloader | None = None
@@ -250,6 +251,8 @@ class Worker:
         await asyncio.wait((*tasks, sink), timeout=1.0)
         await asyncio.wait({asyncio.create_task(self._role.close())}, timeout=1.0)
         await self._endpoints.stop()
+        if self.tracer is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self.tracer.close)
         if isinstance(self._failure, Stop):
             raise self._failure
         log.info("stopped")

@@ -26,7 +26,7 @@ from urllib.parse import quote
 import msgspec
 from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
-from streamer import clients
+from streamer import clients, tracing
 from streamer.decode import EARLIEST_US, LATEST_US, Decoder
 from streamer.errors import BadRecord, UsageError
 from streamer.events import (
@@ -144,6 +144,7 @@ class Producer:
             "max_request_size": settings.max_message_bytes,
         }
         self._producer = clients.producer(settings, **{**options, **overrides})
+        self._tracer = tracing.tracer(settings, "streamer-producer")
 
     def send(self, outgoing: Outgoing) -> None:
         """Send a record as it is.
@@ -175,6 +176,9 @@ class Producer:
             what = f"{MODALITY_NAMES[outgoing.row]} record of session {outgoing.session!r}"
             raise UsageError(f"the {what} would be refused: {error.detail}") from None
         topic = self._topics[outgoing.row]
+        span = None if self._tracer is None else self._tracer.sending(topic, outgoing.session)
+        if span is not None:
+            wanted.append((tracing.HEADER, tracing.traceparent(span)))
         try:
             future = self._producer.send(topic, key=key, value=outgoing.payload, headers=wanted)
         except KafkaTimeoutError as error:
@@ -190,6 +194,8 @@ class Producer:
         except KafkaError as error:
             raise UsageError(f"Kafka at {self._kafka} takes no record for {topic}: {error}") from None
         future.add_errback(self._errors.append)
+        if span is not None:
+            future.add_both(lambda _: span.end())
         self._sent += 1
 
     def frame(self, session: str, image: bytes, time_us: int | None = None, content_type: str = "image/jpeg") -> None:
@@ -269,7 +275,7 @@ class Producer:
         try:
             self.flush()
         finally:
-            self._producer.close()
+            self._close()
 
     def __enter__(self) -> Producer:
         return self
@@ -280,4 +286,9 @@ class Producer:
         if error is None:
             self.close()
         else:  # what failed is what should be seen, not a second error of an interrupted flush
-            self._producer.close(timeout=1)
+            self._close(timeout=1)
+
+    def _close(self, **options: float) -> None:
+        self._producer.close(**options)
+        if self._tracer is not None:
+            self._tracer.close()

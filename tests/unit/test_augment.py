@@ -7,7 +7,7 @@ import torch
 import torchaudio
 from torch import Tensor
 
-from streamer.nets.encoders import AudioEncoder
+from streamer.nets.encoders.audio import AudioCrnn
 from streamer.nets.inputs import Inputs
 from streamer.training.augment import band_masks, vary, vary_images
 from streamer.training.recipe import Augment
@@ -79,7 +79,7 @@ def test_text_drop_masks_tokens_by_chance_but_leaves_one() -> None:
 
 
 def test_mel_bands_are_silenced_while_training_only() -> None:
-    encoder = AudioEncoder(4000, 16, (4, 8), 8)
+    encoder = AudioCrnn(4000, 16, (4, 8), 8)
     scale = next(part for part in encoder.modules() if isinstance(part, torchaudio.transforms.MelScale))
     power = torch.ones(32, 65, 10)
     with band_masks(encoder, 0.5):
