@@ -20,7 +20,7 @@ COPY requirements.worker.lock ./
 RUN if [ -n "${TORCH_INDEX}" ]; then \
       uv pip install --no-deps --index-url "${TORCH_INDEX}" \
         $(sed -nE 's/^(torch(audio)?==[^ ;]+).*/\1/p' requirements.worker.lock) && \
-      awk '/^[A-Za-z0-9]/ { keep = !/^(torch|torchaudio|triton|nvidia-[a-z0-9-]+|cuda-[a-z-]+)==/ } keep' \
+      awk '/^[A-Za-z0-9]/ { keep = /^nvidia-ml-py==/ || !/^(torch|torchaudio|triton|nvidia-[a-z0-9-]+|cuda-[a-z-]+)==/ } keep' \
         requirements.worker.lock > rest.lock && \
       uv pip install --no-deps --require-hashes -r rest.lock; \
     else \

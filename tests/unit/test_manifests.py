@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -20,17 +21,20 @@ from prometheus_client import CollectorRegistry
 
 from streamer import topics
 from streamer.endpoints import Endpoints
+from streamer.events import TOPIC_WINDOWS
 from streamer.local import compose
-from streamer.settings import DEFAULT_MODALITIES, ModalitySettings, Settings
+from streamer.settings import DEFAULT_MODALITIES, FILE_SUFFIX, SECRETS, ModalitySettings, Settings
 from streamer.worker import REDIS_START_S
 from tests.conftest import KAFKA_IMAGE, REDIS_IMAGE
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "k8s"
-OVERLAYS = ("dev", "cpu", "gpu")
-COMPONENTS = ("monitoring", "keda", "strimzi")
+OVERLAYS = ("dev", "cpu", "gpu", "split")
+ONE_ROLE, SPLIT = ("keda", "strimzi"), ("keda-split", "strimzi-split")
+SECURED = ("kafka-tls", "redis-tls", "keda-tls")
 EXTENSIONS = {"monitoring.coreos.com", "keda.sh", "kafka.strimzi.io"}  # groups that a bare cluster does not know
 SUPPORTED = ("1.31", "1.37")  # oldest and newest Kubernetes that the manifests are for
+IN_SECRETS = {"STREAMER_REDIS": "rediss://redis.example.org:6379/0", "STREAMER_KAFKA_PASSWORD": "password"}
 MIB = 1 << 20
 
 # What Worker.run waits for at most beside stop_after_ms: side records, Kafka's consumer, cancelled tasks.
@@ -64,20 +68,30 @@ def built(request: pytest.FixtureRequest) -> list[Object]:
     return overlay(request.param)
 
 
-@pytest.fixture(scope="session", params=OVERLAYS)
-def everything(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
-    """An overlay with every component on top."""
-    folder = tmp_path_factory.mktemp("everything").resolve()
-    paths = [os.path.relpath(K8S / part, folder) for part in (f"overlays/{request.param}",)]
-    components = [os.path.relpath(K8S / "components" / name, folder) for name in COMPONENTS]
-    kustomization = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": paths,
-        "components": components,
-    }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), "utf-8")
-    return build(folder)
+@cache
+def with_components(name: str, *components: str) -> list[Object]:
+    """An overlay with components on top, as a user's own overlay would have it."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made).resolve()
+        kustomization = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [os.path.relpath(K8S / "overlays" / name, folder)],
+            "components": [os.path.relpath(K8S / "components" / component, folder) for component in components],
+        }
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), "utf-8")
+        return build(folder)
+
+
+def with_operators(name: str, *more: str) -> list[Object]:
+    return with_components(name, "monitoring", *(SPLIT if name == "split" else ONE_ROLE), *more)
+
+
+@pytest.fixture(scope="session", params=[*OVERLAYS, "gpu secured", "split secured"])
+def everything(request: pytest.FixtureRequest) -> list[Object]:
+    """An overlay with every component on top; dev has a network of its own, and servers without passwords."""
+    name, _, secured = request.param.partition(" ")
+    return with_operators(name, *(SECURED if secured else ()))
 
 
 def of(objects: list[Object], kind: str, name: str | None = None) -> Object:
@@ -98,12 +112,7 @@ def containers(workload: Object) -> list[Object]:
     return [*pod(workload).get("initContainers", []), *pod(workload)["containers"]]
 
 
-def base(file: str) -> Object:
-    (found,) = read(K8S / "base" / file)
-    return found
-
-
-BASE = base("deployment.yaml")
+(BASE,) = read(K8S / "worker/deployment.yaml")
 WORKER: Object = pod(BASE)["containers"][0]
 BASE_ENV = dict(
     line.split("=", 1)
@@ -112,16 +121,37 @@ BASE_ENV = dict(
 )
 
 
-def settings_of(objects: list[Object], monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The settings as the worker of these objects reads them."""
-    worker = pod(of(objects, "Deployment"))["containers"][0]
+def workers(objects: list[Object]) -> list[Object]:
+    """The Deployments of workers: one, or one a role."""
+    found = [o for o in objects if o["kind"] == "Deployment"]
+    assert found
+    return found
+
+
+def role(deployment: Object) -> str:
+    (command, *options) = pod(deployment)["containers"][0]["args"]
+    assert command == "worker"
+    return dict(zip(options[::2], options[1::2], strict=True)).get("--role", "all")
+
+
+def deployment_of(objects: list[Object], name: str) -> Object:
+    (found,) = [deployment for deployment in workers(objects) if role(deployment) == name]
+    return found
+
+
+def settings_of(objects: list[Object], deployment: Object, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings as the worker of this Deployment reads them; what is in a Secret is made up."""
+    worker = pod(deployment)["containers"][0]
     (config,) = [source["configMapRef"]["name"] for source in worker["envFrom"]]
-    for name, value in of(objects, "ConfigMap", config)["data"].items():
-        monkeypatch.setenv(name, value)
-    for variable in worker["env"]:
-        if "value" in variable:
-            monkeypatch.setenv(variable["name"], variable["value"])
-    return Settings.load()
+    with monkeypatch.context() as patch:
+        for name, value in of(objects, "ConfigMap", config)["data"].items():
+            patch.setenv(name, value)
+        for variable in worker["env"]:
+            if "value" in variable:
+                patch.setenv(variable["name"], variable["value"])
+            elif variable["name"] in IN_SECRETS:
+                patch.setenv(variable["name"], IN_SECRETS[variable["name"]])
+        return Settings.load(role=role(deployment))
 
 
 # form
@@ -157,7 +187,8 @@ def test_every_manifest_is_part_of_a_kustomization() -> None:
 
 def test_overlays_and_components_are_those_that_are_tested() -> None:
     assert {path.name for path in (K8S / "overlays").iterdir()} == set(OVERLAYS)
-    assert {path.name for path in (K8S / "components").iterdir()} == {*COMPONENTS, "create-topics"}
+    ours = {"monitoring", *ONE_ROLE, *SPLIT, *SECURED, "create-topics", "gpu"}
+    assert {path.name for path in (K8S / "components").iterdir()} == ours
 
 
 @pytest.mark.parametrize("version", SUPPORTED)
@@ -171,7 +202,13 @@ def test_kubernetes_knows_every_field_of_every_object(everything: list[Object], 
 
 def test_components_bring_the_objects_that_need_an_operator(everything: list[Object]) -> None:
     kinds = {o["kind"] for o in everything if o["apiVersion"].partition("/")[0] in EXTENSIONS}
-    assert kinds == {"PodMonitor", "PrometheusRule", "ScaledObject", "KafkaTopic", "KafkaUser"}
+    assert kinds - {"TriggerAuthentication"} == {
+        "PodMonitor",
+        "PrometheusRule",
+        "ScaledObject",
+        "KafkaTopic",
+        "KafkaUser",
+    }
     assert len({(o["kind"], o["metadata"]["name"]) for o in everything}) == len(everything)
 
 
@@ -204,7 +241,7 @@ def assert_restricted(spec: Object) -> None:
     assert context["runAsUser"] > 0
     assert context["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
-    assert {kind for volume in spec.get("volumes", []) for kind in volume if kind != "name"} <= {"emptyDir"}
+    assert {kind for volume in spec.get("volumes", []) for kind in volume if kind != "name"} <= {"emptyDir", "secret"}
     for container in [*spec.get("initContainers", []), *spec["containers"]]:
         own = container["securityContext"]
         assert own["allowPrivilegeEscalation"] is False
@@ -243,9 +280,9 @@ def test_every_pod_of_every_overlay_is_restricted(built: list[Object]) -> None:
 def test_images_are_pinned_by_a_tag(built: list[Object]) -> None:
     images = {container["image"] for workload in workloads(built) for container in containers(workload)}
     assert all(re.fullmatch(r"[a-z/]+:(?!latest$)[\w.-]+", image) for image in images)
-    assert images - {KAFKA_IMAGE, REDIS_IMAGE} == {
-        of(built, "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"]
-    }
+    ours = {pod(deployment)["containers"][0]["image"] for deployment in workers(built)}
+    assert images - {KAFKA_IMAGE, REDIS_IMAGE} == ours
+    assert {image.partition(":")[0] for image in ours} == {"streamer"}
 
 
 def test_pods_run_as_the_user_of_the_image() -> None:
@@ -255,17 +292,19 @@ def test_pods_run_as_the_user_of_the_image() -> None:
     assert f"useradd --uid {user} --gid {group} " in DOCKERFILE
 
 
-def test_only_the_gpu_overlay_asks_for_a_gpu() -> None:
-    def devices(name: str) -> set[Any]:
-        found = [container["resources"]["limits"].get("nvidia.com/gpu") for container in containers(worker_of(name))]
+def test_only_workers_that_run_the_model_on_a_gpu_ask_for_one() -> None:
+    def devices(deployment: Object) -> set[Any]:
+        found = [container["resources"]["limits"].get("nvidia.com/gpu") for container in containers(deployment)]
         return {count for count in found if count is not None}
 
-    def worker_of(name: str) -> Object:
-        return of(overlay(name), "Deployment")
-
-    assert devices("gpu") == {1}
-    assert not devices("cpu") | devices("dev")
-    assert pod(worker_of("gpu"))["tolerations"][0]["key"] == "nvidia.com/gpu"
+    (gpu, infer) = (deployment_of(overlay("gpu"), "all"), deployment_of(overlay("split"), "infer"))
+    for deployment in (gpu, infer):
+        assert devices(deployment) == {1}
+        assert pod(deployment)["tolerations"][0]["key"] == "nvidia.com/gpu"
+    assert pod(gpu)["containers"][0]["resources"] == pod(infer)["containers"][0]["resources"]
+    for deployment in (*workers(overlay("cpu")), *workers(overlay("dev")), deployment_of(overlay("split"), "align")):
+        assert not devices(deployment)
+        assert "tolerations" not in pod(deployment)
 
 
 # settings
@@ -275,7 +314,8 @@ def names_of_settings() -> set[str]:
     nested = {
         f"MODALITIES__{modality}__{name}" for modality in DEFAULT_MODALITIES for name in ModalitySettings.model_fields
     }
-    return {f"STREAMER_{name.upper()}" for name in {*Settings.model_fields, *nested}} | {"STREAMER_CONFIG"}
+    files = {f"{secret}{FILE_SUFFIX}" for secret in SECRETS}
+    return {f"STREAMER_{name.upper()}" for name in {*Settings.model_fields, *nested, *files}} | {"STREAMER_CONFIG"}
 
 
 def test_every_setting_that_a_file_names_exists() -> None:
@@ -299,11 +339,12 @@ def test_the_worker_accepts_the_settings_of_the_base(monkeypatch: pytest.MonkeyP
 
 
 def test_the_worker_accepts_the_settings_of_each_overlay(built: list[Object], monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = settings_of(built, monkeypatch)
-    assert (settings.host, settings.port) == ("0.0.0.0", 9100)
-    assert settings.partitions == int(BASE_ENV["STREAMER_PARTITIONS"])
-    # A static member that stops does not leave the group; docs/decisions/0007 says why no pod is one.
-    assert settings.instance_id is None
+    for deployment in workers(built):
+        settings = settings_of(built, deployment, monkeypatch)
+        assert (settings.host, settings.port) == ("0.0.0.0", 9100)
+        assert settings.partitions == int(BASE_ENV["STREAMER_PARTITIONS"])
+        # A static member that stops does not leave the group; docs/decisions/0007 says why no pod is one.
+        assert settings.instance_id is None
 
 
 def test_the_redis_url_comes_from_a_secret_and_no_file_has_a_password() -> None:
@@ -370,20 +411,44 @@ def test_a_graceful_stop_has_the_time_it_takes() -> None:
     assert int(grace.removesuffix("s")) > Settings.model_fields["stop_after_ms"].default / 1000 + STOP_REST_S
 
 
-def test_selectors_find_the_worker_and_the_ports_are_the_ones_it_has(built: list[Object]) -> None:
-    labels = of(built, "Deployment")["spec"]["template"]["metadata"]["labels"].items()
-    service, policy = of(built, "Service", "streamer-metrics"), of(built, "NetworkPolicy", "streamer")
-    monitor = read(K8S / "components/monitoring/podmonitor.yaml")[0]
-    for selector in (
-        of(built, "Deployment")["spec"]["selector"]["matchLabels"],
-        of(built, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
-        service["spec"]["selector"],
-        policy["spec"]["podSelector"]["matchLabels"],
-        monitor["spec"]["selector"]["matchLabels"],
-        *(spread["labelSelector"]["matchLabels"] for spread in pod(BASE)["topologySpreadConstraints"]),
-    ):
-        assert selector.items() <= labels
-    assert [port["targetPort"] for port in service["spec"]["ports"]] == [port["name"] for port in WORKER["ports"]]
+def test_selectors_find_workers_of_their_role_alone_and_the_ports_are_those_they_have(built: list[Object]) -> None:
+    def found(selector: dict[str, str]) -> list[str]:
+        labels = [deployment["spec"]["template"]["metadata"]["labels"].items() for deployment in workers(built)]
+        return [role(one) for one, those in zip(workers(built), labels, strict=True) if selector.items() <= those]
+
+    def selectors(kind: str, name: str) -> dict[str, str]:
+        spec: Object = of(built, kind, name)["spec"]["selector"]
+        return spec.get("matchLabels", spec)
+
+    for deployment in workers(built):
+        name = deployment["metadata"]["name"]
+        service = name.replace("worker", "metrics")
+        for selector in (
+            deployment["spec"]["selector"]["matchLabels"],
+            selectors("PodDisruptionBudget", name),
+            selectors("Service", service),
+            *(spread["labelSelector"]["matchLabels"] for spread in pod(deployment)["topologySpreadConstraints"]),
+        ):
+            assert found(selector) == [role(deployment)]
+        ports = [port["targetPort"] for port in of(built, "Service", service)["spec"]["ports"]]
+        assert ports == [port["name"] for port in WORKER["ports"]]
+    monitor = read(K8S / "components/monitoring/podmonitor.yaml")[0]["spec"]["selector"]
+    for selector in (of(built, "NetworkPolicy", "streamer")["spec"]["podSelector"], monitor):
+        assert found(selector["matchLabels"]) == [role(deployment) for deployment in workers(built)]
+
+
+def test_the_split_overlay_differs_from_the_worker_in_what_a_role_needs_and_in_nothing_else() -> None:
+    assert sorted(map(role, workers(overlay("split")))) == ["align", "infer"]
+    for deployment in workers(overlay("split")):
+        mine, bases = pod(deployment), pod(BASE)
+        kept = bases.keys() - {"containers", "topologySpreadConstraints"}
+        assert {key: mine[key] for key in kept} == {key: bases[key] for key in kept}
+        assert mine.keys() - bases.keys() <= {"affinity", "tolerations"}
+        (worker,) = mine["containers"]
+        changed = {key for key in WORKER if worker[key] != WORKER[key]} - {"envFrom", "image", "args"}
+        assert changed == ({"resources"} if role(deployment) == "infer" else set())
+        budget = of(overlay("split"), "PodDisruptionBudget", deployment["metadata"]["name"])["spec"]
+        assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
 
 
 def test_the_network_lets_in_scrapes_and_lets_out_names_kafka_and_redis(
@@ -392,7 +457,7 @@ def test_the_network_lets_in_scrapes_and_lets_out_names_kafka_and_redis(
     policy = of(built, "NetworkPolicy", "streamer")["spec"]
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
     assert [rule["ports"] for rule in policy["ingress"]] == [[{"port": "metrics"}]]
-    settings = settings_of(built, monkeypatch)
+    settings = settings_of(built, workers(built)[0], monkeypatch)
     brokers = {int(address.rpartition(":")[2]) for address in settings.kafka.split(",")}
     out = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
     assert out == {53, 6379, *brokers}
@@ -400,7 +465,7 @@ def test_the_network_lets_in_scrapes_and_lets_out_names_kafka_and_redis(
 
 def test_the_stores_of_the_dev_overlay_are_where_its_worker_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     objects = overlay("dev")
-    settings = settings_of(objects, monkeypatch)
+    settings = settings_of(objects, of(objects, "Deployment"), monkeypatch)
     secret = pod(of(objects, "Deployment"))["containers"][0]["env"][0]["valueFrom"]["secretKeyRef"]["name"]
     import base64
 
@@ -427,31 +492,62 @@ def environment(container: Object) -> dict[str, str]:
 
 
 def test_partitions_divide_evenly_among_the_workers(built: list[Object], monkeypatch: pytest.MonkeyPatch) -> None:
-    replicas = of(built, "Deployment")["spec"]["replicas"]
-    partitions = settings_of(built, monkeypatch).partitions
-    assert 1 <= replicas <= partitions
-    assert partitions % replicas == 0
+    for deployment in workers(built):
+        replicas = deployment["spec"]["replicas"]
+        partitions = settings_of(built, deployment, monkeypatch).partitions
+        assert 1 <= replicas <= partitions
+        assert partitions % replicas == 0
 
 
-def test_scaling_stops_at_the_partitions_and_leaves_the_number_to_one_owner(everything: list[Object]) -> None:
-    scaled = of(everything, "ScaledObject")["spec"]
-    assert scaled["scaleTargetRef"]["name"] == of(everything, "Deployment")["metadata"]["name"]
-    assert "replicas" not in of(everything, "Deployment")["spec"]
-    assert 1 <= scaled["minReplicaCount"] <= scaled["maxReplicaCount"] == int(BASE_ENV["STREAMER_PARTITIONS"])
-    (trigger,) = scaled["triggers"]
-    assert trigger["metadata"]["bootstrapServers"] == BASE_ENV["STREAMER_KAFKA"]
-    assert trigger["metadata"]["consumerGroup"] == Settings.model_fields["group"].default
-    assert all(isinstance(value, str) for value in trigger["metadata"].values())
+def test_scaling_stops_at_the_partitions_and_leaves_the_number_to_one_owner(
+    everything: list[Object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len([o for o in everything if o["kind"] == "ScaledObject"]) == len(workers(everything))
+    for deployment in workers(everything):
+        name = deployment["metadata"]["name"]
+        scaled = of(everything, "ScaledObject", name)["spec"]
+        settings = settings_of(everything, deployment, monkeypatch)
+        assert scaled["scaleTargetRef"]["name"] == name
+        assert "replicas" not in deployment["spec"]
+        assert 1 <= scaled["minReplicaCount"] <= scaled["maxReplicaCount"] == settings.partitions
+        (trigger,) = scaled["triggers"]
+        metadata = trigger["metadata"]
+        assert metadata["bootstrapServersFromEnv"] == "STREAMER_KAFKA"
+        assert metadata["consumerGroup"] == settings.consumer_group
+        assert metadata.get("topic") == (settings.topic(TOPIC_WINDOWS) if role(deployment) == "infer" else None)
+        assert all(isinstance(value, str) for value in metadata.values())
+
+
+RECORDS = K8S / "components/keda/scaledobject/scaledobject.yaml"
+WINDOWS = K8S / "components/keda-split/infer/scaledobject.yaml"
+
+
+def lag_threshold(path: Path) -> int:
+    (scaled,) = read(path)
+    (trigger,) = scaled["spec"]["triggers"]
+    return int(trigger["metadata"]["lagThreshold"])
+
+
+def prose_of_comments(path: Path) -> str:
+    return " ".join(re.sub(r"^ *#", "", path.read_text("utf-8"), flags=re.MULTILINE).split())
 
 
 def test_lag_that_scales_is_twice_what_open_windows_hold() -> None:
-    comment = (K8S / "components/keda/scaledobject.yaml").read_text("utf-8")
-    feeds, rate, held_s = map(int, re.findall(r"(\d+) feeds\s+#?\s*x (\d+) records/s x (\d+) s", comment)[0])
+    comment = prose_of_comments(RECORDS)
+    feeds, rate, held_s = map(int, re.findall(r"(\d+) feeds x (\d+) records/s x (\d+) s", comment)[0])
     settings = Settings.load()
     longest = max(settings.modalities[name].max_delay_ms for name in settings.modalities)
     assert held_s * 1000 == settings.window_ms + longest + settings.session_gap_ms
-    (trigger,) = read(K8S / "components/keda/scaledobject.yaml")[0]["spec"]["triggers"]
-    assert int(trigger["metadata"]["lagThreshold"]) == 2 * feeds * rate * held_s
+    assert lag_threshold(RECORDS) == 2 * feeds * rate * held_s
+
+
+def test_lag_of_windows_that_scales_is_the_time_that_results_may_be_late() -> None:
+    (found,) = re.findall(
+        r"(\d+) feeds x (\d+) window/s x (\d+) s that results may be late = ([\d,]+)", prose_of_comments(WINDOWS)
+    )
+    feeds, rate, late_s, windows = (int(number.replace(",", "")) for number in found)
+    assert rate == 1_000_000 // Settings.load().hop_us
+    assert lag_threshold(WINDOWS) == windows == feeds * rate * late_s
 
 
 def quantity(text: str) -> int:
@@ -462,19 +558,21 @@ def quantity(text: str) -> int:
 def test_memory_holds_every_buffer_even_where_one_worker_has_all_partitions(
     built: list[Object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = settings_of(built, monkeypatch)
-    process = 800 * MIB  # k8s/README.md
-    fifos = len(settings.source_topics) * settings.partitions * settings.fifo_bytes
-    overshoot = len(settings.source_topics) * settings.partitions * settings.max_message_bytes
-    needed = process + fifos + overshoot + settings.max_open_bytes + settings.max_inflight_bytes
-    assert quantity(pod(of(built, "Deployment"))["containers"][0]["resources"]["limits"]["memory"]) >= needed
+    for deployment in workers(built):
+        settings = settings_of(built, deployment, monkeypatch)
+        process = 800 * MIB  # k8s/README.md
+        fifos = len(settings.source_topics) * settings.partitions * settings.fifo_bytes
+        overshoot = len(settings.source_topics) * settings.partitions * settings.max_message_bytes
+        needed = process + fifos + overshoot + settings.max_open_bytes + settings.max_inflight_bytes
+        assert quantity(pod(deployment)["containers"][0]["resources"]["limits"]["memory"]) >= needed
 
 
 # Kafka's objects
 
 
 def strimzi(kind: str) -> list[Object]:
-    return [o for path in (K8S / "components/strimzi").glob("*.yaml") for o in read(path) if o["kind"] == kind]
+    folders = (K8S / "components/strimzi", K8S / "components/strimzi-split")
+    return [o for folder in folders for path in folder.rglob("*.yaml") for o in read(path) if o["kind"] == kind]
 
 
 def test_strimzi_topics_are_those_that_the_code_makes_and_accepts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -490,28 +588,126 @@ def test_strimzi_topics_are_those_that_the_code_makes_and_accepts(monkeypatch: p
         config = spec["config"]
         assert config[topics.MAX_BYTES] == wanted[name].max_message_bytes
         existing[name] = topics.Topic(
-            name, spec["partitions"], config[topics.TIMESTAMP_TYPE], int(config[topics.MAX_BYTES])
+            name,
+            spec["partitions"],
+            config[topics.TIMESTAMP_TYPE],
+            int(config[topics.MAX_BYTES]),
+            retention_ms=-1,  # the cluster's default, which no manifest of ours knows
+            retention_bytes=-1,
         )
     topics._refuse_misfits(existing, settings, settings.partitions)
     assert {topic.partitions for topic in existing.values()} == {settings.partitions}
 
 
-def test_the_workers_rights_are_what_it_does_and_no_more() -> None:
+@pytest.mark.parametrize(
+    ("user", "group", "reads", "writes"),
+    [
+        ("streamer-worker", "streamer", [], ["late", "deadletter"]),
+        ("streamer-worker-align", "streamer", [], ["windows", "late", "deadletter"]),
+        ("streamer-worker-infer", "streamer-infer", ["windows"], ["deadletter"]),
+    ],
+)
+def test_a_workers_rights_are_what_it_does_and_no_more(
+    user: str, group: str, reads: list[str], writes: list[str]
+) -> None:
     settings = Settings.load()
-    (user,) = strimzi("KafkaUser")
-    rules = user["spec"]["authorization"]["acls"]
+    (spec,) = [o["spec"] for o in strimzi("KafkaUser") if o["metadata"]["name"] == user]
+    assert spec["authentication"] == {"type": "scram-sha-512"}
+    rules = spec["authorization"]["acls"]
     granted = {(rule["resource"]["type"], rule["resource"]["name"]): set(rule["operations"]) for rule in rules}
+    assert len(granted) == len(rules)
     assert all(rule["resource"].get("patternType", "literal") == "literal" for rule in rules)
     looks = {"Describe", "DescribeConfigs"}
     expected: dict[tuple[str, str], set[str]] = {
         ("topic", topic.name): set(looks) for topic in topics._wanted(settings)
     }
-    for name in settings.source_topics:
+    for name in [*settings.source_topics, *map(settings.topic, reads)]:
         expected["topic", name] |= {"Read"}
-    for suffix in ("late", "deadletter"):
+    for suffix in writes:
         expected["topic", settings.topic(suffix)] |= {"Write"}
-    expected["group", settings.group] = {"Describe", "Read"}
+    expected["group", group] = {"Describe", "Read"}
     assert granted == expected
+
+
+def test_a_workers_rights_are_those_that_it_asks_for_at_its_start() -> None:
+    class Broker:
+        """Grants what the manifest of a user grants."""
+
+        def __init__(self, user: Object) -> None:
+            rules = user["spec"]["authorization"]["acls"]
+            self.granted = {rule["resource"]["name"]: [o.upper() for o in rule["operations"]] for rule in rules}
+
+        def describe_topics(self, names: list[str]) -> list[Object]:
+            return [{"name": name, "authorized_operations": self.granted.get(name, [])} for name in names]
+
+        def describe_groups(self, names: list[str]) -> dict[str, Object]:
+            return {name: {"error": None, "authorized_operations": self.granted.get(name, [])} for name in names}
+
+    users = {user["metadata"]["name"]: user for user in strimzi("KafkaUser")}
+    assert set(users) == {"streamer-worker", "streamer-worker-align", "streamer-worker-infer"}
+    for name, user in users.items():
+        settings = Settings.load(role=name.removeprefix("streamer-worker").removeprefix("-") or "all")
+        assert topics.missing_rights(Broker(user), settings) == []
+        broker = Broker(user)
+        del broker.granted[settings.consumer_group]
+        broker.granted[settings.topic("deadletter")].remove("WRITE")
+        assert topics.missing_rights(broker, settings) == [
+            f"write topic {settings.topic('deadletter')}",
+            f"read group {settings.consumer_group}",
+        ]
+
+
+# TLS and passwords
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "split"])
+def test_each_worker_has_tls_and_a_user_of_its_own_at_kafka(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = with_operators(name, *SECURED)
+    for deployment in workers(objects):
+        user = deployment["metadata"]["name"]
+        settings = settings_of(objects, deployment, monkeypatch)
+        assert settings.kafka_security_protocol == "SASL_SSL"
+        declared = of(objects, "KafkaUser", user)["spec"]["authentication"]["type"]
+        assert settings.kafka_sasl_mechanism.lower() == declared
+        assert settings.kafka_user == user
+        worker = pod(deployment)["containers"][0]
+        (password,) = [v["valueFrom"] for v in worker["env"] if v["name"] == "STREAMER_KAFKA_PASSWORD"]
+        assert password == {"secretKeyRef": {"name": user, "key": "password"}}  # as Strimzi makes it
+        for file, secret in (
+            (settings.kafka_ca_file, "kafka-cluster-ca-cert"),
+            (settings.redis_ca_file, "streamer-redis"),
+        ):
+            assert file is not None
+            (mount,) = [m for m in worker["volumeMounts"] if m["mountPath"] == str(file.parent)]
+            (volume,) = [v["secret"] for v in pod(deployment)["volumes"] if v["name"] == mount["name"]]
+            assert mount["readOnly"] is True
+            assert volume == {"secretName": secret, "items": [{"key": "ca.crt", "path": file.name}]}
+        assert_restricted(pod(deployment))
+        assert_careful(pod(deployment))
+    policy = of(objects, "NetworkPolicy", "streamer")["spec"]
+    assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 6379, 9093}
+
+
+@pytest.mark.parametrize("name", ["gpu", "split"])
+def test_keda_asks_kafka_as_the_worker_that_it_scales(name: str) -> None:
+    objects = with_operators(name, *SECURED)
+    login = of(objects, "TriggerAuthentication")
+    asked = {entry["parameter"]: entry["name"] for entry in login["spec"]["env"]}
+    assert asked == {"username": "STREAMER_KAFKA_USER", "password": "STREAMER_KAFKA_PASSWORD"}
+    for deployment in workers(objects):
+        worker, *_ = pod(deployment)["containers"]
+        assert set(asked.values()) <= {variable["name"] for variable in worker["env"]}
+        (trigger,) = of(objects, "ScaledObject", deployment["metadata"]["name"])["spec"]["triggers"]
+        assert trigger["authenticationRef"] == {"name": login["metadata"]["name"]}
+        assert (trigger["metadata"]["tls"], trigger["metadata"]["sasl"]) == ("enable", "scram_sha512")
+    (authority,) = login["spec"]["secretTargetRef"]
+    assert (authority["parameter"], authority["name"]) == ("ca", "kafka-cluster-ca-cert")
+
+
+def test_topics_are_made_before_workers_of_either_role() -> None:
+    for deployment in workers(with_components("split", "create-topics")):
+        (before,) = pod(deployment)["initContainers"]
+        assert before["args"] == ["topics", "create"]
 
 
 # containers on one machine
@@ -655,8 +851,9 @@ def test_the_image_and_make_use_the_same_uv_and_make_makes_its_lock() -> None:
 
 
 def test_links_of_the_documents_lead_somewhere() -> None:
-    documents = [K8S / "README.md", ROOT / "docs/runbook.md", *(ROOT / "docs/decisions").glob("0007-*.md")]
-    assert len(documents) == 3
+    decisions = [path for number in ("0007", "0011") for path in (ROOT / "docs/decisions").glob(f"{number}-*.md")]
+    documents = [K8S / "README.md", ROOT / "docs/runbook.md", *decisions]
+    assert len(documents) == 4
     for document in documents:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text("utf-8")):
             assert (document.parent / link).exists(), f"{document.name}: {link}"
@@ -688,7 +885,7 @@ def test_the_table_of_sizes_is_the_arithmetic_that_it_says() -> None:
         assert workers == min(n for n in range(1, partitions + 1) if partitions % n == 0 and n >= needed)
         assert each == partitions / workers
         assert megabytes == pytest.approx(feeds * kilobytes / 1000, abs=0.05)
-    assert f"x {records:.0f} records/s x" in (K8S / "components/keda/scaledobject.yaml").read_text("utf-8")
+    assert f"x {records:.0f} records/s x" in (K8S / "components/keda/scaledobject/scaledobject.yaml").read_text("utf-8")
 
 
 def test_the_sum_of_the_readme_is_the_arithmetic_of_the_settings() -> None:

@@ -313,7 +313,7 @@ def test_prometheus_of_compose_takes_the_same_rules_and_the_same_job(promtool: s
 
 def test_pods_are_scraped_under_the_job_that_the_alerts_know() -> None:
     monitor = yaml.safe_load((MONITORING / "podmonitor.yaml").read_text("utf-8"))["spec"]
-    deployment = yaml.safe_load((ROOT / "k8s/base/deployment.yaml").read_text("utf-8"))
+    deployment = yaml.safe_load((ROOT / "k8s/worker/deployment.yaml").read_text("utf-8"))
     assert deployment["spec"]["template"]["metadata"]["labels"][monitor["jobLabel"]] == "streamer"
     assert {
         target for relabel in monitor["podMetricsEndpoints"][0]["relabelings"] for target in [relabel["targetLabel"]]
