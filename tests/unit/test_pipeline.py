@@ -215,6 +215,23 @@ async def test_payloads_of_the_next_batch_are_decoded_while_the_model_works() ->
     assert overlapped == [True, True]
 
 
+async def test_a_batch_ends_with_the_model_that_it_began_with() -> None:
+    bench = Bench()
+    old, new = bench.model, Model()
+    new.version = "8"
+
+    def swapped(n: int) -> None:
+        if n == 5:  # in the middle of the second batch
+            bench.pipeline.swap(new)  # type: ignore[arg-type]
+
+    old.on_decode = swapped
+    bench.submit(*range(12))
+    await bench.drain()
+    assert old.batches == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert new.batches == [[8, 9, 10, 11]]
+    assert [p.result.version for p in bench.redis.published] == ["7"] * 8 + ["8"] * 4
+
+
 async def test_a_result_says_all_that_is_known_of_its_window() -> None:
     bench = Bench()
     bench.submit(5)
