@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
+PIP_AUDIT_VERSION := 2.10.1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults check format lock clean
+.PHONY: help install demo test faults check audit format lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,6 +36,13 @@ check: install  ## format, lint, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+audit: install  ## ask a vulnerability service (osv.dev) about the pinned packages; needs the network, so no part of check
+	@out=$$($(BIN)/uv tool run --quiet pip-audit==$(PIP_AUDIT_VERSION) --requirement requirements.lock --disable-pip \
+	  --require-hashes --vulnerability-service osv 2>&1); code=$$?; \
+	if echo "$$out" | grep -q '^requests\.exceptions'; then \
+	  echo "make audit: osv.dev cannot be reached; nothing was checked" >&2; exit 2; fi; \
+	echo "$$out"; exit $$code
 
 format: install  ## mend what can be mended
 	@$(BIN)/ruff format .

@@ -13,24 +13,15 @@ from streamer.settings import Settings
 from streamer.tracing import Tracer
 from tests.collector import collector
 
-LATENCIES_US = {
-    "merge": 5,
-    "align": 900,
-    "batch": 20_000,
-    "decode": 3_000,
-    "infer": 7_000,
-    "publish": 1_000,
-    "total": 1,
-}
+LATENCIES_US = {"merge": 5, "align": 9, "batch": 20_000, "decode": 3_000, "infer": 7_000, "publish": 1_000, "total": 1}
 CLOSED_US = 2_000_000
 
 
 def window(*headers: tuple[str, bytes | None], session: str = "car") -> Window:
     record = Record(0, 0, 0, 1_000_000, session.encode(), b"", headers)  # type: ignore[arg-type]
     event = Event(record, session, Kind.DATA, 0, 0)
-    return Window(
-        session, 0, 0, 1_000_000, ClosedBy.COMPLETE, Position(CLOSED_US, 0, 0), ((event,), (), (), ()), (0,) * 4
-    )
+    closed_at = Position(CLOSED_US, 0, 0)
+    return Window(session, 0, 0, 1_000_000, ClosedBy.COMPLETE, closed_at, ((event,), (), (), ()), (0,) * 4)
 
 
 def test_a_window_is_a_trace_of_its_stages_that_links_its_members() -> None:
@@ -58,13 +49,7 @@ def test_a_window_is_a_trace_of_its_stages_that_links_its_members() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [
-        None,
-        b"",
-        b"nonsense",
-        b"00-" + b"0" * 32 + b"-" + b"1" * 16 + b"-01",
-        b"00-" + b"A" * 32 + b"-" + b"1" * 16 + b"-01",
-    ],
+    [None, b"", b"nonsense", b"00-%s-%s-01" % (b"0" * 32, b"1" * 16), b"00-%s-%s-01" % (b"A" * 32, b"1" * 16)],
 )
 def test_a_malformed_header_links_nothing_and_harms_nothing(value: bytes | None) -> None:
     with collector() as (endpoint, spans):

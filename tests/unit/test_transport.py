@@ -209,3 +209,28 @@ def test_every_broker_has_to_prove_its_own_partitions_empty() -> None:
     pace.answered(1, sent_us=T_US + SLACK_US, records=False, now_us=T_US + SLACK_US)
     assert pace.wait_ms(1, T_US + 25_000) == 100
     assert pace.wait_ms(2, T_US + 25_000) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "released", "committed", "lag"),
+    [
+        (None, None, 3, 0),  # nothing is known yet
+        (Answer(100, 5, 9), None, None, 9),
+        (Answer(100, 5, 9), None, 4, 5),
+        (Answer(100, 5, 9), 7, 4, 2),  # released, and not committed yet
+        (Answer(100, 5, 9), 12, 4, 0),  # done since the answer
+    ],
+)
+async def test_the_lag_is_what_is_not_done_of_what_the_broker_has(
+    mended: Consumer,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Answer | None,
+    released: int | None,
+    committed: int | None,
+    lag: int,
+) -> None:
+    monkeypatch.setattr(mended._thread, "answer", lambda tp: answer)
+    monkeypatch.setattr(mended, "committed", lambda tp: committed)
+    if released is not None:
+        mended.release(FRAMES, released)
+    assert mended.lag(FRAMES) == lag
