@@ -592,7 +592,8 @@ def dashboard() -> None:
     """Serve the live page: frames, sound, words and decisions.
 
     For a browser, at http://localhost:8080/ by default (STREAMER_DASHBOARD_PORT). Nobody beyond this machine can see it
-    unless STREAMER_DASHBOARD_HOST and STREAMER_DASHBOARD_TOKEN say so. Runs until Ctrl-C.
+    unless STREAMER_DASHBOARD_HOST says so, and then with a token: STREAMER_DASHBOARD_TOKEN's, else one that is printed.
+    Runs until Ctrl-C.
     """
     from streamer import dashboard
 

@@ -156,10 +156,13 @@ class Settings(BaseSettings):
     # operation
     host: str = Field("127.0.0.1", description="address of /metrics, /healthz and /readyz")
     port: int = Field(9100, ge=0, le=65535, description="their port; 0: any free one")
-    dashboard_host: str = Field("127.0.0.1", description="address of the live page; beyond loopback it needs a token")
+    dashboard_host: str = Field(
+        "127.0.0.1", description="address of the live page; beyond loopback it asks for a token"
+    )
     dashboard_port: int = Field(8080, ge=0, le=65535, description="port of the live page; 0: any free one")
     dashboard_token: SecretStr | None = Field(
-        None, description="secret that opens the live page, 16 characters or more"
+        None,
+        description="secret that opens the live page, 16 characters or more; none: beyond loopback one is made",
     )
     stall_after_ms: int = Field(30_000, ge=1000, description="no progress for this long ends the worker, ms")
     stop_after_ms: int = Field(5_000, ge=0, description="longest graceful stop, ms")

@@ -15,8 +15,7 @@ more, 413, 503 for what does not answer now.
 
 Everything is read-only, and GET but for the search by a file, which a foreign site cannot send: its content type needs
 a leave that is never given, and its Origin is looked at. So no other site can do harm through a visitor's cookie. On
-loopback no token is
-needed, but the name that the browser asked for must be local too: a foreign name that resolves to 127.0.0.1 would let
+loopback no token is needed, but the name that the browser asked for must be local too: a foreign name that resolves to 127.0.0.1 would let
 its site read the page (DNS rebinding).
 """
 
@@ -26,6 +25,7 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
+import secrets
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -93,14 +93,20 @@ class Dashboard:
         self._windows = windows
         self._finder = finder
         self._token = _token(settings)
+        self._made_token: str | None = None  # which nobody but the log knows
+        if self._token is None and not _is_loopback(settings.dashboard_host):
+            self._token = self._made_token = secrets.token_urlsafe(24)
         self._runner: web.AppRunner | None = None
         self.port = 0
 
     @property
     def url(self) -> str:
-        """Where the page is, without the token."""
+        """Where the page is; with the token if that was made here, for who reads the log."""
         host = self._settings.dashboard_host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+        if host in ("0.0.0.0", "::"):
+            host = "localhost"  # every address of this machine, and browsers refuse to open that
+        token = f"?token={self._made_token}" if self._made_token is not None else ""
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/{token}"
 
     async def start(self) -> None:
         """Listen; port 0 takes a free one, which ``port`` and ``url`` then tell.
@@ -277,7 +283,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
         say: Told the page's address once it can be opened.
 
     Raises:
-        UsageError: Kafka or Redis does not answer, the address is taken, or a token is needed and not set.
+        UsageError: Kafka or Redis does not answer, the address is taken, or the token is too short.
     """
 
     async def serve() -> None:
@@ -364,12 +370,7 @@ def _check_redis(settings: Settings) -> None:
 
 
 def _check_access(settings: Settings) -> None:
-    host, token = settings.dashboard_host, _token(settings)
-    if token is None and not _is_loopback(host):
-        raise UsageError(
-            f"STREAMER_DASHBOARD_TOKEN must be set for the page to be seen from elsewhere (STREAMER_DASHBOARD_HOST="
-            f"{host}): everybody who can reach it could watch"
-        )
+    token = _token(settings)
     if token is not None and len(token) < MIN_TOKEN:
         raise UsageError(f"STREAMER_DASHBOARD_TOKEN needs {MIN_TOKEN} characters or more; try `openssl rand -hex 16`")
 

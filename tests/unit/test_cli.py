@@ -132,7 +132,7 @@ def test_a_command_line_that_cannot_be_read_is_one_line_and_code_2(
         (["verify", "x.mcap"], {}, "give --against RESULTS"),
         (["verify", "x.mcap", "--against", "no.ndjson"], {}, "cannot read no.ndjson: No such file"),
         (["train", "no-model"], {}, "no-model/model.toml is not a file"),
-        (["dashboard"], {"STREAMER_DASHBOARD_HOST": "0.0.0.0"}, "STREAMER_DASHBOARD_TOKEN must be set"),
+        (["dashboard"], {"STREAMER_DASHBOARD_TOKEN": "short"}, "needs 16 characters or more"),
         (["replay", "no.mp4"], {}, "no.mp4 does not exist"),
         (["search"], {}, "give one of QUERY, --image FILE and --audio FILE"),
         (["search", "siren", "--image", "x.png"], {}, "give one of QUERY, --image FILE and --audio FILE"),

@@ -277,8 +277,6 @@ async def test_a_token_opens_the_page_once_and_then_a_cookie_does(start: Start) 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"dashboard_host": "0.0.0.0"}, "STREAMER_DASHBOARD_TOKEN must be set"),
-        ({"dashboard_host": "page.example"}, "STREAMER_DASHBOARD_TOKEN must be set"),
         ({"dashboard_token": "short"}, "needs 16 characters or more"),
     ],
 )
@@ -288,6 +286,22 @@ async def test_what_would_leave_the_page_open_is_refused_in_one_line(
     with pytest.raises(UsageError, match=said) as refused:
         await start(**settings)
     assert "\n" not in str(refused.value)
+
+
+async def test_beyond_loopback_a_token_is_made_where_none_is_given_and_told_with_the_address(start: Start) -> None:
+    page = await start(dashboard_host="0.0.0.0")
+    address, _, token = page.dashboard.url.partition("?token=")
+    assert address == f"http://localhost:{page.dashboard.port}/"
+    assert len(token) >= 32
+    assert await status(page, "/api/sessions") == 401
+    assert await status(page, "/", params={"token": token}) == 303
+    again = await start(dashboard_host="0.0.0.0")
+    assert not again.dashboard.url.endswith(token)
+
+
+async def test_a_given_token_is_told_nobody(start: Start) -> None:
+    page = await start(dashboard_token=TOKEN, dashboard_host="0.0.0.0")
+    assert TOKEN not in page.dashboard.url
 
 
 async def test_only_reading_is_possible(start: Start) -> None:
