@@ -15,8 +15,8 @@ more, 413, 503 for what does not answer now.
 
 Everything is read-only, and GET but for the search by a file, which a foreign site cannot send: its content type needs
 a leave that is never given, and its Origin is looked at. So no other site can do harm through a visitor's cookie. On
-loopback no token is needed, but the name that the browser asked for must be local too: a foreign name that resolves to 127.0.0.1 would let
-its site read the page (DNS rebinding).
+loopback no token is needed, but the name that the browser asked for must be local too: a foreign name that resolves to
+127.0.0.1 would let its site read the page (DNS rebinding).
 """
 
 from __future__ import annotations
