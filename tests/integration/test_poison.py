@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -138,8 +139,9 @@ def letters(settings: Settings) -> list[tuple[str, str]]:
     return [(h["deadletter_origin"].decode(), h["deadletter_reason"].decode()) for h in found]
 
 
+@pytest.mark.parametrize("role", ["all", "infer"])
 def test_a_window_that_kills_is_set_aside_after_four_deaths_and_one_that_raises_at_once(
-    touchy: Settings, tmp_path: Path
+    touchy: Settings, tmp_path: Path, role: str
 ) -> None:
     seconds, bad = 12, 4
     sessions = {"kills": KILLS, "raises": RAISES, **{f"healthy-{i}": HEALTHY for i in range(6)}}
@@ -147,13 +149,15 @@ def test_a_window_that_kills_is_set_aside_after_four_deaths_and_one_that_raises_
     for i in range(seconds):
         send(touchy, [block(touchy, s, origin_us + i * S_US, f if i == bad else HEALTHY) for s, f in sessions.items()])
     send(touchy, [end(touchy, s, origin_us + seconds * S_US) for s in sessions])
-    worker = WorkerProcess(touchy, tmp_path / "worker.log")
+    worker = WorkerProcess(touchy, tmp_path / "worker.log", role=role)
+    aligner = running_worker(touchy, tmp_path / "align.log", role="align") if role == "infer" else nullcontext()
 
     def done() -> bool:
         return all(len(results(touchy.redis, touchy, s)) == seconds for s in sessions)
 
     try:
-        codes = supervise(worker, done, 300.0)
+        with aligner:
+            codes = supervise(worker, done, 300.0)
         assert codes == [-9] * 4  # in a batch with others, then three times alone
         for session, fault in sessions.items():
             wanted = dict.fromkeys(range(seconds), "ok") | ({bad: "failed"} if fault != HEALTHY else {})
