@@ -1,0 +1,170 @@
+"""Workers of every role, on a real Kafka that grants each the rights of its user in k8s and no others."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kafka.admin import (
+    ACL,
+    ACLOperation,
+    ACLPermissionType,
+    ACLResourcePatternType,
+    KafkaAdminClient,
+    ResourcePattern,
+    ResourceType,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+
+from streamer import deadletters, doctor, results, topics
+from streamer.feeds import Producer
+from streamer.settings import Settings
+from tests import secure
+from tests.harness import ROOT, S_US, jpeg, running_worker, wait_for
+from tests.secure import PASSWORD, Authority, Broker, Redis
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificates with openssl"),
+]
+
+MANIFESTS = (ROOT / "k8s/components/strimzi/user.yaml", ROOT / "k8s/components/strimzi-split/users.yaml")
+SECONDS = 3
+
+
+def users() -> dict[str, list[dict[str, Any]]]:
+    """The rules of each KafkaUser, by its name."""
+    found = [user for path in MANIFESTS for user in yaml.safe_load_all(path.read_text("utf-8"))]
+    return {user["metadata"]["name"]: user["spec"]["authorization"]["acls"] for user in found if user}
+
+
+def acls(user: str, rules: list[dict[str, Any]]) -> Iterator[ACL]:
+    for rule in rules:
+        resource = ResourceType[rule["resource"]["type"].upper()]
+        for operation in rule["operations"]:
+            yield ACL(
+                principal=f"User:{user}",
+                host="*",
+                operation=ACLOperation[re.sub(r"(?<!^)(?=[A-Z])", "_", operation).upper()],
+                permission_type=ACLPermissionType.ALLOW,
+                resource_pattern=ResourcePattern(resource, rule["resource"]["name"], ACLResourcePatternType.LITERAL),
+            )
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.new(tmp_path_factory.mktemp("pki") / "ours")
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Broker]:
+    with secure.broker(tmp_path_factory.mktemp("kafka"), authority) as addresses:
+        admin = KafkaAdminClient(bootstrap_servers=addresses.inner)
+        try:
+            passwords = [
+                UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, PASSWORD, iterations=4096)
+                for user in users()
+            ]
+            assert set(admin.alter_user_scram_credentials(passwords).values()) == {None}
+            wanted = [acl for user, rules in users().items() for acl in acls(user, rules)]
+            assert len(admin.create_acls(wanted)["succeeded"]) == len(wanted)
+        finally:
+            admin.close()
+        yield addresses
+
+
+@pytest.fixture(scope="module")
+def secure_redis(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Redis]:
+    with secure.redis(tmp_path_factory.mktemp("redis"), authority) as server:
+        yield server
+
+
+@pytest.fixture
+def base(broker: Broker, authority: Authority, secure_redis: Redis, model_folder: Path) -> Settings:
+    """The operator's settings, who makes the topics."""
+    settings = Settings.load(
+        kafka=broker.secure,
+        kafka_security_protocol="SASL_SSL",
+        kafka_user="operator",
+        kafka_password=PASSWORD,
+        kafka_ca_file=authority.ca,
+        partitions=2,
+        max_message_bytes=1 << 20,
+        redis=f"rediss://{secure_redis.address}/0",
+        redis_user="worker",
+        redis_password=PASSWORD,
+        redis_ca_file=authority.ca,
+        model=model_folder,
+        port=0,
+        modalities={name: {"max_delay_ms": 3000} for name in ("image", "audio", "text", "telemetry")},
+    )
+    topics.create(settings)
+    return settings
+
+
+def drive(settings: Settings, session: str) -> None:
+    """Whole windows, whose first frame is broken so that another has to take its place, and one record that is late."""
+    start_us = (int(time.time()) - 5) * S_US
+    with Producer(settings) as producer:
+        for second in range(SECONDS):
+            at_us = start_us + second * S_US
+            producer.audio(session, b"\0\0" * 16_000, rate_hz=16_000, time_us=at_us)
+            producer.telemetry(session, {"speed": [1.0] * 10}, rate_hz=10, time_us=at_us)
+            producer.frame(session, b"no image", time_us=at_us)
+            for number in range(1, 6):
+                producer.frame(session, jpeg(number), time_us=at_us + number * 100_000)
+        producer.end(session)
+        producer.flush()
+        producer.telemetry(session, {"speed": [1.0]}, rate_hz=10, time_us=start_us - 5 * S_US)
+
+
+def settled(settings: Settings, session: str) -> None:
+    with results.connected(settings) as (client, keys):
+        wait_for(lambda: len(list(results.results(client, keys, session))) == SECONDS, 60.0)
+
+
+def as_user(settings: Settings, user: str, **changes: Any) -> Settings:
+    return settings.model_copy(update={"kafka_user": user, **changes})
+
+
+def test_workers_apart_by_role_do_everything_with_the_rights_of_their_users(base: Settings, tmp_path: Path) -> None:
+    align = as_user(base, "streamer-worker-align", role="align")
+    infer = as_user(base, "streamer-worker-infer", role="infer")
+    before = len(list(deadletters.read(as_user(base, "viewer"))))
+    with (
+        running_worker(align, tmp_path / "align.log") as aligner,
+        running_worker(infer, tmp_path / "infer.log") as inferring,
+    ):
+        drive(as_user(base, "device"), "apart")
+        settled(base, "apart")
+        wait_for(lambda: aligner.metric("streamer_events_total", outcome="late") == 1, 30.0)
+        wait_for(lambda: len(list(deadletters.read(as_user(base, "viewer")))) == before + SECONDS, 30.0)
+        assert inferring.metric("streamer_refetched_windows_total") > 0
+        for settings in (align, infer):
+            wrong = [found for found in doctor.examine(settings) if found.status is doctor.Status.FAIL]
+            assert wrong == []
+
+
+def test_a_worker_does_everything_with_the_rights_of_its_user(base: Settings, tmp_path: Path) -> None:
+    before = len(list(deadletters.read(as_user(base, "viewer"))))
+    with running_worker(as_user(base, "streamer-worker"), tmp_path / "all.log") as worker:
+        drive(as_user(base, "device"), "alone")
+        settled(base, "alone")
+        wait_for(lambda: worker.metric("streamer_events_total", outcome="late") == 1, 30.0)
+        wait_for(lambda: len(list(deadletters.read(as_user(base, "viewer")))) == before + SECONDS, 30.0)
+
+
+@pytest.mark.parametrize(("user", "role"), [("streamer-worker-align", "infer"), ("streamer-worker-infer", "align")])
+def test_a_user_of_one_role_may_not_do_the_others_work(user: str, role: str, base: Settings) -> None:
+    settings = as_user(base, user, role=role)
+    with topics.admin(settings, 10_000) as client:
+        missing = topics.missing_rights(client, settings)
+    assert f"read group {settings.consumer_group}" in missing
+    assert any("topic streamer.windows" in right for right in missing)
