@@ -23,11 +23,11 @@ from kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
-from streamer import deadletters, doctor, results, topics
+from streamer import deadletters, doctor, results, sample, topics
 from streamer.feeds import Producer
 from streamer.settings import Settings
 from tests import secure
-from tests.harness import ROOT, S_US, jpeg, running_worker, wait_for
+from tests.harness import ROOT, S_US, WorkerProcess, jpeg, running_worker, wait_for
 from tests.secure import PASSWORD, Authority, Broker, Redis
 
 pytestmark = [
@@ -37,6 +37,7 @@ pytestmark = [
 
 MANIFESTS = (ROOT / "k8s/components/strimzi/user.yaml", ROOT / "k8s/components/strimzi-split/users.yaml")
 SECONDS = 3
+FRAMES = 6  # a window
 
 
 def users() -> dict[str, list[dict[str, Any]]]:
@@ -109,25 +110,31 @@ def base(broker: Broker, authority: Authority, secure_redis: Redis, model_folder
     return settings
 
 
-def drive(settings: Settings, session: str) -> None:
-    """Whole windows, whose first frame is broken so that another has to take its place, and one record that is late."""
-    start_us = (int(time.time()) - 5) * S_US
+def drive(settings: Settings, session: str, start_us: int) -> None:
+    """Whole windows; of each the frame that the model opens first is broken, so that another has to take its place."""
+    broken, *_ = sample._reading_order(FRAMES, 2)
     with Producer(settings) as producer:
         for second in range(SECONDS):
             at_us = start_us + second * S_US
             producer.audio(session, b"\0\0" * 16_000, rate_hz=16_000, time_us=at_us)
             producer.telemetry(session, {"speed": [1.0] * 10}, rate_hz=10, time_us=at_us)
-            producer.frame(session, b"no image", time_us=at_us)
-            for number in range(1, 6):
-                producer.frame(session, jpeg(number), time_us=at_us + number * 100_000)
-        producer.end(session)
-        producer.flush()
-        producer.telemetry(session, {"speed": [1.0]}, rate_hz=10, time_us=start_us - 5 * S_US)
+            for number in range(FRAMES):
+                image = b"no image" if number == broken else jpeg(number)
+                producer.frame(session, image, time_us=at_us + number * 100_000)
 
 
-def settled(settings: Settings, session: str) -> None:
-    with results.connected(settings) as (client, keys):
+def everything(base: Settings, session: str, worker: WorkerProcess) -> None:
+    """What makes a worker use each of its rights: windows, dead letters, and a record that is late."""
+    viewer, device = as_user(base, "viewer"), as_user(base, "device")
+    start_us = (int(time.time()) - 5) * S_US
+    before = len(list(deadletters.read(viewer)))
+    drive(device, session, start_us)
+    with results.connected(base) as (client, keys):
         wait_for(lambda: len(list(results.results(client, keys, session))) == SECONDS, 60.0)
+    with Producer(device) as producer:
+        producer.telemetry(session, {"speed": [1.0]}, rate_hz=10, time_us=start_us)
+    wait_for(lambda: worker.metric("streamer_events_total", outcome="late") == 1, 30.0)
+    wait_for(lambda: len(list(deadletters.read(viewer))) == before + SECONDS, 30.0)
 
 
 def as_user(settings: Settings, user: str, **changes: Any) -> Settings:
@@ -137,28 +144,19 @@ def as_user(settings: Settings, user: str, **changes: Any) -> Settings:
 def test_workers_apart_by_role_do_everything_with_the_rights_of_their_users(base: Settings, tmp_path: Path) -> None:
     align = as_user(base, "streamer-worker-align", role="align")
     infer = as_user(base, "streamer-worker-infer", role="infer")
-    before = len(list(deadletters.read(as_user(base, "viewer"))))
     with (
         running_worker(align, tmp_path / "align.log") as aligner,
         running_worker(infer, tmp_path / "infer.log") as inferring,
     ):
-        drive(as_user(base, "device"), "apart")
-        settled(base, "apart")
-        wait_for(lambda: aligner.metric("streamer_events_total", outcome="late") == 1, 30.0)
-        wait_for(lambda: len(list(deadletters.read(as_user(base, "viewer")))) == before + SECONDS, 30.0)
+        everything(base, "apart", aligner)
         assert inferring.metric("streamer_refetched_windows_total") > 0
         for settings in (align, infer):
-            wrong = [found for found in doctor.examine(settings) if found.status is doctor.Status.FAIL]
-            assert wrong == []
+            assert [found for found in doctor.examine(settings) if found.status is doctor.Status.FAIL] == []
 
 
 def test_a_worker_does_everything_with_the_rights_of_its_user(base: Settings, tmp_path: Path) -> None:
-    before = len(list(deadletters.read(as_user(base, "viewer"))))
     with running_worker(as_user(base, "streamer-worker"), tmp_path / "all.log") as worker:
-        drive(as_user(base, "device"), "alone")
-        settled(base, "alone")
-        wait_for(lambda: worker.metric("streamer_events_total", outcome="late") == 1, 30.0)
-        wait_for(lambda: len(list(deadletters.read(as_user(base, "viewer")))) == before + SECONDS, 30.0)
+        everything(base, "alone", worker)
 
 
 @pytest.mark.parametrize(("user", "role"), [("streamer-worker-align", "infer"), ("streamer-worker-infer", "align")])
