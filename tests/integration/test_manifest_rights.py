@@ -125,11 +125,11 @@ def drive(settings: Settings, session: str, start_us: int) -> None:
 
 def everything(base: Settings, session: str, worker: WorkerProcess) -> None:
     """What makes a worker use each of its rights: windows, dead letters, and a record that is late."""
-    viewer, device = as_user(base, "viewer"), as_user(base, "device")
+    viewer, device = as_user(base, "viewer", redis_user="viewer"), as_user(base, "device")  # the same password
     start_us = (int(time.time()) - 5) * S_US
     before = len(list(deadletters.read(viewer)))
     drive(device, session, start_us)
-    with results.connected(base) as (client, keys):
+    with results.connected(viewer) as (client, keys):
         wait_for(lambda: len(list(results.results(client, keys, session))) == SECONDS, 60.0)
     with Producer(device) as producer:
         producer.telemetry(session, {"speed": [1.0]}, rate_hz=10, time_us=start_us)
