@@ -28,7 +28,7 @@ from streamer.feeds import Producer
 from streamer.settings import Settings
 from tests import secure
 from tests.harness import ROOT, S_US, WorkerProcess, jpeg, running_worker, wait_for
-from tests.secure import PASSWORD, Authority, Broker, Redis
+from tests.secure import PASSWORD, Authority, Broker
 
 pytestmark = [
     pytest.mark.integration,
@@ -81,14 +81,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
         yield addresses
 
 
-@pytest.fixture(scope="module")
-def secure_redis(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Redis]:
-    with secure.redis(tmp_path_factory.mktemp("redis"), authority) as server:
-        yield server
-
-
 @pytest.fixture
-def base(broker: Broker, authority: Authority, secure_redis: Redis, model_folder: Path) -> Settings:
+def base(broker: Broker, authority: Authority, redis_url: str, model_folder: Path) -> Settings:
     """The operator's settings, who makes the topics."""
     settings = Settings.load(
         kafka=broker.secure,
@@ -98,10 +92,8 @@ def base(broker: Broker, authority: Authority, secure_redis: Redis, model_folder
         kafka_ca_file=authority.ca,
         partitions=2,
         max_message_bytes=1 << 20,
-        redis=f"rediss://{secure_redis.address}/0",
-        redis_user="worker",
-        redis_password=PASSWORD,
-        redis_ca_file=authority.ca,
+        redis=redis_url,
+        key_prefix="rights",
         model=model_folder,
         port=0,
         modalities={name: {"max_delay_ms": 3000} for name in ("image", "audio", "text", "telemetry")},
@@ -125,7 +117,7 @@ def drive(settings: Settings, session: str, start_us: int) -> None:
 
 def everything(base: Settings, session: str, worker: WorkerProcess) -> None:
     """What makes a worker use each of its rights: windows, dead letters, and a record that is late."""
-    viewer, device = as_user(base, "viewer", redis_user="viewer"), as_user(base, "device")  # the same password
+    viewer, device = as_user(base, "viewer"), as_user(base, "device")
     start_us = (int(time.time()) - 5) * S_US
     before = len(list(deadletters.read(viewer)))
     drive(device, session, start_us)
