@@ -19,14 +19,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from streamer import repository
 from streamer.errors import UsageError
-from streamer.nets.inputs import Outputs
+from streamer.nets.inputs import Inputs, Outputs
 from streamer.nets.model import FusedModel
 from streamer.repository import ModelSpec, Output
 from streamer.training import checkpoint
 from streamer.training.augment import band_masks, hide, vary
 from streamer.training.batches import Batch, Collator, Dataset, Survey, few, in_order, load, shuffled, survey
 from streamer.training.checkpoint import CHECKPOINT_FILE, Checkpoint
-from streamer.training.losses import Contrast, same_content, task_loss
+from streamer.training.losses import Contrast, Probes, same_content, task_loss
 from streamer.training.processes import Processes
 from streamer.training.recipe import Recipe
 from streamer.training.targets import labelled
@@ -104,23 +104,38 @@ def fit(
 class _Objective(nn.Module):
     """The network and what it is trained for, as one module, so that DistributedDataParallel sees all parameters."""
 
-    def __init__(self, network: nn.Module, outputs: Mapping[str, Output], contrast: float) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        spec: ModelSpec,
+        recipe: Recipe,
+        numbers: Mapping[str, tuple[float, float]],
+        example: Inputs,
+    ) -> None:
         super().__init__()
         self.network = network
-        self.contrast = Contrast() if contrast else None
-        self._weight = contrast
-        self._outputs = outputs
+        self.contrast = Contrast() if recipe.contrast else None
+        self.probes = Probes(_widths(network, example), spec.outputs, numbers) if recipe.probe else None
+        self._spec, self._recipe = spec, recipe
+        self._deviations = {name: deviation for name, (_, deviation) in numbers.items()}
 
-    def forward(
-        self, batch: Batch, same_BB: Tensor | None, deviations: Mapping[str, float]
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch, same_BB: Tensor | None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The loss to descend, the task's part of it, and the logits."""
         outputs: Outputs = self.network(batch.inputs)
-        task = task_loss(outputs.logits, batch.targets, self._outputs, deviations)
-        if self.contrast is None:
-            return task, task.detach(), outputs.logits
-        contrast = self.contrast(outputs.parts, outputs.embedding_BD, same_BB)
-        return task + self._weight * contrast, task.detach(), outputs.logits
+        task = task_loss(outputs.logits, batch.targets, self._spec.outputs, self._deviations)
+        loss = task
+        if self.contrast is not None:
+            loss = loss + self._recipe.contrast * self.contrast(outputs.parts, outputs.embedding_BD, same_BB)
+        if self.training and self.probes is not None and self.probes.probes:  # no part of the model: not validated
+            loss = loss + self._recipe.probe * self.probes(outputs.parts, batch.targets)
+        return loss, task.detach(), outputs.logits
+
+
+@torch.no_grad()
+def _widths(network: nn.Module, example: Inputs) -> dict[str, int]:
+    """Modality -> length of its own vectors, as an example shows it; a network may have none."""
+    outputs: Outputs = network.eval()(example)
+    return {name: part_BD.shape[1] for name, (part_BD, _) in outputs.parts.items()}
 
 
 class _Run:
@@ -143,12 +158,13 @@ class _Run:
         found = checkpoint.load(self._kept, self._made_for) if where.resume and self._kept else None
         seen = survey(training, spec, recipe.seed, console) if found is None else None
         self._tokenizer = _tokenizer(spec, folder, seen, found, console)
-        self._deviations = _deviations(seen) if seen is not None else dict(found.notes["deviations"] if found else {})
+        self._numbers = _moments(seen) if seen is not None else dict(found.notes["numbers"] if found else {})
         torch.manual_seed(recipe.seed)
         module = repository.new_module(spec, folder, self._tokenizer, pretrained=found is None)
         if seen is not None:
             _standardise(module, seen, console)
-        self._objective = _Objective(module, spec.outputs, recipe.contrast).to(where.device)
+        example = self._collator()([training[0]]).inputs
+        self._objective = _Objective(module, spec, recipe, self._numbers, example).to(where.device)
         self._module = module
         if recipe.compile:
             module.compile()
@@ -231,7 +247,7 @@ class _Run:
         alone = isinstance(self._trained, DistributedDataParallel) and not step
         with self._trained.no_sync() if alone else nullcontext():  # type: ignore[operator]
             with self._autocast():
-                loss, task, _ = self._trained(varied, same_BB, self._deviations)
+                loss, task, _ = self._trained(varied, same_BB)
             (loss / together).backward()
         if step:
             nn.utils.clip_grad_norm_(self._objective.parameters(), MAX_NORM)
@@ -262,7 +278,7 @@ class _Run:
         """Sums of loss and scores over a batch, with the counts that make means of them [1 + outputs, 2]."""
         batch = shown.to(self._where.device)
         with self._autocast():
-            loss, _, logits = self._objective(batch, self._same(shown), self._deviations)
+            loss, _, logits = self._objective(batch, self._same(shown))
         rows = [torch.stack([loss * batch.windows, loss.new_tensor(batch.windows)])]
         rows += [_score(logits[n].float(), batch.targets[n], output) for n, output in self._spec.outputs.items()]
         return torch.stack(rows).cpu()
@@ -289,7 +305,7 @@ class _Run:
             "epochs": msgspec.to_builtins(self._epochs),
             "schedule": self._schedule.last_epoch,
             "tokenizer": self._tokenizer.to_str() if self._tokenizer is not None else None,
-            "deviations": self._deviations,
+            "numbers": self._numbers,
         }
         current, optimiser = self._objective.state_dict(), self._optimiser.state_dict()
         kept = Checkpoint(self._made_for, notes, current, self._best, optimiser)
@@ -321,9 +337,11 @@ def _tokenizer(
     return new_tokenizer(spec, folder, seen.texts, lambda line: console.log(line, markup=False))
 
 
-def _deviations(seen: Survey) -> dict[str, float]:
-    """Of each number; 1 where nothing varies."""
-    return {name: float(values.std()) or 1.0 if len(values) > 1 else 1.0 for name, values in seen.numbers.items()}
+def _moments(seen: Survey) -> dict[str, tuple[float, float]]:
+    """Mean and deviation of each number; the latter is 1 where nothing varies."""
+    known = {name: values_N for name, values_N in seen.numbers.items() if len(values_N)}
+    moments = {name: (float(values_N.mean()), float(values_N.std(correction=0))) for name, values_N in known.items()}
+    return {name: (mean, deviation or 1.0) for name, (mean, deviation) in moments.items()}
 
 
 def _standardise(module: nn.Module, seen: Survey, console: Console) -> None:

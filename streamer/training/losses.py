@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import combinations
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.nn import functional
 
 from streamer.nets.inputs import Inputs
 from streamer.repository import Output
-from streamer.training.targets import NO_CLASS, labelled
+from streamer.training.targets import NO_CLASS, labelled, only_where
 
 FIRST_TEMPERATURE, LEAST_TEMPERATURE = 0.1, 0.01  # the latter as in CLIP
 
@@ -99,6 +100,48 @@ class Contrast(nn.Module):
         similarity_PP = similarity_PP.masked_fill(alike_PP, float("-inf"))
         there, back = (functional.cross_entropy(s_PP, own_P) for s_PP in (similarity_PP, similarity_PP.T))
         return (there + back) / 2
+
+
+class Probes(nn.Module):
+    """A linear probe (Alain & Bengio 2016) for each output on each modality's own vector.
+
+    Args:
+        widths: Modality -> length of its vectors.
+        numbers: Output of kind number -> mean and deviation of its targets, in its unit.
+    """
+
+    def __init__(
+        self, widths: Mapping[str, int], outputs: Mapping[str, Output], numbers: Mapping[str, tuple[float, float]]
+    ) -> None:
+        super().__init__()
+        self._outputs, self._numbers = outputs, numbers
+        self.probes = nn.ModuleDict(
+            {
+                modality: nn.ModuleDict({name: nn.Linear(width, output.size) for name, output in outputs.items()})
+                for modality, width in widths.items()
+            }
+        )
+
+    def forward(self, parts: Mapping[str, tuple[Tensor, Tensor]], targets: Mapping[str, Tensor]) -> Tensor:
+        """The task's loss of every modality by itself.
+
+        Args:
+            parts: Modality -> (vectors [B, D] of length 1, present [B]).
+
+        Returns:
+            The mean over the modalities, a scalar.
+        """
+        losses = []
+        for modality, probes in self.probes.items():
+            part_BD, present_B = parts[modality]
+            scaled_BD = part_BD * part_BD.shape[1] ** 0.5  # a vector of length 1 has entries too small for a layer
+            logits = {name: probe(scaled_BD) for name, probe in cast(nn.ModuleDict, probes).items()}
+            for name, (mean, deviation) in self._numbers.items():
+                logits[name] = mean + deviation * logits[name]
+            own = {name: only_where(target, present_B) for name, target in targets.items()}
+            deviations = {name: deviation for name, (_, deviation) in self._numbers.items()}
+            losses.append(task_loss(logits, own, self._outputs, deviations))
+        return torch.stack(losses).mean()
 
 
 def same_content(targets: Mapping[str, Tensor], outputs: Mapping[str, Output], inputs: Inputs) -> Tensor:

@@ -46,6 +46,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         solo: Chance of a window to be shown through one modality alone: without it the modality that is easiest to
             learn from leaves the others nothing to explain, and the model is lost where that one is missing.
         contrast: Weight of the contrastive loss beside the task's.
+        probe: Weight of the task's loss of linear probes on each modality's own vector. They are thrown away after
+            training: they give an encoder that the others make dispensable something to learn from in every window.
         precision: Of the forward pass; ``auto``: bfloat16 on CUDA, float32 elsewhere.
         compile: Whether ``torch.compile`` makes the network faster first: minutes that pay on long runs.
         workers: Processes that load examples; 0: the training process itself, best for what lies in memory.
@@ -62,6 +64,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drop: float = 0.25
     solo: float = 0.3
     contrast: float = 0.1
+    probe: float = 0.3
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
     workers: int = 0
@@ -97,7 +100,7 @@ def _problem(recipe: Recipe) -> str | None:
     for name in ("epochs", "batch", "accumulate", "patience", "shots", "learning_rate"):
         if fields[name] is not None and not fields[name] > 0:
             return f"{name} = {fields[name]} must be above 0"
-    for name in ("seed", "workers", "weight_decay", "contrast"):
+    for name in ("seed", "workers", "weight_decay", "contrast", "probe"):
         if not fields[name] >= 0:
             return f"{name} = {fields[name]} must not be negative"
     for name in ("drop", "solo", "image_jitter", "audio_time_mask", "audio_band_mask", "text_drop"):

@@ -39,6 +39,12 @@ def labelled(target: Tensor) -> Tensor:
     return ~target.isnan().view(len(target), -1).any(1)
 
 
+def only_where(target: Tensor, kept_B: Tensor) -> Tensor:
+    """The target with the rows that are not kept marked as missing."""
+    missing = NO_CLASS if target.dtype == torch.int64 else NAN
+    return target.masked_fill(~kept_B.view(-1, *[1] * (target.ndim - 1)), missing)
+
+
 def _target(name: str, output: Output, given: Sequence[Label | None]) -> Tensor:
     if output.kind == "classes":
         return torch.tensor([_class(name, output, label) for label in given], dtype=torch.int64)

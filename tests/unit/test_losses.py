@@ -10,7 +10,7 @@ import torch
 from streamer.errors import UsageError
 from streamer.nets.inputs import Inputs
 from streamer.repository import Output
-from streamer.training.losses import Contrast, same_content, task_loss
+from streamer.training.losses import Contrast, Probes, same_content, task_loss
 from streamer.training.targets import labelled, targets_of
 
 OUTPUTS = {
@@ -107,6 +107,24 @@ def test_the_temperature_is_learned_and_stays_above_its_least() -> None:
     with torch.no_grad():
         contrast.log_temperature.fill_(-100.0)
     assert torch.isfinite(contrast({"image": (torch.eye(4).flip(0), HERE)}, torch.eye(4), NONE_ALIKE))
+
+
+def test_probes_teach_each_modality_by_itself_where_it_is_there() -> None:
+    torch.manual_seed(0)
+    vectors = {name: torch.eye(4).requires_grad_() for name in ("image", "audio")}
+    probes = Probes({"image": 4, "audio": 4}, OUTPUTS, {"speed": (10.0, 2.0)})
+    with torch.no_grad():
+        for layer in (layer for one in probes.probes.values() for layer in one.values()):  # type: ignore[operator, union-attr]
+            layer.weight.zero_()
+            layer.bias.zero_()
+    parts = {"image": (vectors["image"], HERE), "audio": (vectors["audio"], NOWHERE)}
+    targets = targets_of([{"action": "go", "speed": 14.0}, *[{}] * 3], OUTPUTS)
+    loss = probes(parts, targets)
+    # image: even odds, and 2 deviations off the mean; audio: nothing to learn from
+    assert loss.item() == pytest.approx((math.log(2) + 1.5) / 2, abs=1e-5)
+    loss.backward()
+    assert probes.probes["image"]["action"].weight.grad.abs().sum() > 0  # type: ignore[index, operator, union-attr]
+    assert probes.probes["audio"]["action"].weight.grad.abs().sum() == 0  # type: ignore[index, operator, union-attr]
 
 
 def test_windows_are_the_same_by_labels_that_both_have_or_by_their_words() -> None:
