@@ -58,7 +58,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 0
     batch: int = 64
     accumulate: int = 1
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     weight_decay: float = 0.02
     patience: int = 4
     drop: float = 0.25
