@@ -120,7 +120,7 @@ def test_when_the_worker_dies_the_demo_says_so_with_the_end_of_its_log(demo: sub
     _, err = demo.communicate(timeout=30)
     assert demo.returncode == 1
     assert err.startswith("streamer: the worker ended with code -9; the end of .streamer/worker.log:\n")
-    assert "ready: group" in err
+    assert "ready: role all" in err
 
 
 def test_watch_writes_each_result_at_once_and_ends_cleanly_when_its_reader_leaves(
