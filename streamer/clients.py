@@ -163,10 +163,10 @@ def _tried(make: Callable[..., Client], settings: Settings, options: dict[str, A
     all_options = {**kafka_options(settings), **options}
     try:
         return make(**all_options)
-    # an option that the client does not know or whose value it cannot use
-    except (TypeError, AssertionError, RuntimeError, KafkaConfigurationError) as error:
-        raise UsageError(f"Kafka client for {settings.kafka}: {error}") from None
-    except (KafkaError, OSError, ValueError):  # ValueError: an address that is none
+    # an option that the client does not know or whose value it cannot use, an address that is none
+    except (ValueError, TypeError, AssertionError, RuntimeError, KafkaConfigurationError) as error:
+        raise UsageError(f"Kafka client for {settings.kafka}: {_line(error)}") from None
+    except (KafkaError, OSError):
         return None
 
 

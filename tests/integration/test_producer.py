@@ -280,12 +280,12 @@ def test_no_kafka_is_one_line() -> None:
 def test_a_broken_setting_of_the_client_is_one_line(made: Settings, overrides: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError) as refused:
         Producer(made, **overrides)
-    assert str(refused.value).startswith(f"Kafka producer for {made.kafka}: {says}")
+    assert str(refused.value).startswith(f"Kafka client for {made.kafka}: {says}")
     assert "\n" not in str(refused.value)
 
 
 def test_an_address_that_is_none_is_one_line() -> None:
-    with pytest.raises(UsageError, match=r"^Kafka producer for somewhere:port: "):
+    with pytest.raises(UsageError, match=r"^Kafka client for somewhere:port: "):
         Producer(Settings.load(kafka="somewhere:port"))
 
 
