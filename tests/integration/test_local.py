@@ -221,7 +221,8 @@ def test_containers_that_cannot_start_say_why_and_leave_nothing_running(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv("REDIS_PORT", str(taken.getsockname()[1]))
-        with pytest.raises(UsageError, match=r"the containers did not become healthy: .*(port|address already in use).*") as why:
+        said = r"the containers did not become healthy: .*(port|address already in use)"
+        with pytest.raises(UsageError, match=said) as why:
             local.up(Settings.load(), docker=True)
     assert "\n" not in str(why.value)
     left = subprocess.run(["docker", "compose", "ps", "--all", "--quiet"], check=True, capture_output=True)
