@@ -87,6 +87,10 @@ class Emissions(States):
     def _stored(
         self, published: Kept, emitted: Kept, suspects: dict[int, int], group_lost_until_us: int | None
     ) -> Stored:
-        """The newer of the two: results are newer where role all has worked since. Who runs windows is suspicious."""
+        """The newer of the two, and nobody is suspected: no window is run here.
+
+        Results are newer where role all has worked since, and where role infer has published what a crash kept from
+        being recorded here: these windows need not be handed over again.
+        """
         newest = emitted if emitted.end_us >= published.end_us else published
         return Stored(newest.saved, {}, newest.lost_until_us, group_lost_until_us)
