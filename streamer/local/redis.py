@@ -32,8 +32,8 @@ def binary() -> str:
 def command(directory: Path, port: int) -> Sequence[str]:
     """The command that starts it with its data under ``directory``.
 
-    What it promises with ``appendfsync everysec``: a crash of Redis costs nothing that it acknowledged, a crash of the
-    whole machine up to the last second of it.
+    What it promises with ``appendfsync everysec``: a crash of Redis costs nothing that it acknowledged, unless the disk
+    holds up its writes just then; a crash of the whole machine up to the last second of it.
     """
     data = directory / "redis-data"
     data.mkdir(parents=True, exist_ok=True)

@@ -270,6 +270,8 @@ class Log:
 
 async def test_a_redis_that_is_away_for_a_while_loses_nothing(own_redis: Stack, keys: Keys) -> None:
     log, url = Log(), own_redis.redis_url
+    with redis.Redis.from_url(url) as client:
+        client.config_set("appendfsync", "always")  # with everysec a busy disk may hold up the write itself
     async with publisher(url, keys, on_retry=log.retry, on_success=log.success) as publish:
         await publish.publish([publication(1)])
         assert (log.errors, log.successes) == ([], 1)
