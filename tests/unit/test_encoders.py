@@ -19,10 +19,10 @@ from streamer import repository
 from streamer.errors import ModelError
 from streamer.nets.architecture import KINDS, Architecture, BuildError, Wav2Vec2
 from streamer.nets.encoders.audio import wav2vec2_encoder
-from tests import toys
+from tests import small_nets
 
-WAV2VEC2 = {"encoder": "torchaudio:wav2vec2_model", "config": toys.TINY_WAV2VEC2}
-HUBERT = {"encoder": "torchaudio:wav2vec2_model", "config": toys.TINY_HUBERT}
+WAV2VEC2 = {"encoder": "torchaudio:wav2vec2_model", "config": small_nets.TINY_WAV2VEC2}
+HUBERT = {"encoder": "torchaudio:wav2vec2_model", "config": small_nets.TINY_HUBERT}
 CHOICES: list[tuple[str, dict[str, Any]]] = [
     ("image", {"encoder": "cnn"}),
     ("image", {"encoder": "cnn", "pool": "attention"}),
@@ -50,7 +50,7 @@ every_encoder = pytest.mark.parametrize(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("encoders")
-    toys.tiny_bert(made / "bert")
+    small_nets.tiny_bert(made / "bert")
     return made
 
 
@@ -69,28 +69,28 @@ def test_every_kind_is_tried_here() -> None:
 
 @every_encoder
 def test_it_learns_what_its_modality_tells(modality: str, choice: dict[str, Any], folder: Path) -> None:
-    module = toys.model((modality,), folder, **{modality: choice})
+    module = small_nets.model((modality,), folder, **{modality: choice})
     heavy = choice["encoder"].startswith("timm")
-    toys.train(module, toys.cross_entropy, steps=12 if heavy else 40, rate=1e-3 if heavy else 5e-3)
-    assert toys.accuracy(module) >= 0.95
+    small_nets.train(module, small_nets.cross_entropy, steps=12 if heavy else 40, rate=1e-3 if heavy else 5e-3)
+    assert small_nets.accuracy(module) >= 0.95
 
 
 @every_encoder
 def test_what_a_mask_hides_cannot_change_the_answer(modality: str, choice: dict[str, Any], folder: Path) -> None:
-    module = toys.model((modality,), folder, **{modality: choice})
-    gappy = toys.with_gaps(toys.windows(6)[0])
-    told = toys.answers(module, gappy)
+    module = small_nets.model((modality,), folder, **{modality: choice})
+    gappy = small_nets.with_gaps(small_nets.windows(6)[0])
+    told = small_nets.answers(module, gappy)
     assert torch.isfinite(told).all()
-    assert torch.equal(told, toys.answers(module, toys.scrambled(gappy)))
-    assert not torch.allclose(told, toys.answers(module, toys.windows(6)[0]), atol=1e-5)
+    assert torch.equal(told, small_nets.answers(module, small_nets.scrambled(gappy)))
+    assert not torch.allclose(told, small_nets.answers(module, small_nets.windows(6)[0]), atol=1e-5)
 
 
 @every_encoder
 def test_what_a_mask_hides_cannot_change_training(modality: str, choice: dict[str, Any], folder: Path) -> None:
-    gappy = toys.with_gaps(toys.windows(6)[0])
+    gappy = small_nets.with_gaps(small_nets.windows(6)[0])
     states = []
-    for inputs in (gappy, toys.scrambled(gappy)):
-        module = toys.model((modality,), folder, **{modality: choice}).train()
+    for inputs in (gappy, small_nets.scrambled(gappy)):
+        module = small_nets.model((modality,), folder, **{modality: choice}).train()
         torch.manual_seed(0)
         sum(logits.sum() for logits in module(inputs).logits.values()).backward()  # type: ignore[union-attr]
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
@@ -101,45 +101,47 @@ def test_what_a_mask_hides_cannot_change_training(modality: str, choice: dict[st
 
 @every_encoder
 def test_windows_of_a_batch_do_not_touch_one_another(modality: str, choice: dict[str, Any], folder: Path) -> None:
-    module = toys.model((modality,), folder, **{modality: choice})
-    toys.train(module, toys.cross_entropy, steps=2)  # so that batch norms have statistics
-    inputs, order = toys.with_gaps(toys.windows(6)[0]), torch.tensor([4, 2, 0, 5, 3, 1])
-    together = toys.answers(module, inputs)
-    assert torch.allclose(toys.answers(module, toys.rows(inputs, order)), together[order], atol=1e-5)
+    module = small_nets.model((modality,), folder, **{modality: choice})
+    small_nets.train(module, small_nets.cross_entropy, steps=2)  # so that batch norms have statistics
+    inputs, order = small_nets.with_gaps(small_nets.windows(6)[0]), torch.tensor([4, 2, 0, 5, 3, 1])
+    together = small_nets.answers(module, inputs)
+    assert torch.allclose(small_nets.answers(module, small_nets.rows(inputs, order)), together[order], atol=1e-5)
     for one in range(6):
-        assert torch.allclose(toys.answers(module, toys.rows(inputs, slice(one, one + 1))), together[one], atol=1e-5)
+        assert torch.allclose(
+            small_nets.answers(module, small_nets.rows(inputs, slice(one, one + 1))), together[one], atol=1e-5
+        )
 
 
 @every_encoder
 def test_weights_that_were_saved_and_loaded_answer_the_same(
     modality: str, choice: dict[str, Any], folder: Path, tmp_path: Path
 ) -> None:
-    module = toys.model((modality,), folder, **{modality: choice})
-    toys.train(module, toys.cross_entropy, steps=2)
+    module = small_nets.model((modality,), folder, **{modality: choice})
+    small_nets.train(module, small_nets.cross_entropy, steps=2)
     save_file({name: weight.contiguous() for name, weight in module.state_dict().items()}, tmp_path / "w.safetensors")
-    again = toys.model((modality,), folder, **{modality: choice})
-    inputs = toys.with_gaps(toys.windows(6)[0])
-    assert not torch.allclose(toys.answers(again, inputs), toys.answers(module, inputs), atol=1e-5)
+    again = small_nets.model((modality,), folder, **{modality: choice})
+    inputs = small_nets.with_gaps(small_nets.windows(6)[0])
+    assert not torch.allclose(small_nets.answers(again, inputs), small_nets.answers(module, inputs), atol=1e-5)
     again.load_state_dict(load_file(tmp_path / "w.safetensors"))
-    assert torch.equal(toys.answers(again, inputs), toys.answers(module, inputs))
+    assert torch.equal(small_nets.answers(again, inputs), small_nets.answers(module, inputs))
 
 
 @pytest.mark.parametrize("encoder", ["transformer", "embedding", "rnn", "lstm", "gru", "hf:bert"])
 def test_padding_the_text_changes_nothing(encoder: str, folder: Path) -> None:
-    module = toys.model(("text",), folder, text=encoder)
-    inputs = toys.windows(4)[0]
-    shorter = toys.with_gaps(inputs)._replace(text_mask_BT=torch.tensor([[True] * 3 + [False]] * 4))
+    module = small_nets.model(("text",), folder, text=encoder)
+    inputs = small_nets.windows(4)[0]
+    shorter = small_nets.with_gaps(inputs)._replace(text_mask_BT=torch.tensor([[True] * 3 + [False]] * 4))
     padded = shorter._replace(
         text_BT=nn.functional.pad(shorter.text_BT, (0, 2)),  # type: ignore[arg-type]
         text_mask_BT=nn.functional.pad(shorter.text_mask_BT, (0, 2)),  # type: ignore[arg-type]
         text_overlap_BT=nn.functional.pad(shorter.text_overlap_BT, (0, 2)),  # type: ignore[arg-type]
     )
-    assert torch.allclose(toys.answers(module, padded), toys.answers(module, shorter), atol=1e-5)
+    assert torch.allclose(small_nets.answers(module, padded), small_nets.answers(module, shorter), atol=1e-5)
 
 
 @pytest.mark.parametrize(("cell", "layer"), [("rnn", nn.RNN), ("lstm", nn.LSTM), ("gru", nn.GRU)])
 def test_recurrent_layers_say_what_pytorchs_packed_ones_say(cell: str, layer: Any) -> None:
-    module = toys.model(("text",), text={"encoder": cell}).encoders["text"].over_words
+    module = small_nets.model(("text",), text={"encoder": cell}).encoders["text"].over_words
     packed = layer(32, 16, batch_first=True, bidirectional=True)
     weights = dict(module.there[0].named_parameters())
     weights |= {f"{name}_reverse": weight for name, weight in module.back[0].named_parameters()}
@@ -156,16 +158,16 @@ def test_recurrent_layers_say_what_pytorchs_packed_ones_say(cell: str, layer: An
 
 @pytest.mark.parametrize(("name", "side"), [("resnet18", 32), ("inception_v3", 75), ("vit_tiny_patch16_224", 32)])
 def test_families_of_timm_are_there_by_name(name: str, side: int) -> None:
-    module = toys.model(("image",), side=side, image={"encoder": f"timm:{name}", "frozen": True})
-    inputs = toys.windows(2, side=side)[0]
-    assert torch.isfinite(toys.answers(module, inputs)).all()
+    module = small_nets.model(("image",), side=side, image={"encoder": f"timm:{name}", "frozen": True})
+    inputs = small_nets.windows(2, side=side)[0]
+    assert torch.isfinite(small_nets.answers(module, inputs)).all()
 
 
 def test_frames_are_normalised_as_the_backbone_was_trained() -> None:
-    encoder = toys.model(("image",), image="timm:resnet10t").encoders["image"]
+    encoder = small_nets.model(("image",), image="timm:resnet10t").encoders["image"]
     seen = []
     encoder.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    inputs = toys.windows(2)[0]
+    inputs = small_nets.windows(2)[0]
     encoder.eval()(inputs.image_BFCHW, inputs.image_mask_BF)
     config = timm.data.resolve_data_config({}, model=encoder.backbone)
     mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
@@ -173,28 +175,28 @@ def test_frames_are_normalised_as_the_backbone_was_trained() -> None:
 
 
 def test_a_frozen_backbone_stays_as_it_is_while_the_rest_learns(tmp_path: Path) -> None:
-    teacher = toys.model(("image",), image="timm:resnet10t")
-    toys.train(teacher, toys.cross_entropy, steps=12, rate=1e-3)
+    teacher = small_nets.model(("image",), image="timm:resnet10t")
+    small_nets.train(teacher, small_nets.cross_entropy, steps=12, rate=1e-3)
     save_file(teacher.encoders["image"].backbone.state_dict(), tmp_path / "taught.safetensors")
     choice = {"encoder": "timm:resnet10t", "pretrained": "taught.safetensors", "frozen": True}
-    module = toys.model(("image",), tmp_path, image=choice)
+    module = small_nets.model(("image",), tmp_path, image=choice)
     assert module.notes() == ["image: the backbone's 4,922,488 parameters are frozen"]
     backbone = module.encoders["image"].backbone
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
-    toys.train(module, toys.cross_entropy, steps=20)
+    small_nets.train(module, small_nets.cross_entropy, steps=20)
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
     assert not module.train().encoders["image"].backbone.training
-    assert toys.accuracy(module) >= 0.95
+    assert small_nets.accuracy(module) >= 0.95
 
 
 def test_frames_that_are_not_there_are_not_in_the_statistics_of_a_batch() -> None:
-    inputs = toys.windows(6)[0]
+    inputs = small_nets.windows(6)[0]
     assert inputs.image_mask_BF is not None
     half = inputs._replace(image_mask_BF=inputs.image_mask_BF & torch.tensor([True, False]))
     first = inputs._replace(image_BFCHW=inputs.image_BFCHW[:, :1], image_mask_BF=inputs.image_mask_BF[:, :1])  # type: ignore[index]
     buffers = []
     for given in (half, first):
-        module = toys.model(("image",), image="timm:resnet10t").train()
+        module = small_nets.model(("image",), image="timm:resnet10t").train()
         module(given)
         buffers.append(torch.cat([b.flatten() for b in module.encoders["image"].backbone.buffers()]))
     assert torch.allclose(*buffers)
@@ -202,10 +204,10 @@ def test_frames_that_are_not_there_are_not_in_the_statistics_of_a_batch() -> Non
 
 @pytest.mark.parametrize("frames", [0, 1])
 def test_training_bears_a_batch_with_hardly_a_frame(frames: int) -> None:
-    inputs = toys.windows(2)[0]
+    inputs = small_nets.windows(2)[0]
     mask = torch.zeros_like(inputs.image_mask_BF)  # type: ignore[arg-type]
     mask[0, :frames] = True
-    module = toys.model(("image",), image="timm:resnet10t").train()
+    module = small_nets.model(("image",), image="timm:resnet10t").train()
     assert torch.isfinite(module(inputs._replace(image_mask_BF=mask)).embedding_BD).all()
 
 
@@ -227,7 +229,7 @@ def test_pretrained_weights_come_from_a_file(form: str, tmp_path: Path) -> None:
             )
         case _:
             torch.save(weights, tmp_path / form, _use_new_zipfile_serialization=form != "legacy.bin")
-    module = toys.model(("image",), tmp_path, image={"encoder": "timm:resnet10t", "pretrained": form})
+    module = small_nets.model(("image",), tmp_path, image={"encoder": "timm:resnet10t", "pretrained": form})
     own = module.encoders["image"].backbone.state_dict()
     assert own
     assert all(torch.equal(value, weights[name]) for name, value in own.items())
@@ -289,7 +291,7 @@ def broken_files(folder: Path) -> dict[str, str]:
 def test_a_file_that_is_no_weights_of_the_backbone_is_one_line(tmp_path: Path) -> None:
     for name, said in broken_files(tmp_path).items():
         with pytest.raises(BuildError) as caught:
-            toys.model(("image",), tmp_path, image={"encoder": "timm:resnet10t", "pretrained": name})
+            small_nets.model(("image",), tmp_path, image={"encoder": "timm:resnet10t", "pretrained": name})
         assert said in str(caught.value), name
         assert name in str(caught.value)
         assert "\n" not in str(caught.value)
@@ -298,26 +300,26 @@ def test_a_file_that_is_no_weights_of_the_backbone_is_one_line(tmp_path: Path) -
 
 def test_an_unknown_backbone_names_some_that_are_like_it() -> None:
     with pytest.raises(BuildError, match=r"no backbone 'resnet1800'; it has .*resnet"):
-        toys.model(("image",), image="timm:resnet1800")
+        small_nets.model(("image",), image="timm:resnet1800")
 
 
 def test_frames_that_a_backbone_cannot_read_are_one_line() -> None:
     with pytest.raises(BuildError, match="timm:inception_v3 cannot be built for frames of 32 × 32 pixels"):
-        toys.model(("image",), image="timm:inception_v3")
+        small_nets.model(("image",), image="timm:inception_v3")
 
 
 # ---- networks of torchaudio
 
 
-@pytest.mark.parametrize("config", [toys.TINY_WAV2VEC2, toys.TINY_HUBERT], ids=["wav2vec2", "hubert"])
+@pytest.mark.parametrize("config", [small_nets.TINY_WAV2VEC2, small_nets.TINY_HUBERT], ids=["wav2vec2", "hubert"])
 def test_a_whole_waveform_is_heard_as_torchaudio_hears_it(config: dict[str, Any]) -> None:
     torch.manual_seed(0)
     options = Wav2Vec2(of="wav2vec2_model", config=config)
-    encoder = wav2vec2_encoder(options, toys.RATE_HZ, 32, Path(), pretrained=True).eval()
+    encoder = wav2vec2_encoder(options, small_nets.RATE_HZ, 32, Path(), pretrained=True).eval()
     original = torchaudio.models.wav2vec2_model(**config, aux_num_out=None).eval()
     original.load_state_dict(encoder.backbone.state_dict())
     audio_BS = torch.randn(2, 3000)
-    if config is toys.TINY_HUBERT:
+    if config is small_nets.TINY_HUBERT:
         given = torch.stack([nn.functional.layer_norm(audio_S, audio_S.shape) for audio_S in audio_BS])
     else:
         given = audio_BS
@@ -335,25 +337,25 @@ def test_bundles_standardise_waveforms_where_every_convolution_has_a_layer_norm(
 
 def test_weights_of_a_bundle_come_from_a_file(tmp_path: Path) -> None:
     torch.manual_seed(4)
-    weights = torchaudio.models.wav2vec2_model(**toys.TINY_WAV2VEC2, aux_num_out=7).state_dict()
+    weights = torchaudio.models.wav2vec2_model(**small_nets.TINY_WAV2VEC2, aux_num_out=7).state_dict()
     torch.save(weights, tmp_path / "bundle.pth")
     audio = {**WAV2VEC2, "pretrained": "bundle.pth", "frozen": True}
-    own = toys.model(("audio",), tmp_path, audio=audio).encoders["audio"].backbone.state_dict()
+    own = small_nets.model(("audio",), tmp_path, audio=audio).encoders["audio"].backbone.state_dict()
     assert own
     assert all(torch.equal(value, weights[name]) for name, value in own.items())
     (tmp_path / "bundle.pth").write_bytes((tmp_path / "bundle.pth").read_bytes()[:3000])
     with pytest.raises(BuildError, match=r"bundle\.pth is truncated"):
-        toys.model(("audio",), tmp_path, audio=audio)
+        small_nets.model(("audio",), tmp_path, audio=audio)
     torch.save(resnet().state_dict(), tmp_path / "bundle.pth")
     with pytest.raises(BuildError, match=r"does not fit: .* is missing"):
-        toys.model(("audio",), tmp_path, audio=audio)
+        small_nets.model(("audio",), tmp_path, audio=audio)
 
 
 def test_a_waveform_shorter_than_a_step_is_heard() -> None:
-    module = toys.model(("audio",), audio=WAV2VEC2)
-    inputs = toys.windows(2)[0]
+    module = small_nets.model(("audio",), audio=WAV2VEC2)
+    inputs = small_nets.windows(2)[0]
     short = inputs._replace(audio_BS=inputs.audio_BS[:, :50], audio_mask_BS=inputs.audio_mask_BS[:, :50])  # type: ignore[index]
-    assert torch.isfinite(toys.answers(module, short)).all()
+    assert torch.isfinite(small_nets.answers(module, short)).all()
 
 
 @pytest.mark.parametrize(
@@ -365,7 +367,7 @@ def test_a_waveform_shorter_than_a_step_is_heard() -> None:
 )
 def test_an_unknown_network_or_argument_of_torchaudio_is_one_line(choice: Any, said: str) -> None:
     with pytest.raises(BuildError, match=said):
-        toys.model(("audio",), audio=choice)
+        small_nets.model(("audio",), audio=choice)
 
 
 def test_networks_of_torchaudio_hear_16_khz_only() -> None:
@@ -380,14 +382,14 @@ def test_a_folder_of_transformers_begins_with_its_weights_or_without(folder: Pat
     stored = load_file(folder / "bert" / "model.safetensors")["embeddings.word_embeddings.weight"]
     name = "backbone.model.embeddings.word_embeddings.weight"
     for choice, same in (({}, True), ({"pretrained": False}, False)):
-        encoder = toys.model(("text",), folder, text={"encoder": "hf:bert", **choice}).encoders["text"]
+        encoder = small_nets.model(("text",), folder, text={"encoder": "hf:bert", **choice}).encoders["text"]
         assert torch.equal(encoder.state_dict()[name], stored) == same
 
 
 def test_words_are_read_between_the_tokens_that_the_tokenizer_puts_around_them(folder: Path) -> None:
     from transformers import BertModel
 
-    encoder = toys.model(("text",), folder, text="hf:bert").encoders["text"].eval()
+    encoder = small_nets.model(("text",), folder, text="hf:bert").encoders["text"].eval()
     original = BertModel.from_pretrained(folder / "bert").eval()
     ids_BT = torch.tensor([[4, 7, 9], [5, 6, 0]])
     mask_BT = torch.tensor([[True] * 3, [True, True, False]])
@@ -447,10 +449,10 @@ def break_folder(bert: Path, how: str) -> None:
     ],
 )
 def test_a_broken_folder_of_transformers_is_one_line(how: str, said: str, tmp_path: Path) -> None:
-    bert = toys.tiny_bert(tmp_path / "bert")
+    bert = small_nets.tiny_bert(tmp_path / "bert")
     break_folder(bert, how)
     with pytest.raises(BuildError) as caught:
-        toys.model(("text",), tmp_path, text="hf:bert")
+        small_nets.model(("text",), tmp_path, text="hf:bert")
     assert said in str(caught.value)
     assert "bert" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -472,17 +474,17 @@ text = { encoder = "hf:bert", frozen = true }
 
 def test_a_model_folder_takes_the_tokenizer_of_the_encoder_and_is_read_without_its_weights(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text(SPEC)
-    toys.tiny_bert(tmp_path / "bert")
+    small_nets.tiny_bert(tmp_path / "bert")
     spec = repository.read_spec(tmp_path)
     tokenizer = repository.backbone_tokenizer(spec, tmp_path)
     assert tokenizer is not None
-    assert repository.vocabulary(tokenizer) == toys.VOCABULARY
+    assert repository.vocabulary(tokenizer) == small_nets.VOCABULARY
     module = repository.new_module(spec, tmp_path, tokenizer)
     repository.write(tmp_path, module, tokenizer, {})
     (tmp_path / "bert" / "model.safetensors").unlink()
     again = repository.read(tmp_path).module
-    inputs = toys.windows(3)[0]
-    assert torch.equal(toys.answers(again, inputs), toys.answers(module, inputs))  # type: ignore[arg-type]
+    inputs = small_nets.windows(3)[0]
+    assert torch.equal(small_nets.answers(again, inputs), small_nets.answers(module, inputs))  # type: ignore[arg-type]
     (tmp_path / "bert" / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match=r"bert/tokenizer\.json is not a file"):
         repository.backbone_tokenizer(spec, tmp_path)
@@ -523,7 +525,7 @@ def test_an_unknown_name_or_option_is_one_line_that_lists_the_known(
     toml = SPEC[: SPEC.index("[architecture]")].replace("[inputs.text]", inputs)
     (tmp_path / "model.toml").write_text(f"{toml}[architecture]\n{architecture}\n")
     with pytest.raises(ModelError) as caught:
-        repository.new_module(repository.read_spec(tmp_path), tmp_path, toys.tokenizer())
+        repository.new_module(repository.read_spec(tmp_path), tmp_path, small_nets.tokenizer())
     assert said in str(caught.value)
     assert "model.toml" in str(caught.value)
     assert "\n" not in str(caught.value)

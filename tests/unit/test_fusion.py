@@ -12,25 +12,25 @@ from safetensors.torch import load_file, save_file
 from streamer import repository
 from streamer.nets.architecture import KINDS
 from streamer.nets.inputs import Inputs
-from tests import toys
+from tests import small_nets
 
 FUSIONS = tuple(KINDS["fusion"])
-SUBSETS = [set(chosen) for count in range(5) for chosen in itertools.combinations(toys.MODALITIES, count)]
+SUBSETS = [set(chosen) for count in range(5) for chosen in itertools.combinations(small_nets.MODALITIES, count)]
 ENCODERS = {"audio": "cnn", "text": "embedding"}  # the fastest
 every_fusion = pytest.mark.parametrize("fusion", FUSIONS)
 
 
 def showing(inputs: Inputs, names: set[str]) -> Inputs:
-    for name in set(toys.MODALITIES) - names:
+    for name in set(small_nets.MODALITIES) - names:
         inputs = inputs.without(name)
     return inputs
 
 
 @every_fusion
 def test_it_learns_from_all_and_then_knows_by_each_alone(fusion: str) -> None:
-    module = toys.model(fusion=fusion, **ENCODERS)
-    toys.train(module, toys.cross_entropy, steps=60, solo=True)
-    inputs, label_B = toys.windows(32, seed=2)
+    module = small_nets.model(fusion=fusion, **ENCODERS)
+    small_nets.train(module, small_nets.cross_entropy, steps=60, solo=True)
+    inputs, label_B = small_nets.windows(32, seed=2)
     for names in SUBSETS[1:]:
         with torch.inference_mode():
             right_B = module(showing(inputs, names)).logits["action"].argmax(1) == label_B
@@ -39,9 +39,9 @@ def test_it_learns_from_all_and_then_knows_by_each_alone(fusion: str) -> None:
 
 @every_fusion
 def test_every_subset_has_a_finite_answer_of_its_own(fusion: str) -> None:
-    module = toys.model(fusion=fusion, **ENCODERS)
-    inputs = toys.windows(3)[0]
-    told = [toys.answers(module, showing(inputs, names)) for names in SUBSETS]
+    module = small_nets.model(fusion=fusion, **ENCODERS)
+    inputs = small_nets.windows(3)[0]
+    told = [small_nets.answers(module, showing(inputs, names)) for names in SUBSETS]
     assert all(torch.isfinite(one).all() for one in told)
     assert all(not torch.allclose(one, other, atol=1e-6) for one, other in itertools.combinations(told, 2))
     assert torch.equal(told[0], told[0][:1].expand_as(told[0]))  # of nothing: the same for every window
@@ -49,12 +49,12 @@ def test_every_subset_has_a_finite_answer_of_its_own(fusion: str) -> None:
 
 @every_fusion
 def test_what_a_mask_hides_cannot_change_answer_or_gradient(fusion: str) -> None:
-    module = toys.model(fusion=fusion, **ENCODERS)
-    gappy = toys.with_gaps(toys.windows(6)[0])
-    told = toys.answers(module, gappy)
-    assert torch.equal(told, toys.answers(module, toys.scrambled(gappy)))
+    module = small_nets.model(fusion=fusion, **ENCODERS)
+    gappy = small_nets.with_gaps(small_nets.windows(6)[0])
+    told = small_nets.answers(module, gappy)
+    assert torch.equal(told, small_nets.answers(module, small_nets.scrambled(gappy)))
     gradients = []
-    for inputs in (gappy, toys.scrambled(gappy)):
+    for inputs in (gappy, small_nets.scrambled(gappy)):
         module.zero_grad()
         module(inputs).logits["action"].sum().backward()
         gradients.append([p.grad.clone() for p in module.parameters() if p.grad is not None])
@@ -64,26 +64,26 @@ def test_what_a_mask_hides_cannot_change_answer_or_gradient(fusion: str) -> None
 
 @every_fusion
 def test_windows_of_a_batch_do_not_touch_one_another(fusion: str) -> None:
-    module = toys.model(fusion=fusion, **ENCODERS)
-    inputs, order = toys.with_gaps(toys.windows(6)[0]), torch.tensor([4, 2, 0, 5, 3, 1])
-    together = toys.answers(module, inputs)
-    assert torch.allclose(toys.answers(module, toys.rows(inputs, order)), together[order], atol=1e-5)
-    assert torch.allclose(toys.answers(module, toys.rows(inputs, slice(2, 3))), together[2], atol=1e-5)
+    module = small_nets.model(fusion=fusion, **ENCODERS)
+    inputs, order = small_nets.with_gaps(small_nets.windows(6)[0]), torch.tensor([4, 2, 0, 5, 3, 1])
+    together = small_nets.answers(module, inputs)
+    assert torch.allclose(small_nets.answers(module, small_nets.rows(inputs, order)), together[order], atol=1e-5)
+    assert torch.allclose(small_nets.answers(module, small_nets.rows(inputs, slice(2, 3))), together[2], atol=1e-5)
 
 
 @every_fusion
 def test_weights_that_were_saved_and_loaded_answer_the_same(fusion: str, tmp_path: Path) -> None:
-    module = toys.model(fusion=fusion, **ENCODERS)
-    toys.train(module, toys.cross_entropy, steps=2)
+    module = small_nets.model(fusion=fusion, **ENCODERS)
+    small_nets.train(module, small_nets.cross_entropy, steps=2)
     save_file(module.state_dict(), tmp_path / "w.safetensors")
-    again, inputs = toys.model(fusion=fusion, **ENCODERS), toys.windows(4)[0]
-    assert not torch.allclose(toys.answers(again, inputs), toys.answers(module, inputs), atol=1e-5)
+    again, inputs = small_nets.model(fusion=fusion, **ENCODERS), small_nets.windows(4)[0]
+    assert not torch.allclose(small_nets.answers(again, inputs), small_nets.answers(module, inputs), atol=1e-5)
     again.load_state_dict(load_file(tmp_path / "w.safetensors"))
-    assert torch.equal(toys.answers(again, inputs), toys.answers(module, inputs))
+    assert torch.equal(small_nets.answers(again, inputs), small_nets.answers(module, inputs))
 
 
 def test_modalities_of_a_bottleneck_exchange_through_its_tokens_only() -> None:
-    module = toys.model(("image", "text"), fusion={"name": "bottleneck", "layers": 2, "tokens": 3})
+    module = small_nets.model(("image", "text"), fusion={"name": "bottleneck", "layers": 2, "tokens": 3})
     tokens = [torch.randn(1, 2, 32), torch.randn(1, 4, 32)]
     masks = [torch.ones(1, part.shape[1], dtype=torch.bool) for part in tokens]
     seen: list[int] = []

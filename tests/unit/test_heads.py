@@ -22,7 +22,7 @@ from streamer.nets.heads import Head
 from streamer.nets.inputs import Outputs
 from streamer.results import Result
 from streamer.sample import Limits, Sample
-from tests import toys
+from tests import small_nets
 
 HEADS = {"action": Head(2), "sounds": Head(3), "distance": Head(1, is_number=True)}
 TOML = """
@@ -52,18 +52,18 @@ def targets(label_B: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_one_model_learns_classes_tags_and_a_number_together() -> None:
-    module = toys.model(("telemetry",), heads=HEADS)
-    _, label_B = toys.windows(64, seed=1)
+    module = small_nets.model(("telemetry",), heads=HEADS)
+    _, label_B = small_nets.windows(64, seed=1)
     module.standardise_targets("distance", targets(label_B)[1])
 
     def loss_of(logits: dict[str, Tensor], label_B: Tensor) -> Tensor:
         tag_BL, value_B = targets(label_B)
         off_B = (logits["distance"][:, 0] - value_B) / 100
         tags = functional.binary_cross_entropy_with_logits(logits["sounds"], tag_BL)
-        return toys.cross_entropy(logits, label_B) + tags + off_B.square().mean()
+        return small_nets.cross_entropy(logits, label_B) + tags + off_B.square().mean()
 
-    toys.train(module, loss_of, steps=60)
-    inputs, label_B = toys.windows(64, seed=2)
+    small_nets.train(module, loss_of, steps=60)
+    inputs, label_B = small_nets.windows(64, seed=2)
     tag_BL, value_B = targets(label_B)
     with torch.inference_mode():
         logits = module(inputs).logits
@@ -73,11 +73,11 @@ def test_one_model_learns_classes_tags_and_a_number_together() -> None:
 
 
 def test_a_number_begins_at_the_mean_of_its_targets_in_their_unit() -> None:
-    module = toys.model(("telemetry",), heads=HEADS)
+    module = small_nets.model(("telemetry",), heads=HEADS)
     module.standardise_targets("distance", [900.0, 1100.0, 1000.0])
     head = module.heads["distance"]
     assert (float(head.mean), float(head.deviation)) == pytest.approx((1000, math.sqrt(20000 / 3)))
-    value_B = module(toys.windows(32)[0]).logits["distance"]
+    value_B = module(small_nets.windows(32)[0]).logits["distance"]
     assert value_B.shape == (32, 1)
     assert abs(value_B.mean().item() - 1000) < 200
     assert "heads.distance.mean" in module.state_dict()
@@ -93,11 +93,11 @@ def test_a_number_begins_at_the_mean_of_its_targets_in_their_unit() -> None:
 )
 def test_targets_that_are_none_are_refused(name: str, values: list[float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        toys.model(("telemetry",), heads=HEADS).standardise_targets(name, values)
+        small_nets.model(("telemetry",), heads=HEADS).standardise_targets(name, values)
 
 
 def test_targets_that_are_all_the_same_do_not_divide_by_zero() -> None:
-    module = toys.model(("telemetry",), heads=HEADS)
+    module = small_nets.model(("telemetry",), heads=HEADS)
     module.standardise_targets("distance", [5.0, 5.0])
     assert float(module.heads["distance"].deviation) == 1.0
 

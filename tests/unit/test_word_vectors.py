@@ -16,7 +16,7 @@ from streamer.errors import ModelError
 from streamer.nets.architecture import BuildError
 from streamer.nets.word_vectors import VOCABULARY_FILE, WordVectors
 from streamer.training.vocabulary import new_tokenizer, word_tokenizer
-from tests import toys
+from tests import small_nets
 
 GLOVE = Path(__file__).parents[3] / "shared/data/text/glove.6B.100d.sample.txt.gz"
 WORDS = ["the", "go", "stop", "42", "naïve"]
@@ -145,22 +145,22 @@ def test_gloves_binary_needs_its_words(tmp_path: Path) -> None:
 def text_model(folder: Path, **choice: object) -> torch.nn.Module:
     write(folder, "glove.txt")
     text = {"encoder": "gru", "vectors": "glove.txt", "dimensions": 8, **choice}
-    return toys.model(("text",), folder, text=text)
+    return small_nets.model(("text",), folder, text=text)
 
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_embeddings_begin_with_the_vectors_and_learn_unless_frozen(frozen: bool, tmp_path: Path) -> None:
     module = text_model(tmp_path, frozen=frozen)
     embed = module.encoders.text.embed  # type: ignore[union-attr]
-    numbers = {word: toys.TOKENS.index(word) for word in ("the", "go", "stop")}
+    numbers = {word: small_nets.TOKENS.index(word) for word in ("the", "go", "stop")}
     first = embed.weight.detach().clone()  # type: ignore[union-attr,operator]
     for word, number in numbers.items():
         assert np.allclose(first[number], VECTORS[WORDS.index(word)], atol=1e-6)
-    unknown = first[toys.TOKENS.index("car")]
+    unknown = first[small_nets.TOKENS.index("car")]
     assert unknown.any() != frozen
     assert module.notes() == ["text: 3 of 12 tokens begin with their vector of glove.txt"]  # type: ignore[operator]
-    toys.train(module, toys.cross_entropy, steps=40)  # type: ignore[arg-type]
-    assert toys.accuracy(module) >= 0.95  # type: ignore[arg-type]
+    small_nets.train(module, small_nets.cross_entropy, steps=40)  # type: ignore[arg-type]
+    assert small_nets.accuracy(module) >= 0.95  # type: ignore[arg-type]
     assert torch.equal(embed.weight, first) == frozen  # type: ignore[union-attr,arg-type]
 
 
@@ -228,9 +228,9 @@ def test_a_trained_model_is_read_without_the_file_of_vectors(tmp_path: Path) -> 
     module = repository.new_module(spec, tmp_path, tokenizer)
     repository.write(tmp_path, module, tokenizer, {})
     (tmp_path / "glove.txt").unlink()
-    again, inputs = repository.read(tmp_path).module, toys.windows(3)[0]
+    again, inputs = repository.read(tmp_path).module, small_nets.windows(3)[0]
     inputs = inputs._replace(text_BT=inputs.text_BT % 5)  # type: ignore[operator]
-    assert torch.equal(toys.answers(again, inputs), toys.answers(module, inputs))  # type: ignore[arg-type]
+    assert torch.equal(small_nets.answers(again, inputs), small_nets.answers(module, inputs))  # type: ignore[arg-type]
     assert "66.7% of the 3 words" in told.getvalue()
     with pytest.raises(ModelError, match=r"glove\.txt is not a file"):
         new_tokenizer(spec, tmp_path, ["stop"], print)
