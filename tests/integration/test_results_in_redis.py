@@ -221,7 +221,7 @@ def test_an_address_that_is_none_names_the_setting(url: str) -> None:
 def test_a_wrong_password_names_the_setting(redis_url: str) -> None:
     said = refusal(redis_url.replace("redis://", "redis://nobody:secret@"))
     assert said.startswith("Redis at redis://nobody:***@")
-    assert said.endswith("; check STREAMER_REDIS")
+    assert "; check STREAMER_REDIS" in said
 
 
 def test_missing_rights_name_the_setting(redis_url: str, client: redis.Redis, keys: Keys) -> None:
@@ -229,7 +229,7 @@ def test_missing_rights_name_the_setting(redis_url: str, client: redis.Redis, ke
     client.execute_command("ACL", "SETUSER", name, "on", ">secret", "~none:*", "+@all")
     try:
         with (
-            pytest.raises(UsageError, match=r"refuses us: .*; check STREAMER_REDIS"),
+            pytest.raises(UsageError, match=r"refuses us: .*; SECURITY.md lists the rights"),
             results.connected(settings(redis_url.replace("redis://", f"redis://{name}:secret@"))) as (limited, own),
         ):
             results.sessions(limited, own)

@@ -230,7 +230,7 @@ def test_a_port_that_is_taken_is_one_line_and_exit_code_1(topics: Settings, tmp_
 @pytest.mark.parametrize(
     ("setting", "value", "says"),
     [
-        ("redis", "redis://127.0.0.1:1/0", "no Redis answers at redis://127.0.0.1:1/0"),
+        ("redis", "redis://127.0.0.1:1/0", "cannot reach Redis at redis://127.0.0.1:1/0"),
         ("model", "models/none", "models/none"),
         ("topic_prefix", "nobody", "topic nobody.frames does not exist; run `streamer topics create`"),
     ],
