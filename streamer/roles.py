@@ -86,13 +86,7 @@ class Host(Protocol):
 
 
 class Role(Protocol):
-    """What a worker runs.
-
-    Attributes:
-        topics: That it reads, in the order of the rows of its records.
-    """
-
-    topics: tuple[str, ...]
+    """What a worker runs."""
 
     @property
     def store(self) -> Store:
@@ -118,7 +112,6 @@ class _FromSources:
     sink: Pipeline | Outbox
 
     def __init__(self, host: Host, partitions: int) -> None:
-        self.topics = host.settings.worker_topics
         self._host = host
         self._decoder = Decoder(host.settings, partitions)
         self._rules = Rules.from_settings(host.settings)
@@ -195,7 +188,6 @@ class Infer:
 
     def __init__(self, host: Host, predictor: Predictor, client: redis.asyncio.Redis) -> None:
         settings = host.settings
-        self.topics = settings.worker_topics
         self.store = _publisher(host, client)
         self._host = host
         self._refetch = Refetch(settings, host.kafka_away, host.kafka_answers)

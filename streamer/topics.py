@@ -6,6 +6,8 @@ counts. Alignment orders records by the broker's append time: source topics must
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import GroupAuthorizationFailedError, InvalidReplicationFactorError, TopicAlreadyExistsError
@@ -115,7 +117,30 @@ def check(settings: Settings) -> int:
         UsageError: With what is wrong and how to mend it.
     """
     with admin(settings, TIMEOUT_MS) as client:
+        return _partitions(described(client, settings), settings)
+
+
+def check_for_worker(settings: Settings) -> int:
+    """As :func:`check`, and refuse a worker that Kafka does not let read its records, commit them or put some aside.
+
+    Faust would try again and again without a word.
+
+    Raises:
+        UsageError: With what is wrong, or which right is missing.
+    """
+    with admin(settings, TIMEOUT_MS) as client:
         existing = described(client, settings)
+        missing = missing_rights(client, settings)
+    if missing:
+        raise UsageError(
+            f"Kafka at {settings.kafka} does not let user {settings.kafka_user!r} {missing[0]}; "
+            "SECURITY.md lists the ACLs needed"
+        )
+    return _partitions(existing, settings)
+
+
+def _partitions(existing: Mapping[str, Topic], settings: Settings) -> int:
+    """The least partition count of a source topic."""
     return min(existing[name].partitions for name in settings.source_topics)
 
 
@@ -129,25 +154,8 @@ def described(client: KafkaAdminClient, settings: Settings) -> dict[str, Topic]:
     missing = [wanted.name for wanted in _wanted(settings) if wanted.name not in existing]
     if missing:
         raise no_topic(settings, missing[0])
-    _refuse_misfits(existing, settings, min(existing[name].partitions for name in settings.source_topics))
+    _refuse_misfits(existing, settings, _partitions(existing, settings))
     return existing
-
-
-def check_rights(settings: Settings) -> None:
-    """Refuse to run as a worker that Kafka does not let read its records, commit them or put some aside.
-
-    Faust would try again and again without a word.
-
-    Raises:
-        UsageError: It names what is missing.
-    """
-    with admin(settings, TIMEOUT_MS) as client:
-        missing = missing_rights(client, settings)
-    if missing:
-        raise UsageError(
-            f"Kafka at {settings.kafka} does not let user {settings.kafka_user!r} {missing[0]}; "
-            "SECURITY.md lists the ACLs needed"
-        )
 
 
 def missing_rights(client: KafkaAdminClient, settings: Settings) -> list[str]:

@@ -74,13 +74,6 @@ def _smaller(letter: deadletters.Letter) -> deadletters.Letter:
     return letter.without_value() if letter.value else letter.bare()
 
 
-def _owners(groups: Collection[Group]) -> list[Owner]:
-    owners: list[Owner] = []
-    for group in groups:
-        owners += group.owners
-    return owners
-
-
 class Stalled(RuntimeError):
     """Nothing gets done although there is work: a stuck consumer, or a window that the model does not finish."""
 
@@ -120,8 +113,7 @@ def run(settings: Settings) -> None:
 
 async def _main(settings: Settings) -> bool:
     loop = asyncio.get_running_loop()
-    partitions = await loop.run_in_executor(None, topics.check, settings)
-    await loop.run_in_executor(None, topics.check_rights, settings)
+    partitions = await loop.run_in_executor(None, topics.check_for_worker, settings)
     client = await _connect(settings)
     model_state = reload.state_of(settings.model)
     predictor = None if settings.role == "align" else await loop.run_in_executor(None, reload.load, settings)
@@ -191,7 +183,7 @@ class Worker:
         self._reloader: reload.Reloader | None = None
         if predictor is not None and isinstance(self._sink, Pipeline):  # the one as the other: who infers
             self._reloader = reload.Reloader(settings, predictor, model_state, self.metrics, self._sink.swap)
-        self._rows = {topic: row for row, topic in enumerate(self._role.topics)}
+        self._rows = {topic: row for row, topic in enumerate(settings.worker_topics)}
         self._slack_us = settings.merge_slack_ms * 1000
         self._endpoints = Endpoints(self.metrics.registry, self.not_ready, self._observe)
         self._app = self._new_app()
@@ -282,7 +274,7 @@ class Worker:
         """Windows that are not finished here, or not by this process, have killed nobody."""
         try:
             async with asyncio.timeout(WITHDRAW_S):
-                await self._sink.withdraw(None if groups is None else _owners(groups))
+                await self._sink.withdraw(None if groups is None else [own for group in groups for own in group.owners])
         except (redis.exceptions.RedisError, OSError) as error:
             log.warning("Redis does not answer (%r): windows in flight will be run alone by whoever goes on", error)
 
@@ -330,7 +322,7 @@ class Worker:
         )
         app.transport = Transport(brokers, app)
         app.on_partitions_revoked.connect(self._on_revoked)
-        topic = app.topic(*self._role.topics, key_serializer="raw", value_serializer="raw")
+        topic = app.topic(*settings.worker_topics, key_serializer="raw", value_serializer="raw")
 
         @app.agent(topic, name=f"streamer.{settings.role}")  # type: ignore[untyped-decorator]
         async def feed(stream: Any) -> None:
@@ -357,7 +349,7 @@ class Worker:
             "ready: role %s, group %r, topics %s",
             self.settings.role,
             self.settings.consumer_group,
-            ", ".join(self._role.topics),
+            ", ".join(self.settings.worker_topics),
         )
         await self._app.wait_until_stopped()
         if not self._stop.is_set():
@@ -459,10 +451,10 @@ class Worker:
             return
         if isinstance(item, Late):
             record, topic = item.event.record, self.settings.topic(TOPIC_LATE)
-            letter = deadletters.late(record, item.late_by_us, self._role.topics[record.row])
+            letter = deadletters.late(record, item.late_by_us, self.settings.worker_topics[record.row])
         else:
             record, topic = item.record, self.settings.topic(TOPIC_DEADLETTER)
-            letter = self._dead_letter(record, item.error, self._role.topics[record.row])
+            letter = self._dead_letter(record, item.error, self.settings.worker_topics[record.row])
         self._side_bytes += len(letter.value)
         task = asyncio.create_task(self._guard(self._send_side(group, record.position, topic, letter)))
         self._side.add(task)
@@ -519,7 +511,7 @@ class Worker:
     def _commit_releasable(self) -> None:
         for group in self.groups.values():
             for row, next_offset in group.releasable().items():
-                self.consumer.release(TP(self._role.topics[row], group.partition), next_offset)
+                self.consumer.release(TP(self.settings.worker_topics[row], group.partition), next_offset)
 
     def _cuts(self) -> dict[Group, int]:
         return {group: group.cut_us for group in self.groups.values()}

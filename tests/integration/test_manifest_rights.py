@@ -155,4 +155,4 @@ def test_a_worker_does_everything_with_the_rights_of_its_user(base: Settings, tm
 @pytest.mark.parametrize(("user", "role"), [("streamer-worker-align", "infer"), ("streamer-worker-infer", "align")])
 def test_a_user_of_one_role_may_not_do_the_others_work(user: str, role: str, base: Settings) -> None:
     with pytest.raises(UsageError, match=f"does not let user '{user}' .*SECURITY.md"):
-        topics.check_rights(as_user(base, user, role=role))
+        topics.check_for_worker(as_user(base, user, role=role))
