@@ -8,14 +8,12 @@ again; role infer passes over it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import redis.asyncio
 
 from streamer.events import Stored, Window
-from streamer.results import Keys
 from streamer.states import Kept, States
 
 # KEYS: emitted, emitted_closings (one hash slot). ARGV: end_us, heard_us, fingerprint, lost_until_us, closing position,
@@ -43,16 +41,7 @@ class Emission(msgspec.Struct, frozen=True):
 class Emissions(States):
     """Records emissions, and tells a restart of role align how far it had come."""
 
-    def __init__(
-        self,
-        client: redis.asyncio.Redis,
-        keys: Keys,
-        *,
-        on_retry: Callable[[Exception], None] = lambda error: None,
-        on_success: Callable[[], None] = lambda: None,
-    ) -> None:
-        super().__init__(client, keys, on_retry=on_retry, on_success=on_success)
-        self._script = client.register_script(EMIT)
+    SCRIPT = EMIT
 
     async def record(self, emissions: Sequence[Emission]) -> list[bool]:
         """Record in the given order and wait until Redis has everything; retries until it does.

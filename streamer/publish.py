@@ -111,6 +111,8 @@ class Publisher(States):
         on_success: Called after each call that Redis answered.
     """
 
+    SCRIPT = PUBLISH
+
     def __init__(
         self,
         client: redis.asyncio.Redis,
@@ -126,7 +128,6 @@ class Publisher(States):
         self._maxlen = maxlen
         self._wait_replicas = wait_replicas
         self._wait_ms = wait_ms
-        self._script = client.register_script(PUBLISH)
 
     async def publish(self, publications: Sequence[Publication]) -> list[bool]:
         """Publish in the given order and wait until Redis has everything; retries until it does.

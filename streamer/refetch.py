@@ -14,9 +14,9 @@ import aiokafka.errors
 import msgspec
 
 from streamer import clients
+from streamer.backoff import Backoff
 from streamer.events import Event, Window
 from streamer.settings import Settings
-from streamer.states import BACKOFF_FIRST_S, BACKOFF_MOST_S
 
 POLL_MS = 1000
 TIMEOUT_S = 30.0
@@ -47,7 +47,7 @@ class Refetch:
 
         A record that Kafka no longer keeps is marked as lost; the window goes on without it.
         """
-        backoff_s = BACKOFF_FIRST_S
+        backoff = Backoff()
         while True:
             try:
                 async with asyncio.timeout(TIMEOUT_S):
@@ -55,8 +55,7 @@ class Refetch:
             except (aiokafka.errors.KafkaError, OSError) as error:  # the latter: not within the time, too
                 self._on_retry(error)
                 await self.close()
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(2 * backoff_s, BACKOFF_MOST_S)
+                await backoff.pause()
             else:
                 self._on_success()
                 return _filled(window, found)

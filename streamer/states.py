@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import redis.asyncio
 import redis.exceptions
 
+from streamer.backoff import Backoff
 from streamer.errors import Stop
 from streamer.events import Position, Saved, Stored
 from streamer.results import Keys
 
-BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.05, 2.0
 REFUSED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")  # Redis 6.2 and 7: without a code
 
 
@@ -30,7 +28,7 @@ class Kept(NamedTuple):
 
 
 class States:
-    """Reads what a restart must find.
+    """Reads what a restart must find; what is written goes through one script, which does all or nothing.
 
     Args:
         client: A connection pool to Redis.
@@ -39,18 +37,21 @@ class States:
         on_success: Called after each call that Redis answered.
     """
 
+    SCRIPT: ClassVar[str]
+
     def __init__(
         self,
         client: redis.asyncio.Redis,
         keys: Keys,
         *,
-        on_retry: Callable[[Exception], None],
-        on_success: Callable[[], None],
+        on_retry: Callable[[Exception], None] = lambda error: None,
+        on_success: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._keys = keys
         self._on_retry = on_retry
         self._on_success = on_success
+        self._script = client.register_script(self.SCRIPT)
 
     async def load(self, session: str, group: str) -> Stored:
         """What Redis keeps of a session, with what it says of the session's partition group.
@@ -99,7 +100,7 @@ class States:
         return [await call]
 
     async def _retried(self, call: Callable[[], Any]) -> list[Any]:
-        backoff_s = BACKOFF_FIRST_S
+        backoff = Backoff()
         while True:
             try:
                 answers: list[Any] = await call()
@@ -109,8 +110,7 @@ class States:
                         f"Redis refuses this worker: {error}; check the user and password in STREAMER_REDIS"
                     ) from None
                 self._on_retry(error)
-                await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
-                backoff_s = min(2 * backoff_s, BACKOFF_MOST_S)
+                await backoff.pause()
             else:
                 self._on_success()
                 return answers

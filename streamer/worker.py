@@ -42,6 +42,7 @@ from yarl import URL
 from streamer import clients, deadletters, reload, roles, topics, tracing
 from streamer.align import Late
 from streamer.arrivals import Arrival
+from streamer.backoff import Backoff
 from streamer.endpoints import Endpoints
 from streamer.errors import BadRecord, Stop
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, Event, Position, Record, Window
@@ -51,7 +52,6 @@ from streamer.metrics import DeviceCollector, Metrics
 from streamer.pipeline import Owner, Pipeline
 from streamer.roles import Group
 from streamer.settings import Settings
-from streamer.states import BACKOFF_FIRST_S, BACKOFF_MOST_S
 from streamer.transport import Consumer, Transport, credentials
 
 PUMP_EVERY_S = 0.002
@@ -479,7 +479,7 @@ class Worker:
         Args:
             whole: Never leave anything out, whatever the broker says of its size.
         """
-        backoff_s = BACKOFF_FIRST_S
+        backoff = Backoff()
         while True:
             try:
                 await self._app.producer.send_and_wait(
@@ -490,8 +490,7 @@ class Worker:
                     letter = smaller
                     continue
                 self.kafka_away(error, f"Kafka does not take a record for {topic}")
-                await asyncio.sleep(backoff_s)
-                backoff_s = min(2 * backoff_s, BACKOFF_MOST_S)
+                await backoff.pause()
             else:
                 self.kafka_answers()
                 return

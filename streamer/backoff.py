@@ -1,0 +1,23 @@
+"""How long to wait before a call is repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+FIRST_S, MOST_S = 0.05, 2.0
+
+
+class Backoff:
+    """Pauses between the attempts at one call: each twice as long as the one before, up to ``MOST_S``.
+
+    Each is shortened by up to half, by chance: workers that lost the same server do not all come back at once.
+    """
+
+    def __init__(self) -> None:
+        self._next_s = FIRST_S
+
+    async def pause(self) -> None:
+        """Wait."""
+        await asyncio.sleep(self._next_s * random.uniform(0.5, 1.0))
+        self._next_s = min(2 * self._next_s, MOST_S)
