@@ -23,6 +23,7 @@ from streamer.collate import collate
 from streamer.errors import ModelError, UsageError
 from streamer.events import MODALITY_NAMES, Window
 from streamer.nets.inputs import Inputs, Outputs
+from streamer.nets.pretrained import one_line
 from streamer.results import Result, ranges
 from streamer.sample import Limits, Reject, Sample, cut
 from streamer.settings import Settings
@@ -89,6 +90,9 @@ def result_of(
         status=status,
         latencies_us=latencies_us if latencies_us is not None else {},
     )
+
+
+Vectors = tuple[NDArray[np.float32], NDArray[np.bool_]]  # [N, D], each of length 1, and which samples have one [N]
 
 
 class ModelFault(RuntimeError):
@@ -206,15 +210,27 @@ class Predictor:
             ModelError: The model has no vectors of this modality.
             ModelFault: A vector is not finite, or the modality is absent from a sample.
         """
+        parts, _ = self.vectors(samples)
+        if modality not in parts:
+            raise ModelError(f"model {self.name} has no vectors of {modality}; it has {', '.join(parts) or 'none'}")
+        own_ND, present_N = parts[modality]
+        if not (present_N.all() and np.isfinite(own_ND).all()):
+            raise ModelFault(f"vectors of {modality} are not finite, or of nothing")
+        return own_ND
+
+    def vectors(self, samples: Sequence[Sample]) -> tuple[dict[str, Vectors], NDArray[np.float32]]:
+        """One forward pass for all vectors in the common space.
+
+        Returns:
+            Those of each modality, of none where the form keeps no such vectors; and the embeddings [N, D].
+        """
         with torch.inference_mode():
-            parts = self._outputs(samples).parts
-            if modality not in parts:
-                raise ModelError(f"model {self.name} has no vectors of {modality}; it has {', '.join(parts) or 'none'}")
-            own_BD, present_B = parts[modality]
-            if not (present_B.all() and own_BD.isfinite().all()):
-                raise ModelFault(f"vectors of {modality} are not finite, or of nothing")
-            vectors_BD: NDArray[np.float32] = own_BD.float().cpu().numpy()
-            return vectors_BD
+            outputs = self._outputs(samples)
+            parts = {
+                name: (own_BD.float().cpu().numpy(), present_B.cpu().numpy())
+                for name, (own_BD, present_B) in outputs.parts.items()
+            }
+            return parts, outputs.embedding_BD.float().cpu().numpy()
 
     def _outputs(self, samples: Sequence[Sample]) -> Outputs:
         inputs = self._to_device(collate(samples, self.spec.inputs, self._tokenizer))
@@ -239,8 +255,16 @@ class Predictor:
             raise DeviceLost(f"{self.device} is lost to this process: {error}") from error
 
     def warm_up(self, batch: int = 1) -> None:
-        """Run one batch of empty windows, so that the first real one does not pay for the device's set-up."""
-        self.predict([Sample(present=(False,) * 4, coverage=(0.0,) * 4)] * batch)
+        """Run one batch of empty windows, so that the first real one does not pay for the device's set-up.
+
+        Raises:
+            ModelError: The model fails on it.
+        """
+        try:
+            self.predict([Sample(present=(False,) * 4, coverage=(0.0,) * 4)] * batch)
+        except Exception as error:  # the model may be the user's code, and compilers raise what they like
+            what = f"{type(error).__name__}: {one_line(error)}"
+            raise ModelError(f"model {self.name} fails on an empty window: {what}") from error
 
     def _to_device(self, inputs: Inputs) -> Inputs:
         if self.device.type != "cuda":

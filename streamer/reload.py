@@ -39,10 +39,7 @@ def load(settings: Settings) -> Predictor:
         UsageError: There is no such device.
     """
     predictor = Predictor.load(settings.model, device=settings.device, settings=settings)
-    try:
-        predictor.warm_up()
-    except Exception as error:  # the model is the user's code and may raise anything
-        raise ModelError(f"{settings.model} fails on an empty window: {type(error).__name__}: {error}") from error
+    predictor.warm_up()
     return predictor
 
 

@@ -1,6 +1,6 @@
 """The page's search: one at a time, in a thread, with a model that is loaded for the first of them.
 
-The model is the one of the setting ``model``; when its weights are replaced, the next search loads it anew.
+The model is the one of the setting ``model``; when its files are replaced, the next search loads it anew.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from streamer.settings import Settings
 
 if TYPE_CHECKING:  # it takes PyTorch along, which most pages never need
     from streamer.infer import Predictor
+    from streamer.reload import State
 
 MAX_WAITING = 8  # searches that are under way or wait
 
@@ -48,7 +49,7 @@ class Finder:
         self._thread = ThreadPoolExecutor(1, "search")
         self._waiting = 0
         self._predictor: Predictor | None = None
-        self._loaded: tuple[int, int] | None = None
+        self._loaded: State | None = None
 
     async def available(self) -> bool:
         """Whether there is an index."""
@@ -123,10 +124,9 @@ class Finder:
 
     def _model(self) -> Predictor:
         from streamer.infer import Predictor
-        from streamer.repository import WEIGHTS_FILE
+        from streamer.reload import state_of
 
-        path = self._settings.model / WEIGHTS_FILE
-        state = (path.stat().st_mtime_ns, path.stat().st_size) if path.is_file() else None
+        state = state_of(self._settings.model)
         if self._predictor is None or state != self._loaded:
             self._predictor = Predictor.load(self._settings.model, self._settings.device, self._settings)
             self._loaded = state

@@ -107,10 +107,7 @@ def _predictor(folder: Path, form: str, device: str) -> Predictor:
     if forms.real(folder, form) != form:
         raise ModelError(f"{folder} has an ONNX model and no {repository.WEIGHTS_FILE}")
     predictor = Predictor.load(folder, device=device, form=form)
-    try:
-        predictor.warm_up()
-    except Exception as error:  # the network may be the user's, and compilers raise what they like
-        raise ModelError(f"fails on an empty window: {type(error).__name__}: {str(error)[:200]}") from error
+    predictor.warm_up()
     return predictor
 
 

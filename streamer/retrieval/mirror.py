@@ -104,8 +104,7 @@ def follow(
 
 
 def _sum(one: Update, other: Update) -> Update:
-    names = ("sessions", "of", "read", "added", "dropped")
-    return Update(**{name: getattr(one, name) + getattr(other, name) for name in names})
+    return Update(*map(sum, zip(msgspec.structs.astuple(one), msgspec.structs.astuple(other), strict=True)))
 
 
 def _update_session(

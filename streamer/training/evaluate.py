@@ -11,15 +11,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import track
 
 from streamer import repository
-from streamer.collate import collate
 from streamer.errors import UsageError
 from streamer.events import MODALITY_NAMES
-from streamer.infer import Predictor
+from streamer.infer import Predictor, Vectors
 from streamer.repository import Output
 from streamer.sample import Sample
 from streamer.training import scores
@@ -140,7 +138,7 @@ def evaluate(folder: Path, predictor: Predictor, held_out: HeldOut, console: Con
         windows=len(windows),
         present=_shares(seen.present),
         heads=tuple(heads),
-        recalls=tuple(recalls(folder, gallery, console)),
+        recalls=tuple(recalls(folder, predictor, gallery, console)),
         device=str(predictor.device),
         speeds=tuple(speed(predictor, [example.sample for example in gallery], console)),
     )
@@ -221,15 +219,17 @@ def quality(output: Output, true: Sequence[Label], said: Sequence[dict[str, Any]
     return scores.of_classes(np.array([output.labels.index(label) for label in true]), scores_NL)
 
 
-def recalls(folder: Path, gallery: Sequence[Example], console: Console) -> Iterator[Recall]:
+def recalls(folder: Path, predictor: Predictor, gallery: Sequence[Example], console: Console) -> Iterator[Recall]:
     """How well each modality finds the others in the common space; nothing for models without weights of their own.
 
     Args:
+        predictor: In any form: where it is another than the plain one, which alone has all vectors, that is loaded.
         gallery: The windows to search with and among.
     """
     if not (folder / repository.WEIGHTS_FILE).is_file():
         return  # a form without modules inside, such as ONNX, has no vectors of single modalities
-    vectors = _vectors(folder, gallery, console)
+    plain = Predictor.load(folder, str(predictor.device)) if "+" in predictor.version else predictor
+    vectors = _vectors(plain, gallery, console)
     labels = [tuple(sorted(e.labels.items())) for e in gallery] if any(e.labels for e in gallery) else None
     spaces = [name for name in vectors if name != WINDOW]
     for query, found in [*permutations(spaces, 2), *((name, WINDOW) for name in spaces)]:
@@ -242,24 +242,16 @@ def recalls(folder: Path, gallery: Sequence[Example], console: Console) -> Itera
             yield Recall(query, found, len(both), *measured)
 
 
-def _vectors(
-    folder: Path, gallery: Sequence[Example], console: Console
-) -> dict[str, tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.bool_]]]]:
+def _vectors(predictor: Predictor, gallery: Sequence[Example], console: Console) -> dict[str, Vectors]:
     """Modality or WINDOW -> its vectors of length 1 [N, D], and which windows have it [N]."""
-    model = repository.read(folder)
-    rows: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+    rows: dict[str, list[Vectors]] = {}
     starts = range(0, len(gallery), BATCH)
     for start in track(starts, "measuring the common space", console=console, transient=True):
         samples = [example.sample for example in gallery[start : start + BATCH]]
-        with torch.inference_mode():
-            outputs = model.module(collate(samples, model.spec.inputs, model.tokenizer))
-        everywhere_B = torch.ones(len(samples), dtype=torch.bool)
-        for name, part in {**outputs.parts, WINDOW: (outputs.embedding_BD, everywhere_B)}.items():
+        parts, embedding_ND = predictor.vectors(samples)
+        for name, part in {**parts, WINDOW: (embedding_ND, np.ones(len(samples), np.bool_))}.items():
             rows.setdefault(name, []).append(part)
-    return {
-        name: (torch.cat([v for v, _ in parts]).float().numpy(), torch.cat([p for _, p in parts]).numpy())
-        for name, parts in rows.items()
-    }
+    return {name: (np.concatenate([v for v, _ in p]), np.concatenate([h for _, h in p])) for name, p in rows.items()}
 
 
 def _content(sample: Sample, modality: str, number: int) -> object:
