@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -96,24 +96,41 @@ def broker(folder: Path, authority: Authority) -> Iterator[Broker]:
     addresses = Broker(*(f"127.0.0.1:{ports[name]}" for name in ("secure", "tls", "inner")))
     daemon.start(command, lambda: all(map(listens, addresses)), 60.0)
     try:
-        _set_up(addresses.inner)
+        grant(addresses.inner, USERS, kafka_rights())
         yield addresses
     finally:
         daemon.stop()
 
 
-def _set_up(address: str) -> None:
+def grant(address: str, users: Iterable[str], rights: Iterable[ACL]) -> None:
+    """Make users, all with PASSWORD, and give them rights."""
     admin = KafkaAdminClient(bootstrap_servers=address)
     try:
-        users = [
+        passwords = [
             UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, PASSWORD, iterations=4096)
-            for user in USERS
+            for user in users
         ]
-        assert set(admin.alter_user_scram_credentials(users).values()) == {None}
-        acls = list(kafka_rights())
+        assert set(admin.alter_user_scram_credentials(passwords).values()) == {None}
+        acls = list(rights)
         assert len(admin.create_acls(acls)["succeeded"]) == len(acls)
     finally:
         admin.close()
+
+
+def right(user: str, operation: str, resource: str, name: str) -> ACL:
+    """That a user may do something with a topic or a group; a name that ends in ``*`` is a prefix.
+
+    Args:
+        operation: As manifests and tables spell it, ``DescribeConfigs``.
+    """
+    pattern = ACLResourcePatternType.PREFIXED if name.endswith("*") else ACLResourcePatternType.LITERAL
+    return ACL(
+        principal=f"User:{user}",
+        host="*",
+        operation=OPERATIONS[operation.lower()],
+        permission_type=ACLPermissionType.ALLOW,
+        resource_pattern=ResourcePattern(ResourceType[resource.upper()], name.rstrip("*"), pattern),
+    )
 
 
 def kafka_rights() -> Iterator[ACL]:
@@ -125,15 +142,8 @@ def kafka_rights() -> Iterator[ACL]:
             continue
         user, resource, names, operations = row.groups()
         for name in re.findall("`([^`]+)`", names):
-            pattern = ACLResourcePatternType.PREFIXED if name.endswith("*") else ACLResourcePatternType.LITERAL
             for operation in operations.split(", "):
-                yield ACL(
-                    principal=f"User:{user}",
-                    host="*",
-                    operation=OPERATIONS[operation.lower()],
-                    permission_type=ACLPermissionType.ALLOW,
-                    resource_pattern=ResourcePattern(ResourceType[resource.upper()], name.rstrip("*"), pattern),
-                )
+                yield right(user, operation, resource, name)
 
 
 def redis_rights() -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,14 +12,6 @@ import pytest
 import yaml
 from kafka.admin import (
     ACL,
-    ACLOperation,
-    ACLPermissionType,
-    ACLResourcePatternType,
-    KafkaAdminClient,
-    ResourcePattern,
-    ResourceType,
-    ScramMechanism,
-    UserScramCredentialUpsertion,
 )
 
 from streamer import deadletters, doctor, results, sample, topics
@@ -49,15 +40,8 @@ def users() -> dict[str, list[dict[str, Any]]]:
 
 def acls(user: str, rules: list[dict[str, Any]]) -> Iterator[ACL]:
     for rule in rules:
-        resource = ResourceType[rule["resource"]["type"].upper()]
         for operation in rule["operations"]:
-            yield ACL(
-                principal=f"User:{user}",
-                host="*",
-                operation=ACLOperation[re.sub(r"(?<!^)(?=[A-Z])", "_", operation).upper()],
-                permission_type=ACLPermissionType.ALLOW,
-                resource_pattern=ResourcePattern(resource, rule["resource"]["name"], ACLResourcePatternType.LITERAL),
-            )
+            yield secure.right(user, operation, rule["resource"]["type"], rule["resource"]["name"])
 
 
 @pytest.fixture(scope="module")
@@ -68,17 +52,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Broker]:
     with secure.broker(tmp_path_factory.mktemp("kafka"), authority) as addresses:
-        admin = KafkaAdminClient(bootstrap_servers=addresses.inner)
-        try:
-            passwords = [
-                UserScramCredentialUpsertion(user, ScramMechanism.SCRAM_SHA_512, PASSWORD, iterations=4096)
-                for user in users()
-            ]
-            assert set(admin.alter_user_scram_credentials(passwords).values()) == {None}
-            wanted = [acl for user, rules in users().items() for acl in acls(user, rules)]
-            assert len(admin.create_acls(wanted)["succeeded"]) == len(wanted)
-        finally:
-            admin.close()
+        wanted = [acl for user, rules in users().items() for acl in acls(user, rules)]
+        secure.grant(addresses.inner, users(), wanted)
         yield addresses
 
 

@@ -17,26 +17,14 @@ from streamer import repository
 from streamer.errors import UsageError
 from streamer.events import MODALITY_NAMES
 from streamer.infer import Prediction, Predictor
-from streamer.repository import ModelSpec, Output
-from streamer.sample import InputSpec, Phrase, Sample, TelemetryInput, TextInput
+from streamer.sample import Phrase, Sample
 from streamer.training import card, evaluate
 from streamer.training.dataset import Example
 from streamer.training.evaluate import HeldOut
 from streamer.training.scores import Classes, Number, Tags
 from streamer.training.vocabulary import train_tokenizer
+from tests.toy import QUIET, SPEC
 
-QUIET = Console(file=io.StringIO())
-SPEC = ModelSpec(
-    name="toy",
-    version="1",
-    window_ms=500,
-    inputs=InputSpec(text=TextInput(max_tokens=6), telemetry=TelemetryInput(channels=("speed",), rate_hz=20)),
-    outputs={
-        "action": Output(("go", "stop")),
-        "signs": Output(("hot", "loud"), kind="tags"),
-        "speed": Output(kind="number", unit="m/s"),
-    },
-)
 TOML = """
 name = "toy"
 version = "1"

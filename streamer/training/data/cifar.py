@@ -25,7 +25,7 @@ from streamer.repository import ModelSpec
 from streamer.settings import Settings
 from streamer.training.data import labels
 from streamer.training.data.parts import TEST
-from streamer.training.data.rows import BadRow, Found, Pixels, Row
+from streamer.training.data.rows import Found, of_pixels
 
 SIDE, COLOURS, CLASSES = 32, 3, 10
 PIXELS = COLOURS * SIDE * SIDE
@@ -51,13 +51,7 @@ def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
         numbers_N, data_NP = _binary(batch) if batch.suffix == BINARY else _python(batch)
         pixels_NHW3 = data_NP.reshape(-1, COLOURS, SIDE, SIDE).transpose(0, 2, 3, 1)
         part = TEST if batch.stem == TEST_BATCH else ""
-        for index, number in enumerate(numbers_N):
-            where, label = f"{batch.name} image {index + 1}", names[number] if number < CLASSES else None
-            if label is None:
-                yield BadRow(where, f"class {number} has no label in output {output}")
-                continue
-            images = (Pixels(pixels_NHW3[index]),)
-            yield Row(where, {output: label}, images, part=part, key=where, checked=True)
+        yield from of_pixels(batch.name, pixels_NHW3, numbers_N, names, output, part)
 
 
 def _batches(path: Path) -> list[Path]:

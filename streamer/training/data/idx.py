@@ -24,7 +24,7 @@ from streamer.repository import ModelSpec
 from streamer.settings import Settings
 from streamer.training.data import labels
 from streamer.training.data.parts import TEST
-from streamer.training.data.rows import BadRow, Found, Pixels, Row
+from streamer.training.data.rows import Found, of_pixels
 
 # train-images-idx3-ubyte.gz; some mirrors write train-images.idx3-ubyte
 IMAGES = re.compile(r"(?P<set>.*)images(?P<between>[-.])idx3-ubyte(?P<packed>\.gz)?")
@@ -48,13 +48,7 @@ def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
         pixels_NHW, numbers_N = _pair(images_path)
         part = TEST if re.search("t10k|test", images_path.name) else ""
         names = labels.class_names(spec.outputs[output], int(numbers_N.max(initial=0)) + 1)
-        for index, number in enumerate(numbers_N.tolist()):
-            where, label = f"{images_path.name} image {index + 1}", names[number]
-            if label is None:
-                yield BadRow(where, f"class {number} has no label in output {output}")
-                continue
-            images = (Pixels(pixels_NHW[index]),)
-            yield Row(where, {output: label}, images, part=part, key=where, checked=True)
+        yield from of_pixels(images_path.name, pixels_NHW, numbers_N.tolist(), names, output, part)
 
 
 def _images_files(path: Path) -> list[Path]:

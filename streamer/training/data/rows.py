@@ -158,6 +158,29 @@ class Row(msgspec.Struct, frozen=True):
 Found = Row | BadRow  # what loaders yield, in the order of the data
 
 
+def of_pixels(
+    file: str,
+    images: Iterable[NDArray[np.uint8]],
+    numbers: Iterable[int],
+    names: Sequence[str | None],
+    output: str,
+    part: str,
+) -> Iterator[Found]:
+    """The rows of a file that holds images and the number of each one's class.
+
+    Args:
+        images: As :class:`Pixels` takes them.
+        names: The model's label of each class; None: it has none.
+        output: Whose labels they are.
+    """
+    for count, (pixels, number) in enumerate(zip(images, numbers, strict=True), 1):
+        where, label = f"{file} image {count}", names[number] if number < len(names) else None
+        if label is None:
+            yield BadRow(where, f"class {number} has no label in output {output}")
+        else:
+            yield Row(where, {output: label}, (Pixels(pixels),), part=part, key=where, checked=True)
+
+
 class Rows:
     """Examples made from rows as they are asked for."""
 
