@@ -6,6 +6,14 @@
 
 Each fact shows in two modalities and no modality shows all three. So no single modality can tell the six actions apart
 (an ideal one is right in two thirds of the cases), and any one of them may be missing.
+
+What else there is to see, hear and read decides nothing. It is what tells one window from another, and so what a
+common space of several modalities, and a search in it, has to go by:
+
+    which obstacle, the light, the weather, the bend    seen in the frames, spoken of in the transcripts
+    which siren, and what sounds beside the road        heard in the audio, spoken of in the transcripts
+    rain                                                heard in the audio too
+    the bend                                            measured in the telemetry too
 """
 
 from __future__ import annotations
@@ -19,6 +27,12 @@ LABELS = ("proceed", "brake", "creep", "pull_over", "hold", "emergency_stop")
 SEGMENT_S = (4, 9)  # shortest, longest; whole seconds, so that windows of a second do not straddle two
 FAST_MPS = (16.0, 30.0)
 SLOW_MPS = (1.0, 6.0)
+OBSTACLES = ("pedestrian", "car", "cyclist")
+LIGHTS = ("day", "clouds", "rain", "dusk", "night")  # of a whole drive
+SIRENS = ("ambulance", "police", "fire")  # each vehicle has a siren of its own
+ROADSIDES = ("quiet", "bells", "drill", "dog", "train", "music")  # what can be heard from beside the road
+BENDS = ("left", "straight", "right")
+LOOKS = 999  # of obstacles: a multiple of their kinds
 
 # label -> (siren, obstacle, fast); None: either
 FACTS: dict[str, tuple[bool, bool, bool | None]] = {
@@ -32,7 +46,14 @@ FACTS: dict[str, tuple[bool, bool, bool | None]] = {
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """A stretch of a drive in which the hidden facts do not change; times in whole seconds of the drive."""
+    """A stretch of a drive in which the hidden facts do not change; times in whole seconds of the drive.
+
+    Attributes:
+        vehicle: Whose siren it is, an index of SIRENS, where there is one.
+        thing: Which obstacle it is, where there is one: what it is follows from it, and how it looks.
+        roadside: An index of ROADSIDES.
+        curvature: Of the road, -1 (left) to 1 (right).
+    """
 
     start_s: int
     end_s: int
@@ -41,7 +62,20 @@ class Segment(msgspec.Struct, frozen=True):
     obstacle: bool
     fast: bool
     speed_mps: float
-    curvature: float  # -1 (left) to 1 (right)
+    curvature: float
+    vehicle: int
+    thing: int
+    roadside: int
+
+    @property
+    def obstacle_kind(self) -> int:
+        """An index of OBSTACLES."""
+        return self.thing % len(OBSTACLES)
+
+    @property
+    def bend(self) -> int:
+        """An index of BENDS."""
+        return int((self.curvature + 1) / 2 * len(BENDS))
 
 
 def segments(rng: np.random.Generator, seconds: int) -> Iterator[Segment]:
@@ -54,5 +88,7 @@ def segments(rng: np.random.Generator, seconds: int) -> Iterator[Segment]:
         coin = bool(rng.integers(2))
         fast = coin if fast is None else fast
         speed_mps = float(rng.uniform(*(FAST_MPS if fast else SLOW_MPS)))
-        yield Segment(start_s, end_s, label, siren, obstacle, fast, speed_mps, float(rng.uniform(-1, 1)))
+        vehicle, thing, roadside = (int(rng.integers(n)) for n in (len(SIRENS), LOOKS, len(ROADSIDES)))
+        curvature = float(rng.uniform(-1, 1))
+        yield Segment(start_s, end_s, label, siren, obstacle, fast, speed_mps, curvature, vehicle, thing, roadside)
         start_s = end_s

@@ -12,6 +12,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageDraw
 
+from streamer.feeds.scenario import OBSTACLES
+
 WIDTH, HEIGHT = 320, 180  # pixels
 QUALITY = 80
 FOCAL = 210.0  # pixels
@@ -20,7 +22,6 @@ HORIZON = 74.0  # pixels from the top
 LANE_M = 3.5
 NEAR_M, FAR_M = 2.8, 160.0
 DASH_M, DASH_EVERY_M = 3.0, 9.0
-OBSTACLES = ("pedestrian", "car", "cyclist")
 
 Colour = tuple[int, int, int]
 
@@ -37,12 +38,12 @@ class Light(NamedTuple):
     rain: bool
 
 
-LIGHTS = (
-    Light((74, 134, 206), (188, 216, 240), (96, 140, 72), (92, 94, 98), (96, 124, 120), 1.0, False),  # a clear day
-    Light((150, 158, 168), (206, 210, 214), (98, 118, 84), (86, 88, 92), (118, 128, 128), 0.95, False),  # overcast
-    Light((110, 118, 130), (160, 166, 172), (76, 96, 70), (66, 69, 75), (90, 98, 102), 0.85, True),  # rain
-    Light((58, 52, 104), (244, 160, 104), (82, 84, 60), (70, 66, 72), (78, 62, 84), 0.85, False),  # dusk
-    Light((8, 10, 26), (24, 28, 52), (22, 30, 24), (44, 45, 52), (14, 16, 30), 0.7, False),  # night
+LOOK_OF_LIGHTS = (  # in the order of scenario.LIGHTS
+    Light((74, 134, 206), (188, 216, 240), (96, 140, 72), (92, 94, 98), (96, 124, 120), 1.0, False),
+    Light((150, 158, 168), (206, 210, 214), (98, 118, 84), (86, 88, 92), (118, 128, 128), 0.95, False),
+    Light((110, 118, 130), (160, 166, 172), (76, 96, 70), (66, 69, 75), (90, 98, 102), 0.85, True),
+    Light((58, 52, 104), (244, 160, 104), (82, 84, 60), (70, 66, 72), (78, 62, 84), 0.85, False),
+    Light((8, 10, 26), (24, 28, 52), (22, 30, 24), (44, 45, 52), (14, 16, 30), 0.7, False),
 )
 CAR_COLOURS: tuple[Colour, ...] = ((178, 40, 40), (44, 74, 150), (226, 226, 228), (58, 60, 64), (206, 164, 52))
 COATS: tuple[Colour, ...] = ((214, 84, 44), (58, 92, 170), (206, 190, 60), (150, 60, 130), (230, 230, 230))
@@ -53,12 +54,13 @@ class Scene:
 
     Args:
         seed: Of the drive: the same seed draws the same pictures.
+        light: An index of ``scenario.LIGHTS``.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, light: int) -> None:
         self._seed = seed
         rng = np.random.default_rng((seed, 1))
-        self._light = LIGHTS[int(rng.integers(len(LIGHTS)))]
+        self._light = LOOK_OF_LIGHTS[light]
         self._trees = [
             (float(rng.uniform(0, 120)), float(side * rng.uniform(6.5, 14)), float(rng.uniform(3, 7)))
             for side in (-1.6, 1.0)
@@ -73,7 +75,7 @@ class Scene:
             index: Of the frame in its drive; chooses its noise and passers-by.
             distance_m: Driven since the start.
             curvature: Of the road, -1 (left) to 1 (right).
-            obstacle: Which one (an index that stays for its whole appearance) and how far ahead in metres; None: the
+            obstacle: Which one (``Segment.thing``) and how far ahead in metres; None: the
                 own lane is free.
         """
         picture = self._backdrop.copy()

@@ -1,4 +1,6 @@
-"""What is said in a simulated drive: a dispatcher about emergency vehicles, the navigation about the lane ahead."""
+"""What is said in a simulated drive: a dispatcher about emergency vehicles and what goes on beside the road, the
+navigation about the lane ahead, the light and the bend.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +9,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from streamer.events import Transcript, Word
+from streamer.feeds.scenario import Segment
 
 SIREN = (
-    "ambulance behind you",
-    "fire truck approaching",
-    "police car closing in",
-    "siren coming up",
-    "emergency vehicle behind",
-    "ambulance approaching fast",
-    "make way for rescue",
+    "{} behind you",
+    "{} approaching",
+    "{} closing in",
+    "{} coming up",
+    "{} right behind",
+    "{} approaching fast",
+    "make way for {}",
 )
+VEHICLES = (("ambulance", "rescue"), ("police car", "patrol"), ("fire truck", "fire engine"))  # as scenario.SIRENS
 NO_SIREN = (
     "dispatch all quiet",
     "no calls nearby",
@@ -27,41 +31,59 @@ NO_SIREN = (
     "nothing on channel",
 )
 OBSTACLE = (
-    "pedestrian in lane",
-    "stopped car ahead",
-    "cyclist in front",
-    "obstacle straight ahead",
-    "person crossing ahead",
-    "lane blocked ahead",
-    "someone on the road",
+    "{} in lane",
+    "stop for {} ahead",
+    "{} in front",
+    "{} straight ahead",
+    "{} crossing ahead",
+    "lane blocked by {}",
+    "{} on the road",
 )
+THINGS = (("pedestrian", "person"), ("car", "vehicle"), ("cyclist", "bicycle"))  # as scenario.OBSTACLES
 NO_OBSTACLE = (
     "lane is free",
     "road ahead clear",
-    "continue straight on",
+    "continue on this road",
     "pedestrians stay on pavement",
     "keep this lane",
     "cyclist left the road",
     "next turn in two kilometers",
 )
+ROADSIDES = (  # as scenario.ROADSIDES
+    ("",),
+    ("bells ringing", "church bells"),
+    ("roadworks drilling", "jackhammer at work"),
+    ("dog barking", "a dog barks"),
+    ("train passing", "railway alongside"),
+    ("music playing", "street music"),
+)
+LIGHTS = (  # as scenario.LIGHTS
+    ("in sunshine", "on a clear day"),
+    ("under clouds", "cloudy day"),
+    ("in the rain", "rainy day"),
+    ("at dusk", "sunset"),
+    ("at night", "in the dark"),
+)
+BENDS = (("bending left", "left curve"), ("straight",), ("bending right", "right curve"))  # as scenario.BENDS
 LATENESS_S = (0.3, 1.2)  # from the last word until the recogniser's transcript is there
 
 
-def utterances(
-    rng: np.random.Generator, seconds: int, siren: bool, obstacle: bool
-) -> Iterator[tuple[int, Transcript, float]]:
+def utterances(rng: np.random.Generator, segment: Segment, light: int) -> Iterator[tuple[int, Transcript, float]]:
     """What is said in one segment: back to back, one or two seconds each, both speakers in every second.
+
+    Args:
+        light: An index of ``scenario.LIGHTS``.
 
     Yields:
         Second of the segment at which the utterance begins, the transcript, and when it is there, in seconds after its
         beginning.
     """
-    start_s = 0
+    seconds, start_s = segment.end_s - segment.start_s, 0
     while start_s < seconds:
         length_s = min(seconds - start_s, int(rng.integers(1, 3)))
         words: list[Word] = []
         for second in range(length_s):
-            spoken = [_one_of(rng, SIREN if siren else NO_SIREN), _one_of(rng, OBSTACLE if obstacle else NO_OBSTACLE)]
+            spoken = [_dispatcher(rng, segment), _navigation(rng, segment, light)]
             if rng.integers(2):
                 spoken.reverse()
             words += _timed(" ".join(spoken).split(), float(second))
@@ -69,6 +91,18 @@ def utterances(
         there_s = length_s + float(rng.uniform(*LATENESS_S))
         yield start_s, Transcript(text, end=float(length_s), words=tuple(words), language="en"), there_s
         start_s += length_s
+
+
+def _dispatcher(rng: np.random.Generator, segment: Segment) -> str:
+    vehicle = _one_of(rng, VEHICLES[segment.vehicle])
+    called = _one_of(rng, SIREN if segment.siren else NO_SIREN).format(vehicle)
+    return f"{called} {_one_of(rng, ROADSIDES[segment.roadside])}"
+
+
+def _navigation(rng: np.random.Generator, segment: Segment, light: int) -> str:
+    thing = _one_of(rng, THINGS[segment.obstacle_kind])
+    seen = _one_of(rng, OBSTACLE if segment.obstacle else NO_OBSTACLE).format(thing)
+    return f"{seen} {_one_of(rng, LIGHTS[light])} {_one_of(rng, BENDS[segment.bend])}"
 
 
 def _one_of(rng: np.random.Generator, phrases: tuple[str, ...]) -> str:

@@ -90,6 +90,7 @@ class Drive:
         self.start_us = start_us
         self.seconds = seconds
         self.options = options
+        self.light = int(np.random.default_rng((seed, 2)).integers(len(scenario.LIGHTS)))
         self.segments: Sequence[Segment] = tuple(scenario.segments(np.random.default_rng((seed, 0)), seconds))
 
     @property
@@ -134,16 +135,17 @@ class Drive:
         return speeds
 
     def _frames(self) -> Iterator[Outgoing]:
-        scene = Scene(self.seed)
+        scene = Scene(self.seed, self.light)
         distance_m = np.concatenate([[0.0], np.cumsum(self._speeds_mps()) / TELEMETRY_HZ])
         step_us = S_US // self.options.frame_hz
         index = 0
         for number, segment in enumerate(self.segments):
             rng = np.random.default_rng((self.seed, 20, number))
-            which, ahead_m, closing_mps = int(rng.integers(1000)), rng.uniform(11, 17), rng.uniform(0.1, 0.8)
+            ahead_m, closing_mps = rng.uniform(11, 17), rng.uniform(0.1, 0.8)
             for tick in range((segment.end_s - segment.start_s) * self.options.frame_hz):
                 after_us = segment.start_s * S_US + tick * step_us
-                obstacle = (which, float(ahead_m - closing_mps * tick * step_us / S_US)) if segment.obstacle else None
+                away_m = float(ahead_m - closing_mps * tick * step_us / S_US)
+                obstacle = (segment.thing, away_m) if segment.obstacle else None
                 travelled_m = float(distance_m[after_us * TELEMETRY_HZ // S_US])
                 picture = scene.frame(after_us // 100_000, travelled_m, segment.curvature, obstacle)
                 at_us = self.start_us + after_us
@@ -154,12 +156,14 @@ class Drive:
 
     def _audio(self) -> Iterator[Outgoing]:
         microphone, speeds = Microphone(self.seed), self._speeds_mps()
+        rain = scenario.LIGHTS[self.light] == "rain"
         size, chunk_us = int(CHUNK_S * RATE_HZ), int(CHUNK_S * S_US)
         index = 0
         for segment in self.segments:
             for second in range(segment.start_s, segment.end_s):
                 speed_mps = float(speeds[second * TELEMETRY_HZ : (second + 1) * TELEMETRY_HZ].mean())
-                samples = microphone.second(Heard(speed_mps, segment.siren))
+                siren = segment.vehicle if segment.siren else None
+                samples = microphone.second(Heard(speed_mps, siren, segment.roadside, rain))
                 for begin in range(0, RATE_HZ, size):
                     at_us = self.start_us + index * chunk_us
                     chunk = l16(samples[begin : begin + size])
@@ -168,10 +172,10 @@ class Drive:
 
     def _speech(self) -> Iterator[Outgoing]:
         spoken: list[Outgoing] = []
-        for number, s in enumerate(self.segments):
+        for number, segment in enumerate(self.segments):
             rng = np.random.default_rng((self.seed, 30, number))
-            for second, transcript, there_s in script.utterances(rng, s.end_s - s.start_s, s.siren, s.obstacle):
-                at_us = self.start_us + (s.start_s + second) * S_US
+            for second, transcript, there_s in script.utterances(rng, segment, self.light):
+                at_us = self.start_us + (segment.start_s + second) * S_US
                 payload = msgspec.json.encode(transcript)
                 due_us = at_us + round(there_s * S_US)
                 spoken.append(Outgoing(TEXT, self.session, at_us, payload, JSON, due_us, sequence=len(spoken)))

@@ -1,4 +1,4 @@
-"""Sounds in a car, synthesised: engine and road, sirens, horns and voices."""
+"""Sounds in a car, synthesised: engine, road and rain, sirens, horns and voices, and what sounds beside the road."""
 
 from __future__ import annotations
 
@@ -7,20 +7,31 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.feeds.scenario import ROADSIDES
+
 RATE_HZ = 16_000
 FULL_SCALE = 32_767.0
 Samples = NDArray[np.float64]
 
 # A siren's pitch swings between two frequencies: (low Hz, high Hz, swings a second). Slow: wail, fast: yelp; the last
-# is the two-tone horn of European services.
-SIRENS = ((620.0, 1450.0, 0.3), (650.0, 1500.0, 3.2), (435.0, 580.0, 0.8))
+# is the two-tone horn of European services. In the order of scenario.SIRENS.
+SWINGS = ((620.0, 1450.0, 0.3), (650.0, 1500.0, 3.2), (435.0, 580.0, 0.8))
+
+DROP = np.exp(-np.arange(160) / 20) * np.sin(np.arange(160) * 1.9)  # how a drop knocks on the roof
 
 
 class Heard(NamedTuple):
-    """What there is to hear in one second."""
+    """What there is to hear in one second.
+
+    Attributes:
+        siren: An index of ``scenario.SIRENS``; None: no siren.
+        roadside: An index of ``scenario.ROADSIDES``.
+    """
 
     speed_mps: float
-    siren: bool
+    siren: int | None = None
+    roadside: int = 0
+    rain: bool = False
 
 
 class Microphone:
@@ -31,18 +42,16 @@ class Microphone:
         self._engine_phase = 0.0
         self._siren_phase = 0.0
         self._swing = 0.0
-        self._siren = 0
-        self._was_siren = False
         self._gain = float(self._rng.uniform(0.6, 1.0))
 
     def second(self, heard: Heard) -> NDArray[np.int16]:
         """One second of samples [RATE_HZ]."""
         sound = self._engine(heard.speed_mps) + self._road(heard.speed_mps)
-        if heard.siren:
-            if not self._was_siren:
-                self._siren = int(self._rng.integers(len(SIRENS)))
-            sound += self._siren_second() * self._rng.uniform(0.16, 0.34)
-        self._was_siren = heard.siren
+        if heard.siren is not None:
+            sound += self._siren_second(heard.siren) * self._rng.uniform(0.16, 0.34)
+        sound += self._roadside(ROADSIDES[heard.roadside]) * self._rng.uniform(0.7, 1.3)
+        if heard.rain:
+            sound += self._rain()
         chance = self._rng.random()
         if chance < 0.08:
             sound += self._horn()
@@ -65,17 +74,48 @@ class Microphone:
         smooth = np.convolve(noise, np.full(9, 1 / 9), mode="valid")
         return smooth * (0.01 + 0.006 * speed_mps)
 
-    def _siren_second(self) -> Samples:
-        low_hz, high_hz, swings = SIRENS[self._siren]
+    def _siren_second(self, vehicle: int) -> Samples:
+        low_hz, high_hz, swings = SWINGS[vehicle]
         swing = self._swing + swings * np.arange(1, RATE_HZ + 1) / RATE_HZ
         self._swing = float(swing[-1] % 1)
         shape = 0.5 - 0.5 * np.cos(2 * np.pi * swing)
-        if self._siren == 2:
+        if vehicle == 2:
             shape = np.round(shape)
         pitch_hz = low_hz + (high_hz - low_hz) * shape
         phase = self._siren_phase + 2 * np.pi * np.cumsum(pitch_hz) / RATE_HZ
         self._siren_phase = float(phase[-1] % (2 * np.pi))
         return np.asarray(np.sin(phase) + 0.4 * np.sin(2 * phase) + 0.2 * np.sin(3 * phase))
+
+    def _rain(self) -> Samples:
+        """Drops on the roof: a hiss of the highs, and single knocks."""
+        noise = self._rng.standard_normal(RATE_HZ + 1)
+        knocks = (self._rng.random(RATE_HZ) < 40 / RATE_HZ) * self._rng.uniform(0.1, 0.4, RATE_HZ)
+        return np.diff(noise) * 0.02 + np.convolve(knocks, DROP, mode="same")
+
+    def _roadside(self, what: str) -> Samples:
+        t = np.arange(RATE_HZ) / RATE_HZ
+        match what:
+            case "bells":  # struck twice a second; a bell's partials are no harmonics
+                struck = t % 0.5
+                return sum(np.sin(2 * np.pi * f * struck) for f in (523.0, 1071.0, 1559.0, 2110.0)) * (
+                    0.04 * np.exp(-5 * struck)
+                )
+            case "drill":  # a jackhammer: bursts of noise, 22 a second
+                return self._rng.standard_normal(RATE_HZ) * 0.12 * np.exp(-60 * (t % (1 / 22)))
+            case "dog":  # three barks a second, each falling in pitch
+                since = t % (1 / 3)
+                pitch_hz = 900 * np.exp(-5 * since) + 300
+                bark = np.sign(np.sin(2 * np.pi * np.cumsum(pitch_hz) / RATE_HZ))
+                return bark * 0.08 * np.exp(-14 * since)
+            case "train":  # a rumble, and wheels over the joints of the rails
+                rumble = np.convolve(self._rng.standard_normal(RATE_HZ), np.full(65, 1 / 65), mode="same")
+                joints = np.exp(-90 * (t % 0.25)) + np.exp(-90 * ((t + 0.18) % 0.25))
+                return rumble * 0.25 + joints * np.sin(2 * np.pi * 180 * t) * 0.25
+            case "music":  # three notes, four beats
+                beats = 1 - 0.6 * (t % 0.25) / 0.25
+                return sum(np.sin(2 * np.pi * f * t) for f in (1046.5, 1318.5, 1568.0)) * 0.035 * beats
+            case _:
+                return np.zeros(RATE_HZ)
 
     def _horn(self) -> Samples:
         """A honk: two steady tones, which a siren never has."""

@@ -145,9 +145,10 @@ class Probes(nn.Module):
 
 
 def same_content(targets: Mapping[str, Tensor], outputs: Mapping[str, Output], inputs: Inputs) -> Tensor:
-    """Which windows of a batch a contrast must not push apart: those of the same labels, and those of the same words.
+    """Which windows of a batch a contrast must not push apart, for their content is the same.
 
-    Windows compare by the classes and tags that both have; numbers and windows without labels are all different.
+    Where words were said in both windows these decide, for they tell more than a label. Else windows compare by the
+    classes and tags that both have; numbers and windows without labels are all different.
 
     Returns:
         bool [B, B].
@@ -166,5 +167,6 @@ def same_content(targets: Mapping[str, Tensor], outputs: Mapping[str, Output], i
     if inputs.text_BT is not None and inputs.text_mask_BT is not None:
         words_BT = torch.where(inputs.text_mask_BT, inputs.text_BT, -1)
         spoken_B = inputs.text_mask_BT.any(1)
-        same_BB |= (words_BT[:, None] == words_BT).all(-1) & spoken_B[:, None] & spoken_B
+        same_words_BB = (words_BT[:, None] == words_BT).all(-1)
+        same_BB = torch.where(spoken_B[:, None] & spoken_B, same_words_BB, same_BB)
     return same_BB

@@ -23,7 +23,7 @@ from rich.progress import track
 from streamer import align, decode, events, payloads, sample
 from streamer.errors import ModelError
 from streamer.events import Record, Window
-from streamer.feeds import producer, simulate
+from streamer.feeds import producer, scenario, scene, script, simulate, sound
 from streamer.repository import ModelSpec
 from streamer.sample import Limits, cut
 from streamer.settings import Settings
@@ -72,7 +72,8 @@ def _looked_at_hz(spec: ModelSpec) -> int:
 def _key(spec: ModelSpec, seconds: int, frame_hz: int) -> str:
     """Changes with whatever an example depends on: the inputs, and the code that makes it."""
     digest = hashlib.sha256(msgspec.json.encode((spec.inputs, spec.window_ms, seconds, frame_hz)))
-    modules: tuple[ModuleType, ...] = (simulate, producer, events, decode, align, payloads, sample, dataset)
+    drawn: tuple[ModuleType, ...] = (scenario, scene, script, sound, simulate)
+    modules = (*drawn, producer, events, decode, align, payloads, sample, dataset)
     for module in modules:
         digest.update(inspect.getsource(module).encode())
     return digest.hexdigest()[:12]

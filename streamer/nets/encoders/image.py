@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from streamer.nets.architecture import BuildError, Timm
 from streamer.nets.encoders import Tokens
-from streamer.nets.layers import Attention, Backboned, conv2d, positions
+from streamer.nets.layers import GROUPS, Attention, Backboned, conv2d, positions
 from streamer.nets.pretrained import load_weights, one_line
 
 HUB = "hub"
@@ -22,23 +22,27 @@ HUB = "hub"
 class ImageEncoder(nn.Module):
     """A convolutional network on each frame, its first layer on patches; a token for each frame.
 
-    The network sees where in the frame each pixel lies (CoordConv, Liu et al. 2018), and of each feature the strongest
-    place counts: a thing of a few pixels at the right place would drown in a mean over the frame.
+    The network sees where in the frame each pixel lies (CoordConv, Liu et al. 2018). Of each feature the strongest place
+    counts, for a thing of a few pixels at the right place would drown in a mean over the frame, and the mean beside it,
+    for through it every place learns from the start.
     """
 
     def __init__(self, patch: int, channels: tuple[int, ...], width: int) -> None:
         super().__init__()
         self.patches = nn.Conv2d(3 + 2, channels[0], patch + 1, stride=patch, padding=patch // 2)
+        self.norm = nn.GroupNorm(GROUPS, channels[0])
         self.convolutions = conv2d(channels)
-        self.project = nn.Linear(channels[-1], width)
+        self.project = nn.Linear(2 * channels[-1], width)
 
     def forward(self, image_BFCHW: Tensor, mask_BF: Tensor) -> Tokens:
         pixels_BFCHW = torch.where(mask_BF[:, :, None, None, None], image_BFCHW, 0).float().div_(127.5).sub_(1.0)
         pixels_NCHW = pixels_BFCHW.flatten(0, 1)  # N: windows × frames
         count, _, rows, columns = pixels_NCHW.shape
         place_NCHW = _places(rows, columns, pixels_NCHW.device).expand(count, -1, -1, -1)
-        cells_NCHW = self.convolutions(functional.relu(self.patches(torch.cat([pixels_NCHW, place_NCHW], dim=1))))
-        tokens_BFD = self.project(cells_NCHW.amax((2, 3))).view(*mask_BF.shape, -1)
+        patches_NCHW = self.norm(self.patches(torch.cat([pixels_NCHW, place_NCHW], dim=1)))
+        cells_NCHW = self.convolutions(functional.relu(patches_NCHW))
+        features_NC = torch.cat([cells_NCHW.amax((2, 3)), cells_NCHW.mean((2, 3))], dim=1)
+        tokens_BFD = self.project(features_NC).view(*mask_BF.shape, -1)
         return tokens_BFD + positions(tokens_BFD.shape[1], tokens_BFD.shape[2], tokens_BFD.device), mask_BF
 
 
