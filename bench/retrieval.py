@@ -4,8 +4,9 @@
 
 On simulated drives that no training saw: do words, frames and a second of sound find windows of *other* drives in
 which the same is going on (precision@10), and do they find their own window among all (recall@k)? Each with the
-modality's own vector, which search uses, and with the fused vector of a window that has this modality alone. Then how
-long a search takes among many windows, and how much the graph misses of what comparing all finds.
+modality's own vector, which search uses, and with the fused vector of a window that has this modality alone. Do phrases
+find what they speak of (precision@10)? Then how long a search takes among many windows, and how much the graph misses
+of what comparing all finds.
 
 Prints a line of JSON, then the same as Markdown.
 """
@@ -16,7 +17,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from streamer.events import MODALITY_NAMES
+from streamer.feeds import script, simulate
 from streamer.feeds.scenario import FACTS
-from streamer.feeds.script import NO_OBSTACLE, NO_SIREN, OBSTACLE, SIREN
 from streamer.infer import Predictor
 from streamer.results import Result
 from streamer.retrieval import query
@@ -34,7 +35,7 @@ from streamer.retrieval.store import Covered, Store, space_of
 from streamer.sample import Sample
 from streamer.training.dataset import Example
 from streamer.training.evaluate import only
-from streamer.training.simulated import FIRST_HELD_OUT_SEED, OUTPUT, examples
+from streamer.training.simulated import FIRST_HELD_OUT_SEED, OUTPUT, START_US, examples
 
 RECALLS, TOP = (1, 5, 10), 10
 BATCH = 32
@@ -59,12 +60,13 @@ def main() -> None:
     per_drive = [examples([seed], given.seconds, predictor.spec, given.cache, console) for seed in seeds]
     drive_N = np.repeat(np.arange(given.drives), [len(drive) for drive in per_drive])
     windows = [example for drive in per_drive for example in drive]
+    truth = [facts for seed, drive in zip(seeds, per_drive, strict=True) for facts in facts_of(seed, len(drive))]
     embedding_ND = fused(predictor, [example.sample for example in windows])
     measured = {
         "model": f"{predictor.name} {predictor.version}",
         "drives": given.drives,
         "windows": len(windows),
-        "quality": quality(predictor, windows, drive_N, embedding_ND),
+        "quality": quality(predictor, windows, drive_N, embedding_ND) + phrases(predictor, truth, embedding_ND),
         "speed": speed(predictor, embedding_ND, given.windows, console),
     }
     print(json.dumps(measured))
@@ -101,7 +103,6 @@ def quality(
                     **precision(score_QN, alike_QN, others_QN),
                 }
             )
-    rows.append(phrases(predictor, facts_N2, embedding_ND))
     return rows
 
 
@@ -113,17 +114,54 @@ def precision(score_QN: Floats, alike_QN: NDArray[np.bool_], among_QN: NDArray[n
     return {f"precision@{TOP}": round(float(found), 4), f"precision@{TOP} by chance": round(float(chance), 4)}
 
 
-def phrases(predictor: Predictor, facts_N2: NDArray[np.bool_], embedding_ND: Floats) -> dict[str, Any]:
-    """A single phrase, as somebody would type it, speaks of one of the facts."""
-    asked = [
-        (phrase, fact, value)
-        for fact, value, said in ((0, True, SIREN), (0, False, NO_SIREN), (1, True, OBSTACLE), (1, False, NO_OBSTACLE))
-        for phrase in said
+Facts = dict[str, int | None]  # what is going on in a window
+
+
+def facts_of(seed: int, windows: int) -> list[Facts]:
+    """The truth of each window of a drive, which has a window for every second."""
+    drive = simulate.Drive(seed, f"drive-{seed}", START_US, windows)
+    return [
+        {
+            "obstacle": segment.obstacle_kind if segment.obstacle else None,
+            "siren": segment.vehicle if segment.siren else None,
+            "sound": segment.roadside,
+            "bend": segment.bend,
+            "light": drive.light,
+        }
+        for segment in drive.segments
+        for _ in range(segment.start_s, segment.end_s)
     ]
-    score_QN = np.stack([query.text(predictor, phrase) for phrase, _, _ in asked]) @ embedding_ND.T
-    alike_QN = np.stack([facts_N2[:, fact] == value for _, fact, value in asked])
-    figures = precision(score_QN, alike_QN, np.ones_like(alike_QN))
-    return {"query": "a phrase", "vectors": "own", "queries": len(asked), **figures}
+
+
+def asked() -> Iterator[tuple[str, Facts]]:
+    """Phrases, and what they ask after."""
+    for kind, (thing, *_) in enumerate(script.THINGS):
+        yield script.OBSTACLE[0].format(thing), {"obstacle": kind}
+        for light, (look, *_) in enumerate(script.LIGHTS):
+            yield f"{script.OBSTACLE[0].format(thing)} {look}", {"obstacle": kind, "light": light}
+    for vehicle, (name, *_) in enumerate(script.VEHICLES):
+        yield script.SIREN[1].format(name), {"siren": vehicle}
+    for sound, (heard, *_) in enumerate(script.ROADSIDES):
+        if heard:
+            yield heard, {"sound": sound}
+    for bend, (road, *_) in enumerate(script.BENDS):
+        yield road, {"bend": bend}
+
+
+def phrases(predictor: Predictor, truth_N: Sequence[Facts], embedding_ND: Floats) -> list[dict[str, Any]]:
+    """How well phrases find, by what they ask after; those that ask for what no drive shows are left out."""
+    by_subject: dict[str, list[tuple[str, list[bool]]]] = {}
+    for phrase, wanted in asked():
+        alike_N = [wanted.items() <= facts.items() for facts in truth_N]
+        if any(alike_N):
+            by_subject.setdefault(" and ".join(wanted), []).append((phrase, alike_N))
+    rows = []
+    for subject, queries in by_subject.items():
+        score_QN = np.stack([query.text(predictor, phrase) for phrase, _ in queries]) @ embedding_ND.T
+        alike_QN = np.array([alike_N for _, alike_N in queries])
+        figures = precision(score_QN, alike_QN, np.ones_like(alike_QN))
+        rows.append({"query": f"a phrase: {subject}", "vectors": "own", "queries": len(queries), **figures})
+    return rows
 
 
 def fused(predictor: Predictor, samples: Sequence[Sample]) -> Floats:

@@ -7,7 +7,7 @@ D width of the common space · L labels
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -30,14 +30,27 @@ class Inputs(NamedTuple):
     telemetry_BCT: Tensor | None = None  # float32 in the producer's units
     telemetry_mask_BCT: Tensor | None = None
 
+    def mask(self, modality: str) -> Tensor | None:
+        """Where the content of ``image``, ``audio``, ``text`` or ``telemetry`` counts; None: there is no such input."""
+        mask: Tensor | None = getattr(self, _mask_field(modality))
+        return mask
+
+    def has(self, modality: str) -> Tensor:
+        """Which windows have anything of a modality, bool [B]; the input must be there."""
+        return cast(Tensor, self.mask(modality)).flatten(1).any(1)
+
+    def shown_in(self, modality: str, shown_B: Tensor) -> Inputs:
+        """The same windows with one modality masked in some of them; the input must be there."""
+        mask = cast(Tensor, self.mask(modality))
+        return self._replace(**{_mask_field(modality): mask & shown_B.view(-1, *[1] * (mask.ndim - 1))})
+
     def without(self, modality: str) -> Inputs:
-        """The same windows with one modality masked everywhere: ``image``, ``audio``, ``text`` or ``telemetry``."""
-        masks = {
-            name: torch.zeros_like(mask)
-            for name, mask in self._asdict().items()
-            if mask is not None and name.startswith(f"{modality}_mask_")
-        }
-        return self._replace(**masks)
+        """The same windows with one modality masked everywhere; the input must be there."""
+        return self.shown_in(modality, torch.zeros_like(self.has(modality)))
+
+
+def _mask_field(modality: str) -> str:
+    return next(field for field in Inputs._fields if field.startswith(f"{modality}_mask_"))
 
 
 class Outputs(NamedTuple):

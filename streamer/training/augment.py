@@ -23,23 +23,17 @@ def hide(inputs: Inputs, chance: float, solo: float = 0.0) -> Inputs:
 
     A window of which the draw would leave nothing keeps everything.
     """
-    names = [name for name in MODALITY_NAMES if getattr(inputs, _mask_field(name)) is not None]
-    windows = len(getattr(inputs, _mask_field(names[0])))
+    names = [name for name in MODALITY_NAMES if inputs.mask(name) is not None]
+    windows = len(inputs.has(names[0]))
     keep_BM = torch.rand(windows, len(names)) >= chance
-    there_BM = torch.stack([getattr(inputs, _mask_field(name)).flatten(1).any(1) for name in names], dim=1)
+    there_BM = torch.stack([inputs.has(name) for name in names], dim=1)
     one_B = torch.rand(windows, len(names)).masked_fill(~there_BM, -1.0).argmax(1)
     alone_BM = functional.one_hot(one_B, len(names)).bool()
     keep_BM = torch.where(torch.rand(windows, 1) < solo, alone_BM, keep_BM)
     keep_BM |= ~(keep_BM & there_BM).any(1, keepdim=True)
-    masks = {}
     for column, name in enumerate(names):
-        mask = getattr(inputs, _mask_field(name))
-        masks[_mask_field(name)] = mask & keep_BM[:, column].view(-1, *[1] * (mask.ndim - 1))
-    return inputs._replace(**masks)
-
-
-def _mask_field(modality: str) -> str:
-    return next(field for field in Inputs._fields if field.startswith(f"{modality}_mask_"))
+        inputs = inputs.shown_in(name, keep_BM[:, column])
+    return inputs
 
 
 def vary(inputs: Inputs, augment: Augment) -> Inputs:

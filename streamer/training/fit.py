@@ -119,9 +119,21 @@ class _Objective(nn.Module):
         self._spec, self._recipe = spec, recipe
         self._deviations = {name: deviation for name, (_, deviation) in numbers.items()}
 
-    def forward(self, batch: Batch, same_BB: Tensor | None) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The loss to descend, the task's part of it, and the logits."""
-        outputs: Outputs = self.network(batch.inputs)
+    def forward(
+        self, batch: Batch, same_BB: Tensor | None, shown: Inputs | None = None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The loss to descend, the task's part of it, and the logits.
+
+        Args:
+            shown: The inputs with gaps. The built-in network fuses these and still has the vectors of what is hidden,
+                to learn the common space from; one of the folder's own sees only these.
+        """
+        if shown is None:
+            outputs: Outputs = self.network(batch.inputs)
+        elif isinstance(self.network, FusedModel):
+            outputs = self.network(batch.inputs, shown)
+        else:
+            outputs = self.network(shown)
         task = task_loss(outputs.logits, batch.targets, self._spec.outputs, self._deviations)
         loss = task
         if self.contrast is not None:
@@ -242,12 +254,13 @@ class _Run:
     def _descend(self, batch: Batch, together: int, *, step: bool) -> Tensor:
         """Add the gradient of one batch, of ``together`` that make a step, and take the step after the last."""
         recipe, device = self._recipe, self._where.device
-        varied = batch._replace(inputs=hide(vary(batch.inputs, recipe.augment), recipe.drop, recipe.solo)).to(device)
+        varied = batch._replace(inputs=vary(batch.inputs, recipe.augment))
+        shown = varied._replace(inputs=hide(varied.inputs, recipe.drop, recipe.solo)).to(device)
         same_BB = self._same(batch)
         alone = isinstance(self._trained, DistributedDataParallel) and not step
         with self._trained.no_sync() if alone else nullcontext():  # type: ignore[operator]
             with self._autocast():
-                loss, task, _ = self._trained(varied, same_BB)
+                loss, task, _ = self._trained(varied.to(device), same_BB, shown.inputs)
             (loss / together).backward()
         if step:
             nn.utils.clip_grad_norm_(self._objective.parameters(), MAX_NORM)

@@ -63,8 +63,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     patience: int = 4
     drop: float = 0.25
     solo: float = 0.3
-    contrast: float = 0.1
-    probe: float = 0.3
+    contrast: float = 1.0
+    probe: float = 1.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
     workers: int = 0

@@ -127,21 +127,22 @@ def test_probes_teach_each_modality_by_itself_where_it_is_there() -> None:
     assert probes.probes["audio"]["action"].weight.grad.abs().sum() == 0  # type: ignore[index, operator, union-attr]
 
 
-def test_windows_are_the_same_by_labels_that_both_have_or_by_their_words() -> None:
+def test_windows_are_the_same_by_their_words_and_without_these_by_the_labels_that_both_have() -> None:
     rows = [
         {"action": "go"},
         {"action": "go", "signs": ("fog",)},
         {"action": "go", "signs": ()},
         {},
         {"action": "stop"},
+        {"action": "go"},
     ]
-    words = torch.tensor([[1, 2], [1, 3], [5, 6], [7, 0], [7, 9]])
-    mask = torch.tensor([[True, True]] * 3 + [[True, False]] * 2)  # the last two say the same
+    words = torch.tensor([[0, 0], [1, 2], [1, 2], [1, 3], [0, 0], [7, 9]])
+    mask = torch.tensor([[False] * 2, [True] * 2, [True] * 2, [True] * 2, [False] * 2, [True, False]])
     targets = targets_of(rows, OUTPUTS)  # type: ignore[arg-type]
     same = same_content(targets, OUTPUTS, Inputs(text_BT=words, text_mask_BT=mask))
-    pairs = {(0, 1), (0, 2), (3, 4)}
-    for one in range(5):
-        for other in range(one + 1, 5):
+    pairs = {(0, 1), (0, 2), (0, 5), (1, 2)}  # of 1 and 5 the labels are the same, and the words are not
+    for one in range(6):
+        for other in range(one + 1, 6):
             assert bool(same[one, other]) == bool(same[other, one]) == ((one, other) in pairs), (one, other)
 
 

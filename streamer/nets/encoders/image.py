@@ -22,9 +22,9 @@ HUB = "hub"
 class ImageEncoder(nn.Module):
     """A convolutional network on each frame, its first layer on patches; a token for each frame.
 
-    The network sees where in the frame each pixel lies (CoordConv, Liu et al. 2018). Of each feature the strongest place
-    counts, for a thing of a few pixels at the right place would drown in a mean over the frame, and the mean beside it,
-    for through it every place learns from the start.
+    The network sees where in the frame each pixel lies (CoordConv, Liu et al. 2018). Of each feature the strongest
+    place counts, for a thing of a few pixels at the right place would drown in a mean over the frame; and the mean
+    beside it, for through it every place learns from the start.
     """
 
     def __init__(self, patch: int, channels: tuple[int, ...], width: int) -> None:
