@@ -1,0 +1,620 @@
+"""What benchmarks share: servers and programs on cores of their own, preloaded topics, figures with their spread.
+
+    options = rig.parser(__doc__).parse_args()        # --quick, --rounds, --record, --out
+    with rig.Rig() as bench:                          # Kafka and Redis, pinned to the first core
+        load = bench.preload(sessions=8, seconds=100) # simulated drives that end: every window of them closes
+        for _ in range(options.rounds):               # interleave what is compared: ABAB, never AABB
+            ours.append(bench.worker(load))           # `streamer worker`, pinned to the last core
+            other.append(bench.drain(load, [sys.executable, "-m", "bench.peers.other"], rig.says_ready))
+    figures = [rig.Figure("other ÷ worker, CPU s per window", rig.ratios(...), "", better="lower")]
+    rig.finish(rig.Report("peers", figures), options)
+
+A program that :meth:`Rig.drain` runs gets its settings as ``STREAMER_…`` variables (``Settings.load()`` reads them:
+addresses, topics, a consumer group and a key prefix that nothing used before), reads the topics from their beginning
+and puts one entry a window into the stream ``Keys(settings.key_prefix).results(session)``. It is measured from the
+moment it is ready until Redis holds all windows: wall time, and CPU seconds (user and system, of all its threads and
+children). How it says that it is ready is the caller's: ``says_ready`` waits for a line ``ready`` in its log.
+
+A figure is a :class:`Figure`: median and quartiles over rounds. Only ratios of two things that were measured side by
+side say something on another day or machine; :func:`finish` compares them, not the absolute figures, with
+``bench/history.jsonl``. Runs on Linux; elsewhere nothing is pinned, and the report says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+from urllib.request import urlopen
+
+import msgspec
+import numpy as np
+import psutil
+import redis
+from rich.console import Console
+
+from streamer import topics
+from streamer.child import environment
+from streamer.errors import Stop
+from streamer.feeds import pace, simulate
+from streamer.feeds.producer import Outgoing, Producer
+from streamer.local import Stack, kafka
+from streamer.local.process import free_port
+from streamer.results import Keys
+from streamer.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+HISTORY = ROOT / "bench" / "history.jsonl"
+PAGE = ROOT / "docs" / "benchmarks.md"
+PARTITIONS = 4
+POLL_S = 0.02
+READY_WITHIN_S, DONE_WITHIN_S = 120.0, 300.0
+LIBRARIES = ("torch", "faust-streaming", "aiokafka", "kafka-python", "redis", "numpy", "simplejpeg")
+DRIVES = 4  # distinct ones; more sessions than that repeat them under other names, since drawing frames is slow
+
+console = Console(stderr=True)
+
+
+# figures
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """Median and quartiles of the rounds."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Of at least one value; quartiles by linear interpolation."""
+        low, median, high = (float(value) for value in np.percentile(values, (25, 50, 75)))
+        return cls(median, low, high, len(values))
+
+    @property
+    def width(self) -> float:
+        """Interquartile range."""
+        return self.high - self.low
+
+    def __str__(self) -> str:
+        if self.count == 1:
+            return f"{self.median:.3g}"
+        return f"{self.median:.3g} ({self.low:.3g}–{self.high:.3g})"
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One measured quantity.
+
+    Attributes:
+        unit: Empty for a ratio; ratios alone are compared with the history.
+        better: Which way an improvement goes.
+        aim: What is wanted; None: the figure is there to be known.
+    """
+
+    name: str
+    spread: Spread
+    unit: str = ""
+    better: Literal["lower", "higher"] = "lower"
+    aim: float | None = None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the median meets the aim; None: there is none."""
+        if self.aim is None:
+            return None
+        return self.spread.median <= self.aim if self.better == "lower" else self.spread.median >= self.aim
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """A line in a plot.
+
+    Attributes:
+        points: (x, y).
+    """
+
+    name: str
+    points: Sequence[tuple[float, float]]
+
+
+class Plot(msgspec.Struct, frozen=True):
+    """A picture beside the table, ``NAME.png``."""
+
+    name: str
+    x: str
+    y: str
+    curves: Sequence[Curve]
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a benchmark found.
+
+    Attributes:
+        name: Of the benchmark, as in ``python -m bench.NAME``.
+        notes: Sentences for the page: how much was run.
+    """
+
+    name: str
+    figures: Sequence[Figure]
+    notes: Sequence[str] = ()
+    plots: Sequence[Plot] = ()
+
+
+def ratios(values: Sequence[float], reference: Sequence[float]) -> Spread:
+    """Spread of the ratios of rounds that ran side by side."""
+    return Spread.of([value / base for value, base in zip(values, reference, strict=True)])
+
+
+def regression(now: Figure, before: Spread) -> str | None:
+    """One line if a ratio has become worse than it was by more than its spread; None: it has not.
+
+    The spread is the wider of the two interquartile ranges.
+    """
+    worse_by = now.spread.median - before.median
+    if now.better == "higher":
+        worse_by = -worse_by
+    spread = max(now.spread.width, before.width)
+    if worse_by <= spread:
+        return None
+    return (
+        f"{now.name}: {now.spread.median:.3g}, was {before.median:.3g}, worse by more than the spread of {spread:.2g}"
+    )
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """Markdown: name, median and quartiles, aim."""
+    rows = ["| | median (quartiles) | aim |", "|---|---|---|"]
+    for figure in figures:
+        sign = "≤" if figure.better == "lower" else "≥"
+        missed = ", missed" if figure.reached is False else ""
+        aim = "" if figure.aim is None else f"{sign} {figure.aim:g}{missed}"
+        rows.append(f"| {figure.name} | {figure.spread}{' ' + figure.unit if figure.unit else ''} | {aim} |")
+    return "\n".join(rows)
+
+
+# the end of a benchmark
+
+
+def parser(doc: str | None, *, rounds: int = 5) -> argparse.ArgumentParser:
+    """The options that every benchmark has."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--quick", action="store_true", help="less of everything: to see that it runs, not for figures")
+    made.add_argument("--rounds", type=int, help=f"repetitions, interleaved ({rounds}; with --quick 2)")
+    made.add_argument(
+        "--record", action="store_true", help="add a line to bench/history.jsonl and write docs/benchmarks.md"
+    )
+    made.add_argument("--out", type=Path, default=ROOT / "runs" / "bench", help="folder for JSON, tables and plots")
+    made.set_defaults(usual_rounds=rounds)
+    return made
+
+
+def parse(made: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options with the number of rounds filled in."""
+    options = made.parse_args(arguments)
+    if options.rounds is None:
+        options.rounds = 2 if options.quick else options.usual_rounds
+    if options.rounds < 1:
+        made.error(f"--rounds is 1 or more, not {options.rounds}")
+    return options
+
+
+def finish(report: Report, options: argparse.Namespace) -> None:
+    """Print the table, write JSON, Markdown and plots, compare with the history, and record if that is wanted."""
+    line = _line(report, options)
+    text = "\n".join([*report.notes, "", table(report.figures)]).strip()
+    print(f"{report.name}\n\n{text}\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / f"{report.name}.json").write_text(json.dumps(line, indent=2, ensure_ascii=False) + "\n")
+    (options.out / f"{report.name}.md").write_text(text + "\n")
+    for plot in report.plots:
+        _draw(plot, options.out / f"{plot.name}.png")
+    for warning in regressions(report, _last_line(report.name, line)):
+        print(f"REGRESSION {warning}")
+    if options.record:
+        _record(report, line, text)
+
+
+def regressions(report: Report, before: Mapping[str, Any] | None) -> list[str]:
+    """Of the ratios of a report against a line of the history."""
+    known = before["figures"] if before is not None else {}
+    return [
+        warning
+        for figure in report.figures
+        if not figure.unit and figure.name in known
+        if (warning := regression(figure, msgspec.convert(known[figure.name]["spread"], Spread))) is not None
+    ]
+
+
+def _line(report: Report, options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "benchmark": report.name,
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": " ".join(["python -m", f"bench.{report.name}", *sys.argv[1:]]),
+        "quick": options.quick,
+        "machine": machine(),
+        "versions": versions(),
+        "notes": list(report.notes),
+        "figures": {figure.name: msgspec.to_builtins(figure) for figure in report.figures},
+        "plots": msgspec.to_builtins(report.plots),
+    }
+
+
+def _last_line(name: str, like: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The newest line of the history of this benchmark, of the same size on the same kind of machine."""
+    if not HISTORY.exists():
+        return None
+    lines = [json.loads(text) for text in HISTORY.read_text().splitlines()]
+    same = [e for e in lines if e["benchmark"] == name and all(e[key] == like[key] for key in ("quick", "machine"))]
+    return same[-1] if same else None
+
+
+def _record(report: Report, line: Mapping[str, Any], text: str) -> None:
+    with HISTORY.open("a") as file:
+        file.write(json.dumps({**line, "plots": []}, ensure_ascii=False) + "\n")
+    for plot in report.plots:
+        picture = PAGE.parent / "benchmarks" / f"{plot.name}.png"
+        picture.parent.mkdir(exist_ok=True)
+        _draw(plot, picture)
+        text += f"\n\n![{plot.y} over {plot.x}](benchmarks/{plot.name}.png)"
+    where, what = line["machine"], line["versions"]
+    on = f"{where['cores']} × {where['cpu']}, {where['pinned']}; " + ", ".join(f"{k} {v}" for k, v in what.items())
+    PAGE.write_text(between(PAGE.read_text(), report.name, f"`{line['command']}`, {line['at']}: {on}.\n\n{text}"))
+
+
+def between(page: str, name: str, text: str) -> str:
+    """The page with other text between the markers of a benchmark.
+
+    Raises:
+        Stop: The page has no such markers.
+    """
+    begin, end = f"<!-- {name}: written by the script -->", f"<!-- {name}: end -->"
+    if begin not in page or end not in page:
+        raise Stop(f"{PAGE} has no markers {begin} and {end} to write between")
+    head, rest = page.split(begin, 1)
+    return f"{head}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}"
+
+
+def _draw(plot: Plot, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 3.5), layout="constrained")
+    for curve in plot.curves:
+        axes.plot(*zip(*curve.points, strict=True), marker="o", label=curve.name)
+    axes.set(xlabel=plot.x, ylabel=plot.y)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on: CPU model, cores that this process may use, whether programs are pinned."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line[:10] == "model name"]
+        cpu = models[0] if models else cpu
+    cores = _cores()
+    return {
+        "cpu": cpu,
+        "cores": len(cores),
+        "pinned": f"cores {cores[0]} and {cores[-1]}" if can_pin() else "not pinned",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of the code, Python, Kafka and the libraries that matter."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return {
+        "streamer": commit.stdout.strip() or importlib.metadata.version("streamer"),
+        "Python": platform.python_version(),
+        "Kafka": kafka.VERSION,
+        **{name: importlib.metadata.version(name) for name in LIBRARIES},
+    }
+
+
+# cores and processes
+
+
+def can_pin() -> bool:
+    """Whether this system lets a process choose its cores."""
+    return hasattr(os, "sched_setaffinity")
+
+
+def _cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0)) if can_pin() else list(range(os.cpu_count() or 1))
+
+
+SERVERS_CORE, PROGRAM_CORE = _cores()[0], _cores()[-1]
+
+
+def pin(pid: int, core: int) -> None:
+    """Let all threads of a process run on one core alone; those that it starts later inherit that."""
+    if can_pin():
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(task.name), {core})
+
+
+def cpu_s(pid: int) -> float:
+    """User and system seconds of a process, its threads and its children."""
+    process = psutil.Process(pid)
+    spent = [process.cpu_times(), *(child.cpu_times() for child in process.children(recursive=True))]
+    return float(sum(times.user + times.system for times in spent))
+
+
+def one_thread() -> dict[str, str]:
+    """Variables that keep numeric libraries to one thread, and let a program find this working tree."""
+    return {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+class Program:
+    """A program on the last core, with its log in a file; gone after the ``with`` block.
+
+    Args:
+        command: Its arguments.
+        env: Added to the environment, without any ``STREAMER_…`` of this process.
+        log: Overwritten.
+    """
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+        self.log = log
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
+        with log.open("wb") as out:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=plain | one_thread() | dict(env), stdout=out, stderr=subprocess.STDOUT
+            )
+        pin(self.pid, PROGRAM_CORE)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def text(self) -> str:
+        """Its log so far."""
+        return self.log.read_text("utf-8", "replace")
+
+    def wait_for(self, condition: Callable[[], bool], within_s: float, what: str) -> None:
+        """Poll until something is so.
+
+        Raises:
+            Stop: The program has ended, or it is still not so after that many seconds; with the end of its log.
+        """
+        deadline = time.monotonic() + within_s
+        while not condition():
+            code = self._process.poll()
+            if code is not None or time.monotonic() > deadline:
+                why = f"ended with code {code}" if code is not None else f"took longer than {within_s:.0f} s"
+                tail = "\n".join(self.text().splitlines()[-20:])
+                raise Stop(f"waiting for {what}, the program {why}; the end of {self.log}:\n{tail}")
+            time.sleep(POLL_S)
+
+    def wait_end(self, within_s: float = DONE_WITHIN_S) -> str:
+        """Wait until it has ended well; returns its log.
+
+        Raises:
+            Stop: It failed or took longer.
+        """
+        self.wait_for(lambda: self._process.poll() == 0, within_s, "its end")
+        return self.text()
+
+
+def says_ready(program: Program) -> bool:
+    """A line ``ready`` in its log."""
+    return "ready" in program.text().splitlines()
+
+
+# servers and loads
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What lies in preloaded topics.
+
+    Attributes:
+        settings: With its topics; group and key prefix are replaced for every run.
+        drives: Sent drives, by the sessions' names.
+        windows: Results that a reader of all of it owes.
+        records, payload_bytes: What lies in the topics.
+    """
+
+    settings: Settings
+    drives: Mapping[str, simulate.Drive]
+    windows: int
+    records: int
+    payload_bytes: int
+
+    def fresh(self) -> Settings:
+        """Settings of a reader that begins at the topics' beginning and writes under keys of its own."""
+        name = f"b{uuid.uuid4().hex[:8]}"
+        return self.settings.model_copy(update={"group": name, "key_prefix": name})
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What a program needed for the windows of a load, from ready to the last result."""
+
+    windows: int
+    wall_s: float
+    cpu_s: float
+
+    @property
+    def windows_per_s(self) -> float:
+        return self.windows / self.wall_s
+
+    @property
+    def cpu_ms_per_window(self) -> float:
+        return 1000 * self.cpu_s / self.windows
+
+
+def published(client: redis.Redis, settings: Settings, sessions: Sequence[str]) -> int:
+    """Results in Redis now."""
+    keys = Keys(settings.key_prefix)
+    with client.pipeline(transaction=False) as pipe:
+        for session in sessions:
+            pipe.xlen(keys.results(session))
+        return sum(pipe.execute())
+
+
+class Rig:
+    """A Kafka and a Redis of its own, pinned to the first core; this process too, which only waits."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="bench-")
+        self.folder = Path(self._folder.name)
+        self.stack = Stack(self.folder, 8 << 20)
+
+    def __enter__(self) -> Rig:
+        console.log("starting Kafka and Redis")
+        self._before = _cores()
+        try:
+            pin(os.getpid(), SERVERS_CORE)
+            self.stack.__enter__()
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        for daemon in (self.stack.kafka, self.stack.redis):
+            if daemon.process is not None:
+                pin(daemon.process.pid, SERVERS_CORE)
+        self.redis = redis.Redis.from_url(self.stack.redis_url)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.redis.close()
+        self.stack.stop()
+        self._folder.cleanup()
+        if can_pin():
+            os.sched_setaffinity(0, self._before)
+
+    def settings(self, **given: Any) -> Settings:
+        """Settings for these servers, with topics, group and keys that nothing else has; the topics exist."""
+        name = f"b{uuid.uuid4().hex[:8]}"
+        values = {"partitions": PARTITIONS, "model": ROOT / "models" / "driving", "device": "cpu", **given}
+        own = {"topic_prefix": name, "group": name, "key_prefix": name}
+        settings = Settings.load(**self.stack.addresses, **own, **values)
+        topics.create(settings)
+        return settings
+
+    def preload(self, sessions: int, seconds: int, *, seed: int = 7, **given: Any) -> Load:
+        """Topics full of simulated drives that have ended, so that every window of them closes.
+
+        Args:
+            sessions: Cars.
+            seconds: Length of each drive, s; as many windows of 1 s.
+            given: Settings.
+        """
+        settings = self.settings(**given)
+        console.log(f"preloading {sessions} drives of {seconds} s")
+        drives, stream = drives_of(sessions, seconds, seed)
+        records = payload_bytes = 0
+
+        def count(outgoing: Outgoing) -> None:
+            nonlocal records, payload_bytes
+            records += 1
+            payload_bytes += len(outgoing.payload)
+
+        with Producer(settings) as producer:
+            pace.send(stream, producer, speed=0, on_sent=count)
+        return Load(settings, drives, sessions * seconds, records, payload_bytes)
+
+    def drain(
+        self,
+        load: Load,
+        command: Sequence[str],
+        is_ready: Callable[[Program], bool],
+        *,
+        env: Mapping[str, str] | None = None,
+        settings: Settings | None = None,
+    ) -> Run:
+        """Let a program read a load to its end; see the module's text for what the program owes.
+
+        Args:
+            settings: Of the load, with changes (``load.fresh()`` and then ``model_copy``); None: as preloaded.
+
+        Raises:
+            Stop: It fails, or does not publish all windows in time.
+        """
+        settings = load.fresh() if settings is None else settings
+        with Program(command, environment(settings) | dict(env or {}), self.folder / "program.log") as program:
+            program.wait_for(lambda: is_ready(program), READY_WITHIN_S, "ready")
+            began_s, spent_s = time.monotonic(), cpu_s(program.pid)
+            sessions = list(load.drives)
+            program.wait_for(
+                lambda: published(self.redis, settings, sessions) >= load.windows, DONE_WITHIN_S, "all windows"
+            )
+            return Run(load.windows, time.monotonic() - began_s, cpu_s(program.pid) - spent_s)
+
+    @contextmanager
+    def worker_process(self, settings: Settings) -> Iterator[tuple[Program, str]]:
+        """``streamer worker`` that is ready, with the address of its probes; stopped after the block."""
+        address = f"http://127.0.0.1:{free_port()}"
+        env = environment(settings) | {"STREAMER_PORT": address.rsplit(":", 1)[1]}
+        with Program([sys.executable, "-m", "streamer", "worker"], env, self.folder / "worker.log") as program:
+            program.wait_for(lambda: answers(f"{address}/readyz"), READY_WITHIN_S, "ready")
+            yield program, address
+
+    def worker(self, load: Load, settings: Settings | None = None) -> Run:
+        """:meth:`drain` for ``streamer worker``."""
+        port = free_port()
+        return self.drain(
+            load,
+            [sys.executable, "-m", "streamer", "worker"],
+            lambda program: answers(f"http://127.0.0.1:{port}/readyz"),
+            env={"STREAMER_PORT": str(port)},
+            settings=settings,
+        )
+
+
+def drives_of(sessions: int, seconds: int, seed: int) -> tuple[dict[str, simulate.Drive], Iterator[Outgoing]]:
+    """Drives by the sessions' names, and all their records in the order in which they are due.
+
+    There are ``DRIVES`` distinct ones, which the sessions share: every session has its own records all the same.
+    """
+    start_us = pace.start_us(0, seconds * simulate.S_US, simulate.S_US)
+    distinct = simulate.fleet(min(DRIVES, sessions), seconds, seed, start_us, "bench")
+    names = [f"car-{number}" for number in range(sessions)]
+
+    def stream() -> Iterator[Outgoing]:
+        for outgoing in simulate.outgoing(distinct):
+            first = int(outgoing.session.rsplit("-", 1)[1])
+            for name in names[first :: len(distinct)]:
+                yield msgspec.structs.replace(outgoing, session=name)
+
+    return {name: distinct[number % len(distinct)] for number, name in enumerate(names)}, stream()
+
+
+def answers(url: str) -> bool:
+    """Whether an HTTP server says 200 there."""
+    try:
+        with urlopen(url, timeout=2):
+            return True
+    except OSError:
+        return False
