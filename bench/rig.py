@@ -1,6 +1,6 @@
 """What benchmarks share: servers and programs on cores of their own, preloaded topics, figures with their spread.
 
-    options = rig.parser(__doc__).parse_args()        # --quick, --rounds, --record, --out
+    options = rig.parse(rig.parser(__doc__))          # --quick, --rounds, --record, --out
     with rig.Rig() as bench:                          # Kafka and Redis, pinned to the first core
         load = bench.preload(sessions=8, seconds=100) # simulated drives that end: every window of them closes
         for _ in range(options.rounds):               # interleave what is compared: ABAB, never AABB
@@ -47,7 +47,7 @@ from rich.console import Console
 
 from streamer import topics
 from streamer.child import environment
-from streamer.errors import Stop
+from streamer.errors import Stop, StreamerError
 from streamer.feeds import pace, simulate
 from streamer.feeds.producer import Outgoing, Producer
 from streamer.local import Stack, kafka
@@ -208,6 +208,19 @@ def parse(made: argparse.ArgumentParser, arguments: Sequence[str] | None = None)
     if options.rounds < 1:
         made.error(f"--rounds is 1 or more, not {options.rounds}")
     return options
+
+
+def rounds(options: argparse.Namespace) -> range:
+    """Numbers of the rounds."""
+    return range(1, options.rounds + 1)
+
+
+def run(main: Callable[[], None]) -> None:
+    """A benchmark as a program: what goes wrong is one line and exit code 1."""
+    try:
+        main()
+    except StreamerError as error:
+        sys.exit(f"bench: {error}")
 
 
 def finish(report: Report, options: argparse.Namespace) -> None:
@@ -471,6 +484,11 @@ class Run(msgspec.Struct, frozen=True):
     @property
     def cpu_ms_per_window(self) -> float:
         return 1000 * self.cpu_s / self.windows
+
+
+def described(run: Run) -> str:
+    """For progress."""
+    return f"{run.windows_per_s:.0f} windows/s, {run.cpu_ms_per_window:.2f} ms CPU"
 
 
 def published(client: redis.Redis, settings: Settings, sessions: Sequence[str]) -> int:

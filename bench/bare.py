@@ -1,0 +1,94 @@
+"""The limit of the pipeline, run by ``bench.pipeline``: what decoding and inference cost if nothing else does.
+
+Reads the topics of the settings into memory and aligns them by the worker's own code, which gives the same windows
+that a worker makes. Then, in one thread, batch after batch: ``Predictor.decode`` and ``predict_each``, which are what
+the worker calls. Only that is measured, and printed as one line of JSON.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import msgspec
+import torch
+from kafka import KafkaConsumer, TopicPartition
+
+from bench.rig import Run
+from streamer import reload
+from streamer.align import Aligner, Rules, windows_of
+from streamer.decode import Decoder
+from streamer.events import Record, Window
+from streamer.infer import predict_each
+from streamer.settings import Settings
+
+END_OF_TIME_US = 1 << 62
+
+
+def main() -> None:
+    """Align, load the model, say so, measure."""
+    settings = Settings.load()
+    windows = list(aligned(settings, records(settings)))
+    predictor = reload.load(settings)
+    torch.set_num_threads(1)
+    print("ready", flush=True)
+    began_s, spent_s = time.perf_counter(), time.process_time()
+    for begin in range(0, len(windows), settings.max_batch):
+        samples = []
+        for window in windows[begin : begin + settings.max_batch]:
+            sample, rejects = predictor.decode(window)
+            if rejects:
+                raise rejects[0][1]
+            samples.append(sample)
+        for found in predict_each(predictor, samples):
+            if isinstance(found, BaseException):
+                raise found
+    run = Run(len(windows), time.perf_counter() - began_s, time.process_time() - spent_s)
+    print(msgspec.json.encode(run).decode(), flush=True)
+
+
+def records(settings: Settings) -> list[Record]:
+    """All records of the source topics in the order of the merge, partition after partition."""
+    rows = {topic: row for row, topic in enumerate(settings.source_topics)}
+    logs = [TopicPartition(topic, p) for topic in rows for p in range(settings.partitions)]
+    consumer = KafkaConsumer(bootstrap_servers=settings.kafka, auto_offset_reset="earliest", enable_auto_commit=False)
+    found = []
+    try:
+        consumer.assign(logs)
+        ends = consumer.end_offsets(logs)
+        while any(consumer.position(log) < ends[log] for log in logs):
+            for log, batch in consumer.poll(1000).items():
+                for message in batch:
+                    found.append(
+                        Record(
+                            row=rows[log.topic],
+                            partition=log.partition,
+                            offset=message.offset,
+                            log_time_us=message.timestamp * 1000,
+                            key=message.key,
+                            value=message.value,
+                            headers=tuple(message.headers),
+                        )
+                    )
+    finally:
+        consumer.close()
+    return sorted(found, key=lambda record: (record.partition, record.position))
+
+
+def aligned(settings: Settings, found: list[Record]) -> Iterator[Window]:
+    """The windows of records in merge order."""
+    decoder, rules = Decoder(settings, settings.partitions), Rules.from_settings(settings)
+    for partition in range(settings.partitions):
+        aligner = Aligner(rules, partition)
+        for record in found:
+            if record.partition == partition:
+                event = decoder.decode(record)
+                yield from windows_of(aligner.tick(record.log_time_us))
+                if not aligner.knows(event.session):
+                    aligner.restore(event.session, None)
+                yield from windows_of(aligner.on_event(event))
+        yield from windows_of(aligner.tick(END_OF_TIME_US))
+
+
+if __name__ == "__main__":
+    main()

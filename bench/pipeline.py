@@ -1,0 +1,65 @@
+"""What everything but decoding and inference costs: a worker on full topics against the bare model.
+
+    python -m bench.pipeline
+
+*Bare*: the same windows in memory, decoded and predicted batch after batch in one thread, by the functions that the
+worker calls; no Kafka, no Faust, no Redis (``bench/bare.py``). *Worker*: ``streamer worker`` from ready until Redis has
+every result. Both on one core with one thread for the model, in turns; Kafka and Redis have the other core.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from bench import rig
+from bench.rig import Figure, Report, Rig, Run, Spread
+from streamer.child import environment
+
+SESSIONS, SECONDS = 16, 100
+QUICK_SECONDS = 25
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the rounds and report."""
+    options = rig.parse(rig.parser(__doc__), arguments)
+    seconds = QUICK_SECONDS if options.quick else SECONDS
+    bare, worker = [], []
+    with Rig() as bench:
+        load = bench.preload(SESSIONS, seconds)
+        for number in rig.rounds(options):
+            bare.append(bare_run(bench, load))
+            worker.append(bench.worker(load))
+            rig.console.log(f"round {number}: bare {rig.described(bare[-1])}; worker {rig.described(worker[-1])}")
+    note = f"{load.windows:,} windows of {load.records:,} records, {load.payload_bytes / 1e6:.0f} MB, a round."
+    rig.finish(Report("pipeline", figures(bare, worker), [note]), options)
+
+
+def bare_run(bench: Rig, load: rig.Load) -> Run:
+    """Decoding and inference alone, of the windows of a load."""
+    command = [sys.executable, "-m", "bench.bare"]
+    with rig.Program(command, environment(load.settings), bench.folder / "bare.log") as program:
+        run = msgspec.json.decode(program.wait_end().splitlines()[-1], type=Run)
+    if run.windows != load.windows:
+        raise RuntimeError(f"{run.windows} windows were aligned in memory, {load.windows} were sent")
+    return run
+
+
+def figures(bare: Sequence[Run], worker: Sequence[Run]) -> list[Figure]:
+    """Ratios first, then what they are of."""
+    speed = [[run.windows_per_s for run in runs] for runs in (worker, bare)]
+    cost = [[run.cpu_ms_per_window for run in runs] for runs in (worker, bare)]
+    return [
+        Figure("worker ÷ bare, windows a second", rig.ratios(*speed), better="higher", aim=0.9),
+        Figure("worker ÷ bare, CPU s a window", rig.ratios(*cost), aim=1.15),
+        Figure("worker", Spread.of(speed[0]), "windows/s", better="higher"),
+        Figure("bare", Spread.of(speed[1]), "windows/s", better="higher"),
+        Figure("worker, CPU a window", Spread.of(cost[0]), "ms"),
+        Figure("bare, CPU a window", Spread.of(cost[1]), "ms"),
+    ]
+
+
+if __name__ == "__main__":
+    rig.run(main)
