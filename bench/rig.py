@@ -379,22 +379,26 @@ def one_thread() -> dict[str, str]:
 
 
 class Program:
-    """A program on the last core, with its log in a file; gone after the ``with`` block.
+    """A program on one core, with its log in a file; gone after the ``with`` block.
 
     Args:
         command: Its arguments.
         env: Added to the environment, without any ``STREAMER_…`` of this process.
         log: Overwritten.
+        core: The last one, which nothing else of the rig uses, unless it belongs to the servers' side.
+        cwd: Where it runs.
     """
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], env: Mapping[str, str], log: Path, core: int = PROGRAM_CORE, cwd: Path = ROOT
+    ) -> None:
         self.log = log
         plain = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
         with log.open("wb") as out:
             self._process = subprocess.Popen(
-                command, cwd=ROOT, env=plain | one_thread() | dict(env), stdout=out, stderr=subprocess.STDOUT
+                command, cwd=cwd, env=plain | one_thread() | dict(env), stdout=out, stderr=subprocess.STDOUT
             )
-        pin(self.pid, PROGRAM_CORE)
+        pin(self.pid, core)
 
     @property
     def pid(self) -> int:
@@ -571,11 +575,13 @@ class Rig:
         *,
         env: Mapping[str, str] | None = None,
         settings: Settings | None = None,
+        at_end: Callable[[], None] = lambda: None,
     ) -> Run:
         """Let a program read a load to its end; see the module's text for what the program owes.
 
         Args:
             settings: Of the load, with changes (``load.fresh()`` and then ``model_copy``); None: as preloaded.
+            at_end: Called before the program is stopped.
 
         Raises:
             Stop: It fails, or does not publish all windows in time.
@@ -588,7 +594,9 @@ class Rig:
             program.wait_for(
                 lambda: published(self.redis, settings, sessions) >= load.windows, DONE_WITHIN_S, "all windows"
             )
-            return Run(load.windows, time.monotonic() - began_s, cpu_s(program.pid) - spent_s)
+            run = Run(load.windows, time.monotonic() - began_s, cpu_s(program.pid) - spent_s)
+            at_end()
+            return run
 
     @contextmanager
     def worker_process(self, settings: Settings) -> Iterator[tuple[Program, str]]:
@@ -599,8 +607,10 @@ class Rig:
             program.wait_for(lambda: answers(f"{address}/readyz"), READY_WITHIN_S, "ready")
             yield program, address
 
-    def worker(self, load: Load, settings: Settings | None = None) -> Run:
-        """:meth:`drain` for ``streamer worker``."""
+    def worker(
+        self, load: Load, settings: Settings | None = None, at_end: Callable[[str], None] = lambda address: None
+    ) -> Run:
+        """:meth:`drain` for ``streamer worker``; ``at_end`` gets the address of its metrics."""
         port = free_port()
         return self.drain(
             load,
@@ -608,6 +618,7 @@ class Rig:
             lambda program: answers(f"http://127.0.0.1:{port}/readyz"),
             env={"STREAMER_PORT": str(port)},
             settings=settings,
+            at_end=lambda: at_end(f"http://127.0.0.1:{port}"),
         )
 
 
@@ -627,6 +638,13 @@ def drives_of(sessions: int, seconds: int, seed: int) -> tuple[dict[str, simulat
                 yield msgspec.structs.replace(outgoing, session=name)
 
     return {name: distinct[number % len(distinct)] for number, name in enumerate(names)}, stream()
+
+
+def metric(address: str, name: str) -> float:
+    """Sum of all samples of a metric of a worker."""
+    with urlopen(f"{address}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
 
 def answers(url: str) -> bool:
