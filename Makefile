@@ -6,10 +6,10 @@ UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults check audit format lock clean
+.PHONY: help install demo test faults bench bench-quick check audit format lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "streamer needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -30,6 +30,12 @@ test: install  ## unit and integration tests, on a real Kafka and a real Redis
 
 faults: install  ## the fault suite at length: kills, outages, lost data, rebalances, fuzz; 15 minutes on 2 cores
 	@STREAMER_TEST_FAULTS=full $(BIN)/pytest tests/faults
+
+bench: install  ## every benchmark, 15 minutes on 2 cores: docs/benchmarks.md; ARGS=--record writes that page
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-quick: install  ## the same in 2 minutes, to see that it runs
+	@$(BIN)/python -m bench --quick
 
 check: install  ## format, lint, types, import rules
 	@$(BIN)/ruff format --check .

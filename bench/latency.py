@@ -1,7 +1,7 @@
 """How long results take at the feeds' own pace: ``python bench/latency.py --sessions 4 --seconds 60``.
 
-Starts a Kafka, a Redis and a worker of its own, sends simulated drives in real time, and prints, as a Markdown table or
-with ``--json``, median, 99th percentile and maximum over all windows of
+Starts a Kafka, a Redis and a worker of its own, sends simulated drives in real time, and tells median and quartiles,
+99th percentile and maximum over all windows of
 
     merge      from the log time at which a window closed to its closing: the delay that one order of four topics adds
     delivery   from its closing to the call that publishes it: batch, decode, infer
@@ -14,54 +14,39 @@ Windows that closed at a deadline are in ``merge`` with the delay after that dea
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 
-from streamer import results, topics
-from streamer.child import WorkerProcess
+from bench import rig
+from bench.rig import Figure, Report, Rig, Spread
+from streamer import results
 from streamer.feeds import simulate
-from streamer.local import Stack
 from streamer.results import Result
 from streamer.settings import Settings
 
-ROOT = Path(__file__).parents[1]
 PATIENCE_S = 20.0  # without a new result once the feed has ended
 STAGES = ("merge", "delivery", "batch", "infer")
+QUICK_S = 10
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Send, collect, report."""
+    parser = rig.parser(__doc__, rounds=1)
     parser.add_argument("--sessions", type=int, default=4, help="cars")
-    parser.add_argument("--seconds", type=int, default=60, help="length of their drives, s")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, Stack(Path(folder), 8 << 20) as stack:
-        settings = Settings.load(
-            kafka=stack.kafka_address, redis=stack.redis_url, model=ROOT / "models" / "driving", partitions=4
-        )
-        topics.create(settings)
-        with WorkerProcess(settings, Path(folder) / "worker.log") as worker:
-            worker.wait_ready()
-            found = list(run(settings, options.sessions, options.seconds))
-            publish = histogram(worker.port, "publish")
-    report = {
-        "windows": len(found),
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "ms": {stage: percentiles([times(result)[stage] for result in found]) for stage in STAGES},
-        "publish_ms_at_most": {f"p{share * 100:.0f}": bound(publish, share) * 1000 for share in (0.5, 0.99)},
-    }
-    print(json.dumps(report, indent=2) if options.json else table(report))
+    parser.add_argument("--seconds", type=int, help=f"length of their drives, s (60; with --quick {QUICK_S})")
+    options = rig.parse(parser, arguments)
+    seconds = options.seconds or (QUICK_S if options.quick else 60)
+    with Rig() as bench:
+        settings = bench.settings()
+        with bench.worker_process(settings) as (_, address):
+            found = list(run(settings, options.sessions, seconds))
+            publish = histogram(address, "publish")
+    note = f"{len(found)} windows of {options.sessions} cars in real time."
+    rig.finish(Report("latency", figures(found, publish), [note]), options)
 
 
 def run(settings: Settings, sessions: int, seconds: int) -> Iterator[Result]:
@@ -83,20 +68,29 @@ def run(settings: Settings, sessions: int, seconds: int) -> Iterator[Result]:
         feed.join()
 
 
+def figures(found: Sequence[Result], publish: Sequence[tuple[float, float]]) -> list[Figure]:
+    """Of each stage the spread over the windows, the 99th percentile and the maximum, ms."""
+    made = []
+    for stage in STAGES:
+        ms = [times(result)[stage] for result in found]
+        p99, most = np.percentile(ms, (99, 100))
+        made.append(Figure(stage, Spread.of(ms), "ms"))
+        made.append(Figure(f"{stage}, p99", Spread.of([float(p99)]), "ms"))
+        made.append(Figure(f"{stage}, maximum", Spread.of([float(most)]), "ms"))
+    for share in (0.5, 0.99):
+        made.append(Figure(f"publish, p{share * 100:.0f}, at most", Spread.of([bound(publish, share) * 1000]), "ms"))
+    return made
+
+
 def times(result: Result) -> dict[str, float]:
     """Stage -> ms of one window."""
     ms = {stage: us / 1000 for stage, us in result.latencies_us.items()}
     return {**ms, "delivery": sum(ms.get(stage, 0.0) for stage in ("batch", "decode", "infer"))}
 
 
-def percentiles(values_ms: Sequence[float]) -> dict[str, float]:
-    p50, p99, most = np.percentile(values_ms, (50, 99, 100))
-    return {"p50": round(float(p50), 1), "p99": round(float(p99), 1), "max": round(float(most), 1)}
-
-
-def histogram(port: int, stage: str) -> list[tuple[float, float]]:
+def histogram(address: str, stage: str) -> list[tuple[float, float]]:
     """(upper bound in s, windows up to it), of ``streamer_stage_seconds``."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+    with urlopen(f"{address}/metrics") as answer:
         lines = answer.read().decode().splitlines()
     buckets = [line for line in lines if line.startswith("streamer_stage_seconds_bucket") and f'"{stage}"' in line]
     return [(float(line.split('le="')[1].split('"')[0]), float(line.rsplit(" ", 1)[1])) for line in buckets]
@@ -107,15 +101,5 @@ def bound(buckets: Sequence[tuple[float, float]], share: float) -> float:
     return next(upper for upper, count in buckets if count >= share * buckets[-1][1])
 
 
-def table(report: dict[str, object]) -> str:
-    ms, publish = report["ms"], report["publish_ms_at_most"]
-    assert isinstance(ms, dict)
-    assert isinstance(publish, dict)
-    rows = [f"| {stage} | {row['p50']} | {row['p99']} | {row['max']} |" for stage, row in ms.items()]
-    rows.append(f"| publish | ≤ {publish['p50']:g} | ≤ {publish['p99']:g} | |")
-    head = f"{report['windows']} windows, {report['cpus']} CPUs, Python {report['python']}"
-    return "\n".join([head, "", "| ms | p50 | p99 | max |", "|---|---|---|---|", *rows])
-
-
 if __name__ == "__main__":
-    main()
+    rig.run(main)

@@ -4,7 +4,7 @@
 
 Files are in the system's cache and Kafka's jars are there (the first start of all downloads them): a warm start. *Up*:
 ``streamer up`` until it returns with Kafka and Redis answering. *Worker*: ``streamer worker`` until /readyz says yes.
-Its parts are measured in a process of their own: *imports* from the start of the interpreter until ``streamer.worker``
+Its parts are measured in a process of their own (``bench/parts.py``): *imports* from the start of the interpreter until ``streamer.worker``
 is imported, *model* its loading and first run; the rest is spent with Kafka and Redis: topics, group, partitions.
 """
 
@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from bench import rig
 from bench.rig import Figure, Program, Report, Spread
@@ -82,7 +81,7 @@ def start(folder: Path) -> Parts:
         ) as it:
             it.wait_for(lambda: rig.answers(f"http://127.0.0.1:{port}/readyz"), WITHIN_S, "ready")
             worker_s = time.monotonic() - began_s
-        with Program([sys.executable, "-m", "bench.start", "parts"], env, folder / "parts.log", cwd=folder) as it:
+        with Program([sys.executable, "-m", "bench.parts"], env, folder / "parts.log", cwd=folder) as it:
             imports_s, model_s = msgspec.json.decode(it.wait_end(WITHIN_S).splitlines()[-1], type=tuple[float, float])
     finally:
         command(folder, env, "down")
@@ -98,19 +97,5 @@ def command(folder: Path, env: dict[str, str], *arguments: str) -> float:
     return time.monotonic() - began_s
 
 
-def parts() -> None:
-    """Print the seconds of imports and model of this process."""
-    from streamer import reload, worker  # noqa: F401 - what is measured
-    from streamer.settings import Settings
-
-    imports_s = time.time() - psutil.Process().create_time()
-    began_s = time.monotonic()
-    reload.load(Settings.load())
-    print(msgspec.json.encode((imports_s, time.monotonic() - began_s)).decode())
-
-
 if __name__ == "__main__":
-    if sys.argv[1:] == ["parts"]:
-        parts()
-    else:
-        rig.run(main)
+    rig.run(main)

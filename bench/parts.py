@@ -1,0 +1,23 @@
+"""Seconds of imports and model in a process of its own, run by ``bench.start``; imports nothing that a worker does not."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import psutil
+
+
+def main() -> None:
+    """Print both as JSON."""
+    from streamer import reload, worker  # noqa: F401 - what is measured
+    from streamer.settings import Settings
+
+    imports_s = time.time() - psutil.Process().create_time()
+    began_s = time.monotonic()
+    reload.load(Settings.load())
+    print(json.dumps([imports_s, time.monotonic() - began_s]))
+
+
+if __name__ == "__main__":
+    main()
