@@ -1,4 +1,4 @@
-"""Seconds of imports and model in a process of its own, run by ``bench.start``; imports nothing that a worker does not."""
+"""Seconds of imports and of loading the model, run by ``bench.start``; it imports nothing that a worker does not."""
 
 from __future__ import annotations
 
