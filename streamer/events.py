@@ -88,8 +88,10 @@ class Record(msgspec.Struct, frozen=True):
     @property
     def nbytes(self) -> int:
         """What the record costs in memory, by estimate: payload, headers and about 500 bytes of objects."""
-        # a header of Kafka may have no value at all
-        return len(self.value) + sum(len(k) + len(v or b"") for k, v in self.headers) + 500
+        nbytes = len(self.value) + 500
+        for name, value in self.headers:  # no generator: every record is asked several times
+            nbytes += len(name) + len(value or b"")  # a header of Kafka may have no value at all
+        return nbytes
 
 
 class Word(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -170,7 +172,8 @@ class Event(msgspec.Struct, frozen=True):
 
     @property
     def nbytes(self) -> int:
-        return self.record.nbytes + 3 * len(self.record.value) if self.body is not None else self.record.nbytes
+        record = self.record
+        return record.nbytes + 3 * len(record.value) if self.body is not None else record.nbytes
 
 
 class ClosedBy(StrEnum):

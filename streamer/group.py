@@ -7,6 +7,7 @@ dropped whole; whoever owns the partition next rebuilds it from the committed of
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import Protocol
 
 import msgspec
@@ -91,6 +92,8 @@ class PartitionGroup:
         self.ledger: Ledger[Position] = Ledger()
         self._decoder = decoder
         self._metrics = metrics
+        self._counted: Counter[tuple[int, str]] = Counter()  # since the metrics were told, by modality and outcome
+        self._received_bytes = [0] * len(MODALITIES)  # likewise
         self._dead: set[Position] = set()
         self._committed = committed
         self._max_ahead_us = max_ahead_us
@@ -108,8 +111,7 @@ class PartitionGroup:
             item = self._decoder.decode(record)
         except BadRecord as error:
             item = Rejected(record, error)
-        name = MODALITY_NAMES[record.row]
-        self._metrics.event_bytes.labels(name).inc(len(record.value))
+        self._received_bytes[record.row] += len(record.value)
         self.merge.push(record.row, item)
 
     @property
@@ -163,6 +165,7 @@ class PartitionGroup:
         self._metrics.order_violations.inc(self.merge.violations - violations)
         if len(items) < limit:
             self._settle(self.aligner.tick(self.merge.clock_us), leaving)
+        self._tell_metrics()
         return leaving, len(items) == limit
 
     def relieve(self) -> list[Leaving]:
@@ -234,12 +237,13 @@ class PartitionGroup:
     def _settle(self, outcomes: list[Outcome], leaving: list[Leaving]) -> None:
         for outcome in outcomes:
             match outcome:
+                case Joined(event, windows):
+                    position = event.position
+                    self.ledger.add(position, windows, position)
+                    self._count(position.row, "joined" if event.kind is Kind.DATA else "control")
                 case Window():
                     self._metrics.windows.labels(str(outcome.closed_by)).inc()
                     leaving.append(outcome)
-                case Joined(event, windows):
-                    self.ledger.add(event.position, windows, event.position)
-                    self._count(event.row, "joined" if event.kind is Kind.DATA else "control")
                 case Late(event, _):
                     self.ledger.add(event.position, 1, event.position)
                     self._count(event.row, "late")
@@ -276,4 +280,14 @@ class PartitionGroup:
         return grown
 
     def _count(self, row: int, outcome: str) -> None:
-        self._metrics.events.labels(MODALITY_NAMES[row], outcome).inc()
+        self._counted[row, outcome] += 1
+
+    def _tell_metrics(self) -> None:
+        """Once a turn: for each record its label would be looked up, and a lock taken."""
+        for (row, outcome), count in self._counted.items():
+            self._metrics.events.labels(MODALITY_NAMES[row], outcome).inc(count)
+        self._counted.clear()
+        for name, nbytes in zip(MODALITY_NAMES, self._received_bytes, strict=True):
+            if nbytes:
+                self._metrics.event_bytes.labels(name).inc(nbytes)
+        self._received_bytes = [0] * len(MODALITIES)

@@ -43,7 +43,8 @@ class Merge(Generic[T]):
     """
 
     def __init__(self, rows: int, fifo_bytes: int) -> None:
-        self._fifos: list[deque[T]] = [deque() for _ in range(rows)]
+        # With position and size, which are wanted again and again while an item waits.
+        self._fifos: list[deque[tuple[Position, int, T]]] = [deque() for _ in range(rows)]
         self._bounds = [0] * rows
         self._nbytes = [0] * rows
         self._fifo_bytes = fifo_bytes
@@ -59,8 +60,8 @@ class Merge(Generic[T]):
             self.violations += 1
         else:
             self._newest[row] = position.log_time_us
-        self._fifos[row].append(item)
         nbytes = item.nbytes
+        self._fifos[row].append((position, nbytes, item))
         self._nbytes[row] += nbytes
         self.nbytes_total += nbytes
         self.advance(row, position.log_time_us)  # later records of this topic cannot be older
@@ -77,11 +78,10 @@ class Merge(Generic[T]):
             row = self._next()
             if row is None:
                 break
-            item = self._fifos[row].popleft()
-            nbytes = item.nbytes
+            position, nbytes, item = self._fifos[row].popleft()
             self._nbytes[row] -= nbytes
             self.nbytes_total -= nbytes
-            self.released = max(self.released, item.position)
+            self.released = max(self.released, position)
             released.append(item)
         return released
 
@@ -91,7 +91,7 @@ class Merge(Generic[T]):
         head = Position(0, 0, 0)
         for row, fifo in enumerate(self._fifos):
             if fifo:
-                position = fifo[0].position
+                position = fifo[0][0]
                 if first is None or position < head:
                     first, head = row, position
         if first is None:
@@ -108,7 +108,7 @@ class Merge(Generic[T]):
     def clock_us(self) -> int:
         """Log time up to which alignment may be ticked once nothing more can be released."""
         times = (
-            fifo[0].position.log_time_us if fifo else bound
+            fifo[0][0].log_time_us if fifo else bound
             for fifo, bound in zip(self._fifos, self._bounds, strict=True)
         )
         return max(min(times), self.released.log_time_us)
