@@ -27,6 +27,7 @@ from streamer.events import Stored, Window
 from streamer.group import PartitionGroup
 from streamer.pipeline import Owner
 from streamer.settings import Settings
+from streamer.transport import Batch
 
 POLL_S = 0.02
 
@@ -101,10 +102,10 @@ class Worker(worker.Worker):
         self.clock: Clock | None = None
         self._count = count
 
-    def _receive(self, message: Any) -> None:
+    def _receive(self, batch: Batch) -> None:
         if self.clock is None:
             self.clock = Clock()
-        super()._receive(message)
+        super()._receive(batch)
 
     async def watch(self) -> None:
         while True:

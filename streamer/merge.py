@@ -108,8 +108,7 @@ class Merge(Generic[T]):
     def clock_us(self) -> int:
         """Log time up to which alignment may be ticked once nothing more can be released."""
         times = (
-            fifo[0][0].log_time_us if fifo else bound
-            for fifo, bound in zip(self._fifos, self._bounds, strict=True)
+            fifo[0][0].log_time_us if fifo else bound for fifo, bound in zip(self._fifos, self._bounds, strict=True)
         )
         return max(min(times), self.released.log_time_us)
 

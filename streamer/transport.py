@@ -6,8 +6,9 @@
    path, which loses none, and keeps Faust's own queue drain from freeing what we hold.
 3. *Waking*: with every partition full the stock consumer sleeps 1 s; here freeing one wakes it, and a poll that waits
    for records never delays a freed partition by more than ``POLL_CAP_S``.
-4. *Cost*: ``_drain_messages`` makes four asyncio tasks an event to be able to abandon it; here a delivery that does
-   not block takes none.
+4. *Cost*: Faust makes a message, an event and four asyncio tasks of each record, to be able to abandon it. Here the
+   records of a partition that one poll brought travel together, :class:`Batch`, and a delivery that does not block
+   takes no task.
 5. *Knowing that a partition is drained*: :meth:`Consumer.idle_since_us`, the bound of the merge. The consumer's
    position runs ahead of what was delivered, so neither position nor high watermark alone proves it.
 6. *Fetch wait*: ``fetch_max_wait_ms`` is hard-coded to 1500 in Faust; bounds of idle partitions would be that old.
@@ -23,7 +24,7 @@ import contextlib
 import logging
 import types
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 from time import time_ns
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ import aiokafka
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from faust.types.tuples import ConsumerMessage
 
 from streamer import clients
 from streamer.settings import Settings
@@ -39,6 +41,7 @@ from streamer.settings import Settings
 logger = logging.getLogger("faust.streamer")
 
 POLL_CAP_S = 0.05
+BATCH_RECORDS = 256  # in one event of Faust: about 5 ms of the event loop
 FETCH_WAIT_IDLE_MS = 100  # no window is open: nothing waits for the clock
 FETCH_WAIT_OPEN_MS = 20
 FETCH_WAIT_LEAST_MS = 1
@@ -50,6 +53,33 @@ class Answer(NamedTuple):
     sent_us: int  # when the request left, by our clock
     fetch_offset: int
     highwater: int
+
+
+class Batch(ConsumerMessage):  # type: ignore[misc]
+    """What Faust takes for one message: records of a partition, in order.
+
+    Attributes:
+        records: As the client has them; whoever has taken them empties the list.
+    """
+
+    __slots__ = ("records",)
+
+    def __init__(self, tp: TP, records: Sequence[aiokafka.ConsumerRecord], generation_id: int) -> None:
+        last = records[-1]
+        super().__init__(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000,
+            last.timestamp_type,
+            (),
+            None,
+            None,
+            None,
+            tp=tp,
+            generation_id=generation_id,
+        )
+        self.records = records
 
 
 class FetchPace:
@@ -260,6 +290,29 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return {}, active
 
     # 4: cost
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Batch]]:  # noqa: ASYNC109 - Faust's signature
+        """What one poll brings, a :class:`Batch` after the other."""
+        fetched, active = await self._wait_next_records(timeout)
+        if self.should_stop:
+            return
+        if not self.flow_active:  # partitions are being taken or given: all that was fetched comes again
+            try:
+                await self.perform_seek()
+            except Exception as error:  # noqa: BLE001 - as in Faust: the assignment that follows seeks again
+                logger.warning("cannot go back to the committed offsets: %r", error)
+            return
+        generation_id = self.app.consumer_generation_id
+        for tp, records in fetched.items():
+            for begin in range(0, len(records), BATCH_RECORDS):
+                if not self.flow_active or self.app.consumer_generation_id != generation_id:
+                    return
+                if tp in active or tp in self._buffered_partitions:
+                    yield tp, Batch(tp, records[begin : begin + BATCH_RECORDS], generation_id)
+                    await asyncio.sleep(0)  # the agent and the pump have their turn
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Nothing: Faust takes a batch for a gap between acknowledgements, which count for nothing here."""
 
     async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109 - Faust's signature
         """As in ``mode``, but a delivery that completes at once costs no task."""

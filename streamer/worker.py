@@ -52,7 +52,7 @@ from streamer.metrics import DeviceCollector, Metrics
 from streamer.pipeline import Owner, Pipeline
 from streamer.roles import Group
 from streamer.settings import Settings
-from streamer.transport import Consumer, Transport, credentials
+from streamer.transport import Batch, Consumer, Transport, credentials
 
 PUMP_EVERY_S = 0.002
 RELEASE_LIMIT = 256  # records a group may release before the others have their turn
@@ -333,7 +333,6 @@ class Worker:
                 except BaseException as error:
                     self.fail(error)  # Faust would go on after the lost event
                     raise
-                event.value = None  # the record has the payload now
 
         return app
 
@@ -357,29 +356,30 @@ class Worker:
 
     # records in
 
-    def _receive(self, message: Any) -> None:
-        if message.generation_id != self._app.consumer_generation_id:
+    def _receive(self, batch: Batch) -> None:
+        records, batch.records = batch.records, ()  # Faust keeps its message longer than the payloads are wanted
+        if batch.generation_id != self._app.consumer_generation_id:
             return  # from before a rebalance: its new owner reads it again
-        row, partition = self._rows[message.topic], message.partition
+        row, partition = self._rows[batch.topic], batch.partition
         group = self.groups.get(partition)
         if group is None:
             committed = any(self.consumer.committed(TP(topic, partition)) for topic in self._rows)
             name = f"{self.settings.consumer_group}:{partition}"
             group = self.groups[partition] = self._role.new_group(partition, name, committed)
-        group.receive(
-            Record(
-                row=row,
-                partition=partition,
-                offset=message.offset,
-                log_time_us=round(message.timestamp * 1000) * 1000,
-                key=message.key,
-                value=message.value if message.value is not None else b"",
-                headers=tuple(message.headers or ()),
+        for record in records:
+            group.receive(
+                Record(
+                    row=row,
+                    partition=partition,
+                    offset=record.offset,
+                    log_time_us=record.timestamp * 1000,
+                    key=record.key,
+                    value=record.value if record.value is not None else b"",
+                    headers=tuple(record.headers),
+                )
             )
-        )
-        message.value = None
         if group.merge.full(row):
-            self.consumer.hold(TP(message.topic, partition))
+            self.consumer.hold(TP(batch.topic, partition))
         self._wake.set()
 
     async def _on_revoked(self, app: faust.App, revoked: Iterable[TP], **kwargs: Any) -> None:

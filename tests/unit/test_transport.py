@@ -2,15 +2,16 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+import aiokafka
 import faust
 import pytest
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
 from yarl import URL
 
-from streamer.transport import Answer, Consumer, FetchPace, Transport
+from streamer.transport import BATCH_RECORDS, Answer, Consumer, FetchPace, Transport
 
 FRAMES = TP("frames", 0)
 
@@ -234,3 +235,53 @@ async def test_the_lag_is_what_is_not_done_of_what_the_broker_has(
     if released is not None:
         mended.release(FRAMES, released)
     assert mended.lag(FRAMES) == lag
+
+
+def fetched(count: int) -> list[aiokafka.ConsumerRecord]:
+    return [
+        aiokafka.ConsumerRecord("frames", 0, offset, 1_000, 1, b"car", b"jpeg", None, 3, 4, ())
+        for offset in range(count)
+    ]
+
+
+async def test_stock_faust_makes_a_message_of_each_record(
+    unmended: stock.Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unmended, "_wait_next_records", poll_of(fetched(3)))
+    monkeypatch.setattr(unmended, "highwater", lambda tp: 3)
+    unmended.flow_active = True
+    assert [message.offset async for _, message in unmended.getmany(1.0)] == [0, 1, 2]
+
+
+def poll_of(records: list[aiokafka.ConsumerRecord]) -> Callable[[float], Awaitable[object]]:
+    async def poll(_: float) -> object:
+        return {FRAMES: records}, {FRAMES}
+
+    return poll
+
+
+async def test_the_records_of_a_poll_travel_together(mended: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = fetched(BATCH_RECORDS + 3)
+    monkeypatch.setattr(mended, "_wait_next_records", poll_of(records))
+    mended.flow_active = True
+    batches = [batch async for _, batch in mended.getmany(1.0)]
+    assert [len(batch.records) for batch in batches] == [BATCH_RECORDS, 3]
+    assert [batch.offset for batch in batches] == [BATCH_RECORDS - 1, BATCH_RECORDS + 2]
+    assert [record for batch in batches for record in batch.records] == records
+
+
+async def test_a_poll_is_dropped_where_a_rebalance_begins_in_it(
+    mended: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mended, "_wait_next_records", poll_of(fetched(2 * BATCH_RECORDS)))
+    mended.flow_active = True
+    seen = []
+    async for _, batch in mended.getmany(1.0):
+        seen.append(batch.offset)
+        mended.flow_active = False
+    assert seen == [BATCH_RECORDS - 1]
+
+
+async def test_a_batch_leaves_no_gap_behind(mended: Consumer) -> None:
+    await mended._add_gap(FRAMES, 1, BATCH_RECORDS)
+    assert not mended._gap[FRAMES]
