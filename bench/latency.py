@@ -30,7 +30,7 @@ from streamer.settings import Settings
 
 PATIENCE_S = 20.0  # without a new result once the feed has ended
 STAGES = ("merge", "delivery", "batch", "infer")
-QUICK_S = 10
+QUICK_S = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -19,7 +19,7 @@ from bench.rig import Figure, Report, Rig, Run, Spread
 from streamer.child import environment
 
 SESSIONS, SECONDS = 16, 100
-QUICK_SECONDS = 25
+QUICK_SECONDS = 15
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

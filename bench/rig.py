@@ -191,7 +191,7 @@ def parser(doc: str | None, *, rounds: int = 5) -> argparse.ArgumentParser:
     """The options that every benchmark has."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--quick", action="store_true", help="less of everything: to see that it runs, not for figures")
-    made.add_argument("--rounds", type=int, help=f"repetitions, interleaved ({rounds}; with --quick 2)")
+    made.add_argument("--rounds", type=int, help=f"repetitions, interleaved ({rounds}; with --quick 1)")
     made.add_argument(
         "--record", action="store_true", help="add a line to bench/history.jsonl and write docs/benchmarks.md"
     )
@@ -204,7 +204,7 @@ def parse(made: argparse.ArgumentParser, arguments: Sequence[str] | None = None)
     """Options with the number of rounds filled in."""
     options = made.parse_args(arguments)
     if options.rounds is None:
-        options.rounds = 2 if options.quick else options.usual_rounds
+        options.rounds = 1 if options.quick else options.usual_rounds
     if options.rounds < 1:
         made.error(f"--rounds is 1 or more, not {options.rounds}")
     return options

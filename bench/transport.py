@@ -25,7 +25,7 @@ from streamer.feeds.producer import Outgoing, Producer
 
 READERS = ("streamer", "faust", "aiokafka")
 COUNTS = {200: 40_000, 1_000: 40_000, 50_000: 4_000, 100_000: 2_000, 200_000: 1_000}  # events, by bytes
-QUICK = (1_000, 100_000)
+QUICK = (1_000,)
 QUICK_SHARE = 4  # of the events, with --quick
 SESSIONS = 8
 STEP_US = 10_000  # between events of a session and modality
