@@ -127,30 +127,33 @@ def image(event: Event, height: int, width: int, max_pixels: int) -> NDArray[np.
     content = payload(event)
     try:
         decode = _jpeg if event.media_type == "image/jpeg" else _pillow
-        frame = decode(content, event.media_type, height, width, max_pixels)
+        frame_HW3 = decode(content, event.media_type, height, width, max_pixels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadRecord(Reason.IMAGE_BOMB, _line(error)) from error
     except (ValueError, OSError, SyntaxError, MemoryError) as error:  # SyntaxError: Pillow's word for a broken PNG
         raise BadRecord(Reason.BAD_PAYLOAD, f"{event.media_type} does not decode: {_line(error)}") from error
-    if frame.size != (width, height):
-        frame = frame.resize((width, height), Image.Resampling.BOX)
-    return np.asarray(frame)
+    if frame_HW3.shape[:2] != (height, width):
+        frame_HW3 = np.asarray(Image.fromarray(frame_HW3).resize((width, height), Image.Resampling.BOX))
+    return frame_HW3
 
 
-def _jpeg(content: bytes, media_type: str, height: int, width: int, max_pixels: int) -> Image.Image:
+def _jpeg(content: bytes, media_type: str, height: int, width: int, max_pixels: int) -> NDArray[np.uint8]:
     rows, columns, colour, _ = simplejpeg.decode_jpeg_header(content)
     _check_pixels(rows, columns, max_pixels)
     if colour not in ("RGB", "YCbCr", "Gray"):  # CMYK and YCCK: libjpeg cannot turn them into RGB, Pillow can
         return _pillow(content, media_type, height, width, max_pixels)
-    return Image.fromarray(simplejpeg.decode_jpeg(content, "RGB", fastdct=True, min_height=height, min_width=width))
+    frame_HW3: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+        content, "RGB", fastdct=True, min_height=height, min_width=width
+    )
+    return frame_HW3
 
 
-def _pillow(content: bytes, media_type: str, height: int, width: int, max_pixels: int) -> Image.Image:
+def _pillow(content: bytes, media_type: str, height: int, width: int, max_pixels: int) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(content), formats=[PILLOW_FORMATS[media_type]]) as opened:
         _check_pixels(opened.height, opened.width, max_pixels)
         if opened.mode.startswith("I"):  # 16-bit grey: convert() would take every shade above 255 for white
-            return Image.fromarray((np.asarray(opened, np.uint16) >> 8).astype(np.uint8)).convert("RGB")
-        return opened.convert("RGB")
+            return np.asarray(Image.fromarray((np.asarray(opened, np.uint16) >> 8).astype(np.uint8)).convert("RGB"))
+        return np.asarray(opened.convert("RGB"))
 
 
 def _check_pixels(rows: int, columns: int, max_pixels: int) -> None:
