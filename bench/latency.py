@@ -30,16 +30,16 @@ from streamer.settings import Settings
 
 PATIENCE_S = 20.0  # without a new result once the feed has ended
 STAGES = ("merge", "delivery", "batch", "infer")
-QUICK_S = 5
+USUAL_S, QUICK_S = 30, 5
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Send, collect, report."""
     parser = rig.parser(__doc__, rounds=1)
     parser.add_argument("--sessions", type=int, default=4, help="cars")
-    parser.add_argument("--seconds", type=int, help=f"length of their drives, s (60; with --quick {QUICK_S})")
+    parser.add_argument("--seconds", type=int, help=f"length of their drives, s ({USUAL_S}; with --quick {QUICK_S})")
     options = rig.parse(parser, arguments)
-    seconds = options.seconds or (QUICK_S if options.quick else 60)
+    seconds = options.seconds or (QUICK_S if options.quick else USUAL_S)
     with Rig() as bench:
         settings = bench.settings()
         with bench.worker_process(settings) as (_, address):

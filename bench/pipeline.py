@@ -24,7 +24,7 @@ QUICK_SECONDS = 15
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the rounds and report."""
-    options = rig.parse(rig.parser(__doc__), arguments)
+    options = rig.parse(rig.parser(__doc__, rounds=4), arguments)
     seconds = QUICK_SECONDS if options.quick else SECONDS
     bare, worker = [], []
     with Rig() as bench:

@@ -50,7 +50,7 @@ class Parts(msgspec.Struct, frozen=True):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the rounds and report."""
-    options = rig.parse(rig.parser(__doc__), arguments)
+    options = rig.parse(rig.parser(__doc__, rounds=3), arguments)
     rounds = []
     for number in rig.rounds(options):
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:

@@ -35,7 +35,7 @@ CONTENT_TYPES = {IMAGE: "image/jpeg", AUDIO: "audio/L16;rate=384000"}  # so that
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the rounds and report."""
-    options = rig.parse(rig.parser(__doc__), arguments)
+    options = rig.parse(rig.parser(__doc__, rounds=3), arguments)
     counts = {size: COUNTS[size] // QUICK_SHARE for size in QUICK} if options.quick else COUNTS
     cost_us: dict[int, dict[str, list[float]]] = {size: {name: [] for name in READERS} for size in counts}
     with Rig() as bench:
