@@ -274,8 +274,6 @@ def _last_line(name: str, like: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _record(report: Report, line: Mapping[str, Any], text: str) -> None:
-    with HISTORY.open("a") as file:
-        file.write(json.dumps({**line, "plots": []}, ensure_ascii=False) + "\n")
     for plot in report.plots:
         picture = PAGE.parent / "benchmarks" / f"{plot.name}.png"
         picture.parent.mkdir(exist_ok=True)
@@ -284,6 +282,8 @@ def _record(report: Report, line: Mapping[str, Any], text: str) -> None:
     where, what = line["machine"], line["versions"]
     on = f"{where['cores']} × {where['cpu']}, {where['pinned']}; " + ", ".join(f"{k} {v}" for k, v in what.items())
     PAGE.write_text(between(PAGE.read_text(), report.name, f"`{line['command']}`, {line['at']}: {on}.\n\n{text}"))
+    with HISTORY.open("a") as file:
+        file.write(json.dumps({**line, "plots": []}, ensure_ascii=False) + "\n")
 
 
 def between(page: str, name: str, text: str) -> str:
@@ -373,9 +373,9 @@ def cpu_s(pid: int) -> float:
     return float(sum(times.user + times.system for times in spent))
 
 
-def one_thread() -> dict[str, str]:
-    """Variables that keep numeric libraries to one thread, and let a program find this working tree."""
-    return {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+def one_thread(tree: Path = ROOT) -> dict[str, str]:
+    """Variables that keep numeric libraries to one thread, and let a program find a working tree."""
+    return {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(tree)}
 
 
 class Program:
@@ -576,18 +576,21 @@ class Rig:
         env: Mapping[str, str] | None = None,
         settings: Settings | None = None,
         at_end: Callable[[], None] = lambda: None,
+        cwd: Path = ROOT,
     ) -> Run:
         """Let a program read a load to its end; see the module's text for what the program owes.
 
         Args:
             settings: Of the load, with changes (``load.fresh()`` and then ``model_copy``); None: as preloaded.
             at_end: Called before the program is stopped.
+            cwd: Where the program runs.
 
         Raises:
             Stop: It fails, or does not publish all windows in time.
         """
         settings = load.fresh() if settings is None else settings
-        with Program(command, environment(settings) | dict(env or {}), self.folder / "program.log") as program:
+        log = self.folder / "program.log"
+        with Program(command, environment(settings) | dict(env or {}), log, cwd=cwd) as program:
             program.wait_for(lambda: is_ready(program), READY_WITHIN_S, "ready")
             began_s, spent_s = time.monotonic(), cpu_s(program.pid)
             sessions = list(load.drives)
@@ -608,17 +611,27 @@ class Rig:
             yield program, address
 
     def worker(
-        self, load: Load, settings: Settings | None = None, at_end: Callable[[str], None] = lambda address: None
+        self,
+        load: Load,
+        settings: Settings | None = None,
+        at_end: Callable[[str], None] = lambda address: None,
+        tree: Path = ROOT,
     ) -> Run:
-        """:meth:`drain` for ``streamer worker``; ``at_end`` gets the address of its metrics."""
+        """:meth:`drain` for ``streamer worker``.
+
+        Args:
+            at_end: Gets the address of its metrics.
+            tree: Working tree of the worker.
+        """
         port = free_port()
         return self.drain(
             load,
             [sys.executable, "-m", "streamer", "worker"],
             lambda program: answers(f"http://127.0.0.1:{port}/readyz"),
-            env={"STREAMER_PORT": str(port)},
+            env={"STREAMER_PORT": str(port)} | one_thread(tree),
             settings=settings,
             at_end=lambda: at_end(f"http://127.0.0.1:{port}"),
+            cwd=tree,
         )
 
 
