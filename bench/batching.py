@@ -31,7 +31,7 @@ from streamer.settings import Settings
 SIZES, QUICK_SIZES = (1, 8, 32, 64), (1, 32)
 SESSIONS, SECONDS, QUICK_SECONDS = 16, 50, 10
 SHARES, QUICK_SHARES = (0.25, 0.5, 0.75, 0.9), (0.25,)  # of the throughput at saturation
-OFFERED_S, QUICK_OFFERED_S = 10, 6
+OFFERED_S, QUICK_OFFERED_S = 10, 5
 PLAN_S = 8  # for the load to be made before it starts
 SETTLED_S = 2  # windows before that, and the last of each car, which nothing follows, are not counted
 QUIET_S = 3.0

@@ -30,7 +30,7 @@ from streamer.settings import Settings
 
 PATIENCE_S = 20.0  # without a new result once the feed has ended
 STAGES = ("merge", "delivery", "batch", "infer")
-USUAL_S, QUICK_S = 30, 5
+USUAL_S, QUICK_S = 30, 4
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

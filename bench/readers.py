@@ -21,6 +21,7 @@ import faust
 import msgspec
 import uvloop
 
+from bench.transport import Reading
 from streamer import reload, roles, topics, worker
 from streamer.arrivals import Arrival
 from streamer.events import Stored, Window
@@ -30,13 +31,6 @@ from streamer.settings import Settings
 from streamer.transport import Batch
 
 POLL_S = 0.02
-
-
-class Reading(msgspec.Struct, frozen=True):
-    """What a reader says at its end."""
-
-    cpu_s: float
-    wall_s: float
 
 
 class Clock:

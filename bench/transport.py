@@ -16,7 +16,6 @@ from collections.abc import Sequence
 import msgspec
 
 from bench import rig
-from bench.readers import Reading
 from bench.rig import Curve, Figure, Plot, Report, Rig, Spread
 from streamer.child import environment
 from streamer.events import AUDIO, IMAGE
@@ -26,11 +25,18 @@ from streamer.feeds.producer import Outgoing, Producer
 READERS = ("streamer", "faust", "aiokafka")
 COUNTS = {200: 40_000, 1_000: 40_000, 50_000: 4_000, 100_000: 2_000, 200_000: 1_000}  # events, by bytes
 QUICK = (1_000,)
-QUICK_SHARE = 4  # of the events, with --quick
+QUICK_SHARE = 8  # of the events, with --quick
 SESSIONS = 8
 STEP_US = 10_000  # between events of a session and modality
 AIM_1_KB_US, AIM_100_KB = 25.0, 1.3
 CONTENT_TYPES = {IMAGE: "image/jpeg", AUDIO: "audio/L16;rate=384000"}  # so that 200 KB last 0.26 s only
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What a reader says at its end."""
+
+    cpu_s: float
+    wall_s: float
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
