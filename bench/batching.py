@@ -25,6 +25,7 @@ from bench import rig
 from bench.load import S_US, phase_us
 from bench.rig import Curve, Figure, Plot, Program, Report, Rig, Spread
 from streamer.child import environment
+from streamer.errors import Stop
 from streamer.results import Keys
 from streamer.settings import Settings
 
@@ -118,6 +119,8 @@ def offer(bench: Rig, settings: Settings, sessions: int, seconds: int) -> Point:
                     latency_ms.append((now_us - result.end_us - phase_us(number, sessions)) / 1000)
                     wait_ms.append(result.latencies_us["batch"] / 1000)
             behind_ms = float(load.wait_end().splitlines()[-1])
+    if not latency_ms:
+        raise Stop(f"of {wanted} windows none came that counts")
     if len(received_s) < wanted:
         rig.console.log(f"only {len(received_s)} of {wanted} windows came")
     published = len(received_s) / (max(received_s) - min(received_s))
