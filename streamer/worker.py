@@ -356,8 +356,8 @@ class Worker:
         self.consumer.before_commit = self._cuts
         self.consumer.after_commit = self._committed
         self._app.sensors.remove(self._app.monitor)
-        self._started = True
         _spare_the_collector()
+        self._started = True
         log.info(
             "ready: role %s, group %r, topics %s",
             self.settings.role,
