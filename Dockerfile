@@ -32,6 +32,10 @@ COPY pyproject.toml README.md LICENSE requirements.lock ./
 COPY streamer streamer
 RUN uv pip install --no-deps --build-constraints requirements.lock . && uv pip check
 
+# What serves only to compile: the final image has no compiler, without which Triton makes no kernel.
+RUN uv pip uninstall triton \
+    && find /opt/streamer \( -name '*.a' -o -path '*/torch/bin/ptxas' -o -path '*/torch/include/*' \) -delete
+
 FROM python:${PYTHON}
 LABEL org.opencontainers.image.title="streamer" \
       org.opencontainers.image.description="Streaming multimodal event processor: Kafka in, fused PyTorch inference, Redis out." \
