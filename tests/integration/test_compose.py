@@ -148,6 +148,18 @@ def test_the_image_is_not_root_writes_to_tmp_alone_and_has_no_compiler(image: st
     assert left == ""
 
 
+@pytest.mark.parametrize(
+    "command", ["status", "demo", "forms models/driving", "replay drive.mp4", "train models/driving"]
+)
+def test_what_the_image_has_not_installed_is_one_line(image: str, command: str) -> None:
+    done = subprocess.run(
+        ["docker", "run", "--rm", image, *command.split()], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert re.search(r"^streamer: .* needs? .*streamer\[\w+\]", line)
+
+
 # The stack of each profile. The last of these tests takes it down.
 
 
