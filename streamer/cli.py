@@ -109,7 +109,8 @@ def up(
     with data and logs in .streamer/. A server whose address is given by STREAMER_KAFKA or STREAMER_REDIS is used as it
     is. Every other command finds the addresses by itself.
     """
-    from streamer import local
+    with _extra("local", "running servers on this machine"):
+        from streamer import local
 
     _show_services(local.up(_settings(), docker=docker, progress=_say))
 
@@ -117,7 +118,8 @@ def up(
 @app.command()
 def down() -> None:
     """Stop what `streamer up` started. Its data stay in .streamer/."""
-    from streamer import local
+    with _extra("local", "running servers on this machine"):
+        from streamer import local
 
     stopped = local.down(_say)
     _say(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
@@ -126,7 +128,8 @@ def down() -> None:
 @app.command()
 def status() -> None:
     """Show where Kafka and Redis are. Exit code 1 if one of them does not answer."""
-    from streamer import local
+    with _extra("local", "running servers on this machine"):
+        from streamer import local
 
     services = local.status(_settings())
     _show_services(services)
@@ -243,11 +246,9 @@ def replay(
     together, e.g. a film and the log of the car; logs that tell the same clock keep their distance. A recording of
     `streamer record` is sent as it was: its sessions, partitions, order and gaps.
     """
-    try:
+    with _extra("feeds", "replaying"):
         from streamer import recording
         from streamer.feeds import replay
-    except ModuleNotFoundError as error:
-        raise UsageError(f"replaying needs {error.name}: pip install 'streamer[feeds]'") from None
     from streamer.watch import Sending
 
     settings = _settings()
@@ -493,11 +494,9 @@ def evaluate(
     """
     from streamer.infer import Predictor
 
-    try:
+    with _extra("train", "evaluating"):
         from streamer.training import card as tables
         from streamer.training import evaluate
-    except ModuleNotFoundError as error:
-        raise UsageError(f"evaluating needs {error.name}: pip install 'streamer[train]'") from None
     from streamer.training.train import Source
 
     predictor = Predictor.load(model_dir, device, form=_settings().model_form)
@@ -544,7 +543,8 @@ def forms_(
     """
     import msgspec
 
-    from streamer.forms import comparison
+    with _extra("train", "comparing forms"):
+        from streamer.forms import comparison
 
     with _console().status("cutting windows") as status:
         found = comparison.compare(
@@ -814,7 +814,8 @@ def demo(
     """
     import signal
 
-    from streamer import demo, summary
+    with _extra("local", "the demo"):
+        from streamer import demo, summary
 
     # a plain kill too must stop everything that was started
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -829,6 +830,15 @@ def demo(
 
 
 # helpers
+
+
+@contextmanager
+def _extra(name: str, doing: str) -> Iterator[None]:
+    """For imports that need an optional dependency group: where it is not installed, one line says so."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{doing} needs {error.name}: pip install 'streamer[{name}]'") from None
 
 
 def _settings() -> Settings:

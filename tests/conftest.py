@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import docker
 import pytest
@@ -29,6 +30,8 @@ ROOT = Path(__file__).parents[1]
 KAFKA_IMAGE, REDIS_IMAGE = "apache/kafka:4.3.1", "redis:7.4-bookworm"
 BACKENDS = ("docker", "embedded")
 MAX_MESSAGE_BYTES = 8 << 20
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+PAGE_TIMEOUT_MS = 20_000
 
 
 def pytest_report_collectionfinish(items: list[pytest.Item]) -> str:
@@ -184,6 +187,33 @@ def topics(settings: Settings) -> Settings:
     """The settings, with their topics made."""
     topic_admin.create(settings)
     return settings
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """A Chromium without a window; skips where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: dev)")
+    executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if executable is None:
+        pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        # as root Chromium runs without a sandbox or not at all
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page of the browser; whatever a script raises or the content policy forbids fails the test."""
+    page = browser.new_page()
+    page.set_default_timeout(PAGE_TIMEOUT_MS)
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text) if "Content Security" in message.text else None)
+    yield page
+    page.close()
+    assert complaints == []
 
 
 @pytest.fixture

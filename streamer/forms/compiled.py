@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental import _config as config
 from torch.nn import functional
+from torch.utils._triton import has_triton_package
 
 from streamer.errors import ModelError
 from streamer.nets.inputs import Inputs, Outputs
@@ -50,6 +51,8 @@ def compiled(module: nn.Module, device: torch.device) -> Compiled:
             get_cpp_compiler()
         except exc.InvalidCxxCompiler as error:
             raise ModelError("form compile needs a C++ compiler: g++ or clang++ on PATH, or one in CXX") from error
+    if device.type == "cuda" and not has_triton_package():
+        raise ModelError("form compile needs Triton on CUDA, which this installation lacks: take another form")
     return Compiled(module)
 
 

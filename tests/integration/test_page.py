@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,43 +18,17 @@ import torch
 from streamer import dashboard, repository
 from streamer.child import environment
 from streamer.settings import Settings
+from tests.conftest import PAGE_TIMEOUT_MS
 from tests.harness import S_US, end, record, results, running_worker, second, send, wait_for
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: dev)")
 
 pytestmark = pytest.mark.integration
 
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = 4
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-TIMEOUT_MS = 20_000
 expect = sync_api.expect
-expect.set_options(timeout=TIMEOUT_MS)
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
-    if executable is None:
-        pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        # as root Chromium runs without a sandbox or not at all
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """A browser window; whatever a script raises or the content policy forbids fails the test."""
-    page = browser.new_page()
-    page.set_default_timeout(TIMEOUT_MS)
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda message: complaints.append(message.text) if "Content Security" in message.text else None)
-    yield page
-    page.close()
-    assert complaints == []
+expect.set_options(timeout=PAGE_TIMEOUT_MS)
 
 
 def drive(settings: Settings, session: str, start_us: int, text: str = "") -> None:

@@ -158,6 +158,13 @@ def test_without_servers_a_command_says_how_to_get_them(command: str, streamer: 
     assert "secret" not in done.line
 
 
+def test_without_what_an_extra_installs_a_command_names_the_extra(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['psutil'] = None; from streamer.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "status"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "streamer: running servers on this machine needs psutil: pip install 'streamer[local]'\n"
+
+
 def test_settings_are_printed_as_toml(streamer: Streamer) -> None:
     done = streamer("settings", STREAMER_WINDOW_MS="2500")
     assert tomllib.loads(done.out)["window_ms"] == 2500

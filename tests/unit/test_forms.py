@@ -410,6 +410,12 @@ def test_a_missing_compiler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None
         compiled.compiled(Small(), torch.device("cpu"))
 
 
+def test_a_missing_triton_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "has_triton_package", lambda: False)
+    with pytest.raises(ModelError, match="needs Triton on CUDA"):
+        compiled.compiled(Small(), torch.device("cuda"))
+
+
 # comparison
 
 

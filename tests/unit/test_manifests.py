@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import re
 import shutil
 import subprocess
-import tempfile
 import tomllib
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,13 +25,11 @@ from streamer.local import compose
 from streamer.settings import DEFAULT_MODALITIES, FILE_SUFFIX, SECRETS, ModalitySettings, Settings
 from streamer.worker import REDIS_START_S
 from tests.conftest import KAFKA_IMAGE, REDIS_IMAGE
+from tests.kustomized import EXTENSIONS, K8S, OVERLAYS, Object, overlay, pod, with_components, workloads
 
 ROOT = Path(__file__).parents[2]
-K8S = ROOT / "k8s"
-OVERLAYS = ("dev", "cpu", "gpu", "split")
 ONE_ROLE, SPLIT = ("keda", "strimzi"), ("keda-split", "strimzi-split")
 SECURED = ("kafka-tls", "redis-tls", "keda-tls")
-EXTENSIONS = {"monitoring.coreos.com", "keda.sh", "kafka.strimzi.io"}  # groups that a bare cluster does not know
 SUPPORTED = ("1.31", "1.37")  # oldest and newest Kubernetes that the manifests are for
 IN_SECRETS = {"STREAMER_REDIS": "rediss://redis.example.org:6379/0", "STREAMER_KAFKA_PASSWORD": "password"}
 MIB = 1 << 20
@@ -44,45 +39,15 @@ STOP_REST_S = 1 + 3 + 1
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
-Object = dict[str, Any]
 
 
 def read(path: Path) -> list[Object]:
     return [document for document in yaml.safe_load_all(path.read_text("utf-8")) if document]
 
 
-def build(folder: Path) -> list[Object]:
-    for command in (["kustomize", "build"], ["kubectl", "kustomize"]):
-        if shutil.which(command[0]) is not None:
-            done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
-            return [document for document in yaml.safe_load_all(done.stdout) if document]
-    pytest.skip("neither kustomize nor kubectl is on PATH")
-
-
-@cache
-def overlay(name: str) -> list[Object]:
-    return build(K8S / "overlays" / name)
-
-
 @pytest.fixture(scope="session", params=OVERLAYS)
 def built(request: pytest.FixtureRequest) -> list[Object]:
     return overlay(request.param)
-
-
-@cache
-def with_components(name: str, *components: str) -> list[Object]:
-    """An overlay with components on top, as a user's own overlay would have it."""
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made).resolve()
-        kustomization = {
-            "apiVersion": "kustomize.config.k8s.io/v1beta1",
-            "kind": "Kustomization",
-            "resources": [os.path.relpath(K8S / "overlays" / name, folder)],
-            "components": [os.path.relpath(K8S / "components" / component, folder) for component in components],
-        }
-        (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), "utf-8")
-        return build(folder)
 
 
 def with_operators(name: str, *more: str) -> list[Object]:
@@ -99,15 +64,6 @@ def everything(request: pytest.FixtureRequest) -> list[Object]:
 def of(objects: list[Object], kind: str, name: str | None = None) -> Object:
     (found,) = [o for o in objects if o["kind"] == kind and name in (None, o["metadata"]["name"])]
     return found
-
-
-def workloads(objects: list[Object]) -> list[Object]:
-    return [o for o in objects if o["kind"] in {"Deployment", "StatefulSet", "Job", "DaemonSet"}]
-
-
-def pod(workload: Object) -> Object:
-    spec: Object = workload["spec"]["template"]["spec"]
-    return spec
 
 
 def containers(workload: Object) -> list[Object]:
