@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=[], help=f"of {', '.join(ENGINES)}; all, unless given")
     options = rig.parse(parser)
     wanted = engines(options.engines)
-    sessions, seconds, kills = (2, 30, 1) if options.quick else (4, 120, 8)
+    sessions, seconds, kills = (2, 30, 1) if options.quick else (4, 60, 4)
     with rig.Rig() as bench:
         found = {
             engine: [endure(bench, engine, sessions, seconds, kills, number) for number in range(options.rounds)]

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -28,14 +29,14 @@ MODULES = {
 ENGINES = (STREAMER, *MODULES)
 
 # All wait equally long for a modality that is behind: streamer's default for text is a second less than GRACE_MS.
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "window_ms": WINDOW_MS,
     "modalities": {name: {"max_delay_ms": GRACE_MS} for name in MODALITY_NAMES},
     "model_poll_ms": 0,
     "port": 0,
 }
 POLL_S = 0.1
-QUIET_S = 8.0  # nothing new for so long: it is done
+QUIET_S = 6.0  # nothing new for so long: it is done
 FIRST_WITHIN_S = 60.0
 MIB = 1 << 20
 
