@@ -73,7 +73,7 @@ def endure(bench: rig.Rig, engine: str, sessions: int, seconds: int, kills: int,
         return rig.published(bench.redis, settings, names)
 
     with ThreadPoolExecutor(1) as pool:
-        while feed is None or not feed.done():
+        while True:
             before, began_s = count(), time.monotonic()
             with start(engine, settings, bench.folder, str(killed)) as program:
                 if feed is None:
@@ -90,6 +90,7 @@ def endure(bench: rig.Rig, engine: str, sessions: int, seconds: int, kills: int,
                     continue
                 until(program, feed.done, seconds)
                 watch(program, count)
+                break
     feed.result()
     truth = reference.windows(settings)
     verdict = reference.judge(reference.judged(truth), set(truth), reference.published(settings, names))
