@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults bench bench-quick check audit format lock clean
+.PHONY: help install demo test faults bench bench-quick bench-peers check audit format lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -43,6 +43,17 @@ check: install  ## format, lint, types, import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+.venv-peers/.installed: bench/peers/requirements.txt $(VENV)/.installed
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-peers
+	@$(BIN)/uv pip install --quiet --python .venv-peers/bin/python --no-deps -r bench/peers/requirements.txt
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > $$(.venv-peers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/streamer-venv.pth
+	@touch $@
+
+bench-peers: .venv-peers/.installed  ## the same job in other engines, beside ours: their speed, and what a kill costs them; 12 minutes
+	@$(BIN)/python -m bench.peers.compare
+	@$(BIN)/python -m bench.peers.kill
+
 audit: install  ## ask a vulnerability service (osv.dev) about the pinned packages; needs the network, so no part of check
 	@out=$$($(BIN)/uv tool run --quiet pip-audit==$(PIP_AUDIT_VERSION) --requirement requirements.lock --disable-pip \
 	  --require-hashes --vulnerability-service osv 2>&1); code=$$?; \
@@ -62,4 +73,4 @@ lock: install  ## resolve pyproject.toml anew: requirements.lock, and requiremen
 
 clean:  ## remove the virtual environment and local state
 	@test ! -x $(BIN)/streamer || $(BIN)/streamer down
-	@rm -rf $(VENV) .streamer
+	@rm -rf $(VENV) .venv-peers .streamer
