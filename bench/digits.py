@@ -179,8 +179,6 @@ def trained(
     # sixty recordings to learn from: noise alone does not keep the network from learning them by heart
     varied = Augment(audio_time_mask=0.2, audio_band_mask=0.2)
     recipe = Recipe(epochs=epochs, seed=seed, patience=epochs, augment=varied)
-    if len(modalities) == 1:
-        recipe = msgspec.structs.replace(recipe, drop=0.0, solo=0.0, contrast=0.0)
     console.log(f"training on {' and '.join(modalities)}")
     fitted = fit(folder, spec, training, validation, recipe, console)
     repository.write(folder, fitted.module, fitted.tokenizer, {})
