@@ -58,6 +58,7 @@ from streamer.transport import Batch, Consumer, Transport, credentials
 PUMP_EVERY_S = 0.002
 GC_THRESHOLDS = (50_000, 20, 50)  # a record is a dozen objects: 700, the default, is a look every 60 records
 RELEASE_LIMIT = 256  # records a group may release before the others have their turn
+MAX_LETTERS = 1000  # on their way: a letter for a window's member, which the window waits for, comes after them
 SESSION_TIMEOUT_S = 6.0
 WITHDRAW_S = 1.0  # longest wait for Redis in a rebalance or a stop, when nothing is lost without its answer
 REDIS_START_S = 10.0
@@ -427,7 +428,7 @@ class Worker:
 
     async def _advance(self, group: Group) -> bool:
         """One turn of a group; returns whether it can go on at once."""
-        if not group.alive or self._inflight_bytes >= self.settings.max_inflight_bytes or self._stop.is_set():
+        if not group.alive or self._full or self._stop.is_set():
             return False
         for topic, row in self._rows.items():  # the non-empty ones too: this turn may empty them
             since_us = self.consumer.idle_since_us(TP(topic, group.partition), group.next_offset[row])
@@ -446,6 +447,11 @@ class Worker:
             if tp in self.consumer.held and group.merge.nbytes(row) <= self.settings.fifo_bytes // 2:
                 self.consumer.free(tp)
         return more
+
+    @property
+    def _full(self) -> bool:
+        """Nothing more may leave alignment until some of what has left it is done."""
+        return self._inflight_bytes >= self.settings.max_inflight_bytes or len(self._side) >= MAX_LETTERS
 
     @property
     def _inflight_bytes(self) -> int:
@@ -600,8 +606,7 @@ class Worker:
                     self._stalled = True
                     raise Stalled(f"no fetch was answered for {stall_after_s:.0f} s although the broker listens")
                 away = True
-            full = self._inflight_bytes >= self.settings.max_inflight_bytes
-            if away or full or not any(group.merge.nbytes_total for group in self.groups.values()):
+            if away or self._full or not any(group.merge.nbytes_total for group in self.groups.values()):
                 self._released_at = now
             if away or not self._sink.inflight_windows:
                 self._published_at = now
