@@ -103,8 +103,8 @@ def table(found: Costs, check: Sequence[Point]) -> str:
     c = found.coefficients
     rows = [
         f"Fitted, CPU ms a window: {c.window:.3g} + {c.record:.3g} a record + {c.megabyte:.3g} a MB from Kafka to "
-        f"Redis; {c.frame:.3g} a frame and {c.megabyte_decoded:.3g} a MB decoded; {c.model:.3g} + {c.model_second:.3g} a "
-        f"second for the model. Farthest from a point of the fit: {found.fit_error:.0%}.",
+        f"Redis; {c.frame:.3g} a frame and {c.megabyte_decoded:.3g} a MB decoded; {c.model:.3g} + "
+        f"{c.model_second:.3g} a second for the model. Farthest from a point of the fit: {found.fit_error:.0%}.",
         "",
         "| not fitted | predicted, ms | measured, ms | predicted ÷ measured |",
         "|---|---|---|---|",

@@ -93,7 +93,7 @@ class Costs(msgspec.Struct, frozen=True):
         command, at, machine, versions: Where the figures come from.
         coefficients: Fitted.
         fit_error: Largest relative difference of prediction and measurement among the points of the fit.
-        check: Predicted ÷ measured of a point that was not in the fit.
+        check: Predicted ÷ measured of points that were not in the fit.
         paced: CPU time of a window at the feeds' own pace ÷ at saturation: batches are less full.
         paced_share: At which share of saturation that was measured.
         idle_cores: CPU that a worker needs with nothing to do.
@@ -112,7 +112,7 @@ class Costs(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     coefficients: Coefficients
     fit_error: float
-    check: float
+    check: Span
     paced: float
     paced_share: float
     idle_cores: float

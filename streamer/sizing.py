@@ -48,8 +48,8 @@ class Demand(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         limits = {"feeds": 1, "window-ms": 10, "fps": 0, "frame-kb": 0, "frames": 0, "cpu-ms": 0, "gpu-ms": 0}
-        values = (self.feeds, self.window_ms, self.fps, self.frame_kb, self.decoded)
-        values = (*values, self.model_cpu_ms or 0, self.model_gpu_ms or 0)
+        shape = (self.feeds, self.window_ms, self.fps, self.frame_kb, self.decoded)
+        values = (*shape, self.model_cpu_ms or 0, self.model_gpu_ms or 0)
         for (name, least), value in zip(limits.items(), values, strict=True):
             if not math.isfinite(value) or value < least:
                 raise UsageError(f"--{name} is a finite number of at least {least}, not {value:g}")
