@@ -62,7 +62,7 @@ def costs(by_axis: Mapping[str, Sequence[Point]], *, machine: str, versions: dic
     fitted = [point for axis in AXES for point in by_axis[axis]]
     found = coefficients(fitted)
     (usual,) = by_axis["pace"]
-    paced = usual.paced[-1]
+    paced = max(usual.paced, key=lambda one: one.cpu_ms)
     rows = [row for row in range(len(usual.sent.records)) if row != IMAGE]
     fed_s = usual.config.feed.sessions * usual.config.feed.seconds
     alone = [point.config for axis, found_ in by_axis.items() if axis != "workers" for point in found_]
@@ -76,7 +76,6 @@ def costs(by_axis: Mapping[str, Sequence[Point]], *, machine: str, versions: dic
         check=Span.of([found.window_ms(point.window) / point.cpu_ms.median for point in by_axis["check"]]),
         paced=paced.cpu_ms / paced.saturated_ms,
         paced_share=paced.share,
-        idle_cores=paced.idle_cores,
         worker_mib=usual.peak_mib,
         header_bytes=usual.sent.header_bytes / sum(usual.sent.records),
         redis_bytes=paced.redis_bytes,

@@ -350,6 +350,7 @@ def pace_table(found: Sequence[Paced]) -> str:
         "| load, of saturation | windows/s | CPU ms a window | latency p50, ms | p99, ms |",
         "|---|---|---|---|---|",
     ]
+    rows.append(f"| saturated | | {found[0].saturated_ms:.3g} | | |")
     for one in found:
         p50, p99 = one.latency_ms
         rows.append(f"| {one.share:.0%} | {one.windows_per_s:.0f} | {one.cpu_ms:.3g} | {p50:.0f} | {p99:.0f} |")

@@ -94,9 +94,8 @@ class Costs(msgspec.Struct, frozen=True):
         coefficients: Fitted.
         fit_error: Largest relative difference of prediction and measurement among the points of the fit.
         check: Predicted ÷ measured of points that were not in the fit.
-        paced: CPU time of a window at the feeds' own pace ÷ at saturation: batches are less full.
-        paced_share: At which share of saturation that was measured.
-        idle_cores: CPU that a worker needs with nothing to do.
+        paced: CPU time of a window at the feeds' own pace ÷ at saturation, where batches are full; the most of several.
+        paced_share: At which share of saturation that was.
         worker_mib: The most memory that a worker ever had resident, in the usual run, MiB.
         header_bytes: Key and headers of a record.
         redis_bytes: What a result sends to Redis.
@@ -115,7 +114,6 @@ class Costs(msgspec.Struct, frozen=True):
     check: Span
     paced: float
     paced_share: float
-    idle_cores: float
     worker_mib: float
     header_bytes: float
     redis_bytes: float

@@ -34,7 +34,6 @@ COSTS = Costs(
     check=Span(1, 1),
     paced=2,
     paced_share=0.5,
-    idle_cores=0.01,
     worker_mib=800,
     header_bytes=100,
     redis_bytes=3000,
