@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from bench import rig
-from streamer.events import IMAGE, MODALITIES
+from streamer.events import END_TYPE, IMAGE, MODALITIES
 from streamer.feeds import pace, simulate
 from streamer.feeds.producer import Outgoing, Producer, end_record, headers
 from streamer.settings import Settings
@@ -28,6 +28,7 @@ BYTES_A_PIXEL = 0.24  # of a camera's JPEG at 1080p, about 500 KB: what frames o
 GRAIN = 8.0  # standard deviation of a sensor's noise, grey levels of 255
 NEAR = 0.05  # how near a redrawn frame comes to its wanted size, relative
 QUALITIES = (5, 98)  # of JPEG
+BARRIER_RECORDS = 100  # fewer since the last barrier (``pace.BARRIER_US``) take less time than alignment waits for
 
 
 class Feed(msgspec.Struct, frozen=True):
@@ -157,5 +158,19 @@ def send(settings: Settings, feed: Feed, hop_us: int) -> Sent:
         header_bytes += len(outgoing.session) + sum(len(name) + len(value) for name, value in headers(outgoing))
 
     with Producer(settings) as producer:
-        pace.send(stream(feed, start_us), producer, speed=0, on_sent=count)
+        pending = 0
+
+        def flush() -> None:
+            nonlocal pending
+            if pending >= BARRIER_RECORDS:
+                producer.flush()
+                pending = 0
+
+        for outgoing in pace.paced(stream(feed, start_us), lambda outgoing: outgoing.due_us, speed=0, flush=flush):
+            if outgoing.ce_type == END_TYPE and pending:
+                producer.flush()  # ends come last, after everything that they end
+                pending = 0
+            producer.send(outgoing)
+            pending += outgoing.ce_type != END_TYPE
+            count(outgoing)
     return Sent(tuple(records), tuple(sizes), header_bytes)

@@ -127,7 +127,7 @@ class Point(msgspec.Struct, frozen=True):
 def axes(quick: bool) -> dict[str, list[Config]]:
     """What is varied, and what beside it."""
     usual = Feed(8, 10) if quick else Feed(16, 40)
-    sessions = ((1, 80), (40, 2)) if quick else ((1, 2000), (10, 200), (100, 20), (1000, 2))
+    sessions = ((1, 80), (40, 2)) if quick else ((1, 2000), (50, 40), (1000, 2))
     frames = ((10, Feed(8, 5)), (100, Feed(8, 5)))
     windows = ((500, Feed(8, 5)), (2000, Feed(8, 10)))
     if not quick:
