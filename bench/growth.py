@@ -188,24 +188,19 @@ def kept(path: Path) -> list[Point]:
 
 def measure(bench: Rig, axis: str, configs: Sequence[Config], options: argparse.Namespace) -> Iterator[Point]:
     """One axis, its configurations in turns."""
-    if axis == "workers":
-        loads = [(bench.settings(**given(bench, config)), Sent((), (), 0)) for config in configs]
-    else:
-        loads = [preloaded(bench, config) for config in configs]
-    runs: list[list[Run]] = [[] for _ in configs]
-    sents = [sent for _, sent in loads]
+    alive = axis == "workers"
+    loads = [] if alive else [preloaded(bench, config) for config in configs]
+    found: list[list[tuple[Run, Sent]]] = [[] for _ in configs]
     for number in rig.rounds(options):
         for index, config in enumerate(configs):
-            if axis == "workers":
-                run, sents[index] = together(bench, config)
-            else:
-                run = bench.worker(as_load(config, *loads[index]))
-            runs[index].append(run)
-            rig.console.log(f"{axis} {config.name}, round {number}: {rig.described(run)}")
+            one = together(bench, config) if alive else (bench.worker(loads[index][0]), loads[index][1])
+            found[index].append(one)
+            rig.console.log(f"{axis} {config.name}, round {number}: {rig.described(one[0])}")
     for index, config in enumerate(configs):
-        point = Point(axis, config, tuple(runs[index]), sents[index], time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()))
+        at = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime())
+        point = Point(axis, config, tuple(run for run, _ in found[index]), found[index][0][1], at)
         if axis in fit.AXES or axis == "check":
-            bare = bare_run(bench, as_load(config, *loads[index]))
+            bare = bare_run(bench, loads[index][0])
             predict_ms = 1000 * bare.predict_cpu_s / bare.windows
             point = msgspec.structs.replace(point, bare_ms=bare.cpu_ms_per_window, predict_ms=predict_ms)
         if axis == "pace":
@@ -225,17 +220,14 @@ def given(bench: Rig, config: Config) -> dict[str, object]:
     return {"model": folder, "window_ms": config.window_ms, "partitions": config.partitions}
 
 
-def preloaded(bench: Rig, config: Config) -> tuple[Settings, Sent]:
+def preloaded(bench: Rig, config: Config) -> tuple[rig.Load, Sent]:
     """Topics full of the feed of a configuration."""
     settings = bench.settings(**given(bench, config))
     rig.console.log(f"preloading {config.feed}")
-    return settings, feeds.send(settings, config.feed, settings.hop_us)
-
-
-def as_load(config: Config, settings: Settings, sent: Sent) -> rig.Load:
-    """For the rig, which needs of drives their sessions' names alone."""
-    names = dict.fromkeys(feeds.session_names(config.feed))
-    return rig.Load(settings, names, config.windows, sum(sent.records), sum(sent.bytes))  # type: ignore[arg-type]
+    sent = feeds.send(settings, config.feed, settings.hop_us)
+    names = dict.fromkeys(feeds.session_names(config.feed))  # of the drives the rig needs the names alone
+    load = rig.Load(settings, names, config.windows, sum(sent.records), sum(sent.bytes))  # type: ignore[arg-type]
+    return load, sent
 
 
 def together(bench: Rig, config: Config) -> tuple[Run, Sent]:
