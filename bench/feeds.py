@@ -6,6 +6,7 @@ few of the drive's, drawn again with more pixels and grain, and take turns.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import io
 import itertools
@@ -22,7 +23,7 @@ from streamer.feeds import pace, simulate
 from streamer.feeds.producer import Outgoing, Producer, end_record, headers
 from streamer.settings import Settings
 
-BASE_S, DISTINCT_S = 20, 40  # longest drive that is repeated; length of all distinct ones together, at least
+BASE_S, DISTINCT_S = 10, 20  # longest drive that is repeated; length of all distinct ones together, at least
 REDRAWN = 8  # frames of another size that take turns
 BYTES_A_PIXEL = 0.24  # of a camera's JPEG at 1080p, about 500 KB: what frames of a given size have as resolution
 GRAIN = 8.0  # standard deviation of a sensor's noise, grey levels of 255
@@ -59,14 +60,18 @@ class Sent(msgspec.Struct, frozen=True):
     header_bytes: int
 
 
-def drives(feed: Feed, start_us: int) -> list[list[Outgoing]]:
-    """The records of each distinct drive without its end, in the order in which they are due."""
+def drives(feed: Feed) -> list[list[Outgoing]]:
+    """The records of each distinct drive without its end, in the order in which they are due; times begin at 0."""
     length_s = min(feed.seconds, BASE_S)
     count = min(feed.sessions, max(rig.DRIVES, DISTINCT_S // length_s))
-    options = simulate.Options(frame_hz=feed.frame_hz)
-    made = simulate.fleet(count, length_s, 7, start_us, "growth", options)
-    found = [[record for record in drive.outgoing() if record.ce_type is None] for drive in made]
+    found = _drawn(count, length_s, feed.frame_hz)
     return found if feed.frame_kb is None else resized(found, feed.frame_kb * 1000)
+
+
+@functools.cache
+def _drawn(count: int, length_s: int, frame_hz: int) -> list[list[Outgoing]]:
+    made = simulate.fleet(count, length_s, 7, 0, "growth", simulate.Options(frame_hz=frame_hz))
+    return [[record for record in drive.outgoing() if record.ce_type is None] for drive in made]
 
 
 def resized(found: Sequence[Sequence[Outgoing]], wanted_bytes: int) -> list[list[Outgoing]]:
@@ -104,10 +109,10 @@ def redrawn(frame: bytes, wanted_bytes: int) -> bytes:
 
 def stream(feed: Feed, start_us: int) -> Iterator[Outgoing]:
     """All records of all sessions, ends included, in the order in which they are due."""
-    bases = drives(feed, start_us)
+    bases = drives(feed)
     names = session_names(feed)
     owners = [names[number :: len(bases)] for number in range(len(bases))]
-    lines = (_repeated(base, feed.seconds, own) for base, own in zip(bases, owners, strict=True))
+    lines = (_repeated(base, start_us, feed.seconds, own) for base, own in zip(bases, owners, strict=True))
     last_us = start_us
     for outgoing in heapq.merge(*lines, key=lambda outgoing: outgoing.due_us):
         last_us = max(last_us, outgoing.due_us)
@@ -121,8 +126,8 @@ def session_names(feed: Feed) -> list[str]:
     return [f"car-{number}" for number in range(feed.sessions)]
 
 
-def _repeated(base: Sequence[Outgoing], seconds: int, names: Sequence[str]) -> Iterator[Outgoing]:
-    """A drive as often as it takes, under each of the names; in the order in which records are due."""
+def _repeated(base: Sequence[Outgoing], start_us: int, seconds: int, names: Sequence[str]) -> Iterator[Outgoing]:
+    """A drive from a start on and as often as it takes, under each of the names; in the order of due times."""
     length_s = min(seconds, BASE_S)
     if seconds % length_s:
         raise ValueError(f"{seconds} s is not a multiple of the {length_s} s of a drive")
@@ -131,8 +136,8 @@ def _repeated(base: Sequence[Outgoing], seconds: int, names: Sequence[str]) -> I
         [
             msgspec.structs.replace(
                 record,
-                time_us=record.time_us + turn * length_s * simulate.S_US,
-                due_us=record.due_us + turn * length_s * simulate.S_US,
+                time_us=record.time_us + start_us + turn * length_s * simulate.S_US,
+                due_us=record.due_us + start_us + turn * length_s * simulate.S_US,
                 sequence=(record.sequence or 0) + turn * counts[record.row],
             )
             for record in base
