@@ -73,6 +73,7 @@ class Paced(msgspec.Struct, frozen=True):
     Attributes:
         share: Of the windows a second at saturation.
         cpu_ms: Of a window, ms, what the worker does when idle included.
+        behind_ms: How far the load was behind its schedule, p99.
         redis_bytes, stored_bytes: Of a result: sent to Redis, and taken there.
     """
 
@@ -84,6 +85,7 @@ class Paced(msgspec.Struct, frozen=True):
     idle_cores: float
     redis_bytes: float
     stored_bytes: float
+    behind_ms: float = 0.0
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -275,6 +277,7 @@ def paced(bench: Rig, saturated: Point, shares: Sequence[float], seconds: int) -
                 latency_ms=(float(np.percentile(found.latency_ms, 50)), float(np.percentile(found.latency_ms, 99))),
                 idle_cores=idle_cores,
                 redis_bytes=(to_redis(bench.redis) - sent_bytes) / windows,
+                behind_ms=found.behind_ms,
                 stored_bytes=(stored(bench.redis, settings) - stored_bytes) / windows,
             )
 
@@ -303,7 +306,7 @@ def report(by_axis: dict[str, list[Point]], costs: fit.Costs) -> Report:
         "",
         table(by_axis),
         "",
-        pace_table(by_axis["pace"][0].paced),
+        pace_table(by_axis["pace"][0]),
         "",
         fit.table(costs, by_axis["check"]),
     ]
@@ -339,16 +342,21 @@ def table(by_axis: dict[str, list[Point]]) -> str:
     return "\n".join(rows)
 
 
-def pace_table(found: Sequence[Paced]) -> str:
+def pace_table(point: Point) -> str:
     """Markdown: a load a row."""
     rows = [
-        "| load, of saturation | windows/s | CPU ms a window | latency p50, ms | p99, ms |",
-        "|---|---|---|---|---|",
+        "| load, of saturation | offered, windows/s | published | CPU ms a window | latency p50, ms | p99, ms "
+        "| the load was behind its schedule, p99, ms |",
+        "|---|---|---|---|---|---|---|",
     ]
-    rows.append(f"| saturated | | {found[0].saturated_ms:.3g} | | |")
-    for one in found:
+    best_per_s = Spread.of([run.windows_per_s for run in point.runs]).median
+    rows.append(f"| saturated | | {best_per_s:.0f} | {point.cpu_ms} | | | |")
+    for one in point.paced:
         p50, p99 = one.latency_ms
-        rows.append(f"| {one.share:.0%} | {one.windows_per_s:.0f} | {one.cpu_ms:.3g} | {p50:.0f} | {p99:.0f} |")
+        rows.append(
+            f"| {one.share:.0%} | {best_per_s * one.share:.0f} | {one.windows_per_s:.0f} | {one.cpu_ms:.3g} "
+            f"| {p50:.0f} | {p99:.0f} | {one.behind_ms:.0f} |"
+        )
     return "\n".join(rows)
 
 
