@@ -24,7 +24,7 @@ from streamer.feeds.producer import Outgoing, Producer, end_record, headers
 from streamer.settings import Settings
 
 BASE_S, DISTINCT_S = 10, 20  # longest drive that is repeated; length of all distinct ones together, at least
-REDRAWN = 8  # frames of another size that take turns
+REDRAWN = 2  # frames of another size that take turns
 BYTES_A_PIXEL = 0.24  # of a camera's JPEG at 1080p, about 500 KB: what frames of a given size have as resolution
 GRAIN = 8.0  # standard deviation of a sensor's noise, grey levels of 255
 NEAR = 0.05  # how near a redrawn frame comes to its wanted size, relative
@@ -93,7 +93,7 @@ def redrawn(frame: bytes, wanted_bytes: int) -> bytes:
     with Image.open(io.BytesIO(frame)) as small:
         scale = (wanted_bytes / BYTES_A_PIXEL / (small.width * small.height)) ** 0.5
         large = small.resize((round(small.width * scale), round(small.height * scale)), Image.Resampling.BICUBIC)
-    noise = np.random.default_rng(3).normal(0, GRAIN, (large.height, large.width, 1))
+    noise = GRAIN * np.random.default_rng(3).standard_normal((large.height, large.width, 1), np.float32)
     picture = Image.fromarray(np.clip(np.asarray(large, np.float32) + noise, 0, 255).astype(np.uint8))
     low, high = QUALITIES
     while low <= high:

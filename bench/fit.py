@@ -61,7 +61,7 @@ def _measured(value: float | None) -> float:
 
 def costs(by_axis: Mapping[str, Sequence[Point]], *, machine: str, versions: dict[str, str]) -> Costs:
     """Everything that ``streamer size`` needs."""
-    fitted = [point for axis in AXES for point in by_axis[axis]]
+    fitted = [point for axis in AXES for point in by_axis.get(axis, ())]
     found = coefficients(fitted)
     (usual,) = by_axis["pace"]
     best_per_s = rig.Spread.of([run.windows_per_s for run in usual.runs]).median

@@ -39,7 +39,7 @@ MIB = 1 << 20
 MODEL = rig.ROOT / "models" / "driving"
 FLAT = 1.1  # the aim: ten times, or a thousand times, as many cost as much a window
 COUNTS = ("sessions", "partitions", "workers")  # of which more should cost no more
-NEEDED = (*fit.AXES, "pace", "check")  # for the fit; without the others there is less to report
+NEEDED = ("frames", "windows", "pace", "check")  # for the fit; without the others there is less to report
 IDLE_S = 5.0
 SHARES, QUICK_SHARES, OFFERED_S, QUICK_OFFERED_S = (0.25, 0.5), (0.25,), 10, 5
 
@@ -135,7 +135,7 @@ def axes(quick: bool) -> dict[str, list[Config]]:
     frames = ((10, Feed(8, 5)), (100, Feed(8, 5)))
     windows = ((500, Feed(8, 5)), (2000, Feed(8, 10)))
     if not quick:
-        frames = ((10, Feed(16, 20)), (50, Feed(8, 20)), (200, Feed(8, 10)), (1000, Feed(8, 5)))
+        frames = ((50, Feed(8, 10)), (200, Feed(8, 10)), (1000, Feed(4, 10)))
         windows = ((100, Feed(16, 4)), (1000, Feed(16, 20)), (10_000, Feed(16, 40)))
     large = Feed(8, 5, frame_kb=100) if quick else Feed(8, 10, frame_kb=200)
     return {
