@@ -26,9 +26,13 @@ END_OF_TIME_US = 1 << 62
 
 
 def main() -> None:
-    """Align, load the model, say so, measure."""
+    """Align and measure what the topics of the settings hold."""
     settings = Settings.load()
-    windows = list(aligned(settings, records(settings)))
+    print(msgspec.json.encode(measure(settings, list(aligned(settings, records(settings))))).decode(), flush=True)
+
+
+def measure(settings: Settings, windows: list[Window]) -> Bare:
+    """Load the model, say so, decode and predict batch after batch."""
     predictor = reload.load(settings)
     torch.set_num_threads(1)
     print("ready", flush=True)
@@ -46,8 +50,7 @@ def main() -> None:
         for found in predictions:
             if isinstance(found, BaseException):
                 raise found
-    run = Bare(len(windows), time.perf_counter() - began_s, time.process_time() - spent_s, predict_cpu_s=predict_s)
-    print(msgspec.json.encode(run).decode(), flush=True)
+    return Bare(len(windows), time.perf_counter() - began_s, time.process_time() - spent_s, predict_cpu_s=predict_s)
 
 
 def records(settings: Settings) -> list[Record]:

@@ -8,7 +8,7 @@ A worker reads full topics to their end, as in ``bench.pipeline``; of several wo
 ready before anything is sent, and their CPU time is added. *pace* is a load in real time (``bench/load.py``). *check*
 is measured and not fitted. Payloads are those of a few drives under many names (``bench/feeds.py``).
 
-The axes *frames*, *windows* and *decoded* run decoding and model alone beside the worker (``bench/bare.py``); from
+The axes *frames*, *windows* and *decoded* run decoding and model alone as well (``bench/alone.py``); from
 these points ``bench/fit.py`` fits the costs that ``streamer size`` reckons with.
 """
 
@@ -17,6 +17,8 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
+import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -28,9 +30,9 @@ import redis
 
 from bench import batching, feeds, fit, rig
 from bench.feeds import Feed, Sent
-from bench.pipeline import bare_run
-from bench.rig import Curve, Figure, Plot, Report, Rig, Run, Spread
+from bench.rig import Bare, Curve, Figure, Plot, Program, Report, Rig, Run, Spread
 from streamer import results
+from streamer.child import environment
 from streamer.costs import Window
 from streamer.events import IMAGE
 from streamer.settings import Settings
@@ -164,16 +166,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = rig.parser(__doc__, rounds=2)
     known = axes(quick=True)
     parser.add_argument(
-        "--axes", nargs="+", choices=list(known), default=list(known), help="measure these; others: from --out"
+        "--axes", nargs="*", choices=list(known), default=list(known), help="measure these; others: from --out"
     )
     options = rig.parse(parser, arguments)
     path = options.out / ("growth-quick.points.json" if options.quick else "growth.points.json")
     points = [point for point in kept(path) if point.axis not in options.axes]
-    for axis in options.axes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if options.axes:
         with Rig() as bench:
-            points += measure(bench, axis, axes(options.quick)[axis], options)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(msgspec.json.encode(points))
+            for axis in options.axes:
+                points += measure(bench, axis, axes(options.quick)[axis], options)
+                path.write_bytes(msgspec.json.encode(points))
+    for index, point in enumerate(points):
+        if point.axis in fit.AXES and point.bare_ms is None:
+            points[index] = with_bare(point)
+            path.write_bytes(msgspec.json.encode(points))
     by_axis = {axis: found for axis in known if (found := [point for point in points if point.axis == axis])}
     if missing := [axis for axis in NEEDED if axis not in by_axis]:
         rig.console.log(f"kept in {path}; a report needs {', '.join(missing)} too")
@@ -202,19 +209,15 @@ def measure(bench: Rig, axis: str, configs: Sequence[Config], options: argparse.
     for index, config in enumerate(configs):
         at = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime())
         point = Point(axis, config, tuple(run for run, _ in found[index]), found[index][0][1], at)
-        if axis in fit.AXES or axis == "check":
-            bare = bare_run(bench, loads[index][0])
-            predict_ms = 1000 * bare.predict_cpu_s / bare.windows
-            point = msgspec.structs.replace(point, bare_ms=bare.cpu_ms_per_window, predict_ms=predict_ms)
         if axis == "pace":
             shares, seconds = (QUICK_SHARES, QUICK_OFFERED_S) if options.quick else (SHARES, OFFERED_S)
             point = msgspec.structs.replace(point, paced=tuple(paced(bench, point, shares, seconds)))
         yield point
 
 
-def given(bench: Rig, config: Config) -> dict[str, object]:
-    """Settings of a configuration, with a model for its windows."""
-    folder = bench.folder / f"model-{config.window_ms}-{config.decoded}"
+def given(where: Path, config: Config) -> dict[str, object]:
+    """Settings of a configuration, with a model for its windows in a folder."""
+    folder = where / f"model-{config.window_ms}-{config.decoded}"
     if not folder.exists():
         shutil.copytree(MODEL, folder)
         spec = folder / "model.toml"
@@ -223,9 +226,26 @@ def given(bench: Rig, config: Config) -> dict[str, object]:
     return {"model": folder, "window_ms": config.window_ms, "partitions": config.partitions}
 
 
+def with_bare(point: Point) -> Point:
+    """The point with what decoding and model cost of it alone."""
+    config = point.config
+    command = [sys.executable, "-m", "bench.alone", msgspec.json.encode(config.feed).decode()]
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        settings = Settings.load(device="cpu", **given(folder, config))
+        with Program(command, environment(settings), folder / "alone.log") as program:
+            bare = msgspec.json.decode(program.wait_end().splitlines()[-1], type=Bare)
+    if bare.windows != config.windows:
+        raise RuntimeError(f"{bare.windows} windows were aligned in memory, {config.windows} were sent")
+    rig.console.log(f"{point.axis} {config.name}: {rig.described(bare)} without Kafka and Redis")
+    return msgspec.structs.replace(
+        point, bare_ms=bare.cpu_ms_per_window, predict_ms=1000 * bare.predict_cpu_s / bare.windows
+    )
+
+
 def preloaded(bench: Rig, config: Config) -> tuple[rig.Load, Sent]:
     """Topics full of the feed of a configuration."""
-    settings = bench.settings(**given(bench, config))
+    settings = bench.settings(**given(bench.folder, config))
     rig.console.log(f"preloading {config.feed}")
     sent = feeds.send(settings, config.feed, settings.hop_us)
     names = dict.fromkeys(feeds.session_names(config.feed))  # of the drives the rig needs the names alone
@@ -235,7 +255,7 @@ def preloaded(bench: Rig, config: Config) -> tuple[rig.Load, Sent]:
 
 def together(bench: Rig, config: Config) -> tuple[Run, Sent]:
     """Several workers that are ready before a feed is sent to them; CPU and memory of all together."""
-    settings = bench.settings(**given(bench, config))
+    settings = bench.settings(**given(bench.folder, config))
     names = feeds.session_names(config.feed)
     with ExitStack() as stack:
         programs = [
