@@ -7,12 +7,14 @@ from collections import Counter
 import msgspec
 import pytest
 
-from bench import feeds, fit, growth
+from bench import alone, feeds, fit, growth
+from bench.bare import aligned
 from bench.feeds import Feed, Sent
 from bench.rig import Run
 from streamer.costs import Coefficients
 from streamer.events import END_TYPE, IMAGE
 from streamer.feeds import simulate
+from streamer.settings import Settings
 
 START_US = 1_700_000_000 * simulate.S_US
 TRUE = Coefficients(window=2, record=0.05, megabyte=1.5, frame=0.2, megabyte_decoded=8, model=1.2, model_second=0.4)
@@ -43,6 +45,14 @@ def test_frames_get_the_size_that_is_asked_for(frame_kb: int) -> None:
         if record.row == IMAGE
     }
     assert all(abs(size / (frame_kb * 1000) - 1) <= feeds.NEAR for size in sizes)
+
+
+@pytest.mark.parametrize("window_ms", [100, 500, 1000, 10_000])
+def test_the_windows_of_a_feed_are_as_many_without_kafka(window_ms: int) -> None:
+    feed = Feed(sessions=2, seconds=20, frame_hz=10)
+    settings = Settings(partitions=1, window_ms=window_ms)
+    found = list(aligned(settings, list(alone.records(feed))))
+    assert len(found) == growth.Config("", 0, feed, window_ms=window_ms).windows
 
 
 def point(axis: str, seconds: int, frame_kb: int, decoded: int) -> growth.Point:
