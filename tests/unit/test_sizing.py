@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -82,7 +83,7 @@ def test_shorter_windows_than_the_distance_of_frames_decode_what_is_there() -> N
     assert sizing.window_of(msgspec.structs.replace(DEMAND, window_ms=100), COSTS).frames_decoded == 1
 
 
-@pytest.mark.parametrize("cores", [0.001, 0.7, 0.71, 3.3, 8.4, 8.5, 100.0, 700.0])
+@pytest.mark.parametrize("cores", [0.001, 0.7, 0.71, 3.3, 8.4, 8.5, 100.0, 340.0])
 def test_workers_share_the_partitions_evenly_and_stay_below_their_share(cores: float) -> None:
     workers, partitions = sizing.shared(cores)
     assert partitions % workers == 0
@@ -99,10 +100,10 @@ def test_workers_share_the_partitions_evenly_and_stay_below_their_share(cores: f
         ("decoded", (0, 1, 2, 10)),
     ],
 )
-@pytest.mark.parametrize("measured", [COSTS, costs.load()], ids=["round numbers", "recorded"])
-def test_more_of_anything_never_needs_less(name: str, values: tuple[float, ...], measured: Costs) -> None:
+@pytest.mark.parametrize("load", [lambda: COSTS, costs.load], ids=["round numbers", "recorded"])
+def test_more_of_anything_never_needs_less(name: str, values: tuple[float, ...], load: Callable[[], Costs]) -> None:
     demands = [msgspec.structs.replace(DEMAND, **{name: one}) for one in values]
-    found = [sizing.size(demand, measured, SETTINGS) for demand in demands]
+    found = [sizing.size(demand, load(), SETTINGS) for demand in demands]
     for field in ("cpu_cores", "workers", "partitions", "kafka_in_mb_per_s", "records_per_s"):
         needs = [value(getattr(one, field)) for one in found]
         assert needs == sorted(needs), field
