@@ -75,7 +75,7 @@ class Paced(msgspec.Struct, frozen=True):
     Attributes:
         share: Of the windows a second at saturation.
         cpu_ms: Of a window, ms, what the worker does when idle included.
-        behind_ms: How far the load was behind its schedule, p99.
+        behind_ms: How far the load was behind its schedule, p99; None: not kept.
         redis_bytes, stored_bytes: Of a result: sent to Redis, and taken there.
     """
 
@@ -87,7 +87,7 @@ class Paced(msgspec.Struct, frozen=True):
     idle_cores: float
     redis_bytes: float
     stored_bytes: float
-    behind_ms: float = 0.0
+    behind_ms: float | None = None
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -375,7 +375,7 @@ def pace_table(point: Point) -> str:
         p50, p99 = one.latency_ms
         rows.append(
             f"| {one.share:.0%} | {best_per_s * one.share:.0f} | {one.windows_per_s:.0f} | {one.cpu_ms:.3g} "
-            f"| {p50:.0f} | {p99:.0f} | {one.behind_ms:.0f} |"
+            f"| {p50:.0f} | {p99:.0f} | {'not kept' if one.behind_ms is None else f'{one.behind_ms:.0f}'} |"
         )
     return "\n".join(rows)
 
