@@ -155,7 +155,8 @@ def size(demand: Demand, costs: Costs, settings: Settings) -> Size:
     per_s = demand.feeds / window.seconds
     model_ms = c.model_ms(window) if demand.model_cpu_ms is None else demand.model_cpu_ms
     transport_ms, decode_ms = c.transport_ms(window), c.decode_ms(window)
-    cpu_ms = (transport_ms + decode_ms + model_ms) * costs.paced
+    margin = max(1.0, 1 / costs.check.low)
+    cpu_ms = (transport_ms + decode_ms + model_ms) * costs.paced * margin
     cores = per_s * cpu_ms / 1000
     workers, partitions = shared(cores)
     each = math.ceil(partitions / workers)
@@ -175,7 +176,8 @@ def size(demand: Demand, costs: Costs, settings: Settings) -> Size:
             cpu_ms,
             f"fitted: ({transport_ms:.3g} Kafka to Redis + {decode_ms:.3g} decoding + {model_ms:.3g} model, "
             f"{model_basis}) × {costs.paced:.3g} for batches that are less full, "
-            f"measured at {costs.paced_share:.0%} of saturation",
+            f"measured at {costs.paced_share:.0%} of saturation, × {margin:.3g} by which the fit fell short of what was "
+            "not fitted",
         ),
         cpu_cores=Line("CPU, cores", cores, "windows a second × CPU of a window"),
         workers=Line(

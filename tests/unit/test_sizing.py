@@ -62,6 +62,11 @@ def test_the_cost_of_a_window_is_the_sum_of_its_parts() -> None:
     assert sized(model_cpu_ms=10).cpu_ms_per_window.value == pytest.approx(2 * (5.05 + 3 + 10))
 
 
+def test_where_the_fit_fell_short_the_size_makes_up_for_it() -> None:
+    short = msgspec.structs.replace(COSTS, check=Span(0.8, 1.1))
+    assert sizing.size(DEMAND, short, SETTINGS).cpu_ms_per_window.value == pytest.approx(19.1 / 0.8)
+
+
 def test_cores_workers_and_partitions_follow_from_the_cost() -> None:
     found = sized()
     assert found.windows_per_s.value == 100
