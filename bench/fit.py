@@ -7,7 +7,6 @@ Squares Problems, 1974). Three fits, of what was measured apart: the worker less
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -76,7 +75,7 @@ def costs(by_axis: Mapping[str, Sequence[Point]], *, machine: str, versions: dic
     alone = [point.config for axis, found_ in by_axis.items() if axis != "workers" for point in found_]
     return Costs(
         command="python -m bench.growth --record",
-        at=time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()),
+        at=max(point.at for points in by_axis.values() for point in points),
         machine=machine,
         versions=versions,
         coefficients=found,

@@ -176,8 +176,8 @@ def size(demand: Demand, costs: Costs, settings: Settings) -> Size:
             cpu_ms,
             f"fitted: ({transport_ms:.3g} Kafka to Redis + {decode_ms:.3g} decoding + {model_ms:.3g} model, "
             f"{model_basis}) × {costs.paced:.3g} for batches that are less full, "
-            f"measured at {costs.paced_share:.0%} of saturation, × {margin:.3g} by which the fit fell short of what was "
-            "not fitted",
+            f"measured at {costs.paced_share:.0%} of saturation, × {margin:.3g} by which the fit fell short of "
+            "what was not fitted",
         ),
         cpu_cores=Line("CPU, cores", cores, "windows a second × CPU of a window"),
         workers=Line(
