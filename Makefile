@@ -6,10 +6,10 @@ UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults bench bench-quick bench-peers check audit format lock clean
+.PHONY: help install demo test faults bench bench-quick bench-growth bench-peers check audit format lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "streamer needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -36,6 +36,9 @@ bench: install  ## every benchmark, 15 minutes on 2 cores: docs/benchmarks.md; A
 
 bench-quick: install  ## the same in 2 minutes, to see that it runs
 	@$(BIN)/python -m bench --quick
+
+bench-growth: install  ## how the cost of a window grows, and what `streamer size` reckons with; 20 minutes on 2 cores
+	@$(BIN)/python -m bench.growth $(ARGS)
 
 check: install  ## format, lint, types, import rules
 	@$(BIN)/ruff format --check .

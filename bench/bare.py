@@ -14,7 +14,7 @@ import msgspec
 import torch
 from kafka import KafkaConsumer, TopicPartition
 
-from bench.rig import Run
+from bench.rig import Bare
 from streamer import reload
 from streamer.align import Aligner, Rules, windows_of
 from streamer.decode import Decoder
@@ -26,13 +26,17 @@ END_OF_TIME_US = 1 << 62
 
 
 def main() -> None:
-    """Align, load the model, say so, measure."""
+    """Align and measure what the topics of the settings hold."""
     settings = Settings.load()
-    windows = list(aligned(settings, records(settings)))
+    print(msgspec.json.encode(measure(settings, list(aligned(settings, records(settings))))).decode(), flush=True)
+
+
+def measure(settings: Settings, windows: list[Window]) -> Bare:
+    """Load the model, say so, decode and predict batch after batch."""
     predictor = reload.load(settings)
     torch.set_num_threads(1)
     print("ready", flush=True)
-    began_s, spent_s = time.perf_counter(), time.process_time()
+    began_s, spent_s, predict_s = time.perf_counter(), time.process_time(), 0.0
     for begin in range(0, len(windows), settings.max_batch):
         samples = []
         for window in windows[begin : begin + settings.max_batch]:
@@ -40,11 +44,13 @@ def main() -> None:
             if rejects:
                 raise rejects[0][1]
             samples.append(sample)
-        for found in predict_each(predictor, samples):
+        decoded_s = time.process_time()
+        predictions = predict_each(predictor, samples)
+        predict_s += time.process_time() - decoded_s
+        for found in predictions:
             if isinstance(found, BaseException):
                 raise found
-    run = Run(len(windows), time.perf_counter() - began_s, time.process_time() - spent_s)
-    print(msgspec.json.encode(run).decode(), flush=True)
+    return Bare(len(windows), time.perf_counter() - began_s, time.process_time() - spent_s, predict_cpu_s=predict_s)
 
 
 def records(settings: Settings) -> list[Record]:

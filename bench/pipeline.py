@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import msgspec
 
 from bench import rig
-from bench.rig import Figure, Report, Rig, Run, Spread
+from bench.rig import Bare, Figure, Report, Rig, Run, Spread
 from streamer.child import environment
 
 SESSIONS, SECONDS = 16, 100
@@ -37,11 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rig.finish(Report("pipeline", figures(bare, worker), [note]), options)
 
 
-def bare_run(bench: Rig, load: rig.Load) -> Run:
+def bare_run(bench: Rig, load: rig.Load) -> Bare:
     """Decoding and inference alone, of the windows of a load."""
     command = [sys.executable, "-m", "bench.bare"]
     with rig.Program(command, environment(load.settings), bench.folder / "bare.log") as program:
-        run = msgspec.json.decode(program.wait_end().splitlines()[-1], type=Run)
+        run = msgspec.json.decode(program.wait_end().splitlines()[-1], type=Bare)
     if run.windows != load.windows:
         raise RuntimeError(f"{run.windows} windows were aligned in memory, {load.windows} were sent")
     return run

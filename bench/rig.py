@@ -136,6 +136,7 @@ class Plot(msgspec.Struct, frozen=True):
     x: str
     y: str
     curves: Sequence[Curve]
+    x_scale: Literal["linear", "log"] = "linear"
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -308,7 +309,7 @@ def _draw(plot: Plot, path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(6, 3.5), layout="constrained")
     for curve in plot.curves:
         axes.plot(*zip(*curve.points, strict=True), marker="o", label=curve.name)
-    axes.set(xlabel=plot.x, ylabel=plot.y)
+    axes.set(xlabel=plot.x, ylabel=plot.y, xscale=plot.x_scale)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()
@@ -372,6 +373,15 @@ def cpu_s(pid: int) -> float:
     process = psutil.Process(pid)
     spent = [process.cpu_times(), *(child.cpu_times() for child in process.children(recursive=True))]
     return float(sum(times.user + times.system for times in spent))
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process had resident (``VmHWM``, proc_pid_status(5)); not on Linux: what it has now."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        return int(psutil.Process(pid).memory_info().rss)
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) << 10
 
 
 def one_thread(tree: Path = ROOT) -> dict[str, str]:
@@ -476,11 +486,16 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What a program needed for the windows of a load, from ready to the last result."""
+    """What a program needed for the windows of a load, from ready to the last result.
+
+    Attributes:
+        peak_bytes: The most memory that it ever had resident; 0: nobody looked.
+    """
 
     windows: int
     wall_s: float
     cpu_s: float
+    peak_bytes: int = 0
 
     @property
     def windows_per_s(self) -> float:
@@ -489,6 +504,16 @@ class Run(msgspec.Struct, frozen=True):
     @property
     def cpu_ms_per_window(self) -> float:
         return 1000 * self.cpu_s / self.windows
+
+
+class Bare(Run, frozen=True, kw_only=True):
+    """Decoding and inference alone.
+
+    Attributes:
+        predict_cpu_s: What the model needed of the CPU time.
+    """
+
+    predict_cpu_s: float
 
 
 def described(run: Run) -> str:
@@ -598,16 +623,20 @@ class Rig:
             program.wait_for(
                 lambda: published(self.redis, settings, sessions) >= load.windows, DONE_WITHIN_S, "all windows"
             )
-            run = Run(load.windows, time.monotonic() - began_s, cpu_s(program.pid) - spent_s)
+            run = Run(load.windows, time.monotonic() - began_s, cpu_s(program.pid) - spent_s, peak_bytes(program.pid))
             at_end()
             return run
 
     @contextmanager
-    def worker_process(self, settings: Settings) -> Iterator[tuple[Program, str]]:
-        """``streamer worker`` that is ready, with the address of its probes; stopped after the block."""
+    def worker_process(self, settings: Settings, log: str = "worker.log") -> Iterator[tuple[Program, str]]:
+        """``streamer worker`` that is ready, with the address of its probes; stopped after the block.
+
+        Args:
+            log: Name of its log in the rig's folder.
+        """
         address = f"http://127.0.0.1:{free_port()}"
         env = environment(settings) | {"STREAMER_PORT": address.rsplit(":", 1)[1]}
-        with Program([sys.executable, "-m", "streamer", "worker"], env, self.folder / "worker.log") as program:
+        with Program([sys.executable, "-m", "streamer", "worker"], env, self.folder / log) as program:
             program.wait_for(lambda: answers(f"{address}/readyz"), READY_WITHIN_S, "ready")
             yield program, address
 

@@ -561,6 +561,46 @@ def forms_(
         raise typer.Exit(1)
 
 
+# planning
+
+
+@app.command()
+def size(
+    feeds: Annotated[int, typer.Option(help="Devices that send at the same time.")],
+    fps: Annotated[float, typer.Option(help="Frames a second of a feed; 0: it has none.")],
+    frame_kb: Annotated[float, typer.Option(help="Size of a frame as it is sent, KB of 1,000 bytes.")],
+    window_ms: Annotated[
+        int | None, typer.Option(help="Length of a window, ms; default: the model's, without --model the setting.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A model folder: how many frames of a window are decoded; without: 2.")
+    ] = None,
+    cpu_ms: Annotated[
+        float | None, typer.Option(help="CPU time of your model a window, ms; default: as measured for models/driving.")
+    ] = None,
+    gpu_ms: Annotated[float | None, typer.Option(help="Time that a window keeps the GPU busy, ms.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Work out how many partitions, workers, cores and bytes a number of feeds needs.
+
+    Arithmetic on what `make bench-growth` measured, with a line on what each number rests on; nothing is started.
+    Besides frames, a feed is taken to send what `streamer simulate` sends. Says where it goes beyond what was measured.
+    """
+    import msgspec
+
+    from streamer import costs, sizing
+
+    settings = _settings()
+    own_ms, decoded = (settings.window_ms, 2) if model is None else sizing.of_model(model)
+    demand = sizing.Demand(feeds, fps, frame_kb, own_ms if window_ms is None else window_ms, decoded, cpu_ms, gpu_ms)
+    measured = costs.load()
+    found = sizing.size(demand, measured, settings)
+    if json:
+        _emit(msgspec.json.encode(found))
+        return
+    _console(stderr=False).print(sizing.view(found, measured))
+
+
 # seeing what comes out
 
 

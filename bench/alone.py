@@ -1,0 +1,48 @@
+"""What decoding and the model cost of a feed, without any Kafka: ``python -m bench.alone FEED``, as one line of JSON.
+
+FEED is a ``bench.feeds.Feed`` as JSON. Its records are aligned in memory, each logged when it is due, and measured as
+``bench.bare`` does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+
+import msgspec
+
+from bench.bare import aligned, measure
+from bench.feeds import Feed, stream
+from streamer.events import Record
+from streamer.feeds.producer import headers
+from streamer.settings import Settings
+
+START_US = 1_700_000_000_000_000  # on the border of a window of any length that divides 1,000 s
+
+
+def main() -> None:
+    """Make the records, align, measure."""
+    settings = Settings.load(partitions=1)
+    feed = msgspec.json.decode(sys.argv[1], type=Feed)
+    print(msgspec.json.encode(measure(settings, list(aligned(settings, list(records(feed)))))).decode(), flush=True)
+
+
+def records(feed: Feed) -> Iterator[Record]:
+    """The feed as one partition's log, in the order of the merge."""
+    offsets: Counter[int] = Counter()
+    for outgoing in sorted(stream(feed, START_US), key=lambda outgoing: (outgoing.due_us, outgoing.row)):
+        yield Record(
+            row=outgoing.row,
+            partition=0,
+            offset=offsets[outgoing.row],
+            log_time_us=outgoing.due_us,
+            key=outgoing.session.encode(),
+            value=outgoing.payload,
+            headers=tuple(headers(outgoing)),
+        )
+        offsets[outgoing.row] += 1
+
+
+if __name__ == "__main__":
+    main()
