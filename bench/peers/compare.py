@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=[], help=f"of {', '.join(ENGINES)}; all, unless given")
     options = rig.parse(parser)
     wanted = engines(options.engines)
-    sessions, seconds = (4, 20) if options.quick else (16, 120)
+    sessions, seconds = (8, 30) if options.quick else (16, 120)
     runs: dict[str, list[Measured]] = {engine: [] for engine in wanted}
     with rig.Rig() as bench:
         load = bench.preload(sessions, seconds, **SETTINGS)
