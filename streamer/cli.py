@@ -400,7 +400,7 @@ def worker(
     """
     import gc
 
-    gc.disable()  # an eighth of the seconds that the imports take; the worker turns it on again
+    gc.disable()  # it takes a tenth of the seconds of the imports; the worker turns it on again
     from streamer import worker
     from streamer.settings import Settings
 
