@@ -53,7 +53,7 @@ from streamer.metrics import DeviceCollector, Metrics
 from streamer.pipeline import Owner, Pipeline
 from streamer.roles import Group
 from streamer.settings import Settings
-from streamer.transport import Batch, Consumer, Transport, credentials
+from streamer.transport import Batch, Consumer, NoTables, Transport, credentials
 
 PUMP_EVERY_S = 0.002
 GC_THRESHOLDS = (50_000, 20, 50)  # a record is a dozen objects: 700, the default, is a look every 60 records
@@ -81,11 +81,13 @@ def _spare_the_collector() -> None:
     """What the start has made lives as long as the process: do not look through it for cycles again and again.
 
     Without this a full collection walks over all of PyTorch, while nothing else runs. Reference counts free records,
-    windows and tensors as before; cycles among what comes from now on are found too, only less often.
+    windows and tensors as before; cycles among what comes from now on are found too, only less often. ``streamer
+    worker`` has turned the collector off while it imported; the last look at it all, 0.3 s, is spared as well: in
+    cycles that nobody uses lie 9,000 of its 260,000 objects.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    gc.enable()
 
 
 class Stalled(RuntimeError):
@@ -132,6 +134,7 @@ async def _main(settings: Settings) -> bool:
     model_state = reload.state_of(settings.model)
     predictor = None if settings.role == "align" else await loop.run_in_executor(None, reload.load, settings)
     worker = Worker(settings, partitions, predictor, client, model_state)
+    _spare_the_collector()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, worker.stop)
     try:
@@ -333,6 +336,7 @@ class Worker:
             producer_acks=-1,
             cython_optimizations=True,
             Monitor=QuietMonitor,
+            TableManager=NoTables,
         )
         app.transport = Transport(brokers, app)
         app.on_partitions_revoked.connect(self._on_revoked)
@@ -357,7 +361,6 @@ class Worker:
         self.consumer.before_commit = self._cuts
         self.consumer.after_commit = self._committed
         self._app.sensors.remove(self._app.monitor)
-        _spare_the_collector()
         self._started = True
         log.info(
             "ready: role %s, group %r, topics %s",

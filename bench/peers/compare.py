@@ -1,8 +1,9 @@
 """The same topics through each engine: ``python -m bench.peers.compare``.
 
 Fills four topics with simulated drives and lets each engine's program read them from the beginning, one after another
-on the same core, so many rounds in turn; Kafka, Redis and this script have another core. Measured from the moment at
-which a program has loaded the model up to its last window, so an engine's own start-up counts:
+on the same core, so many rounds in turn; Kafka, Redis and this script have another core. Measured twice: from the
+moment at which a program has loaded the model up to its last window, so an engine's own start-up counts (*whole*), and
+from its first results on, which are not counted themselves (*steady*; what was read ahead of them costs nothing there):
 
     windows/s, CPU ms   of wall time, and of the program's CPU time a window
     peak MiB            resident memory, PyTorch and the model included, seen ten times a second
@@ -12,7 +13,7 @@ which a program has loaded the model up to its last window, so an engine's own s
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -25,6 +26,7 @@ from bench.peers.running import (
     MIB,
     SETTINGS,
     STREAMER,
+    Look,
     engines,
     has_loaded,
     look,
@@ -37,14 +39,21 @@ from streamer.errors import Stop
 NAME = "peers.compare"
 
 
-class Measured(msgspec.Struct, frozen=True):
-    """One run of one engine; None: it published nothing, and so has no rates."""
+class Stretch(msgspec.Struct, frozen=True):
+    """Part of a run.
+
+    Attributes:
+        windows: Published in it.
+    """
 
     windows: int
     seconds: float
     cpu_s: float
-    peak_bytes: int
-    verdict: Verdict
+
+    @classmethod
+    def between(cls, first: Look, last: Look) -> Stretch:
+        """From one look to another."""
+        return cls(last.published - first.published, last.at_s - first.at_s, last.cpu_s - first.cpu_s)
 
     @property
     def windows_per_s(self) -> float:
@@ -57,12 +66,32 @@ class Measured(msgspec.Struct, frozen=True):
         return self.cpu_s / self.windows * 1000
 
 
+class Measured(msgspec.Struct, frozen=True):
+    """One run of one engine.
+
+    Attributes:
+        whole: From the loaded model on.
+        steady: From the first look that saw results on.
+    """
+
+    whole: Stretch
+    steady: Stretch
+    peak_bytes: int
+    verdict: Verdict
+
+
+STRETCHES: dict[str, Callable[[Measured], Stretch]] = {
+    "whole": lambda run: run.whole,
+    "steady": lambda run: run.steady,
+}
+
+
 def main() -> None:
     parser = rig.parser(__doc__, rounds=2)
     parser.add_argument("--engines", nargs="+", default=[], help=f"of {', '.join(ENGINES)}; all, unless given")
     options = rig.parse(parser)
     wanted = engines(options.engines)
-    sessions, seconds = (4, 20) if options.quick else (8, 60)
+    sessions, seconds = (8, 30) if options.quick else (16, 120)
     runs: dict[str, list[Measured]] = {engine: [] for engine in wanted}
     with rig.Rig() as bench:
         load = bench.preload(sessions, seconds, **SETTINGS)
@@ -80,20 +109,20 @@ def measure(
     """Let an engine read a load to its end.
 
     Raises:
-        Stop: It failed, or published nothing.
+        Stop: It failed, or published nothing, or all at once.
     """
     settings, sessions = own(load.settings, engine, number), list(load.drives)
     with start(engine, settings, bench.folder, "log") as program:
         program.wait_for(lambda: has_loaded(engine)(program), rig.READY_WITHIN_S, "the model")
         looks = watch(program, lambda: rig.published(bench.redis, settings, sessions), FIRST_WITHIN_S)
         peak_bytes = max(look(program, lambda: 0).resident_bytes, *(seen.resident_bytes for seen in looks))
-        if len(looks) == 1:
-            raise Stop(f"{engine} has published nothing; the end of its log:\n{program.text()[-2000:]}")
+        if len(looks) < 3:
+            how_much = "nothing" if len(looks) == 1 else f"all of its {looks[-1].published} windows at once"
+            raise Stop(f"{engine} has published {how_much}; the end of its log:\n{program.text()[-2000:]}")
     found = reference.published(settings, sessions)
     return Measured(
-        windows=len(found),
-        seconds=looks[-1].at_s - looks[0].at_s,
-        cpu_s=looks[-1].cpu_s - looks[0].cpu_s,
+        whole=Stretch.between(looks[0], looks[-1]),
+        steady=Stretch.between(looks[1], looks[-1]),
         peak_bytes=peak_bytes,
         verdict=reference.judge(reference.judged(truth), set(truth), found),
     )
@@ -105,10 +134,13 @@ def report(runs: Mapping[str, Sequence[Measured]], load: rig.Load) -> rig.Report
     ours = runs.get(STREAMER)
     for engine, measured in runs.items():
         if ours and engine != STREAMER:
-            cpu = rig.ratios([run.cpu_ms for run in ours], [run.cpu_ms for run in measured])
-            rate = rig.ratios([run.windows_per_s for run in ours], [run.windows_per_s for run in measured])
-            figures.append(rig.Figure(f"streamer ÷ {engine}, windows/s", rate, better="higher", aim=1.0))
-            figures.append(rig.Figure(f"streamer ÷ {engine}, CPU time a window", cpu, better="lower", aim=1.0))
+            for name, stretch in STRETCHES.items():
+                own_runs, its_runs = list(map(stretch, ours)), list(map(stretch, measured))
+                rate = rig.ratios([run.windows_per_s for run in own_runs], [run.windows_per_s for run in its_runs])
+                cpu = rig.ratios([run.cpu_ms for run in own_runs], [run.cpu_ms for run in its_runs])
+                which = f"streamer ÷ {engine}, {name}"
+                figures.append(rig.Figure(f"{which}, windows/s", rate, better="higher", aim=1.0))
+                figures.append(rig.Figure(f"{which}, CPU time a window", cpu, better="lower", aim=1.0))
     rounds = len(next(iter(runs.values())))
     note = (
         f"{len(load.drives)} sessions, {load.windows} windows, {load.records:,} records, "
@@ -120,14 +152,15 @@ def report(runs: Mapping[str, Sequence[Measured]], load: rig.Load) -> rig.Report
 def table(runs: Mapping[str, Sequence[Measured]]) -> str:
     """Markdown: an engine a row."""
     rows = [
-        "| | windows/s | CPU ms a window | peak MiB | judged | right | lost | doubled | wrong |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| | windows/s, whole | steady | CPU ms a window, whole | steady "
+        "| peak MiB | judged | right | lost | doubled | wrong |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for engine, measured in runs.items():
         verdicts = [run.verdict for run in measured]
         cells = [
-            rig.Spread.of([run.windows_per_s for run in measured]),
-            rig.Spread.of([run.cpu_ms for run in measured]),
+            *(rig.Spread.of([stretch(run).windows_per_s for run in measured]) for stretch in STRETCHES.values()),
+            *(rig.Spread.of([stretch(run).cpu_ms for run in measured]) for stretch in STRETCHES.values()),
             f"{max(run.peak_bytes for run in measured) / MIB:.0f}",
             *reference.cells(verdicts),
         ]

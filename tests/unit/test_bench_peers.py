@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from bench.peers import reference
 from bench.peers.common import WINDOW_US, placed, window_end_us
+from bench.peers.compare import Measured, Stretch, table
 from bench.peers.reference import Verdict
+from bench.peers.running import Look
 from streamer.align import Rules
 from streamer.events import Event, Kind, Record
 from streamer.settings import Settings
@@ -53,3 +55,15 @@ def test_windows_of_the_run_out_are_known_and_not_judged() -> None:
     assert sorted(end_us // WINDOW_US for _, end_us in judged) == [1, 2, 3]
     found = {window: [RIGHT] for window in [*every, ("car", 20 * WINDOW_US)]}
     assert reference.judge(judged, set(every), found) == Verdict(3, lost=0, doubled=0, wrong=0, right=3, unknown=1)
+
+
+def test_a_steady_rate_leaves_out_the_first_results_and_all_before_them() -> None:
+    looks = [Look(10.0, 0, 5.0, 0), Look(12.0, 100, 6.0, 0), Look(14.0, 500, 7.0, 0)]
+    whole, steady = Stretch.between(looks[0], looks[-1]), Stretch.between(looks[1], looks[-1])
+    assert (whole.windows_per_s, whole.cpu_ms) == (125.0, 4.0)
+    assert (steady.windows_per_s, steady.cpu_ms) == (200.0, 2.5)
+
+
+def test_every_engine_s_row_has_both_rates() -> None:
+    run = Measured(Stretch(500, 4.0, 2.0), Stretch(400, 2.0, 1.0), 3 << 20, Verdict(1, 0, 0, 0, 1, 0))
+    assert table({"Bytewax": [run]}).splitlines()[-1] == "| Bytewax | 125 | 200 | 4 | 2.5 | 3 | 1 | 1 | 0 | 0 | 0 |"

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import aiokafka
 import faust
 import pytest
+from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
 from yarl import URL
 
-from streamer.transport import BATCH_RECORDS, Answer, Consumer, FetchPace, Transport
+from streamer.transport import BATCH_RECORDS, Answer, Consumer, FetchPace, NoTables, Transport
 
 FRAMES = TP("frames", 0)
 
@@ -285,3 +286,26 @@ async def test_a_poll_is_dropped_where_a_rebalance_begins_in_it(
 async def test_a_batch_leaves_no_gap_behind(mended: Consumer) -> None:
     await mended._add_gap(FRAMES, 1, BATCH_RECORDS)
     assert not mended._gap[FRAMES]
+
+
+@pytest.mark.parametrize(("manager", "sleeps_s"), [(TableManager, [1.0]), (NoTables, [])])
+async def test_an_app_without_tables_joins_its_group_at_once(
+    manager: type[TableManager], sleeps_s: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = faust.App("test", store="memory://", datadir=tempfile.gettempdir(), autodiscover=False, TableManager=manager)
+    begun: list[str] = []
+    slept_s: list[float] = []
+
+    async def begin() -> None:
+        begun.append("registered" if app.tables._tables_registered.is_set() else "too early")
+
+    async def sleep(seconds: float) -> None:
+        slept_s.append(seconds)
+
+    monkeypatch.setattr(app.tables.recovery, "start", begin)
+    monkeypatch.setattr(app.tables, "sleep", sleep)
+    monkeypatch.setattr(app.consumer, "assignment", set)
+    await app.tables.on_start()
+    assert slept_s == sleeps_s
+    assert begun == ["registered"]  # the subscription waits for that; recovery ends with the first assignment
+    app.consumer._thread.thread_loop.close()
