@@ -2,8 +2,8 @@
 
 Images are MNIST's (idx files), sounds the Free Spoken Digit Dataset's ({digit}_{speaker}_{take}.wav, 8 kHz). A pair is
 an image and a sound of the same digit. No image and no take is in two parts: images are divided by their number in the
-file, sounds by take. An image loses a quarter of its area to a blot and gets noise; a sound gets noise three times as
-loud as itself.
+file, sounds by take. An image loses a quarter of its area to a blot and gets noise; a sound gets noise that is 2.2 times
+as loud as itself.
 
 One model is trained on pairs and measured with both, and with each modality alone; two more are trained on one modality
 only, as what a user of that sensor alone would have. Prints a Markdown table, or JSON with --json.
@@ -41,7 +41,7 @@ RATE_HZ, WINDOW_S = 8000, 1.0
 SIDE = 28  # pixels
 BLOT = (14, 14)  # pixels down and across that are blotted out, at a random place
 IMAGE_NOISE = 90.0  # deviation, of 255
-SOUND_NOISE = 3.0  # of the deviation of the sound where it is heard
+SOUND_NOISE = 2.2  # of the deviation of the sound where it is heard
 # part -> (first and last image of the file, takes, pairs of each image)
 PARTS = {"training": (0, 750, "567", 6), "validation": (750, 800, "8", 4), "test": (800, 1000, "9", 5)}
 MODEL = """
