@@ -2,8 +2,8 @@
 
 Images are MNIST's (idx files), sounds the Free Spoken Digit Dataset's ({digit}_{speaker}_{take}.wav, 8 kHz). A pair is
 an image and a sound of the same digit. No image and no take is in two parts: images are divided by their number in the
-file, sounds by take. An image loses a quarter of its area to a blot and gets noise; a sound gets noise that is 2.2 times
-as loud as itself.
+file, sounds by take. An image loses a quarter of its area to a blot and gets noise; a sound gets noise that is 2.2
+times as loud as itself.
 
 One model is trained on pairs and measured with both, and with each modality alone; two more are trained on one modality
 only, as what a user of that sensor alone would have. Prints a Markdown table, or JSON with --json.
