@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -32,6 +33,12 @@ BACKENDS = ("docker", "embedded")
 MAX_MESSAGE_BYTES = 8 << 20
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 PAGE_TIMEOUT_MS = 20_000
+
+
+def pytest_configure() -> None:
+    """A shell's background job inherits that Ctrl-C is ignored, and so would the programs that tests interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_collectionfinish(items: list[pytest.Item]) -> str:
