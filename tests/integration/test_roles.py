@@ -193,7 +193,7 @@ def test_windows_that_are_on_the_topic_twice_or_are_none_do_no_harm(topics: Sett
     with running_worker(topics, tmp_path / "infer.log", role="infer") as infer:
         mine = settled(topics, SECONDS)
         wait_for(lambda: len(origins(topics)) == 1, 30)
-        assert infer.metric("streamer_window_records_total", outcome="repeated") == 4
+        wait_for(lambda: infer.metric("streamer_window_records_total", outcome="repeated") == 4, 30)
         infer.stop()
     assert [int(r["end_us"]) for r in mine["car-a"]] == [start_us + (i + 1) * S_US for i in range(SECONDS)]
     ((origin, reason),) = origins(topics)
