@@ -44,7 +44,8 @@ def test_every_subset_has_a_finite_answer_of_its_own(fusion: str) -> None:
     told = [small_nets.answers(module, showing(inputs, names)) for names in SUBSETS]
     assert all(torch.isfinite(one).all() for one in told)
     assert all(not torch.allclose(one, other, atol=1e-6) for one, other in itertools.combinations(told, 2))
-    assert torch.equal(told[0], told[0][:1].expand_as(told[0]))  # of nothing: the same for every window
+    nothing = told[0]  # the same for every window, but for the last bit: a kernel may sum rows of a batch apart
+    assert torch.allclose(nothing, nothing[:1].expand_as(nothing), rtol=0, atol=1e-6)
 
 
 @every_fusion
