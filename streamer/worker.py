@@ -200,7 +200,8 @@ class Worker:
         self._reloader: reload.Reloader | None = None
         if predictor is not None and isinstance(self._sink, Pipeline):  # the one as the other: who infers
             self._reloader = reload.Reloader(settings, predictor, model_state, self.metrics, self._sink.swap)
-        self._rows = {topic: row for row, topic in enumerate(settings.worker_topics)}
+        self._topics = settings.worker_topics
+        self._rows = {topic: row for row, topic in enumerate(self._topics)}
         self._slack_us = settings.merge_slack_ms * 1000
         self._endpoints = Endpoints(self.metrics.registry, self.not_ready, self._observe)
         self._app = self._new_app()
@@ -340,7 +341,7 @@ class Worker:
         )
         app.transport = Transport(brokers, app)
         app.on_partitions_revoked.connect(self._on_revoked)
-        topic = app.topic(*settings.worker_topics, key_serializer="raw", value_serializer="raw")
+        topic = app.topic(*self._topics, key_serializer="raw", value_serializer="raw")
 
         @app.agent(topic, name=f"streamer.{settings.role}")  # type: ignore[untyped-decorator]
         async def feed(stream: Any) -> None:
@@ -366,7 +367,7 @@ class Worker:
             "ready: role %s, group %r, topics %s",
             self.settings.role,
             self.settings.consumer_group,
-            ", ".join(self.settings.worker_topics),
+            ", ".join(self._topics),
         )
         await self._app.wait_until_stopped()
         if not self._stop.is_set():
@@ -474,10 +475,10 @@ class Worker:
             return
         if isinstance(item, Late):
             record, topic = item.event.record, self.settings.topic(TOPIC_LATE)
-            letter = deadletters.late(record, item.late_by_us, self.settings.worker_topics[record.row])
+            letter = deadletters.late(record, item.late_by_us, self._topics[record.row])
         else:
             record, topic = item.record, self.settings.topic(TOPIC_DEADLETTER)
-            letter = self._dead_letter(record, item.error, self.settings.worker_topics[record.row])
+            letter = self._dead_letter(record, item.error, self._topics[record.row])
         self._side_bytes += len(letter.value)
         task = asyncio.create_task(self._guard(self._send_side(group, record.position, topic, letter)))
         self._side.add(task)
@@ -533,7 +534,7 @@ class Worker:
     def _commit_releasable(self) -> None:
         for group in self.groups.values():
             for row, next_offset in group.releasable().items():
-                self.consumer.release(TP(self.settings.worker_topics[row], group.partition), next_offset)
+                self.consumer.release(TP(self._topics[row], group.partition), next_offset)
 
     def _cuts(self) -> dict[Group, int]:
         return {group: group.cut_us for group in self.groups.values()}

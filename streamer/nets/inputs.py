@@ -7,6 +7,7 @@ D width of the common space · L labels
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 import torch
@@ -39,14 +40,21 @@ class Inputs(NamedTuple):
         """Which windows have anything of a modality, bool [B]; the input must be there."""
         return cast(Tensor, self.mask(modality)).flatten(1).any(1)
 
-    def shown_in(self, modality: str, shown_B: Tensor) -> Inputs:
-        """The same windows with one modality masked in some of them; the input must be there."""
-        mask = cast(Tensor, self.mask(modality))
-        return self._replace(**{_mask_field(modality): mask & shown_B.view(-1, *[1] * (mask.ndim - 1))})
+    def shown_in(self, shown: Mapping[str, Tensor]) -> Inputs:
+        """The same windows with modalities masked.
+
+        Args:
+            shown: Modality -> in which windows it stays, bool [B]; one that is not named stays in all.
+        """
+        masks = {}
+        for modality, shown_B in shown.items():
+            mask = cast(Tensor, self.mask(modality))
+            masks[_mask_field(modality)] = mask & shown_B.view(-1, *[1] * (mask.ndim - 1))
+        return self._replace(**masks)
 
     def without(self, modality: str) -> Inputs:
         """The same windows with one modality masked everywhere; the input must be there."""
-        return self.shown_in(modality, torch.zeros_like(self.has(modality)))
+        return self.shown_in({modality: torch.zeros_like(self.has(modality))})
 
 
 def _mask_field(modality: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -40,19 +40,19 @@ class FusedModel(nn.Module):
         self.heads = nn.ModuleDict(heads)
         self.common = nn.ModuleDict({name: nn.Linear(width, common) for name in (*encoders, "fused")})
 
-    def forward(self, inputs: Inputs, shown: Inputs | None = None) -> Outputs:
+    def forward(self, inputs: Inputs, shown: Mapping[str, Tensor] | None = None) -> Outputs:
         """Judge windows.
 
         Args:
-            shown: The same windows with modalities masked that the fusion shall not see, while each still gets its own
-                vector: training with gaps that costs the encoders nothing. None: it sees all.
+            shown: Modality -> which windows the fusion sees it in, bool [B], while each still gets its own vector:
+                training with gaps that costs the encoders nothing. None: it sees all.
         """
         tokens, masks, parts = [], [], {}
         for name in self.encoders:
             tokens_BND, mask_BN = self._encode(name, inputs)
             parts[name] = (self._in_common(name, masked_mean(tokens_BND, mask_BN)), mask_BN.any(1))
             tokens.append(tokens_BND + self.kind[name])
-            masks.append(mask_BN if shown is None else mask_BN & shown.has(name)[:, None])
+            masks.append(mask_BN if shown is None else mask_BN & shown[name][:, None])
         fused_BD = self.fusion(tokens, masks)
         logits = {name: head(fused_BD) for name, head in self.heads.items()}
         return Outputs(logits, self._in_common("fused", fused_BD), parts)

@@ -18,10 +18,13 @@ from streamer.nets.inputs import Inputs
 from streamer.training.recipe import Augment
 
 
-def hide(inputs: Inputs, chance: float, solo: float = 0.0) -> Inputs:
-    """Modality dropout: of a share ``solo`` of the windows keep one modality, of the others mask each with a chance.
+def gaps(inputs: Inputs, chance: float, solo: float = 0.0) -> dict[str, Tensor]:
+    """Modality dropout: of a share ``solo`` of the windows keep one modality, of the others hide each with a chance.
 
     A window of which the draw would leave nothing keeps everything.
+
+    Returns:
+        Modality -> which windows show it, bool [B].
     """
     names = [name for name in MODALITY_NAMES if inputs.mask(name) is not None]
     windows = len(inputs.has(names[0]))
@@ -31,9 +34,12 @@ def hide(inputs: Inputs, chance: float, solo: float = 0.0) -> Inputs:
     alone_BM = functional.one_hot(one_B, len(names)).bool()
     keep_BM = torch.where(torch.rand(windows, 1) < solo, alone_BM, keep_BM)
     keep_BM |= ~(keep_BM & there_BM).any(1, keepdim=True)
-    for column, name in enumerate(names):
-        inputs = inputs.shown_in(name, keep_BM[:, column])
-    return inputs
+    return dict(zip(names, keep_BM.unbind(1), strict=True))
+
+
+def hide(inputs: Inputs, chance: float, solo: float = 0.0) -> Inputs:
+    """The windows with the :func:`gaps` that were drawn for them."""
+    return inputs.shown_in(gaps(inputs, chance, solo))
 
 
 def vary(inputs: Inputs, augment: Augment) -> Inputs:

@@ -23,7 +23,7 @@ from streamer.nets.inputs import Inputs, Outputs
 from streamer.nets.model import FusedModel
 from streamer.repository import ModelSpec, Output
 from streamer.training import checkpoint
-from streamer.training.augment import band_masks, hide, vary
+from streamer.training.augment import band_masks, gaps, hide, vary
 from streamer.training.batches import Batch, Collator, Dataset, Survey, few, in_order, load, shuffled, survey
 from streamer.training.checkpoint import CHECKPOINT_FILE, Checkpoint
 from streamer.training.losses import Contrast, Probes, same_content, task_loss
@@ -120,20 +120,20 @@ class _Objective(nn.Module):
         self._deviations = {name: deviation for name, (_, deviation) in numbers.items()}
 
     def forward(
-        self, batch: Batch, same_BB: Tensor | None, shown: Inputs | None = None
+        self, batch: Batch, same_BB: Tensor | None, shown: Mapping[str, Tensor] | None = None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The loss to descend, the task's part of it, and the logits.
 
         Args:
-            shown: The inputs with gaps. The built-in network fuses these and still has the vectors of what is hidden,
-                to learn the common space from; one of the folder's own sees only these.
+            shown: Modality -> which windows show it. The built-in network fuses what is shown and still has the vectors
+                of what is hidden, to learn the common space from; one of the folder's own sees only what is shown.
         """
         if shown is None:
             outputs: Outputs = self.network(batch.inputs)
         elif isinstance(self.network, FusedModel):
             outputs = self.network(batch.inputs, shown)
         else:
-            outputs = self.network(shown)
+            outputs = self.network(batch.inputs.shown_in(shown))
         task = task_loss(outputs.logits, batch.targets, self._spec.outputs, self._deviations)
         loss = task
         if self.contrast is not None:
@@ -255,12 +255,12 @@ class _Run:
         """Add the gradient of one batch, of ``together`` that make a step, and take the step after the last."""
         recipe, device = self._recipe, self._where.device
         varied = batch._replace(inputs=vary(batch.inputs, recipe.augment))
-        shown = varied._replace(inputs=hide(varied.inputs, recipe.drop, recipe.solo)).to(device)
+        shown = {n: shown_B.to(device) for n, shown_B in gaps(varied.inputs, recipe.drop, recipe.solo).items()}
         same_BB = self._same(batch)
         alone = isinstance(self._trained, DistributedDataParallel) and not step
         with self._trained.no_sync() if alone else nullcontext():  # type: ignore[operator]
             with self._autocast():
-                loss, task, _ = self._trained(varied.to(device), same_BB, shown.inputs)
+                loss, task, _ = self._trained(varied.to(device), same_BB, shown)
             (loss / together).backward()
         if step:
             nn.utils.clip_grad_norm_(self._objective.parameters(), MAX_NORM)
@@ -279,8 +279,8 @@ class _Run:
         with torch.random.fork_rng(devices=[]), torch.inference_mode():
             torch.manual_seed(self._recipe.seed)
             for batch in load(self._validation, order, self._collator(), self._recipe.workers):
-                gaps = batch._replace(inputs=hide(batch.inputs, self._recipe.drop, self._recipe.solo))
-                for sums_X2, shown in zip(sums_2X2, (batch, gaps), strict=True):
+                hidden = batch._replace(inputs=hide(batch.inputs, self._recipe.drop, self._recipe.solo))
+                for sums_X2, shown in zip(sums_2X2, (batch, hidden), strict=True):
                     sums_X2 += self._measure(shown)
         sums_2X2 = own.sum(sums_2X2.to(self._where.device)).cpu()
         means_2X = (sums_2X2[..., 0] / sums_2X2[..., 1].clamp_min(1)).tolist()
