@@ -7,7 +7,6 @@ FEED is a ``bench.feeds.Feed`` as JSON. Its records are aligned in memory, each 
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterator
 
 import msgspec
@@ -15,8 +14,8 @@ import msgspec
 from bench.bare import aligned, measure
 from bench.feeds import Feed, stream
 from streamer.events import Record
-from streamer.feeds.producer import headers
 from streamer.settings import Settings
+from streamer.training.simulated import logged
 
 START_US = 1_700_000_000_000_000  # on the border of a window of any length that divides 1,000 s
 
@@ -30,18 +29,7 @@ def main() -> None:
 
 def records(feed: Feed) -> Iterator[Record]:
     """The feed as one partition's log, in the order of the merge."""
-    offsets: Counter[int] = Counter()
-    for outgoing in sorted(stream(feed, START_US), key=lambda outgoing: (outgoing.due_us, outgoing.row)):
-        yield Record(
-            row=outgoing.row,
-            partition=0,
-            offset=offsets[outgoing.row],
-            log_time_us=outgoing.due_us,
-            key=outgoing.session.encode(),
-            value=outgoing.payload,
-            headers=tuple(headers(outgoing)),
-        )
-        offsets[outgoing.row] += 1
+    return logged(sorted(stream(feed, START_US), key=lambda outgoing: (outgoing.due_us, outgoing.row)))
 
 
 if __name__ == "__main__":

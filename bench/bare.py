@@ -16,13 +16,10 @@ from kafka import KafkaConsumer, TopicPartition
 
 from bench.rig import Bare
 from streamer import reload
-from streamer.align import Aligner, Rules, windows_of
-from streamer.decode import Decoder
 from streamer.events import Record, Window
 from streamer.infer import predict_each
 from streamer.settings import Settings
-
-END_OF_TIME_US = 1 << 62
+from streamer.training import simulated
 
 
 def main() -> None:
@@ -83,17 +80,9 @@ def records(settings: Settings) -> list[Record]:
 
 def aligned(settings: Settings, found: list[Record]) -> Iterator[Window]:
     """The windows of records in merge order."""
-    decoder, rules = Decoder(settings, settings.partitions), Rules.from_settings(settings)
     for partition in range(settings.partitions):
-        aligner = Aligner(rules, partition)
-        for record in found:
-            if record.partition == partition:
-                event = decoder.decode(record)
-                yield from windows_of(aligner.tick(record.log_time_us))
-                if not aligner.knows(event.session):
-                    aligner.restore(event.session, None)
-                yield from windows_of(aligner.on_event(event))
-        yield from windows_of(aligner.tick(END_OF_TIME_US))
+        own = (record for record in found if record.partition == partition)
+        yield from simulated.aligned(own, settings, partition, settings.partitions)
 
 
 if __name__ == "__main__":

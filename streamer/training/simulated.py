@@ -10,7 +10,8 @@ import hashlib
 import inspect
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,7 @@ from streamer import align, decode, events, payloads, sample
 from streamer.errors import ModelError
 from streamer.events import Record, Window
 from streamer.feeds import producer, scenario, scene, script, simulate, sound
+from streamer.feeds.producer import Outgoing
 from streamer.repository import ModelSpec
 from streamer.sample import Limits, cut
 from streamer.settings import Settings
@@ -94,7 +96,7 @@ def drive_examples(
     drive = simulate.Drive(seed, f"drive-{seed}", START_US, seconds, simulate.Options(frame_hz=frame_hz))
     settings = Settings.model_construct(window_ms=spec.window_ms)  # the defaults, whatever this machine's environment
     truth = drive.truth()
-    for window in _windows(drive, settings):
+    for window in aligned(logged(drive.outgoing()), settings):
         cut_out, rejects = cut(window, spec.inputs, Limits.of(settings))
         if rejects:
             raise rejects[0][1]
@@ -103,19 +105,27 @@ def drive_examples(
             yield Example(cut_out, {OUTPUT: label})
 
 
-def _windows(drive: simulate.Drive, settings: Settings) -> Iterator[Window]:
-    decoder = decode.Decoder(settings, partitions=1)
-    aligner = align.Aligner(align.Rules.from_settings(settings), 0)
-    for offset, outgoing in enumerate(drive.outgoing()):
-        record = Record(
+def logged(sent: Iterable[Outgoing]) -> Iterator[Record]:
+    """What is sent, as the log of one partition has it: log time is when it is due."""
+    offsets: Counter[int] = Counter()
+    for outgoing in sent:
+        yield Record(
             row=outgoing.row,
             partition=0,
-            offset=offset,
+            offset=offsets[outgoing.row],
             log_time_us=outgoing.due_us,
             key=outgoing.session.encode(),
             value=outgoing.payload,
             headers=tuple(producer.headers(outgoing)),
         )
+        offsets[outgoing.row] += 1
+
+
+def aligned(records: Iterable[Record], settings: Settings, partition: int = 0, partitions: int = 1) -> Iterator[Window]:
+    """The windows of one partition, whose records are all good, in the order of the merge, and of new sessions."""
+    decoder = decode.Decoder(settings, partitions)
+    aligner = align.Aligner(align.Rules.from_settings(settings), partition)
+    for record in records:
         event = decoder.decode(record)
         yield from align.windows_of(aligner.tick(record.log_time_us))
         if not aligner.knows(event.session):
