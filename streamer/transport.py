@@ -366,6 +366,8 @@ class NoTables(TableManager):  # type: ignore[misc]
     Topics need no wait either: an agent has named its own when ``AgentManager.on_start`` returns, which comes before.
     """
 
+    logger = logger  # else its comings and goings are told as the worker's own
+
     async def on_start(self) -> None:
         """As in Faust, without the second of sleep."""
         await self._update_channels()
