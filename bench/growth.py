@@ -35,9 +35,8 @@ from streamer import results
 from streamer.child import environment
 from streamer.costs import Window
 from streamer.events import IMAGE
-from streamer.settings import Settings
+from streamer.settings import MIB, Settings
 
-MIB = 1 << 20
 MODEL = rig.ROOT / "models" / "driving"
 FLAT = 1.1  # the aim: ten times, or a thousand times, as many cost as much a window
 COUNTS = ("sessions", "partitions", "workers")  # of which more should cost no more

@@ -1,4 +1,4 @@
-"""How long results take at the feeds' own pace: ``python bench/latency.py --sessions 4 --seconds 60``.
+"""How long results take at the feeds' own pace: ``python -m bench.latency --sessions 4 --seconds 60``.
 
 Starts a Kafka, a Redis and a worker of its own, sends simulated drives in real time, and tells median and quartiles,
 99th percentile and maximum over all windows of

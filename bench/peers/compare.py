@@ -23,7 +23,6 @@ from bench.peers.reference import Verdict
 from bench.peers.running import (
     ENGINES,
     FIRST_WITHIN_S,
-    MIB,
     SETTINGS,
     STREAMER,
     Look,
@@ -35,6 +34,7 @@ from bench.peers.running import (
     watch,
 )
 from streamer.errors import Stop
+from streamer.settings import MIB
 
 NAME = "peers.compare"
 

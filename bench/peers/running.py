@@ -38,7 +38,6 @@ SETTINGS: dict[str, Any] = {
 POLL_S = 0.1
 QUIET_S = 6.0  # nothing new for so long: it is done
 FIRST_WITHIN_S = 60.0
-MIB = 1 << 20
 
 
 class Look(msgspec.Struct, frozen=True):
