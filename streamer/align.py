@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
 import msgspec
@@ -73,21 +73,21 @@ class Rules(msgspec.Struct, frozen=True):
         return range(first + self.window_us, last + self.window_us + 1, self.hop_us)
 
 
-class Joined(msgspec.Struct, frozen=True):
+class Joined(msgspec.Struct, frozen=True, gc=False):
     """The event is held: by ``holders`` windows, or, an end record, by the session that it ends."""
 
     event: Event
     holders: int
 
 
-class Late(msgspec.Struct, frozen=True):
+class Late(msgspec.Struct, frozen=True, gc=False):
     """All windows of the event had closed when it came; the newest of them ``late_by_us`` after the event's end."""
 
     event: Event
     late_by_us: int
 
 
-class Done(msgspec.Struct, frozen=True):
+class Done(msgspec.Struct, frozen=True, gc=False):
     """Nothing holds this record (any more): a tick, an end record that is spent, a member of published windows."""
 
     event: Event
@@ -237,11 +237,9 @@ class Aligner:
         session = self._sessions.get(name)
         if session is None:
             session = self._new_session(self._saved[name], t_us)
-        ends = [
-            end
-            for end in rules.ends_of(event)
-            if end > session.closed_end_us and end - rules.window_us >= session.floor_us
-        ]
+        ends: Sequence[int] = rules.ends_of(event)
+        if ends[0] <= session.closed_end_us or ends[0] - rules.window_us < session.floor_us:
+            ends = [end for end in ends if end > session.closed_end_us and end - rules.window_us >= session.floor_us]
         if not ends:
             missed = self._missed(event, session.closed_end_us)
             if isinstance(missed, Done):
@@ -254,15 +252,15 @@ class Aligner:
             self._sessions[name] = session
             self._saved.pop(name, None)
         self._cancel_end(session, outcomes)
+        row, nbytes = event.row, event.nbytes
         reached_us = max(session.frontier_us)
         for end_us in ends:
-            self._join(session, end_us, event, reached_us)
-        newest = self._window(session, ends[-1])
-        nbytes = event.nbytes
+            newest = self._window(session, end_us, event, reached_us)
+            newest.events[row].append(event)
         newest.nbytes += nbytes  # windows close in order, so this is the last to let the event go
         self.open_bytes += nbytes
-        row = event.row
-        session.heard_us[row] = max(session.heard_us[row], t_us)
+        if t_us > session.heard_us[row]:
+            session.heard_us[row] = t_us
         if event.end_us > session.frontier_us[row]:
             session.frontier_us[row] = event.end_us
         if event.end_us > reached_us:
@@ -296,25 +294,24 @@ class Aligner:
                 return Done(event)
         return Late(event, max(0, closed_end_us - event.end_us))
 
-    def _join(self, session: _Session, end_us: int, event: Event, reached_us: int) -> None:
+    def _window(self, session: _Session, end_us: int, event: Event, reached_us: int) -> _Open:
+        """The open window that ends then; if there is none, the event opens it."""
         windows = session.windows
+        if windows and windows[-1].end_us == end_us:  # as for most events
+            return windows[-1]
         place = bisect_left(windows, end_us, key=_end_of)
-        if place == len(windows) or windows[place].end_us != end_us:
-            window = _Open(end_us, len(self._modalities), event.position)
-            if end_us <= reached_us:  # opened after it was due
-                newer_us = windows[place].due_us if place < len(windows) else NEVER_US
-                window.due_us = newer_us if newer_us < NEVER_US else event.record.log_time_us
-            windows.insert(place, window)
-        windows[place].events[event.row].append(event)
-
-    def _window(self, session: _Session, end_us: int) -> _Open:
-        return session.windows[bisect_left(session.windows, end_us, key=_end_of)]
+        if place < len(windows) and windows[place].end_us == end_us:
+            return windows[place]
+        window = _Open(end_us, len(self._modalities), event.position)
+        if end_us <= reached_us:  # opened after it was due
+            newer_us = windows[place].due_us if place < len(windows) else NEVER_US
+            window.due_us = newer_us if newer_us < NEVER_US else event.record.log_time_us
+        windows.insert(place, window)
+        return window
 
     # closing
 
     def _complete(self, session: _Session, end_us: int) -> bool:
-        if min(session.frontier_us) < end_us:  # so it is for all events but a few, whatever the disorder
-            return False
         return all(
             frontier_us >= end_us + disorder_us
             for frontier_us, disorder_us in zip(session.frontier_us, self.rules.disorder_us, strict=True)
@@ -334,6 +331,8 @@ class Aligner:
 
     def _closable(self, session: _Session, t_us: int) -> bool:
         oldest = session.windows[0]
+        if oldest.due_us >= NEVER_US:  # so it is for most events
+            return False
         return self._complete(session, oldest.end_us) or self._deadline_us(session, oldest) <= t_us
 
     def _reason(self, session: _Session) -> ClosedBy:
@@ -409,6 +408,9 @@ class Aligner:
 
         An entry that is too early is recomputed when its time comes: an event that only postpones costs no entry.
         """
+        scheduled = session.scheduled_us < NEVER_US
+        if scheduled and session.windows and session.windows[0].due_us >= NEVER_US and session.end_record is None:
+            return  # nothing but silence closes anything, and that later than when the entry was made
         next_us = self._next_us(session)
         if next_us < session.scheduled_us:
             session.scheduled_us = next_us

@@ -101,7 +101,7 @@ class WindowGroup:
         self.cut_us = self.trim_below_us = 0
         self.next_offset = [0]
         self.merge: Merge[Arrival | Rejected] = Merge(1, fifo_bytes)
-        self.ledger: Ledger[Position] = Ledger()
+        self.ledger = Ledger()
         self._metrics = metrics
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
         self._arrivals: dict[Position, Arrival] = {}
@@ -139,18 +139,18 @@ class WindowGroup:
         items = self.merge.release(limit)
         for item in items:
             if isinstance(item, Rejected):
-                self.ledger.add(item.position, 1, item.position)
+                self.ledger.add(item.position, 1)
                 leaving.append(item)
                 continue
             session = await self._session(store, item.window.session)
             if not self.alive:
                 return [], False
             if item.window.end_us <= session.reached_us:
-                self.ledger.add(item.position, 0, item.position)
+                self.ledger.add(item.position, 0)
                 self._metrics.window_records.labels("repeated").inc()
                 continue
             self._metrics.window_records.labels("new").inc()
-            self.ledger.add(item.position, 1, item.position)
+            self.ledger.add(item.position, 1)
             session.reached_us = item.window.end_us
             session.inflight += 1
             item.run_alone = session.suspects.pop(item.window.end_us, None)

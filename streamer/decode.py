@@ -42,6 +42,7 @@ MICROSECOND = timedelta(microseconds=1)
 # Section 5.6. Hours and minutes are bounded here: datetime takes an offset of 99 minutes, and newer ones an hour 24.
 _TIME = r"(?:[01]\d|2[0-3]):[0-5]\d"
 RFC_3339 = re.compile(rf"\d{{4}}-\d\d-\d\d[T ]{_TIME}:[0-5]\d(?:\.\d+)?(?:Z|[+-]{_TIME})", re.ASCII)
+REQUIRED = ("ce_specversion", "ce_id", "ce_source")  # and ce_type
 SEGMENT_END = re.compile(r"[/?#;]")
 
 
@@ -58,8 +59,10 @@ class Decoder:
         self._max_event_us = settings.max_event_ms * 1000
         self._max_ahead_us = settings.max_ahead_ms * 1000
         self._dataref_prefixes = settings.dataref_prefixes
-        # murmur2 is pure Python, a session's key comes with each of its records
-        self._home: Callable[[bytes], int] = lru_cache(maxsize=65_536)(lambda key: home_partition(key, partitions))
+        # A session's key comes with each of its records, and murmur2 is pure Python.
+        self._place: Callable[[bytes], tuple[str, int]] = lru_cache(maxsize=65_536)(
+            lambda key: (key.decode(), home_partition(key, partitions))
+        )
 
     def decode(self, record: Record) -> Event:
         """The event of a record.
@@ -112,10 +115,9 @@ class Decoder:
         if len(key) > MAX_SESSION_BYTES:
             raise BadRecord(Reason.BAD_KEY, f"the key has {len(key)} bytes, the limit is {MAX_SESSION_BYTES}")
         try:
-            session = key.decode()
+            session, home = self._place(key)
         except UnicodeDecodeError:
             raise BadRecord(Reason.BAD_KEY, "the key is not UTF-8") from None
-        home = self._home(key)
         if home != record.partition:
             raise BadRecord(
                 Reason.WRONG_PARTITION,
@@ -128,9 +130,9 @@ class Decoder:
         ce_type = headers.get("ce_type")
         if ce_type is None:
             raise BadRecord(Reason.UNKNOWN_TYPE, "no ce_type header")
-        for required in ("ce_specversion", "ce_id", "ce_source"):
-            if not headers.get(required):
-                raise BadRecord(Reason.BAD_HEADER, f"no {required} header")
+        if not (headers.get("ce_specversion") and headers.get("ce_id") and headers.get("ce_source")):
+            missing = next(name for name in REQUIRED if not headers.get(name))
+            raise BadRecord(Reason.BAD_HEADER, f"no {missing} header")
         if headers["ce_specversion"] != "1.0":
             raise BadRecord(Reason.BAD_HEADER, f"ce_specversion {headers['ce_specversion']!r} is not 1.0")
         if ce_type == MODALITIES[record.row].ce_type:
@@ -187,10 +189,19 @@ def home_partition(key: bytes, partitions: int) -> int:
 
 
 def _headers(record: Record) -> dict[str, str]:
+    try:
+        headers = {name: value.decode() for name, value in record.headers}
+    except (UnicodeDecodeError, AttributeError):
+        return _own_headers(record)
+    return headers if len(headers) == len(record.headers) else _own_headers(record)
+
+
+def _own_headers(record: Record) -> dict[str, str]:
+    """Where something is wrong with a header: it may not be one of ours."""
     headers: dict[str, str] = {}
     for name, value in record.headers:
         if not name.startswith("ce_") and name != "content-type":
-            continue  # other people's headers are none of our business
+            continue
         if name in headers:
             raise BadRecord(Reason.BAD_HEADER, f"header {name[:80]!r} comes twice")
         try:

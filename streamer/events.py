@@ -1,5 +1,7 @@
 """The nouns of the pipeline: modality, record, event, window, and the names on the wire.
 
+What there is many of is left out of the cycle collector's walks (``gc=False``): it can be in no cycle.
+
 All times are int64 microseconds since the Unix epoch (``_us``). *Event time* says when something happened in the
 world; *log time* is the timestamp that the Kafka broker gave the record when it appended it.
 """
@@ -10,6 +12,7 @@ from enum import IntEnum, StrEnum
 from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec.structs import force_setattr
 
 
 class Modality(msgspec.Struct, frozen=True):
@@ -65,7 +68,7 @@ class Position(NamedTuple):
     offset: int
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """A source record as it lies in the log.
 
     Attributes:
@@ -89,12 +92,12 @@ class Record(msgspec.Struct, frozen=True):
     def nbytes(self) -> int:
         """What the record costs in memory, by estimate: payload, headers and about 500 bytes of objects."""
         nbytes = len(self.value) + 500
-        for name, value in self.headers:  # no generator: every record is asked several times
+        for name, value in self.headers:  # no generator: every record is asked
             nbytes += len(name) + len(value or b"")  # a header of Kafka may have no value at all
         return nbytes
 
 
-class Word(msgspec.Struct, frozen=True, omit_defaults=True):
+class Word(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A word of a transcript; times in seconds relative to the transcript's ``ce_time``."""
 
     text: str
@@ -102,7 +105,7 @@ class Word(msgspec.Struct, frozen=True, omit_defaults=True):
     end: Seconds
 
 
-class Transcript(msgspec.Struct, frozen=True, omit_defaults=True):
+class Transcript(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Payload of ``streamer.transcript.v1``; times in seconds relative to ``ce_time``."""
 
     text: str
@@ -113,14 +116,14 @@ class Transcript(msgspec.Struct, frozen=True, omit_defaults=True):
     confidence: Share | None = None
 
 
-class Channel(msgspec.Struct, frozen=True, omit_defaults=True):
+class Channel(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One telemetry channel of a block: values with a unit, e.g. ``{"unit": "m/s", "values": [13.9, 14.0]}``."""
 
     values: Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]
     unit: str = ""
 
 
-class Telemetry(msgspec.Struct, frozen=True, omit_defaults=True):
+class Telemetry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Payload of ``streamer.telemetry.v1``: named channels sampled together.
 
     Either ``times`` (seconds relative to ``ce_time``, one for each sample, ascending) or ``rate_hz`` with ``start``
@@ -133,7 +136,7 @@ class Telemetry(msgspec.Struct, frozen=True, omit_defaults=True):
     start: Seconds = 0.0
 
 
-class Event(msgspec.Struct, frozen=True):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """A decoded source record: one frame, audio chunk, transcript or telemetry block with its time ``[start, end)``.
 
     A frame has ``start_us == end_us``. For control records (``kind`` END or TICK) both are the log time.
@@ -147,6 +150,8 @@ class Event(msgspec.Struct, frozen=True):
         dataref: URL of a payload that lies elsewhere (claim check), else None.
         left_behind: The payload and the headers of the record were left in its source topic, see ``handover``.
         lost: And are there no longer.
+        position, nbytes: Of the record; what it costs with its parsed body. Asked for half a dozen times an event, and
+            so worked out once: never given.
     """
 
     record: Record
@@ -161,19 +166,18 @@ class Event(msgspec.Struct, frozen=True):
     sequence: int | None = None
     left_behind: bool = False
     lost: bool = False
+    position: Position = Position(0, 0, 0)
+    nbytes: int = 0
+
+    def __post_init__(self) -> None:
+        record = self.record
+        body_bytes = 3 * len(record.value) if self.body is not None else 0
+        force_setattr(self, "position", record.position)
+        force_setattr(self, "nbytes", record.nbytes + body_bytes)
 
     @property
     def row(self) -> int:
         return self.record.row
-
-    @property
-    def position(self) -> Position:
-        return self.record.position
-
-    @property
-    def nbytes(self) -> int:
-        record = self.record
-        return record.nbytes + 3 * len(record.value) if self.body is not None else record.nbytes
 
 
 class ClosedBy(StrEnum):

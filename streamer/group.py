@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from streamer.align import Aligner, Done, Joined, Late, Outcome, Rules
+from streamer.align import Aligner, Joined, Late, Outcome, Rules
 from streamer.decode import Decoder
 from streamer.errors import BadRecord, Stop
 from streamer.events import MODALITIES, MODALITY_NAMES, Event, Kind, Position, Record, Stored, Window
@@ -89,7 +89,7 @@ class PartitionGroup:
         self.next_offset = [0] * len(MODALITIES)
         self.merge: Merge[Event | Rejected] = Merge(len(MODALITIES), fifo_bytes)
         self.aligner = Aligner(rules, partition)
-        self.ledger: Ledger[Position] = Ledger()
+        self.ledger = Ledger()
         self._decoder = decoder
         self._metrics = metrics
         self._counted: Counter[tuple[int, str]] = Counter()  # since the metrics were told, by modality and outcome
@@ -145,23 +145,24 @@ class PartitionGroup:
         """
         leaving: list[Leaving] = []
         violations = self.merge.violations
-        items = self.merge.release(limit)
+        aligner, items = self.aligner, self.merge.release(limit)
         if items and not self._opened:
             await self._open(store, items[0].position.log_time_us)
             if not self.alive:
                 return [], False
         for item in items:
             if isinstance(item, Rejected):
-                self.ledger.add(item.position, 1, item.position)
+                self.ledger.add(item.position, 1)
                 self._count(item.record.row, "dead")
                 leaving.append(item)
                 continue
-            self._settle(self.aligner.tick(item.record.log_time_us), leaving)
-            if item.kind is not Kind.TICK and not self.aligner.knows(item.session):
-                await self._restore(store, item.session, item.record.log_time_us)
+            log_time_us = item.record.log_time_us
+            self._settle(aligner.tick(log_time_us), leaving)
+            if item.kind is not Kind.TICK and not aligner.knows(item.session):
+                await self._restore(store, item.session, log_time_us)
                 if not self.alive:
                     return [], False
-            self._settle(self.aligner.on_event(item), leaving)
+            self._settle(aligner.on_event(item), leaving)
         self._metrics.order_violations.inc(self.merge.violations - violations)
         if len(items) < limit:
             self._settle(self.aligner.tick(self.merge.clock_us), leaving)
@@ -235,25 +236,26 @@ class PartitionGroup:
         return 0
 
     def _settle(self, outcomes: list[Outcome], leaving: list[Leaving]) -> None:
-        for outcome in outcomes:
-            match outcome:
-                case Joined(event, windows):
-                    position = event.position
-                    self.ledger.add(position, windows, position)
-                    self._count(position.row, "joined" if event.kind is Kind.DATA else "control")
-                case Window():
-                    self._metrics.windows.labels(str(outcome.closed_by)).inc()
-                    leaving.append(outcome)
-                case Late(event, _):
-                    self.ledger.add(event.position, 1, event.position)
-                    self._count(event.row, "late")
-                    leaving.append(outcome)
-                case Done(event):
-                    if event.position in self.ledger:
-                        self.ledger.done(event.position)
-                    else:
-                        self.ledger.add(event.position, 0, event.position)
-                        self._count(event.row, "replayed" if event.kind is Kind.DATA else "control")
+        for outcome in outcomes:  # no match statement: each record comes by here
+            if isinstance(outcome, Joined):
+                event = outcome.event
+                self.ledger.add(event.position, outcome.holders)
+                self._count(event.row, "joined" if event.kind is Kind.DATA else "control")
+            elif isinstance(outcome, Window):
+                self._metrics.windows.labels(str(outcome.closed_by)).inc()
+                leaving.append(outcome)
+            elif isinstance(outcome, Late):
+                event = outcome.event
+                self.ledger.add(event.position, 1)
+                self._count(event.row, "late")
+                leaving.append(outcome)
+            else:
+                event = outcome.event
+                if event.position in self.ledger:
+                    self.ledger.done(event.position)
+                else:
+                    self.ledger.add(event.position, 0)
+                    self._count(event.row, "replayed" if event.kind is Kind.DATA else "control")
 
     def window_done(self, window: Window) -> None:
         """A window is published: its members are done as far as it goes."""

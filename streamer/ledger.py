@@ -7,30 +7,18 @@ log: a restart replays exactly the suffix after it, and no window can be rebuilt
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, TypeVar
 
 from streamer.events import Position
 
-H = TypeVar("H")
 
-
-class _Entry(Generic[H]):
-    __slots__ = ("handle", "position", "references")
-
-    def __init__(self, position: Position, references: int, handle: H) -> None:
-        self.position = position
-        self.references = references
-        self.handle = handle
-
-
-class Ledger(Generic[H]):
+class Ledger:
     """The ledger of one partition group."""
 
     def __init__(self) -> None:
-        self._entries: deque[_Entry[H]] = deque()
-        self._by_position: dict[Position, _Entry[H]] = {}
+        self._pending: deque[Position] = deque()  # in merge order; a dict is slow to find its oldest key
+        self._references: dict[Position, int] = {}
 
-    def add(self, position: Position, references: int, handle: H) -> None:
+    def add(self, position: Position, references: int) -> None:
         """A record was released by the merge.
 
         Args:
@@ -39,11 +27,10 @@ class Ledger(Generic[H]):
         Raises:
             ValueError: The position is there already, or the count is negative.
         """
-        if references < 0 or position in self._by_position:
+        if references < 0 or position in self._references:
             raise ValueError(f"{position} with {references} references: already there, or a negative count")
-        entry = _Entry(position, references, handle)
-        self._entries.append(entry)
-        self._by_position[position] = entry
+        self._pending.append(position)
+        self._references[position] = references
 
     def done(self, position: Position, count: int = 1) -> None:
         """``count`` of what held the record have let go.
@@ -52,27 +39,28 @@ class Ledger(Generic[H]):
             KeyError: No such record is pending.
             ValueError: More let go than held it.
         """
-        entry = self._by_position[position]
-        if count > entry.references:
-            raise ValueError(f"{position}: {count} let go, {entry.references} held it")
-        entry.references -= count
+        left = self._references[position] - count
+        if left < 0:
+            raise ValueError(f"{position}: {count} let go, {left + count} held it")
+        self._references[position] = left
 
-    def release(self) -> list[H]:
-        """Handles from the head on that nothing holds: these may be committed."""
-        released: list[H] = []
-        while self._entries and not self._entries[0].references:
-            entry = self._entries.popleft()
-            del self._by_position[entry.position]
-            released.append(entry.handle)
+    def release(self) -> list[Position]:
+        """Positions from the head on that nothing holds: these may be committed."""
+        released: list[Position] = []
+        pending, references = self._pending, self._references
+        while pending and not references[pending[0]]:
+            position = pending.popleft()
+            del references[position]
+            released.append(position)
         return released
 
     def __contains__(self, position: Position) -> bool:
-        return position in self._by_position
+        return position in self._references
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._pending)
 
     @property
     def oldest(self) -> Position | None:
         """The head: what a restart would replay first."""
-        return self._entries[0].position if self._entries else None
+        return self._pending[0] if self._pending else None

@@ -45,6 +45,9 @@ class Merge(Generic[T]):
     def __init__(self, rows: int, fifo_bytes: int) -> None:
         # With position and size, which are wanted again and again while an item waits.
         self._fifos: list[deque[tuple[Position, int, T]]] = [deque() for _ in range(rows)]
+        # Before this nothing can come of a row any more: the head's position, or, of an empty row, just before the
+        # first record at its bound. At equal times the row decides.
+        self._fronts = [Position(0, row, -1) for row in range(rows)]
         self._bounds = [0] * rows
         self._nbytes = [0] * rows
         self._fifo_bytes = fifo_bytes
@@ -55,21 +58,27 @@ class Merge(Generic[T]):
 
     def push(self, row: int, item: T) -> None:
         """Add the next record of a topic."""
-        position = item.position
-        if position < self.released or position.log_time_us < self._newest[row]:
+        position, nbytes = item.position, item.nbytes
+        log_time_us = position.log_time_us
+        if position < self.released or log_time_us < self._newest[row]:
             self.violations += 1
         else:
-            self._newest[row] = position.log_time_us
-        nbytes = item.nbytes
-        self._fifos[row].append((position, nbytes, item))
+            self._newest[row] = log_time_us
+        fifo = self._fifos[row]
+        if not fifo:
+            self._fronts[row] = position
+        fifo.append((position, nbytes, item))
         self._nbytes[row] += nbytes
         self.nbytes_total += nbytes
-        self.advance(row, position.log_time_us)  # later records of this topic cannot be older
+        if log_time_us > self._bounds[row]:
+            self._bounds[row] = log_time_us  # later records of this topic cannot be older
 
     def advance(self, row: int, bound_us: int) -> None:
         """No record with a log time below ``bound_us`` is still to come on this topic."""
         if bound_us > self._bounds[row]:
             self._bounds[row] = bound_us
+            if not self._fifos[row]:
+                self._fronts[row] = Position(bound_us, row, -1)
 
     def release(self, limit: int | None = None) -> list[T]:
         """Take all records, or ``limit``, that may go now, in order of position."""
@@ -78,39 +87,32 @@ class Merge(Generic[T]):
             row = self._next()
             if row is None:
                 break
-            position, nbytes, item = self._fifos[row].popleft()
+            fifo = self._fifos[row]
+            position, nbytes, item = fifo.popleft()
+            self._fronts[row] = fifo[0][0] if fifo else Position(self._bounds[row], row, -1)
             self._nbytes[row] -= nbytes
             self.nbytes_total -= nbytes
-            self.released = max(self.released, position)
+            if position > self.released:
+                self.released = position
             released.append(item)
         return released
 
     def _next(self) -> int | None:
         """Row of the head that may go: the smallest, unless an empty sibling may still bring a smaller one."""
-        first: int | None = None
-        head = Position(0, 0, 0)
-        for row, fifo in enumerate(self._fifos):
-            if fifo:
-                position = fifo[0][0]
-                if first is None or position < head:
-                    first, head = row, position
-        if first is None:
+        fronts = self._fronts
+        row = fronts.index(min(fronts))
+        if self._fifos[row]:
+            return row
+        heads = [(fifo[0][0], row) for row, fifo in enumerate(self._fifos) if fifo]
+        if not heads:
             return None
-        for row, fifo in enumerate(self._fifos):
-            if not fifo:
-                # At equal times the row decides, as it does between two heads.
-                bound_us = self._bounds[row]
-                if head.log_time_us > bound_us or (head.log_time_us == bound_us and first > row):
-                    return None if head > self.released else first  # below the clock: waiting would mend nothing
-        return first
+        head, row = min(heads)
+        return row if head <= self.released else None  # below the clock: waiting would mend nothing
 
     @property
     def clock_us(self) -> int:
         """Log time up to which alignment may be ticked once nothing more can be released."""
-        times = (
-            fifo[0][0].log_time_us if fifo else bound for fifo, bound in zip(self._fifos, self._bounds, strict=True)
-        )
-        return max(min(times), self.released.log_time_us)
+        return max(min(self._fronts).log_time_us, self.released.log_time_us)
 
     def full(self, row: int) -> bool:
         """Whether the topic's FIFO holds its share."""

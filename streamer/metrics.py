@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import cache
 
 import pynvml
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -59,6 +60,9 @@ class Metrics:
             buckets=STAGE_SECONDS,
             registry=registry,
         )
+        # Each window tells these a dozen times: they are found by their label once.
+        self.stage = cache(self.stage_seconds.labels)
+        self.covered = cache(self.coverage.labels)
         self.window_records = Counter(
             "streamer_window_records_total",
             "Records of the windows topic; sent whole or bare (too large with payloads), received new or repeated",

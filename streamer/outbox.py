@@ -106,7 +106,7 @@ class Outbox:
                 if parcel.owner.alive:
                     parcel.owner.window_done(parcel.window)
                     seconds = (perf_counter_ns() - parcel.marked_ns) / 1e9
-                    self._metrics.stage_seconds.labels("emit").observe(seconds)
+                    self._metrics.stage("emit").observe(seconds)
             self._on_progress()
 
     async def _emit_in_turn(self, parcels: Sequence[_Parcel]) -> None:

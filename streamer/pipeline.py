@@ -96,7 +96,7 @@ class Job(msgspec.Struct):
         """The job leaves a stage: note the time since it left the one before."""
         now_ns = perf_counter_ns()
         self.latencies_us[stage] = (now_ns - self.marked_ns) // 1000
-        metrics.stage_seconds.labels(stage).observe((now_ns - self.marked_ns) / 1e9)
+        metrics.stage(stage).observe((now_ns - self.marked_ns) / 1e9)
         self.marked_ns = now_ns
 
 
@@ -164,10 +164,10 @@ class Pipeline:
             job.status = "partial"
         for stage, since_us in (("merge", window.closed_at.log_time_us), ("align", _newest_log_time_us(window))):
             job.latencies_us[stage] = max(0, closed_us - since_us)
-            self._metrics.stage_seconds.labels(stage).observe(job.latencies_us[stage] / 1e6)
+            self._metrics.stage(stage).observe(job.latencies_us[stage] / 1e6)
         if closed_us != now_us:
             job.latencies_us["handover"] = max(0, now_us - closed_us)
-            self._metrics.stage_seconds.labels("handover").observe(job.latencies_us["handover"] / 1e6)
+            self._metrics.stage("handover").observe(job.latencies_us["handover"] / 1e6)
         self._batcher.put(job)
 
     def swap(self, predictor: Predictor) -> None:
@@ -377,9 +377,9 @@ class Pipeline:
     def _observe(self, job: Job, was_new: bool) -> None:
         self._metrics.published.labels(job.status if was_new else "duplicate").inc()
         if was_new and job.sample is not None:
-            self._metrics.stage_seconds.labels("total").observe(job.latencies_us["total"] / 1e6)
+            self._metrics.stage("total").observe(job.latencies_us["total"] / 1e6)
             for name, share in zip(MODALITY_NAMES, job.sample.coverage, strict=True):
-                self._metrics.coverage.labels(name).observe(share)
+                self._metrics.covered(name).observe(share)
 
 
 def _parts(jobs: Sequence[Job]) -> Iterator[list[Job]]:

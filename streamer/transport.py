@@ -15,7 +15,9 @@
    Here each fetch waits at the broker until merging can make use of its successor: :class:`FetchPace`.
 7. *Livelock detector*: it compares monotonic with wall-clock time (``_verify_aiokafka_event_path``) and logs errors
    that mean nothing; the worker has a watchdog of its own.
-8. *Start*: Faust waits a second for tables to be declared before it joins the group; ours has none: :class:`NoTables`.
+8. *Memory*: a broker's answer may have 50 MiB, which Faust has no setting for. Memory for answers of 4 MiB is used
+   again; that for 50 is taken from the kernel, and cleared by it, anew each time: ``FETCH_MAX_BYTES``.
+9. *Start*: Faust waits a second for tables to be declared before it joins the group; ours has none: :class:`NoTables`.
 """
 
 from __future__ import annotations
@@ -37,13 +39,14 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from streamer import clients
-from streamer.settings import Settings
+from streamer.settings import MIB, Settings
 
 # Faust's services log under their class's module: keep their starts and stops out of the worker's own log.
 logger = logging.getLogger("faust.streamer")
 
 POLL_CAP_S = 0.05
 BATCH_RECORDS = 256  # in one event of Faust: about 5 ms of the event loop
+FETCH_MAX_BYTES = 4 * MIB  # a record that is larger comes alone
 FETCH_WAIT_IDLE_MS = 100  # no window is open: nothing waits for the clock
 FETCH_WAIT_OPEN_MS = 20
 FETCH_WAIT_LEAST_MS = 1
@@ -151,6 +154,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Start the client, then watch its fetches."""
         await super().on_start()
         fetcher, pace = self._consumer._fetcher, self.consumer.pace
+        fetcher._fetch_max_bytes = FETCH_MAX_BYTES
         original, unpaced = fetcher._proc_fetch_request, fetcher._get_actions_per_node
 
         def paced(assignment: Any) -> Any:

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from streamer.align import Aligner, Done, Joined, Late, Outcome, Rules
-from streamer.events import Event, Kind, Position, Record, Saved, Window
+from streamer.events import Event, Kind, Record, Saved, Window
 from streamer.ledger import Ledger
 from tests.oracle import Closed
 
@@ -128,29 +128,30 @@ def run_with_kills(rules: Rules, events: list[Event], until_us: int, rng: random
 def _life(
     rules: Rules, events: list[Event], until_us: int, rng: random.Random, store: Store, stop_at: int | None
 ) -> bool:
-    aligner, ledger = Aligner(rules, 0), Ledger[int]()
+    aligner, ledger = Aligner(rules, 0), Ledger()
     waiting: list[Window] = []
     index = store.committed
     trim_us = events[store.committed].record.log_time_us if store.committed < len(events) else 0
     released = store.committed
+    index_of = {event.position: number for number, event in enumerate(events)}
 
-    def settle(outcomes: list[Outcome], position: Position | None, index: int) -> None:
+    def settle(outcomes: list[Outcome]) -> None:
         for outcome in outcomes:
             match outcome:
                 case Window():
                     waiting.append(outcome)
                 case Joined(event, holders):
-                    ledger.add(event.position, holders, index)
+                    ledger.add(event.position, holders)
                 case Late(event, late_by_us):
                     assert late_by_us >= 0
                     store.late.add((event.row, event.record.offset))
-                    ledger.add(event.position, 0, index)
+                    ledger.add(event.position, 0)
                 case Done(event) if event.position in ledger:
                     ledger.done(event.position)
                 case Done(event):
                     if event.kind is Kind.DATA:
                         store.replayed.add((event.row, event.record.offset))
-                    ledger.add(event.position, 0, index)
+                    ledger.add(event.position, 0)
 
     def publish(count: int) -> None:
         for _ in range(count):
@@ -165,20 +166,20 @@ def _life(
         if stop_at is not None and index >= stop_at:
             return False
         event = events[index]
-        settle(aligner.tick(event.record.log_time_us), None, index)
+        settle(aligner.tick(event.record.log_time_us))
         if not aligner.knows(event.session):
             aligner.restore(event.session, store.saved.get(event.session))
-        settle(aligner.on_event(event), event.position, index)
+        settle(aligner.on_event(event))
         index += 1
         if rng.random() < 0.3:
-            settle(aligner.tick(event.record.log_time_us), None, index)
+            settle(aligner.tick(event.record.log_time_us))
         publish(rng.randint(0, len(waiting)) if rng.random() < 0.5 else 0)
-        handles = ledger.release()
-        if handles:
-            released = handles[-1] + 1
+        done = ledger.release()
+        if done:
+            released = index_of[done[-1]] + 1
         if rng.random() < 0.3:
             store.committed = released
             trim_us = events[released].record.log_time_us if released < len(events) else until_us
-    settle(aligner.tick(until_us), None, index)
+    settle(aligner.tick(until_us))
     publish(len(waiting))
     return True
