@@ -4,8 +4,8 @@
     python -m bench.growth --axes sessions             # this alone; the rest is taken from the last run in --out
     python -m bench.growth --record                    # writes the page, streamer/costs.json and k8s/README.md too
 
-A worker reads full topics to their end, as in ``bench.pipeline``; of several workers, which share one core, all are
-ready before anything is sent, and their CPU time is added. *pace* is a load in real time (``bench/load.py``). *check*
+A worker reads full topics to their end, as in ``bench.pipeline``; several workers share one core, are measured from the
+moment when all are ready, and their CPU time is added. *pace* is a load in real time (``bench/load.py``). *check*
 is measured and not fitted. Payloads are those of a few drives under many names (``bench/feeds.py``).
 
 The axes *frames*, *windows* and *decoded* run decoding and model alone as well (``bench/alone.py``); from
@@ -21,7 +21,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -144,11 +143,11 @@ def axes(quick: bool) -> dict[str, list[Config]]:
         "frames": [Config(f"{kb:,} KB", kb, msgspec.structs.replace(feed, frame_kb=kb)) for kb, feed in frames],
         "sessions": [Config(f"{n:,}", n, Feed(n, s)) for n, s in sessions],
         "partitions": [
-            Config(str(n), n, Feed(8, 10) if quick else Feed(64, 5), partitions=n)
+            Config(str(n), n, Feed(8, 10) if quick else Feed(64, 20), partitions=n)
             for n in ((1, 8) if quick else (1, 8, 64))
         ],
         "workers": [
-            Config(str(n), n, Feed(8, 10) if quick else Feed(32, 10), partitions=8, workers=n)
+            Config(str(n), n, Feed(8, 40) if quick else Feed(32, 60), partitions=8, workers=n)
             for n in ((1, 2) if quick else (1, 2, 4))
         ],
         "decoded": [Config(str(n), n, large, decoded=n) for n in (8,)],
@@ -197,17 +196,15 @@ def kept(path: Path) -> list[Point]:
 
 def measure(bench: Rig, axis: str, configs: Sequence[Config], options: argparse.Namespace) -> Iterator[Point]:
     """One axis, its configurations in turns."""
-    alive = axis == "workers"
-    loads = [] if alive else [preloaded(bench, config) for config in configs]
-    found: list[list[tuple[Run, Sent]]] = [[] for _ in configs]
+    loads = [preloaded(bench, config) for config in configs]
+    found: list[list[Run]] = [[] for _ in configs]
     for number in rig.rounds(options):
-        for index, config in enumerate(configs):
-            one = together(bench, config) if alive else (bench.worker(loads[index][0]), loads[index][1])
-            found[index].append(one)
-            rig.console.log(f"{axis} {config.name}, round {number}: {rig.described(one[0])}")
-    for index, config in enumerate(configs):
+        for config, (load, _), runs in zip(configs, loads, found, strict=True):
+            runs.append(together(bench, load, config.workers) if axis == "workers" else bench.worker(load))
+            rig.console.log(f"{axis} {config.name}, round {number}: {rig.described(runs[-1])}")
+    for config, (_, sent), runs in zip(configs, loads, found, strict=True):
         at = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime())
-        point = Point(axis, config, tuple(run for run, _ in found[index]), found[index][0][1], at)
+        point = Point(axis, config, tuple(runs), sent, at)
         if axis == "pace":
             shares, seconds = (QUICK_SHARES, QUICK_OFFERED_S) if options.quick else (SHARES, OFFERED_S)
             point = msgspec.structs.replace(point, paced=tuple(paced(bench, point, shares, seconds)))
@@ -252,24 +249,20 @@ def preloaded(bench: Rig, config: Config) -> tuple[rig.Load, Sent]:
     return load, sent
 
 
-def together(bench: Rig, config: Config) -> tuple[Run, Sent]:
-    """Several workers that are ready before a feed is sent to them; CPU and memory of all together."""
-    settings = bench.settings(**given(bench.folder, config))
-    names = feeds.session_names(config.feed)
-    with ExitStack() as stack:
-        programs = [
-            stack.enter_context(bench.worker_process(settings, f"worker-{number}.log"))[0]
-            for number in range(config.workers)
-        ]
+def together(bench: Rig, load: rig.Load, count: int) -> Run:
+    """Several workers on full topics, from the moment when all are ready; CPU and memory of all together."""
+    settings, sessions = load.fresh(), list(load.drives)
+    with bench.worker_processes(settings, count) as workers:
+        programs = [program for program, _ in workers]
         began_s, spent_s = time.monotonic(), sum(rig.cpu_s(program.pid) for program in programs)
-        sent = feeds.send(settings, config.feed, settings.hop_us)
+        before = rig.published(bench.redis, settings, sessions)  # by those that were ready sooner
         programs[0].wait_for(
-            lambda: rig.published(bench.redis, settings, names) >= config.windows, rig.DONE_WITHIN_S, "all windows"
+            lambda: rig.published(bench.redis, settings, sessions) >= load.windows, rig.DONE_WITHIN_S, "all windows"
         )
         wall_s = time.monotonic() - began_s
         cpu_s = sum(rig.cpu_s(program.pid) for program in programs) - spent_s
         peak_bytes = sum(rig.peak_bytes(program.pid) for program in programs)
-    return Run(config.windows, wall_s, cpu_s, peak_bytes), sent
+    return Run(load.windows - before, wall_s, cpu_s, peak_bytes)
 
 
 def paced(bench: Rig, saturated: Point, shares: Sequence[float], seconds: int) -> Iterator[Paced]:

@@ -33,7 +33,8 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -628,17 +629,25 @@ class Rig:
             return run
 
     @contextmanager
-    def worker_process(self, settings: Settings, log: str = "worker.log") -> Iterator[tuple[Program, str]]:
-        """``streamer worker`` that is ready, with the address of its probes; stopped after the block.
+    def worker_processes(self, settings: Settings, count: int = 1) -> Iterator[list[tuple[Program, str]]]:
+        """So many of ``streamer worker``, all ready, with the addresses of their probes; stopped after the block."""
+        with ExitStack() as stack:
+            started = []
+            for number in range(count):
+                address = f"http://127.0.0.1:{free_port()}"
+                env = environment(settings) | {"STREAMER_PORT": address.rsplit(":", 1)[1]}
+                log = self.folder / f"worker-{number}.log"
+                program = Program([sys.executable, "-m", "streamer", "worker"], env, log)
+                started.append((stack.enter_context(program), address))
+            for program, address in started:
+                program.wait_for(partial(answers, f"{address}/readyz"), READY_WITHIN_S, "ready")
+            yield started
 
-        Args:
-            log: Name of its log in the rig's folder.
-        """
-        address = f"http://127.0.0.1:{free_port()}"
-        env = environment(settings) | {"STREAMER_PORT": address.rsplit(":", 1)[1]}
-        with Program([sys.executable, "-m", "streamer", "worker"], env, self.folder / log) as program:
-            program.wait_for(lambda: answers(f"{address}/readyz"), READY_WITHIN_S, "ready")
-            yield program, address
+    @contextmanager
+    def worker_process(self, settings: Settings) -> Iterator[tuple[Program, str]]:
+        """One of :meth:`worker_processes`."""
+        with self.worker_processes(settings) as [worker]:
+            yield worker
 
     def worker(
         self,

@@ -22,7 +22,7 @@ from streamer.local import compose, kafka, redis
 from streamer.local.process import Daemon, free_port, is_free, listens
 from streamer.settings import ENDPOINTS_FILE, STATE_DIR, Settings
 
-KAFKA_START_S, REDIS_START_S = 60.0, 30.0
+REDIS_START_S = 30.0
 STATUS_MS = 2_000
 NAMES = ("redis", "kafka")  # in the order of starting: a Redis that fails does so at once
 
@@ -111,7 +111,7 @@ class Stack:
             self.kafka.start(
                 kafka.command(self.directory, ports["kafka"], ports["controller"], self._max_message_bytes, jars),
                 lambda: listens(self.kafka_address),
-                KAFKA_START_S,
+                kafka.START_S,
             )
 
     def start_redis(self, progress: Progress = silent) -> None:

@@ -85,14 +85,14 @@ class Daemon:
                 raise UsageError(f"{self.name} ended with exit code {code}; {self._last_lines()}")
         raise UsageError(f"{self.name} did not answer within {within_s:.0f} s; {self._last_lines()}")
 
-    def stop(self) -> bool:
+    def stop(self, within_s: float = STOP_S) -> bool:
         """End it in good order, also if it is paused, and wait until it is gone; returns whether it was running."""
         process = self.process
         if process is not None:
             try:
                 process.terminate()
                 process.resume()
-                process.wait(STOP_S)
+                process.wait(within_s)
             except psutil.TimeoutExpired:
                 process.kill()
                 process.wait(STOP_S)

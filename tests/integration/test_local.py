@@ -17,6 +17,7 @@ import redis
 from streamer import local, topics
 from streamer.errors import UsageError
 from streamer.local import Service, Stack
+from streamer.local import kafka as local_kafka
 from streamer.local.process import free_port
 from streamer.settings import ENDPOINTS_FILE, Settings
 
@@ -112,6 +113,25 @@ def test_a_broker_that_cannot_start_says_why_and_leaves_nothing_running(here: Pa
     assert "\n" not in str(why.value)
     assert running_in(here) == []
     assert not ENDPOINTS_FILE.exists()
+
+
+def test_brokers_whose_classes_cannot_be_written_down_start_without_and_that_is_tried_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "streamer" / f"kafka-{local_kafka.VERSION}").mkdir(parents=True)  # without a single jar
+    said: list[str] = []
+    jars = local_kafka.jars(said.append)
+    assert said[1].startswith("that failed, Kafka will start more slowly: kafka ended with exit code 1; its log ")
+    assert local_kafka.jars(said.append) == jars
+    assert len(said) == 2
+    assert not any("AOTCache" in word for word in local_kafka.command(tmp_path, 1, 2, 1 << 20, jars))
+
+
+def test_brokers_start_with_the_classes_that_a_first_one_wrote_down(tmp_path: Path) -> None:
+    command = local_kafka.command(tmp_path, 1, 2, 1 << 20, local_kafka.jars(print))
+    [classes] = [word.removeprefix("-XX:AOTCache=") for word in command if word.startswith("-XX:AOTCache=")]
+    assert Path(classes).stat().st_size > 1 << 20
 
 
 def test_a_failed_start_does_not_stop_what_ran_before(here: Path, kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
