@@ -253,6 +253,9 @@ class Aligner:
             self._saved.pop(name, None)
         self._cancel_end(session, outcomes)
         row, nbytes = event.row, event.nbytes
+        oldest = session.windows[0] if session.windows else None
+        if oldest is not None and (oldest.due_us >= NEVER_US or self._lacks(session, oldest, row)):
+            oldest = None
         reached_us = max(session.frontier_us)
         for end_us in ends:
             newest = self._window(session, end_us, event, reached_us)
@@ -269,9 +272,11 @@ class Aligner:
                     break
                 window.due_us = min(window.due_us, t_us)
         outcomes.append(Joined(event, len(ends)))
-        while session.windows and self._closable(session, t_us):
-            outcomes.append(self._close(name, session, self._reason(session), event.position))
-        self._schedule(name, session)
+        # A due window that has all of this modality waits for others: the event changes nothing for it or those after.
+        if oldest is None or session.windows[0] is not oldest:
+            while session.windows and self._closable(session, t_us):
+                outcomes.append(self._close(name, session, self._reason(session), event.position))
+            self._schedule(name, session)
         while self.open_bytes > rules.max_open_bytes:
             outcomes += self.relieve(event.position)
 
@@ -311,11 +316,12 @@ class Aligner:
 
     # closing
 
-    def _complete(self, session: _Session, end_us: int) -> bool:
-        return all(
-            frontier_us >= end_us + disorder_us
-            for frontier_us, disorder_us in zip(session.frontier_us, self.rules.disorder_us, strict=True)
-        )
+    def _complete(self, session: _Session, window: _Open) -> bool:
+        return not any(self._lacks(session, window, m) for m in self._modalities)
+
+    def _lacks(self, session: _Session, window: _Open, modality: int) -> bool:
+        """Whether events of the modality may still be missing from the window."""
+        return session.frontier_us[modality] < window.end_us + self.rules.disorder_us[modality]
 
     def _deadline_us(self, session: _Session, window: _Open) -> int:
         """D of the module's text; NEVER_US while the window is not due."""
@@ -324,7 +330,7 @@ class Aligner:
             return NEVER_US
         deadline_us = due_us
         for m in self._modalities:
-            if session.frontier_us[m] < window.end_us + rules.disorder_us[m]:
+            if self._lacks(session, window, m):
                 waits_until_us = min(due_us + rules.max_delay_us[m], session.heard_us[m] + rules.idle_after_us[m])
                 deadline_us = max(deadline_us, waits_until_us)
         return deadline_us
@@ -333,10 +339,10 @@ class Aligner:
         oldest = session.windows[0]
         if oldest.due_us >= NEVER_US:  # so it is for most events
             return False
-        return self._complete(session, oldest.end_us) or self._deadline_us(session, oldest) <= t_us
+        return self._complete(session, oldest) or self._deadline_us(session, oldest) <= t_us
 
     def _reason(self, session: _Session) -> ClosedBy:
-        return ClosedBy.COMPLETE if self._complete(session, session.windows[0].end_us) else ClosedBy.DEADLINE
+        return ClosedBy.COMPLETE if self._complete(session, session.windows[0]) else ClosedBy.DEADLINE
 
     def _end_us(self, session: _Session) -> int:
         """When the session ends if nothing more is heard."""
