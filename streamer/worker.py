@@ -21,6 +21,7 @@ import asyncio
 import gc
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -261,6 +262,7 @@ class Worker:
         await asyncio.wait((*tasks, sink), timeout=1.0)
         await asyncio.wait({asyncio.create_task(self._role.close())}, timeout=1.0)
         await self._endpoints.stop()
+        shutil.rmtree(self._app.conf.datadir, ignore_errors=True)
         if self.tracer is not None:
             await asyncio.get_running_loop().run_in_executor(None, self.tracer.close)
         if isinstance(self._failure, Stop):
@@ -316,7 +318,7 @@ class Worker:
             broker=brokers,
             broker_credentials=credentials(settings),
             store="memory://",
-            datadir=tempfile.mkdtemp(prefix="streamer-faust-"),
+            datadir=tempfile.mkdtemp(prefix="streamer-faust-"),  # made, and left empty
             autodiscover=False,
             web_enabled=False,
             redirect_stdouts=False,
