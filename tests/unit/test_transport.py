@@ -1,12 +1,15 @@
 """What transport.py mends, each beside what stock Faust does."""
 
 import asyncio
+import inspect
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from types import SimpleNamespace
 
 import aiokafka
 import faust
 import pytest
+from aiokafka.consumer.fetcher import Fetcher
 from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
@@ -286,6 +289,20 @@ async def test_a_poll_is_dropped_where_a_rebalance_begins_in_it(
 async def test_a_batch_leaves_no_gap_behind(mended: Consumer) -> None:
     await mended._add_gap(FRAMES, 1, BATCH_RECORDS)
     assert not mended._gap[FRAMES]
+
+
+async def test_a_broker_is_asked_for_4_mib_at_once(mended: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where the client has what Faust has no setting for: 50 MiB.
+    assert inspect.signature(Fetcher).parameters["fetch_max_bytes"].default == 50 << 20
+    assert "self._fetch_max_bytes," in inspect.getsource(Fetcher._get_actions_per_node)
+    fetcher = SimpleNamespace(_fetch_max_bytes=50 << 20, _proc_fetch_request=None, _get_actions_per_node=None)
+
+    async def start(thread: stock.AIOKafkaConsumerThread) -> None:
+        thread._consumer = SimpleNamespace(_fetcher=fetcher)
+
+    monkeypatch.setattr(stock.AIOKafkaConsumerThread, "on_start", start)
+    await mended._thread.on_start()
+    assert fetcher._fetch_max_bytes == 4 << 20
 
 
 @pytest.mark.parametrize(("manager", "sleeps_s"), [(TableManager, [1.0]), (NoTables, [])])
