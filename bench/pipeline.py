@@ -18,7 +18,7 @@ from bench import rig
 from bench.rig import Bare, Figure, Report, Rig, Run, Spread
 from streamer.child import environment
 
-SESSIONS, SECONDS = 16, 100
+SESSIONS, SECONDS = 16, 50
 QUICK_SECONDS = 15
 
 
