@@ -23,9 +23,9 @@ from streamer.feeds import pace
 from streamer.feeds.producer import Outgoing, Producer
 
 READERS = ("streamer", "faust", "aiokafka")
-COUNTS = {200: 40_000, 1_000: 40_000, 50_000: 4_000, 100_000: 2_000, 200_000: 1_000}  # events, by bytes
+COUNTS = {200: 20_000, 1_000: 20_000, 50_000: 2_000, 100_000: 1_000, 200_000: 500}  # events, by bytes
 QUICK = (1_000,)
-QUICK_SHARE = 8  # of the events, with --quick
+QUICK_SHARE = 4  # of the events, with --quick
 SESSIONS = 8
 STEP_US = 10_000  # between events of a session and modality
 AIM_1_KB_US, AIM_100_KB = 25.0, 1.3
@@ -41,7 +41,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the rounds and report."""
-    options = rig.parse(rig.parser(__doc__, rounds=3), arguments)
+    options = rig.parse(rig.parser(__doc__, rounds=2), arguments)
     counts = {size: COUNTS[size] // QUICK_SHARE for size in QUICK} if options.quick else COUNTS
     cost_us: dict[int, dict[str, list[float]]] = {size: {name: [] for name in READERS} for size in counts}
     with Rig() as bench:
