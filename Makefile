@@ -53,7 +53,7 @@ check: install  ## format, lint, types, import rules
 	  > $$(.venv-peers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/streamer-venv.pth
 	@touch $@
 
-bench-peers: .venv-peers/.installed  ## the same job in other engines, beside ours: their speed, and what a kill costs them; 12 minutes
+bench-peers: .venv-peers/.installed  ## the same job in other engines, beside ours: their speed, and what a kill costs them; 15 minutes
 	@$(BIN)/python -m bench.peers.compare
 	@$(BIN)/python -m bench.peers.kill
 
