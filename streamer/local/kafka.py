@@ -63,7 +63,10 @@ def jars(progress: Callable[[str], None]) -> Path:
     if not folder.is_dir():
         _fetch(folder, progress)
     if not _classes(folder).exists():
-        _rehearse(folder, progress)
+        try:
+            _rehearse(folder, progress)
+        except OSError as error:  # somebody else's cache, or a full disk
+            progress(f"that failed, Kafka will start more slowly: {error}")
     return folder
 
 
