@@ -34,7 +34,7 @@ faults: install  ## the fault suite at length: kills, outages, lost data, rebala
 bench: install  ## every benchmark, 15 minutes on 2 cores: docs/benchmarks.md; ARGS=--record writes that page
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-quick: install  ## the same in 2 to 3 minutes, to see that it runs
+bench-quick: install  ## the same in 2 to 4 minutes, to see that it runs
 	@$(BIN)/python -m bench --quick
 
 bench-growth: install  ## how the cost of a window grows, and what `streamer size` reckons with; 20 minutes on 2 cores

@@ -59,19 +59,17 @@ class Merge(Generic[T]):
     def push(self, row: int, item: T) -> None:
         """Add the next record of a topic."""
         position, nbytes = item.position, item.nbytes
-        log_time_us = position.log_time_us
-        if position < self.released or log_time_us < self._newest[row]:
+        if position < self.released or position.log_time_us < self._newest[row]:
             self.violations += 1
         else:
-            self._newest[row] = log_time_us
+            self._newest[row] = position.log_time_us
         fifo = self._fifos[row]
         if not fifo:
             self._fronts[row] = position
         fifo.append((position, nbytes, item))
         self._nbytes[row] += nbytes
         self.nbytes_total += nbytes
-        if log_time_us > self._bounds[row]:
-            self._bounds[row] = log_time_us  # later records of this topic cannot be older
+        self.advance(row, position.log_time_us)  # later records of this topic cannot be older
 
     def advance(self, row: int, bound_us: int) -> None:
         """No record with a log time below ``bound_us`` is still to come on this topic."""
@@ -103,11 +101,9 @@ class Merge(Generic[T]):
         row = fronts.index(min(fronts))
         if self._fifos[row]:
             return row
-        heads = [(fifo[0][0], row) for row, fifo in enumerate(self._fifos) if fifo]
-        if not heads:
-            return None
-        head, row = min(heads)
-        return row if head <= self.released else None  # below the clock: waiting would mend nothing
+        head = min((front for front, fifo in zip(fronts, self._fifos, strict=True) if fifo), default=None)
+        # Below the clock waiting would mend nothing.
+        return fronts.index(head) if head is not None and head <= self.released else None
 
     @property
     def clock_us(self) -> int:
