@@ -7,8 +7,8 @@
 3. *Waking*: with every partition full the stock consumer sleeps 1 s; here freeing one wakes it, and a poll that waits
    for records never delays a freed partition by more than ``POLL_CAP_S``.
 4. *Cost*: Faust makes a message, an event and four asyncio tasks of each record, to be able to abandon it. Here the
-   records of a partition that one poll brought travel together, :class:`Batch`, and a delivery that does not block
-   takes no task.
+   records that one poll brought travel together, :class:`Batch`, and a delivery that does not block takes no task.
+   The client makes ours of a record, not one of its own first: ``_record``.
 5. *Knowing that a partition is drained*: :meth:`Consumer.idle_since_us`, the bound of the merge. The consumer's
    position runs ahead of what was delivered, so neither position nor high watermark alone proves it.
 6. *Fetch wait*: ``fetch_max_wait_ms`` is hard-coded to 1500 in Faust; bounds of idle partitions would be that old.
@@ -27,18 +27,22 @@ import contextlib
 import logging
 import types
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from time import time_ns
 from typing import Any, NamedTuple
 
 import aiokafka
+import faust
+from aiokafka.consumer.fetcher import FetchResult
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
+from yarl import URL
 
 from streamer import clients
+from streamer.events import Record
 from streamer.settings import MIB, Settings
 
 # Faust's services log under their class's module: keep their starts and stops out of the worker's own log.
@@ -47,9 +51,9 @@ logger = logging.getLogger("faust.streamer")
 POLL_CAP_S = 0.05
 BATCH_RECORDS = 256  # in one event of Faust: about 5 ms of the event loop
 FETCH_MAX_BYTES = 4 * MIB  # a record that is larger comes alone
-FETCH_WAIT_IDLE_MS = 100  # no window is open: nothing waits for the clock
-FETCH_WAIT_OPEN_MS = 20
+FETCH_WAIT_MS = 100  # at the broker, for records
 FETCH_WAIT_LEAST_MS = 1
+FETCH_EVERY_US = 10_000  # at most, see FetchPace
 
 
 class Answer(NamedTuple):
@@ -60,23 +64,27 @@ class Answer(NamedTuple):
     highwater: int
 
 
+Part = tuple[TP, list[Record]]  # records of a partition, in order
+
+
 class Batch(ConsumerMessage):  # type: ignore[misc]
-    """What Faust takes for one message: records of a partition, in order.
+    """What Faust takes for one message, of the partition that comes first: records that a poll brought.
 
     Attributes:
-        records: As the client has them; whoever has taken them empties the list.
+        parts: At most ``BATCH_RECORDS`` records; whoever has taken them empties the list.
     """
 
-    __slots__ = ("records",)
+    __slots__ = ("parts",)
 
-    def __init__(self, tp: TP, records: Sequence[aiokafka.ConsumerRecord], generation_id: int) -> None:
+    def __init__(self, parts: list[Part], generation_id: int) -> None:
+        tp, records = parts[0]
         last = records[-1]
         super().__init__(
             tp.topic,
             tp.partition,
             last.offset,
-            last.timestamp / 1000,
-            last.timestamp_type,
+            last.log_time_us / 1e6,
+            None,
             (),
             None,
             None,
@@ -84,7 +92,22 @@ class Batch(ConsumerMessage):  # type: ignore[misc]
             tp=tp,
             generation_id=generation_id,
         )
-        self.records = records
+        self.parts = parts
+
+
+def _cut(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    """In portions of ``BATCH_RECORDS`` records; the last may have fewer."""
+    portion: list[Part] = []
+    room = BATCH_RECORDS
+    for tp, records in parts:
+        while records:
+            portion.append((tp, records[:room]))
+            records, room = records[room:], room - len(portion[-1][1])
+            if not room:
+                yield portion
+                portion, room = [], BATCH_RECORDS
+    if portion:
+        yield portion
 
 
 class FetchPace:
@@ -95,6 +118,10 @@ class FetchPace:
     at which records came and that of the next closing, all plus ``slack``: a fetch ends in time for its successor to
     leave at the first of them. What an answered fetch has proven needs no other: a silent feed is asked seldom.
 
+    A fetch costs as much as some 20 small records, here and in what wakes after it, and of many feeds records come one
+    by one. So a broker is asked once in ``FETCH_EVERY_US`` at most, or in half of ``slack`` if that is less, since
+    records wait anyway; and none leaves so shortly before an instant of interest that its successor would be late.
+
     Attributes:
         slack_us: The merge's slack.
         closing_us: When the next window closes at the earliest, in log time; None: no window is open.
@@ -104,7 +131,12 @@ class FetchPace:
         self.slack_us = 0
         self.closing_us: int | None = None
         self._records_us: deque[int] = deque(maxlen=64)  # when records came; more at once need no pace
-        self._sent_us: dict[int, int] = {}  # of the newest answered fetch, by broker
+        self._left_us: dict[int, int] = {}  # when the newest fetch left, by broker
+        self._sent_us: dict[int, int] = {}  # the same of the newest answered one
+
+    def left(self, node: int, now_us: int) -> None:
+        """A fetch leaves now."""
+        self._left_us[node] = now_us
 
     def answered(self, node: int, sent_us: int, records: bool, now_us: int) -> None:
         """A broker answered the fetch that left at ``sent_us``, with records or without."""
@@ -112,16 +144,28 @@ class FetchPace:
         if records:
             self._records_us.append(now_us)
 
+    def hold_us(self, node: int, now_us: int) -> int:
+        """How long the next fetch should not leave yet; 0: it may."""
+        every_us = min(FETCH_EVERY_US, self.slack_us // 2)
+        until_us = self._left_us.get(node, 0) + every_us
+        wanted_us = self._wanted_us(node)
+        if wanted_us is not None and wanted_us <= now_us + every_us:
+            until_us = max(until_us, wanted_us)
+        return max(0, until_us - now_us)
+
     def wait_ms(self, node: int, now_us: int) -> int:
-        """Longest wait of a fetch that leaves now."""
+        """Longest wait at the broker of a fetch that leaves now."""
+        wanted_us = self._wanted_us(node)
+        if wanted_us is None:
+            return FETCH_WAIT_MS
+        return max(FETCH_WAIT_LEAST_MS, min(FETCH_WAIT_MS, -((now_us - wanted_us) // 1000)))
+
+    def _wanted_us(self, node: int) -> int | None:
+        """The first instant of interest that no answer has covered."""
         closing_us = self.closing_us  # the worker's loop writes it, the consumer's thread reads it
-        longest_ms = FETCH_WAIT_IDLE_MS if closing_us is None else FETCH_WAIT_OPEN_MS
         proven_us = self._sent_us.get(node, 0)
         instants = self._records_us if closing_us is None else (closing_us, *self._records_us)
-        wanted = [at + self.slack_us for at in instants if at + self.slack_us > proven_us]
-        if not wanted:
-            return longest_ms
-        return max(FETCH_WAIT_LEAST_MS, min(longest_ms, -((now_us - min(wanted)) // 1000)))
+        return min((at + self.slack_us for at in instants if at + self.slack_us > proven_us), default=None)
 
 
 @types.coroutine
@@ -158,10 +202,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         original, unpaced = fetcher._proc_fetch_request, fetcher._get_actions_per_node
 
         def paced(assignment: Any) -> Any:
-            actions = unpaced(assignment)
-            for node_id, request in actions[0]:
-                request._max_wait_ms = pace.wait_ms(node_id, time_ns() // 1000)
-            return actions
+            requests, resets, timeout_s, *others = unpaced(assignment)
+            leaving = []
+            for node_id, request in requests:
+                now_us = time_ns() // 1000
+                if hold_us := pace.hold_us(node_id, now_us):
+                    timeout_s = min(timeout_s, hold_us / 1e6)  # then the client asks again
+                    continue
+                request._max_wait_ms = pace.wait_ms(node_id, now_us)
+                pace.left(node_id, now_us)
+                leaving.append((node_id, request))
+            return leaving, resets, timeout_s, *others
 
         async def watched(assignment: Any, node_id: int, request: Any) -> bool:
             states = []
@@ -182,6 +233,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
                     applied = True
                     # On the assignment's own state, so that a stale answer cannot leak into the next assignment.
                     state.streamer_answer = Answer(sent_us, offset, state.highwater)
+            for result in fetcher._records.values():
+                if type(result) is FetchResult:  # else it is an error, which the next poll raises
+                    result._partition_records._consumer_record = self._record
             if applied:
                 pace.answered(node_id, sent_us, needs_wakeup, time_ns() // 1000)
                 self.consumer.answered()
@@ -189,6 +243,18 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
         fetcher._proc_fetch_request = watched
         fetcher._get_actions_per_node = paced
+
+    def _record(self, tp: aiokafka.TopicPartition, record: Any) -> Record:
+        """As we have it, from what the client has parsed."""
+        return Record(
+            row=self.consumer.transport.rows[tp.topic],
+            partition=tp.partition,
+            offset=record.offset,
+            log_time_us=record.timestamp * 1000,
+            key=record.key,
+            value=record.value or b"",
+            headers=tuple(record.headers),
+        )
 
     async def _fetch_records(self, consumer: Any, active_partitions: Any, **kwargs: Any) -> Any:
         records = await super()._fetch_records(consumer, active_partitions, **kwargs)
@@ -298,7 +364,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     # 4: cost
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Batch]]:  # noqa: ASYNC109 - Faust's signature
-        """What one poll brings, a :class:`Batch` after the other."""
+        """What one poll brings, as few :class:`Batch` as may be."""
         fetched, active = await self._wait_next_records(timeout)
         if self.should_stop:
             return
@@ -309,13 +375,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 logger.warning("cannot go back to the committed offsets: %r", error)
             return
         generation_id = self.app.consumer_generation_id
-        for tp, records in fetched.items():
-            for begin in range(0, len(records), BATCH_RECORDS):
-                if not self.flow_active or self.app.consumer_generation_id != generation_id:
-                    return
-                if tp in active or tp in self._buffered_partitions:
-                    yield tp, Batch(tp, records[begin : begin + BATCH_RECORDS], generation_id)
-                    await asyncio.sleep(0)  # the agent and the pump have their turn
+        ours = [(tp, records) for tp, records in fetched.items() if tp in active or tp in self._buffered_partitions]
+        for parts in _cut(ours):
+            if not self.flow_active or self.app.consumer_generation_id != generation_id:
+                return
+            yield parts[0][0], Batch(parts, generation_id)
+            await asyncio.sleep(0)  # the agent and the pump have their turn
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Nothing: Faust takes a batch for a gap between acknowledgements, which count for nothing here."""
@@ -392,6 +457,14 @@ def credentials(settings: Settings) -> Credentials | None:
 
 
 class Transport(driver.Transport):  # type: ignore[misc]
-    """Faust's aiokafka transport with the mended consumer."""
+    """Faust's aiokafka transport with the mended consumer.
+
+    Args:
+        rows: Of the topics, for the records.
+    """
 
     Consumer = Consumer
+
+    def __init__(self, brokers: list[URL], app: faust.App, rows: Mapping[str, int]) -> None:
+        super().__init__(brokers, app)
+        self.rows = rows

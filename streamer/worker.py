@@ -341,7 +341,7 @@ class Worker:
             Monitor=QuietMonitor,
             TableManager=NoTables,
         )
-        app.transport = Transport(brokers, app)
+        app.transport = Transport(brokers, app, self._rows)
         app.on_partitions_revoked.connect(self._on_revoked)
         topic = app.topic(*self._topics, key_serializer="raw", value_serializer="raw")
 
@@ -378,30 +378,22 @@ class Worker:
     # records in
 
     def _receive(self, batch: Batch) -> None:
-        records, batch.records = batch.records, ()  # Faust keeps its message longer than the payloads are wanted
+        parts, batch.parts = batch.parts, []  # Faust keeps its message longer than the payloads are wanted
         if batch.generation_id != self._app.consumer_generation_id:
             return  # from before a rebalance: its new owner reads it again
-        row, partition = self._rows[batch.topic], batch.partition
-        group = self.groups.get(partition)
-        if group is None:
-            committed = any(self.consumer.committed(TP(topic, partition)) for topic in self._rows)
-            name = f"{self.settings.consumer_group}:{partition}"
-            group = self.groups[partition] = self._role.new_group(partition, name, committed)
-        for record in records:
-            group.receive(
-                Record(
-                    row=row,
-                    partition=partition,
-                    offset=record.offset,
-                    log_time_us=record.timestamp * 1000,
-                    key=record.key,
-                    value=record.value if record.value is not None else b"",
-                    headers=tuple(record.headers),
-                )
-            )
-        if group.merge.full(row):
-            self.consumer.hold(TP(batch.topic, partition))
+        for tp, records in parts:
+            group = self.groups.get(tp.partition) or self._new_group(tp.partition)
+            for record in records:
+                group.receive(record)
+            if group.merge.full(self._rows[tp.topic]):
+                self.consumer.hold(TP(tp.topic, tp.partition))
         self._wake.set()
+
+    def _new_group(self, partition: int) -> Group:
+        committed = any(self.consumer.committed(TP(topic, partition)) for topic in self._rows)
+        name = f"{self.settings.consumer_group}:{partition}"
+        group = self.groups[partition] = self._role.new_group(partition, name, committed)
+        return group
 
     async def _on_revoked(self, app: faust.App, revoked: Iterable[TP], **kwargs: Any) -> None:
         """Partitions are taken away: commit what is done, drop the rest; the next owner rebuilds it."""

@@ -3,28 +3,31 @@
 import asyncio
 import inspect
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 
 import aiokafka
 import faust
 import pytest
-from aiokafka.consumer.fetcher import Fetcher
+from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
 from yarl import URL
 
+from streamer.events import Record
 from streamer.transport import BATCH_RECORDS, Answer, Consumer, FetchPace, NoTables, Transport
 
-FRAMES = TP("frames", 0)
+FRAMES, AUDIO = TP("frames", 0), TP("audio", 3)
 
 
 def new_consumer(mended: bool) -> Iterator[stock.Consumer]:
     brokers = [URL("kafka://localhost:1")]
     app = faust.App("test", broker=brokers, store="memory://", datadir=tempfile.gettempdir(), autodiscover=False)
     if mended:
-        app.transport = Transport(brokers, app)
+        app.transport = Transport(brokers, app, {"frames": 0, "audio": 1})
     yield app.consumer
     app.consumer._thread.thread_loop.close()
 
@@ -198,14 +201,38 @@ def test_newer_records_do_not_put_off_what_older_ones_wait_for() -> None:
 
 def test_a_deadline_is_waited_for_no_longer_than_it_takes() -> None:
     assert paced(closing_us=T_US).wait_ms(1, T_US + 15_000) == 5
-    assert paced(closing_us=T_US).wait_ms(1, T_US - 900_000) == 20  # an earlier one may be set meanwhile
+    assert paced(closing_us=T_US).wait_ms(1, T_US - 900_000) == 100
     assert paced().wait_ms(1, T_US) == 100
 
 
 def test_a_closing_that_does_not_come_although_its_time_is_proven_is_not_asked_for_again_and_again() -> None:
     pace = paced(closing_us=T_US)
     pace.answered(1, sent_us=T_US + SLACK_US, records=False, now_us=T_US + SLACK_US)
-    assert pace.wait_ms(1, T_US + 30_000) == 20
+    assert pace.wait_ms(1, T_US + 30_000) == 100
+
+
+def test_a_broker_is_asked_every_10_ms_at_most() -> None:
+    pace = paced()
+    assert pace.hold_us(1, T_US) == 0
+    pace.left(1, T_US)
+    assert pace.hold_us(1, T_US + 1_000) == 9_000
+    assert pace.hold_us(2, T_US + 1_000) == 0  # each broker by itself
+    assert pace.hold_us(1, T_US + 10_000) == 0
+
+
+def test_a_fetch_leaves_when_it_can_prove_what_records_wait_for_and_not_just_before() -> None:
+    pace = paced()
+    pace.answered(1, sent_us=T_US - 5_000, records=True, now_us=T_US)
+    assert pace.hold_us(1, T_US + 2_000) == 0  # it waits at the broker and is back in time
+    assert pace.hold_us(1, T_US + 12_000) == 8_000
+    assert pace.hold_us(1, T_US + 21_000) == 0
+
+
+def test_fetches_do_not_hold_back_where_records_wait_for_nothing() -> None:
+    pace = paced()
+    pace.slack_us = 0
+    pace.left(1, T_US)
+    assert pace.hold_us(1, T_US) == 0
 
 
 def test_every_broker_has_to_prove_its_own_partitions_empty() -> None:
@@ -241,49 +268,86 @@ async def test_the_lag_is_what_is_not_done_of_what_the_broker_has(
     assert mended.lag(FRAMES) == lag
 
 
-def fetched(count: int) -> list[aiokafka.ConsumerRecord]:
+def consumer_records(count: int) -> list[aiokafka.ConsumerRecord]:
     return [
         aiokafka.ConsumerRecord("frames", 0, offset, 1_000, 1, b"car", b"jpeg", None, 3, 4, ())
         for offset in range(count)
     ]
 
 
+def records_of(tp: TP, count: int) -> list[Record]:
+    return [Record(0, tp.partition, offset, 1_000_000, b"car", b"jpeg", ()) for offset in range(count)]
+
+
 async def test_stock_faust_makes_a_message_of_each_record(
     unmended: stock.Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unmended, "_wait_next_records", poll_of(fetched(3)))
+    monkeypatch.setattr(unmended, "_wait_next_records", poll_of({FRAMES: consumer_records(3)}))
     monkeypatch.setattr(unmended, "highwater", lambda tp: 3)
     unmended.flow_active = True
     assert [message.offset async for _, message in unmended.getmany(1.0)] == [0, 1, 2]
 
 
-def poll_of(records: list[aiokafka.ConsumerRecord]) -> Callable[[float], Awaitable[object]]:
+def poll_of(fetched: Mapping[TP, Sequence[object]]) -> Callable[[float], Awaitable[object]]:
     async def poll(_: float) -> object:
-        return {FRAMES: records}, {FRAMES}
+        return fetched, set(fetched)
 
     return poll
 
 
 async def test_the_records_of_a_poll_travel_together(mended: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
-    records = fetched(BATCH_RECORDS + 3)
-    monkeypatch.setattr(mended, "_wait_next_records", poll_of(records))
+    fetched = {FRAMES: records_of(FRAMES, 2), AUDIO: records_of(AUDIO, 3)}
+    monkeypatch.setattr(mended, "_wait_next_records", poll_of(fetched))
+    mended.flow_active = True
+    [(tp, batch)] = [found async for found in mended.getmany(1.0)]
+    assert (tp, batch.tp, batch.offset, batch.timestamp) == (FRAMES, FRAMES, 1, 1.0)
+    assert batch.parts == list(fetched.items())
+
+
+async def test_a_batch_has_a_bound(mended: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = {FRAMES: records_of(FRAMES, BATCH_RECORDS + 3), AUDIO: records_of(AUDIO, BATCH_RECORDS)}
+    monkeypatch.setattr(mended, "_wait_next_records", poll_of(fetched))
     mended.flow_active = True
     batches = [batch async for _, batch in mended.getmany(1.0)]
-    assert [len(batch.records) for batch in batches] == [BATCH_RECORDS, 3]
-    assert [batch.offset for batch in batches] == [BATCH_RECORDS - 1, BATCH_RECORDS + 2]
-    assert [record for batch in batches for record in batch.records] == records
+    assert [sum(len(part) for _, part in batch.parts) for batch in batches] == [BATCH_RECORDS, BATCH_RECORDS, 3]
+    for tp, records in fetched.items():
+        assert [one for batch in batches for own, part in batch.parts if own == tp for one in part] == records
+
+
+async def test_records_of_a_partition_that_is_no_longer_ours_are_left_out(
+    mended: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def poll(_: float) -> object:
+        return {FRAMES: records_of(FRAMES, 2), AUDIO: records_of(AUDIO, 3)}, {AUDIO}
+
+    monkeypatch.setattr(mended, "_wait_next_records", poll)
+    mended.flow_active = True
+    assert [batch.parts async for _, batch in mended.getmany(1.0)] == [[(AUDIO, records_of(AUDIO, 3))]]
 
 
 async def test_a_poll_is_dropped_where_a_rebalance_begins_in_it(
     mended: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mended, "_wait_next_records", poll_of(fetched(2 * BATCH_RECORDS)))
+    monkeypatch.setattr(mended, "_wait_next_records", poll_of({FRAMES: records_of(FRAMES, 2 * BATCH_RECORDS)}))
     mended.flow_active = True
     seen = []
     async for _, batch in mended.getmany(1.0):
         seen.append(batch.offset)
         mended.flow_active = False
     assert seen == [BATCH_RECORDS - 1]
+
+
+async def test_the_client_makes_our_records(mended: Consumer) -> None:
+    assert "self._consumer_record(tp, record)" in inspect.getsource(PartitionRecords._unpack_records)
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 16)
+    builder.append(0, 1_234, b"car", b"jpeg", [("ce_type", b"frame"), ("empty", None)])
+    builder.append(1, 1_235, None, None, [])
+    found = PartitionRecords(AUDIO, MemoryRecords(bytes(builder.build())), [], 0, None, None, True, 0)
+    found._consumer_record = mended._thread._record
+    assert list(found) == [
+        Record(1, 3, 0, 1_234_000, b"car", b"jpeg", (("ce_type", b"frame"), ("empty", None))),
+        Record(1, 3, 1, 1_235_000, None, b"", ()),
+    ]
 
 
 async def test_a_batch_leaves_no_gap_behind(mended: Consumer) -> None:
