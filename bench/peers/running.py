@@ -71,7 +71,9 @@ def engines(names: Sequence[str]) -> tuple[str, ...]:
     wanted = tuple(name for name in ENGINES if name in (names or ENGINES))
     missing = [python for python in map(_python, wanted) if not Path(python).exists()]
     if missing:
-        raise UsageError(f"there is no {Path(missing[0]).relative_to(rig.ROOT)}: `make bench-peers` installs the engines")
+        raise UsageError(
+            f"there is no {Path(missing[0]).relative_to(rig.ROOT)}: `make bench-peers` installs the engines"
+        )
     return wanted
 
 
@@ -92,7 +94,9 @@ def start(engine: str, settings: Settings, folder: Path, log: str) -> rig.Progra
     """Start an engine's program, which goes on with what it finds of its state."""
     module = ["streamer", "worker"] if engine == STREAMER else [MODULES[engine]]
     state = {STATE_VARIABLE: str(folder / f"{settings.group}-state"), "PYTHONWARNINGS": "ignore"}
-    return rig.Program([_python(engine), "-m", *module], environment(settings) | state, folder / f"{settings.group}-{log}.log")
+    return rig.Program(
+        [_python(engine), "-m", *module], environment(settings) | state, folder / f"{settings.group}-{log}.log"
+    )
 
 
 def has_loaded(engine: str) -> Callable[[rig.Program], bool]:
