@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
+FLINK_KAFKA := org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test faults bench bench-quick bench-growth bench-peers check audit format lock clean
@@ -46,14 +47,26 @@ check: install  ## format, lint, types, import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+# An environment that sees the packages of $(VENV) behind its own: $(1) its folder, $(2) its requirements.
+define environment
+@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(1)
+@$(BIN)/uv pip install --quiet --python $(1)/bin/python --no-deps -r $(2)
+@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+  > $$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/streamer-venv.pth
+endef
+
 .venv-peers/.installed: bench/peers/requirements.txt $(VENV)/.installed
-	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-peers
-	@$(BIN)/uv pip install --quiet --python .venv-peers/bin/python --no-deps -r bench/peers/requirements.txt
-	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
-	  > $$(.venv-peers/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/streamer-venv.pth
+	$(call environment,.venv-peers,$<)
 	@touch $@
 
-bench-peers: .venv-peers/.installed  ## the same job in other engines, beside ours: their speed, and what a kill costs them; 15 minutes
+.venv-flink/.installed: bench/peers/requirements-flink.txt $(VENV)/.installed
+	$(call environment,.venv-flink,$<)
+	@$(BIN)/python -c 'import pathlib, sys; from jgo.maven import MavenContext; from jgo.parse import Coordinate; \
+	  maven = MavenContext(repo_cache=pathlib.Path(sys.argv[1])); \
+	  maven.create_dependency(Coordinate.parse(sys.argv[2])).artifact.resolve()' .venv-flink/maven $(FLINK_KAFKA)
+	@touch $@
+
+bench-peers: .venv-peers/.installed .venv-flink/.installed  ## the same job in other engines, beside ours: their speed, and what a kill costs them; 20 minutes
 	@$(BIN)/python -m bench.peers.compare
 	@$(BIN)/python -m bench.peers.kill
 
@@ -76,4 +89,4 @@ lock: install  ## resolve pyproject.toml anew: requirements.lock, and requiremen
 
 clean:  ## remove the virtual environment and local state
 	@test ! -x $(BIN)/streamer || $(BIN)/streamer down
-	@rm -rf $(VENV) .venv-peers .streamer
+	@rm -rf $(VENV) .venv-peers .venv-flink .streamer

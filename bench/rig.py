@@ -420,12 +420,18 @@ class Program:
         return self
 
     def __exit__(self, *error: object) -> None:
+        started = []  # they are to be gone as well, before the next program is timed
+        if self._process.poll() is None:
+            started = psutil.Process(self.pid).children(recursive=True)
         self._process.terminate()
         try:
             self._process.wait(15)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        for process in started:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def text(self) -> str:
         """Its log so far."""

@@ -8,9 +8,7 @@ from the topics, see ``reference``: lost, doubled (a reader of the stream sees i
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +19,7 @@ import msgspec
 from bench import rig
 from bench.peers import reference
 from bench.peers.reference import Verdict
-from bench.peers.running import ENGINES, SETTINGS, STREAMER, engines, has_loaded, own, start, until, watch
+from bench.peers.running import ENGINES, SETTINGS, STREAMER, engines, has_loaded, kill, own, start, until, watch
 from streamer.errors import Stop
 from streamer.feeds import simulate
 from streamer.settings import Settings
@@ -84,7 +82,7 @@ def endure(bench: rig.Rig, engine: str, sessions: int, seconds: int, kills: int,
                     back_s.append(time.monotonic() - began_s)
                 if killed < kills and not feed.done():
                     time.sleep(moments.uniform(0, LATEST_S))
-                    os.kill(program.pid, signal.SIGKILL)
+                    kill(program)
                     killed += 1
                     rig.console.log(f"{engine}: killed {killed} times")
                     continue

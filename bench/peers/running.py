@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from streamer.events import MODALITY_NAMES
 from streamer.settings import Settings
 
 PEERS_PYTHON = rig.ROOT / ".venv-peers" / "bin" / "python"
+FLINK_PYTHON = rig.ROOT / ".venv-flink" / "bin" / "python"  # its pins are not those of the others
 STREAMER = "streamer"
 MODULES = {
     "aiokafka": "bench.peers.aiokafka_plain",
     "Quix Streams": "bench.peers.quix",
     "Bytewax": "bench.peers.bytewax_flow",
     "Faust": "bench.peers.faust_plain",
+    "Flink": "bench.peers.flink",
 }
 ENGINES = (STREAMER, *MODULES)
 
@@ -46,8 +49,8 @@ class Look(msgspec.Struct, frozen=True):
     Attributes:
         at_s: On the monotonic clock.
         published: Results in Redis.
-        cpu_s: CPU seconds of the process.
-        resident_bytes: Its memory.
+        cpu_s: CPU seconds of the process and those that it started.
+        resident_bytes: Their memory.
     """
 
     at_s: float
@@ -66,9 +69,19 @@ def engines(names: Sequence[str]) -> tuple[str, ...]:
     if unknown:
         raise UsageError(f"there is no engine {unknown[0]!r}; known: {', '.join(ENGINES)}")
     wanted = tuple(name for name in ENGINES if name in (names or ENGINES))
-    if wanted != (STREAMER,) and not PEERS_PYTHON.exists():
-        raise UsageError(f"there is no {PEERS_PYTHON.relative_to(rig.ROOT)}: `make bench-peers` installs the engines")
+    missing = [python for python in map(_python, wanted) if not Path(python).exists()]
+    if missing:
+        raise UsageError(
+            f"there is no {Path(missing[0]).relative_to(rig.ROOT)}: `make bench-peers` installs the engines"
+        )
     return wanted
+
+
+def _python(engine: str) -> str:
+    """The interpreter whose packages an engine needs."""
+    if engine == STREAMER:
+        return sys.executable
+    return str(FLINK_PYTHON if engine == "Flink" else PEERS_PYTHON)
 
 
 def own(settings: Settings, engine: str, number: int) -> Settings:
@@ -79,10 +92,11 @@ def own(settings: Settings, engine: str, number: int) -> Settings:
 
 def start(engine: str, settings: Settings, folder: Path, log: str) -> rig.Program:
     """Start an engine's program, which goes on with what it finds of its state."""
-    ours = engine == STREAMER
-    command = [sys.executable, "-m", "streamer", "worker"] if ours else [str(PEERS_PYTHON), "-m", MODULES[engine]]
+    module = ["streamer", "worker"] if engine == STREAMER else [MODULES[engine]]
     state = {STATE_VARIABLE: str(folder / f"{settings.group}-state"), "PYTHONWARNINGS": "ignore"}
-    return rig.Program(command, environment(settings) | state, folder / f"{settings.group}-{log}.log")
+    return rig.Program(
+        [_python(engine), "-m", *module], environment(settings) | state, folder / f"{settings.group}-{log}.log"
+    )
 
 
 def has_loaded(engine: str) -> Callable[[rig.Program], bool]:
@@ -94,8 +108,20 @@ def has_loaded(engine: str) -> Callable[[rig.Program], bool]:
 
 def look(program: rig.Program, count: Callable[[], int]) -> Look:
     """See what a program has published and used."""
-    memory = psutil.Process(program.pid).memory_info().rss
+    memory = sum(process.memory_info().rss for process in _tree(program))
     return Look(time.monotonic(), count(), rig.cpu_s(program.pid), memory)
+
+
+def kill(program: rig.Program) -> None:
+    """``kill -9`` for a program and all processes that it started."""
+    for process in _tree(program):
+        with suppress(psutil.NoSuchProcess):  # some end when their parent does
+            process.kill()
+
+
+def _tree(program: rig.Program) -> list[psutil.Process]:
+    first = psutil.Process(program.pid)
+    return [first, *first.children(recursive=True)]
 
 
 def watch(program: rig.Program, count: Callable[[], int], first_within_s: float = QUIET_S) -> list[Look]:
