@@ -3,6 +3,8 @@
 A client that cannot be made is a :class:`UsageError` of one line. Clients themselves say little more than "no broker
 available", so what stands in the way is looked at once more, by hand: a closed port, TLS on one side alone, a
 certificate that the authority did not sign, a password. No line names a password.
+
+redis-py takes as long to import as Kafka's client and more: who only asks Kafka does without.
 """
 
 from __future__ import annotations
@@ -14,11 +16,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import monotonic, sleep
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-import redis
-import redis.asyncio
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient
 from kafka.errors import (
@@ -31,6 +31,9 @@ from kafka.errors import (
 
 from streamer.errors import UsageError
 from streamer.settings import Settings
+
+if TYPE_CHECKING:
+    import redis.asyncio
 
 TIMEOUT_MS = 10_000
 LOOK_AFTER_MS = 2_000
@@ -292,12 +295,16 @@ def redis_client(settings: Settings, **options: Any) -> redis.Redis:
     Raises:
         UsageError: The URL is none, or the authority's file cannot be read.
     """
+    import redis
+
     client: redis.Redis = _redis(redis.Redis.from_url, settings, options)
     return client
 
 
 def async_redis_client(settings: Settings, **options: Any) -> redis.asyncio.Redis:
     """As :func:`redis_client`, for asyncio."""
+    import redis.asyncio
+
     client: redis.asyncio.Redis = _redis(redis.asyncio.Redis.from_url, settings, options)
     return client
 
@@ -320,6 +327,8 @@ def _redis(from_url: Callable[..., Any], settings: Settings, options: dict[str, 
 
 def redis_refusal(settings: Settings, error: Exception) -> UsageError:
     """What a command says when Redis does not answer, or not what is asked."""
+    import redis
+
     where = f"Redis at {settings.redis_shown}"
     if isinstance(error, redis.AuthenticationError):
         return UsageError(f"{where} refuses us: {_line(error)}; check STREAMER_REDIS, its user and password")

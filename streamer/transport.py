@@ -269,8 +269,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         assignment = subscription.assignment if subscription is not None else None
         if assignment is None:
             return None
-        state = assignment.state_value(aiokafka.TopicPartition(tp.topic, tp.partition))
-        return getattr(state, "streamer_answer", None)
+        return getattr(assignment.state_value(tp), "streamer_answer", None)  # any tuple finds it
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: see change 7 of this module."""

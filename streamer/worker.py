@@ -26,6 +26,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Collection, Iterable
+from functools import cached_property
 from time import monotonic, time
 from typing import Any
 
@@ -217,9 +218,9 @@ class Worker:
         self._stalled = False
         self._released_at = self._published_at = self._answered_at = monotonic()
 
-    @property
+    @cached_property
     def consumer(self) -> Consumer:
-        """Faust's consumer."""
+        """Faust's consumer, which the app makes once; it takes five calls to find it."""
         consumer: Consumer = self._app.consumer
         return consumer
 
@@ -440,9 +441,8 @@ class Worker:
             self._relieve()
         if more or leaving:
             self._released_at = monotonic()
-        for topic, row in self._rows.items():
-            tp = TP(topic, group.partition)
-            if tp in self.consumer.held and group.merge.nbytes(row) <= self.settings.fifo_bytes // 2:
+        for tp in [held for held in self.consumer.held if held.partition == group.partition]:
+            if group.merge.nbytes(self._rows[tp.topic]) <= self.settings.fifo_bytes // 2:
                 self.consumer.free(tp)
         return more
 
