@@ -397,12 +397,17 @@ class Program:
         command: Its arguments.
         env: Added to the environment, without any ``STREAMER_…`` of this process.
         log: Overwritten.
-        core: The last one, which nothing else of the rig uses, unless it belongs to the servers' side.
+        core: The last one, which nothing else of the rig uses, unless it belongs to the servers' side. None: any.
         cwd: Where it runs.
     """
 
     def __init__(
-        self, command: Sequence[str], env: Mapping[str, str], log: Path, core: int = PROGRAM_CORE, cwd: Path = ROOT
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        log: Path,
+        core: int | None = PROGRAM_CORE,
+        cwd: Path = ROOT,
     ) -> None:
         self.log = log
         plain = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
@@ -410,7 +415,8 @@ class Program:
             self._process = subprocess.Popen(
                 command, cwd=cwd, env=plain | one_thread() | dict(env), stdout=out, stderr=subprocess.STDOUT
             )
-        pin(self.pid, core)
+        if core is not None:
+            pin(self.pid, core)
 
     @property
     def pid(self) -> int:

@@ -2,11 +2,11 @@
 
     python -m bench.start
 
-Files are in the system's cache and Kafka's jars are there (the first start of all downloads them): a warm start. *Up*:
-``streamer up`` until it returns with Kafka and Redis answering. *Worker*: ``streamer worker`` until /readyz says yes.
-Its parts are measured in a process of their own (``bench/parts.py``): *imports* from the start of the interpreter until
-``streamer.worker`` is imported, *model* its loading and first run; the rest is spent with Kafka and Redis: topics,
-group, partitions.
+Files are in the system's cache and Kafka's jars are there (the first start of all downloads them): a warm start.
+Nothing is tied to a core, for nobody starts it so. *Up*: ``streamer up`` until it returns with Kafka and Redis
+answering. *Worker*: ``streamer worker`` until /readyz says yes. Its parts are measured in a process of their own
+(``bench/parts.py``): *imports* from the start of the interpreter until ``streamer.worker`` is imported, *model* its
+loading and first run; the rest is spent with Kafka and Redis: topics, group, partitions.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ def start(folder: Path) -> Parts:
         port = free_port()
         began_s = time.monotonic()
         with Program(
-            [*STREAMER, "worker"], env | {"STREAMER_PORT": str(port)}, folder / "worker.log", cwd=folder
+            [*STREAMER, "worker"], env | {"STREAMER_PORT": str(port)}, folder / "worker.log", core=None, cwd=folder
         ) as it:
             it.wait_for(lambda: rig.answers(f"http://127.0.0.1:{port}/readyz"), WITHIN_S, "ready")
             worker_s = time.monotonic() - began_s
-        with Program([sys.executable, "-m", "bench.parts"], env, folder / "parts.log", cwd=folder) as it:
+        with Program([sys.executable, "-m", "bench.parts"], env, folder / "parts.log", None, folder) as it:
             imports_s, model_s = msgspec.json.decode(it.wait_end(WITHIN_S).splitlines()[-1], type=tuple[float, float])
     finally:
         command(folder, env, "down")
@@ -93,7 +93,7 @@ def command(folder: Path, env: dict[str, str], *arguments: str) -> float:
     """Run a command of streamer to its end; returns how long it took in seconds."""
     began_s = time.monotonic()
     log = folder / f"{arguments[0]}.log"
-    with Program([*STREAMER, *arguments], env, log, core=rig.SERVERS_CORE, cwd=folder) as program:
+    with Program([*STREAMER, *arguments], env, log, core=None, cwd=folder) as program:
         program.wait_end(WITHIN_S)
     return time.monotonic() - began_s
 
