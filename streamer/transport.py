@@ -8,7 +8,8 @@
    for records never delays a freed partition by more than ``POLL_CAP_S``.
 4. *Cost*: Faust makes a message, an event and four asyncio tasks of each record, to be able to abandon it. Here the
    records that one poll brought travel together, :class:`Batch`, and a delivery that does not block takes no task.
-   The client makes ours of a record, not one of its own first: ``_record``.
+   The client makes ours of a record, not one of its own first: ``_record``. Its CRC32C does without the processor's
+   instruction for it, which is 9 times faster at 8 KB: what passes ours (``is_intact``) is not checked again.
 5. *Knowing that a partition is drained*: :meth:`Consumer.idle_since_us`, the bound of the merge. The consumer's
    position runs ahead of what was delivered, so neither position nor high watermark alone proves it.
 6. *Fetch wait*: ``fetch_max_wait_ms`` is hard-coded to 1500 in Faust; bounds of idle partitions would be that old.
@@ -28,12 +29,16 @@ import logging
 import types
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from functools import partial
+from struct import Struct
 from time import time_ns
 from typing import Any, NamedTuple
 
 import aiokafka
 import faust
 from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.protocol.fetch import FetchRequest
+from crc32c import crc32c
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as driver
@@ -51,6 +56,8 @@ logger = logging.getLogger("faust.streamer")
 POLL_CAP_S = 0.05
 BATCH_RECORDS = 256  # in one event of Faust: about 5 ms of the event loop
 FETCH_MAX_BYTES = 4 * MIB  # a record that is larger comes alone
+BATCH_HEADER = Struct(">8xiibI")  # after the base offset: length, leader epoch, magic, CRC32C of what follows
+BATCH_HEADER_BYTES, LENGTH_ENDS_AT = BATCH_HEADER.size, 12
 FETCH_WAIT_MS = 100  # at the broker, for records
 FETCH_WAIT_LEAST_MS = 1
 FETCH_EVERY_US = 10_000  # at most, see FetchPace
@@ -168,6 +175,23 @@ class FetchPace:
         return min((at + self.slack_us for at in instants if at + self.slack_us > proven_us), default=None)
 
 
+def is_intact(batches: bytes) -> bool:
+    """Whether the checksums of record batches are right; False too for formats before Kafka 0.11, which have others.
+
+    Offsets of fields: https://kafka.apache.org/documentation/#recordbatch. What comes last may be cut off.
+    """
+    view, at = memoryview(batches), 0
+    while at + BATCH_HEADER_BYTES <= len(view):
+        length, _, magic, checksum = BATCH_HEADER.unpack_from(view, at)
+        end = at + LENGTH_ENDS_AT + length
+        if end > len(view):
+            break
+        if magic != 2 or crc32c(view[at + BATCH_HEADER_BYTES : end]) != checksum:
+            return False
+        at = end
+    return True
+
+
 @types.coroutine
 def _resume(coroutine: Coroutine[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
     """Go on with a coroutine that was started by hand and has yielded ``pending``."""
@@ -197,52 +221,69 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     async def on_start(self) -> None:
         """Start the client, then watch its fetches."""
         await super().on_start()
-        fetcher, pace = self._consumer._fetcher, self.consumer.pace
+        fetcher = self._consumer._fetcher
         fetcher._fetch_max_bytes = FETCH_MAX_BYTES
-        original, unpaced = fetcher._proc_fetch_request, fetcher._get_actions_per_node
+        fetcher._get_actions_per_node = partial(self._paced, fetcher._get_actions_per_node)
+        fetcher._proc_fetch_request = partial(self._watched, fetcher, fetcher._proc_fetch_request)
+        fetcher._client.send = partial(self._checked, fetcher._client.send)
+        self._intact: set[tuple[str, int]] = set()  # partitions of the answer that came last
 
-        def paced(assignment: Any) -> Any:
-            requests, resets, timeout_s, *others = unpaced(assignment)
-            leaving = []
-            for node_id, request in requests:
-                now_us = time_ns() // 1000
-                if hold_us := pace.hold_us(node_id, now_us):
-                    timeout_s = min(timeout_s, hold_us / 1e6)  # then the client asks again
-                    continue
-                request._max_wait_ms = pace.wait_ms(node_id, now_us)
-                pace.left(node_id, now_us)
-                leaving.append((node_id, request))
-            return leaving, resets, timeout_s, *others
+    def _paced(self, plan: Callable[[Any], Any], assignment: Any) -> Any:
+        """What the client would send now, less the fetches that should not leave yet."""
+        requests, resets, timeout_s, *others = plan(assignment)
+        leaving, pace = [], self.consumer.pace
+        for node_id, request in requests:
+            now_us = time_ns() // 1000
+            if hold_us := pace.hold_us(node_id, now_us):
+                timeout_s = min(timeout_s, hold_us / 1e6)  # then the client asks again
+                continue
+            request._max_wait_ms = pace.wait_ms(node_id, now_us)
+            pace.left(node_id, now_us)
+            leaving.append((node_id, request))
+        return leaving, resets, timeout_s, *others
 
-        async def watched(assignment: Any, node_id: int, request: Any) -> bool:
-            states = []
-            for topic, partitions in request.topics:
-                for partition, offset, _ in partitions:
-                    state = assignment.state_value(aiokafka.TopicPartition(topic, partition))
-                    if state is not None:
-                        # The client stamps a partition whose answer it applied; that stamp is the only sign of it.
-                        states.append((state, offset, state.timestamp))
-                        state.timestamp = None
-            sent_us = time_ns() // 1000
-            needs_wakeup: bool = await original(assignment, node_id, request)
-            applied = False
-            for state, offset, earlier in states:
-                if state.timestamp is None:
-                    state.timestamp = earlier
-                else:
-                    applied = True
-                    # On the assignment's own state, so that a stale answer cannot leak into the next assignment.
-                    state.streamer_answer = Answer(sent_us, offset, state.highwater)
-            for result in fetcher._records.values():
-                if type(result) is FetchResult:  # else it is an error, which the next poll raises
-                    result._partition_records._consumer_record = self._record
-            if applied:
-                pace.answered(node_id, sent_us, needs_wakeup, time_ns() // 1000)
-                self.consumer.answered()
-            return needs_wakeup
+    async def _watched(
+        self, fetcher: Any, fetch: Callable[..., Any], assignment: Any, node_id: int, request: Any
+    ) -> bool:
+        """A fetch from its leaving until the client has applied its answer."""
+        asked = []
+        for topic, partitions in request.topics:
+            for partition, offset, _ in partitions:
+                tp = aiokafka.TopicPartition(topic, partition)
+                if (state := assignment.state_value(tp)) is not None:
+                    # The client stamps a partition whose answer it applied; that stamp is the only sign of it.
+                    asked.append((tp, offset, state, state.timestamp))
+                    state.timestamp = None
+        sent_us = time_ns() // 1000
+        needs_wakeup: bool = await fetch(assignment, node_id, request)
+        applied = False
+        for tp, offset, state, earlier in asked:
+            if state.timestamp is None:
+                state.timestamp = earlier
+                continue
+            applied = True
+            # On the assignment's own state, so that a stale answer cannot leak into the next assignment.
+            state.streamer_answer = Answer(sent_us, offset, state.highwater)
+            result = fetcher._records.get(tp)
+            if type(result) is FetchResult:  # else it brought nothing, or an error, which the next poll raises
+                result._partition_records._consumer_record = self._record
+                result._partition_records._check_crcs = tp not in self._intact
+        if applied:
+            self.consumer.pace.answered(node_id, sent_us, needs_wakeup, time_ns() // 1000)
+            self.consumer.answered()
+        return needs_wakeup
 
-        fetcher._proc_fetch_request = watched
-        fetcher._get_actions_per_node = paced
+    async def _checked(self, send: Callable[..., Any], node_id: int, request: Any, **options: Any) -> Any:
+        """Send a request; of a fetch's answer, which the client applies before anything else runs, check the bytes."""
+        response = await send(node_id, request, **options)
+        if isinstance(request, FetchRequest):
+            self._intact = {
+                (topic, partition)
+                for topic, partitions in response.topics
+                for partition, *_, records in partitions
+                if is_intact(records)
+            }
+        return response
 
     def _record(self, tp: aiokafka.TopicPartition, record: Any) -> Record:
         """As we have it, from what the client has parsed."""

@@ -4,12 +4,16 @@ import asyncio
 import inspect
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import SimpleNamespace
 
 import aiokafka
 import faust
 import pytest
 from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
+from aiokafka.consumer.subscription_state import Assignment
+from aiokafka.errors import CorruptRecordException
+from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from faust.tables import TableManager
@@ -18,7 +22,7 @@ from faust.types import TP
 from yarl import URL
 
 from streamer.events import Record
-from streamer.transport import BATCH_RECORDS, Answer, Consumer, FetchPace, NoTables, Transport
+from streamer.transport import BATCH_RECORDS, Answer, Consumer, FetchPace, NoTables, Transport, is_intact
 
 FRAMES, AUDIO = TP("frames", 0), TP("audio", 3)
 
@@ -337,17 +341,71 @@ async def test_a_poll_is_dropped_where_a_rebalance_begins_in_it(
     assert seen == [BATCH_RECORDS - 1]
 
 
+def batch_of(payload: bytes) -> bytes:
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 16)
+    builder.append(0, 1_234, b"car", payload, [("ce_type", b"frame"), ("empty", None)])
+    builder.append(1, 1_235, None, None, [])
+    return bytes(builder.build())
+
+
 async def test_the_client_makes_our_records(mended: Consumer) -> None:
     assert "self._consumer_record(tp, record)" in inspect.getsource(PartitionRecords._unpack_records)
-    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 16)
-    builder.append(0, 1_234, b"car", b"jpeg", [("ce_type", b"frame"), ("empty", None)])
-    builder.append(1, 1_235, None, None, [])
-    found = PartitionRecords(AUDIO, MemoryRecords(bytes(builder.build())), [], 0, None, None, True, 0)
+    found = PartitionRecords(AUDIO, MemoryRecords(batch_of(b"jpeg")), [], 0, None, None, True, 0)
     found._consumer_record = mended._thread._record
     assert list(found) == [
         Record(1, 3, 0, 1_234_000, b"car", b"jpeg", (("ce_type", b"frame"), ("empty", None))),
         Record(1, 3, 1, 1_235_000, None, b"", ()),
     ]
+
+
+def test_a_broken_batch_is_seen_by_its_checksum() -> None:
+    whole, other = batch_of(b"jpeg" * 100), batch_of(b"pcm")
+    assert is_intact(b"")
+    assert is_intact(whole + other)
+    assert is_intact(whole + other[:-1])  # a broker may cut off the last one
+    for place in (21, 100, len(whole) - 1):  # the client checks none of what comes before
+        broken = bytearray(whole + other)
+        broken[place] ^= 1
+        assert not is_intact(broken)
+        assert is_intact(other + broken[: len(whole) - 1])
+    old = bytearray(whole)
+    old[16] = 1  # the magic byte of a message set, which has another checksum
+    assert not is_intact(old)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_the_client_checks_what_we_have_not_found_intact(mended: Consumer, broken: bool) -> None:
+    assert "self._check_crcs and not next_batch.validate_crc()" in inspect.getsource(PartitionRecords._unpack_records)
+    batch = bytearray(batch_of(b"jpeg"))
+    batch[-1] ^= broken
+    request = FetchRequest(100, 1, 1 << 20, 0, [("frames", [(0, 0, 1 << 20)])], rack_id="")
+    frames = aiokafka.TopicPartition("frames", 0)
+    assignment = Assignment([frames])
+    assignment.state_value(frames).seek(0)
+
+    async def send(node_id: int, request: object) -> object:
+        part = (0, 0, 2, 2, 0, [], -1, bytes(batch))
+        return SimpleNamespace(API_VERSION=11, topics=[("frames", [part])])
+
+    fetcher = Fetcher.__new__(Fetcher)
+    vars(fetcher).update(
+        _client=SimpleNamespace(send=partial(mended._thread._checked, send)),
+        _records={},
+        _client_rack="",
+        _check_crcs=True,
+        _key_deserializer=None,
+        _value_deserializer=None,
+        _isolation_level=0,
+        _prefetch_backoff=0.1,
+    )
+    assert await mended._thread._watched(fetcher, fetcher._proc_fetch_request, assignment, 1, request)
+    found = fetcher._records[frames]._partition_records
+    assert found._check_crcs == broken
+    if broken:
+        with pytest.raises(CorruptRecordException):
+            list(found)
+    else:
+        assert [record.value for record in found] == [b"jpeg", b""]
 
 
 async def test_a_batch_leaves_no_gap_behind(mended: Consumer) -> None:
@@ -359,7 +417,12 @@ async def test_a_broker_is_asked_for_4_mib_at_once(mended: Consumer, monkeypatch
     # Where the client has what Faust has no setting for: 50 MiB.
     assert inspect.signature(Fetcher).parameters["fetch_max_bytes"].default == 50 << 20
     assert "self._fetch_max_bytes," in inspect.getsource(Fetcher._get_actions_per_node)
-    fetcher = SimpleNamespace(_fetch_max_bytes=50 << 20, _proc_fetch_request=None, _get_actions_per_node=None)
+    fetcher = SimpleNamespace(
+        _fetch_max_bytes=50 << 20,
+        _proc_fetch_request=None,
+        _get_actions_per_node=None,
+        _client=SimpleNamespace(send=None),
+    )
 
     async def start(thread: stock.AIOKafkaConsumerThread) -> None:
         thread._consumer = SimpleNamespace(_fetcher=fetcher)
