@@ -59,6 +59,7 @@ FETCH_MAX_BYTES = 4 * MIB  # a record that is larger comes alone
 BATCH_HEADER = Struct(">8xiibI")  # after the base offset: length, leader epoch, magic, CRC32C of what follows
 BATCH_HEADER_BYTES, LENGTH_ENDS_AT = BATCH_HEADER.size, 12
 FETCH_WAIT_MS = 100  # at the broker, for records
+FETCH_WAIT_UNSEEN_MS = 20  # while alignment has not looked at what came
 FETCH_WAIT_LEAST_MS = 1
 FETCH_EVERY_US = 10_000  # at most, see FetchPace
 
@@ -131,15 +132,25 @@ class FetchPace:
 
     Attributes:
         slack_us: The merge's slack.
-        closing_us: When the next window closes at the earliest, in log time; None: no window is open.
     """
 
     def __init__(self) -> None:
         self.slack_us = 0
-        self.closing_us: int | None = None
+        self._closing_us: int | None = None
+        self._looked_us = 0
+        self._news_us = 0  # when an answer came last from which a window may follow, or its closing
         self._records_us: deque[int] = deque(maxlen=64)  # when records came; more at once need no pace
         self._left_us: dict[int, int] = {}  # when the newest fetch left, by broker
         self._sent_us: dict[int, int] = {}  # the same of the newest answered one
+
+    def looked(self, since_us: int, closing_us: int | None) -> None:
+        """Alignment has done all that followed from what had come by ``since_us``.
+
+        Args:
+            closing_us: When the next window closes at the earliest, in log time; None: no window is open.
+        """
+        self._closing_us = closing_us  # the worker's loop writes them, the consumer's thread reads them
+        self._looked_us = since_us
 
     def left(self, node: int, now_us: int) -> None:
         """A fetch leaves now."""
@@ -147,6 +158,9 @@ class FetchPace:
 
     def answered(self, node: int, sent_us: int, records: bool, now_us: int) -> None:
         """A broker answered the fetch that left at ``sent_us``, with records or without."""
+        wanted_us = self._wanted_us(node)
+        if records or (wanted_us is not None and wanted_us <= sent_us):
+            self._news_us = now_us
         self._sent_us[node] = sent_us
         if records:
             self._records_us.append(now_us)
@@ -162,14 +176,15 @@ class FetchPace:
 
     def wait_ms(self, node: int, now_us: int) -> int:
         """Longest wait at the broker of a fetch that leaves now."""
+        longest_ms = FETCH_WAIT_MS if self._looked_us >= self._news_us else FETCH_WAIT_UNSEEN_MS
         wanted_us = self._wanted_us(node)
         if wanted_us is None:
-            return FETCH_WAIT_MS
-        return max(FETCH_WAIT_LEAST_MS, min(FETCH_WAIT_MS, -((now_us - wanted_us) // 1000)))
+            return longest_ms
+        return max(FETCH_WAIT_LEAST_MS, min(longest_ms, -((now_us - wanted_us) // 1000)))
 
     def _wanted_us(self, node: int) -> int | None:
         """The first instant of interest that no answer has covered."""
-        closing_us = self.closing_us  # the worker's loop writes it, the consumer's thread reads it
+        closing_us = self._closing_us
         proven_us = self._sent_us.get(node, 0)
         instants = self._records_us if closing_us is None else (closing_us, *self._records_us)
         return min((at + self.slack_us for at in instants if at + self.slack_us > proven_us), default=None)

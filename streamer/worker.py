@@ -27,7 +27,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterable
 from functools import cached_property
-from time import monotonic, time
+from time import monotonic, time, time_ns
 from typing import Any
 
 import aiokafka.errors
@@ -414,6 +414,7 @@ class Worker:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            began_us = time_ns() // 1000
             more = True
             while more:
                 more = False
@@ -422,7 +423,7 @@ class Worker:
                 self._commit_releasable()
                 await asyncio.sleep(0)
             closings = (group.next_closing_us for group in self.groups.values())
-            self.consumer.pace.closing_us = min((at for at in closings if at is not None), default=None)
+            self.consumer.pace.looked(began_us, min((at for at in closings if at is not None), default=None))
             await asyncio.sleep(PUMP_EVERY_S)
 
     async def _advance(self, group: Group) -> bool:

@@ -182,7 +182,8 @@ T_US = 1_000_000_000
 
 def paced(closing_us: int | None = None) -> FetchPace:
     pace = FetchPace()
-    pace.slack_us, pace.closing_us = SLACK_US, closing_us
+    pace.slack_us = SLACK_US
+    pace.looked(T_US + 1_000_000, closing_us)
     return pace
 
 
@@ -213,6 +214,19 @@ def test_a_closing_that_does_not_come_although_its_time_is_proven_is_not_asked_f
     pace = paced(closing_us=T_US)
     pace.answered(1, sent_us=T_US + SLACK_US, records=False, now_us=T_US + SLACK_US)
     assert pace.wait_ms(1, T_US + 30_000) == 100
+
+
+def test_a_fetch_is_back_soon_while_alignment_has_not_looked_at_what_came() -> None:
+    pace = paced()
+    pace.looked(T_US - 1_000, None)
+    assert pace.wait_ms(1, T_US) == 100
+    pace.answered(1, sent_us=T_US - 5_000, records=True, now_us=T_US)
+    pace.answered(1, sent_us=T_US + 20_000, records=False, now_us=T_US + 21_000)  # what came may be merged now
+    assert pace.wait_ms(1, T_US + 21_000) == 20
+    pace.looked(T_US + 21_000, T_US + 500_000)
+    assert pace.wait_ms(1, T_US + 22_000) == 100
+    pace.answered(1, sent_us=T_US + 22_000, records=False, now_us=T_US + 122_000)  # nothing follows from that
+    assert pace.wait_ms(1, T_US + 122_000) == 100
 
 
 def test_a_broker_is_asked_every_10_ms_at_most() -> None:
