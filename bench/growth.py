@@ -40,7 +40,6 @@ MODEL = rig.ROOT / "models" / "driving"
 FLAT = 1.1  # the aim: ten times, or a thousand times, as many cost as much a window
 COUNTS = ("sessions", "partitions", "workers")  # of which more should cost no more
 NEEDED = ("frames", "windows", "pace", "check")  # for the fit; without the others there is less to report
-IDLE_S = 5.0
 SHARES, QUICK_SHARES, OFFERED_S, QUICK_OFFERED_S = (0.25, 0.5), (0.25,), 10, 5
 
 
@@ -270,9 +269,7 @@ def paced(bench: Rig, saturated: Point, shares: Sequence[float], seconds: int) -
     best_per_s = Spread.of([run.windows_per_s for run in saturated.runs]).median
     settings = bench.settings(modalities=batching.NO_WAIT)
     with bench.worker_process(settings) as (program, _):
-        began_s, spent_s = time.monotonic(), rig.cpu_s(program.pid)
-        time.sleep(IDLE_S)
-        idle_cores = (rig.cpu_s(program.pid) - spent_s) / (time.monotonic() - began_s)
+        idle_cores = rig.idle_cores(program.pid)
         for share in shares:
             began_s, spent_s = time.monotonic(), rig.cpu_s(program.pid)
             sent_bytes, stored_bytes = to_redis(bench.redis), stored(bench.redis, settings)

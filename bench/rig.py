@@ -62,6 +62,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 PARTITIONS = 4
 POLL_S = 0.02
 READY_WITHIN_S, DONE_WITHIN_S = 120.0, 300.0
+IDLE_S = 5.0
 LIBRARIES = ("torch", "faust-streaming", "aiokafka", "kafka-python", "redis", "numpy", "simplejpeg")
 DRIVES = 4  # distinct ones; more sessions than that repeat them under other names, since drawing frames is slow
 
@@ -376,6 +377,13 @@ def cpu_s(pid: int) -> float:
     return float(sum(times.user + times.system for times in spent))
 
 
+def idle_cores(pid: int) -> float:
+    """Share of a core that a process takes while nothing comes, looked at for ``IDLE_S``."""
+    began_s, spent_s = time.monotonic(), cpu_s(pid)
+    time.sleep(IDLE_S)
+    return (cpu_s(pid) - spent_s) / (time.monotonic() - began_s)
+
+
 def peak_bytes(pid: int) -> int:
     """The most memory that a process had resident (``VmHWM``, proc_pid_status(5)); not on Linux: what it has now."""
     status = Path(f"/proc/{pid}/status")
@@ -641,24 +649,26 @@ class Rig:
             return run
 
     @contextmanager
-    def worker_processes(self, settings: Settings, count: int = 1) -> Iterator[list[tuple[Program, str]]]:
+    def worker_processes(
+        self, settings: Settings, count: int = 1, tree: Path = ROOT
+    ) -> Iterator[list[tuple[Program, str]]]:
         """So many of ``streamer worker``, all ready, with the addresses of their probes; stopped after the block."""
         with ExitStack() as stack:
             started = []
             for number in range(count):
                 address = f"http://127.0.0.1:{free_port()}"
-                env = environment(settings) | {"STREAMER_PORT": address.rsplit(":", 1)[1]}
+                env = environment(settings) | one_thread(tree) | {"STREAMER_PORT": address.rsplit(":", 1)[1]}
                 log = self.folder / f"worker-{number}.log"
-                program = Program([sys.executable, "-m", "streamer", "worker"], env, log)
+                program = Program([sys.executable, "-m", "streamer", "worker"], env, log, cwd=tree)
                 started.append((stack.enter_context(program), address))
             for program, address in started:
                 program.wait_for(partial(answers, f"{address}/readyz"), READY_WITHIN_S, "ready")
             yield started
 
     @contextmanager
-    def worker_process(self, settings: Settings) -> Iterator[tuple[Program, str]]:
+    def worker_process(self, settings: Settings, tree: Path = ROOT) -> Iterator[tuple[Program, str]]:
         """One of :meth:`worker_processes`."""
-        with self.worker_processes(settings) as [worker]:
+        with self.worker_processes(settings, tree=tree) as [worker]:
             yield worker
 
     def worker(

@@ -2,51 +2,95 @@
 
     git worktree add ../before COMMIT
     python -m bench.trees ../before ../between .
+    python -m bench.trees ../before . --offered 10
 
-Each tree's worker reads the same full topics, in turns, as in ``bench.pipeline``. Every tree is compared with the one
-named first. Not part of ``make bench``.
+Each tree's worker reads the same full topics, in turns, as in ``bench.pipeline``; with ``--offered`` cars send so many
+windows a second in real time, as in ``bench.batching``. Every tree is compared with the one named first. Not part of
+``make bench``.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from bench import rig
+import numpy as np
+
+from bench import batching, rig
 from bench.rig import Figure, Report, Rig, Run, Spread
 from streamer.errors import UsageError
 
 SESSIONS, SECONDS, QUICK_SECONDS = 16, 50, 15
+OFFERED_S = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the rounds and report."""
     parser = rig.parser(__doc__, rounds=4)
     parser.add_argument("trees", nargs="+", type=Path, help="working trees, the one to compare with first")
+    parser.add_argument("--offered", type=int, help="windows a second, in real time; left out: full topics")
     options = rig.parse(parser, arguments)
     trees = [tree.resolve() for tree in options.trees]
     if missing := [tree for tree in trees if not (tree / "streamer" / "worker.py").is_file()]:
         raise UsageError(f"{missing[0]} is no working tree of this project")
-    runs: dict[Path, list[Run]] = {tree: [] for tree in trees}
     with Rig() as bench:
-        load = bench.preload(SESSIONS, QUICK_SECONDS if options.quick else SECONDS)
-        for number in rig.rounds(options):
-            for tree in trees:
-                runs[tree].append(bench.worker(load, tree=tree))
-                rig.console.log(f"round {number}: {tree.name}: {rig.described(runs[tree][-1])}")
-    rig.finish(Report("trees", figures(runs), [f"{load.windows:,} windows a round."]), options)
+        if options.offered:
+            found, note = in_real_time(bench, trees, options.offered, rig.rounds(options))
+        else:
+            found, note = on_full_topics(bench, trees, QUICK_SECONDS if options.quick else SECONDS, rig.rounds(options))
+    rig.finish(Report("trees", found, [note]), options)
 
 
-def figures(runs: dict[Path, list[Run]]) -> list[Figure]:
-    """CPU and speed of every tree, as ratios to the first."""
-    first, *others = runs
+def on_full_topics(bench: Rig, trees: Sequence[Path], seconds: int, rounds: range) -> tuple[list[Figure], str]:
+    """Figures of the trees, and how much was run."""
+    runs: dict[Path, list[Run]] = {tree: [] for tree in trees}
+    load = bench.preload(SESSIONS, seconds)
+    for number in rounds:
+        for tree in trees:
+            runs[tree].append(bench.worker(load, tree=tree))
+            rig.console.log(f"round {number}: {tree.name}: {rig.described(runs[tree][-1])}")
     cost = {tree: [run.cpu_ms_per_window for run in found] for tree, found in runs.items()}
     speed = {tree: [run.windows_per_s for run in found] for tree, found in runs.items()}
+    return figures(cost, speed, "windows a second", "higher"), f"{load.windows:,} windows a round."
+
+
+def in_real_time(bench: Rig, trees: Sequence[Path], offered: int, rounds: range) -> tuple[list[Figure], str]:
+    """Figures of the trees, and how much was run."""
+    cost: dict[Path, list[float]] = {tree: [] for tree in trees}
+    latency_ms: dict[Path, list[float]] = {tree: [] for tree in trees}
+    for number in rounds:
+        for tree in trees:
+            cpu_ms, median_ms = paced(bench, tree, offered)
+            cost[tree].append(cpu_ms)
+            latency_ms[tree].append(median_ms)
+            rig.console.log(f"round {number}: {tree.name}: {cpu_ms:.2f} ms CPU a window, latency {median_ms:.0f} ms")
+    return figures(cost, latency_ms, "median latency", "lower"), f"{offered} windows/s for {OFFERED_S} s a round."
+
+
+def paced(bench: Rig, tree: Path, offered: int) -> tuple[float, float]:
+    """CPU ms a window and median latency, ms, of a tree's worker; what it takes when idle is left out."""
+    settings = bench.settings(modalities=batching.NO_WAIT)
+    with bench.worker_process(settings, tree) as (program, _):
+        idle_cores = rig.idle_cores(program.pid)
+        began_s, spent_s = time.monotonic(), rig.cpu_s(program.pid)
+        found = batching.offer(bench, settings, offered, OFFERED_S)
+        idle_s = idle_cores * (time.monotonic() - began_s - OFFERED_S)
+        cpu_s = rig.cpu_s(program.pid) - spent_s - idle_s
+    return 1000 * cpu_s / (offered * OFFERED_S), float(np.median(found.latency_ms))
+
+
+def figures(
+    cost: dict[Path, list[float]], other: dict[Path, list[float]], what: str, better: Literal["lower", "higher"]
+) -> list[Figure]:
+    """CPU of every tree and another quantity, as ratios to the first."""
+    first, *others = cost
     found = [Figure(f"{first.name}, CPU a window", Spread.of(cost[first]), "ms")]
     for tree in others:
-        found.append(Figure(f"{tree.name} ÷ {first.name}, CPU s a window", rig.ratios(cost[tree], cost[first])))
-        name = f"{tree.name} ÷ {first.name}, windows a second"
-        found.append(Figure(name, rig.ratios(speed[tree], speed[first]), better="higher"))
+        name = f"{tree.name} ÷ {first.name}"
+        found.append(Figure(f"{name}, CPU s a window", rig.ratios(cost[tree], cost[first])))
+        found.append(Figure(f"{name}, {what}", rig.ratios(other[tree], other[first]), better=better))
     return found
 
 

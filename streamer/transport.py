@@ -124,7 +124,8 @@ class FetchPace:
     The head of a topic may pass an idle sibling once a fetch that left ``slack`` after the head's log time shows the
     sibling empty; a window that waits for its deadline closes by the same sign. So the instants of interest are those
     at which records came and that of the next closing, all plus ``slack``: a fetch ends in time for its successor to
-    leave at the first of them. What an answered fetch has proven needs no other: a silent feed is asked seldom.
+    leave at the first of them. What an answered fetch has proven needs no other: a silent feed is asked seldom. While
+    alignment has not looked at what came, which may bring the next closing nearer, a fetch is back soon.
 
     A fetch costs as much as some 20 small records, here and in what wakes after it, and of many feeds records come one
     by one. So a broker is asked once in ``FETCH_EVERY_US`` at most, or in half of ``slack`` if that is less, since
