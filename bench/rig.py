@@ -32,7 +32,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -370,10 +370,22 @@ def pin(pid: int, core: int) -> None:
                 os.sched_setaffinity(int(task.name), {core})
 
 
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all that it started, which live."""
+    first = psutil.Process(pid)
+    return [first, *first.children(recursive=True)]
+
+
+def kill(processes: Iterable[psutil.Process]) -> None:
+    """``kill -9`` for all of them."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # some end when their parent does
+            process.kill()
+
+
 def cpu_s(pid: int) -> float:
     """User and system seconds of a process, its threads and its children."""
-    process = psutil.Process(pid)
-    spent = [process.cpu_times(), *(child.cpu_times() for child in process.children(recursive=True))]
+    spent = [process.cpu_times() for process in family(pid)]
     return float(sum(times.user + times.system for times in spent))
 
 
@@ -434,18 +446,15 @@ class Program:
         return self
 
     def __exit__(self, *error: object) -> None:
-        started = []  # they are to be gone as well, before the next program is timed
-        if self._process.poll() is None:
-            started = psutil.Process(self.pid).children(recursive=True)
+        # What it started is to be gone as well, before the next program is timed.
+        started = family(self.pid)[1:] if self._process.poll() is None else []
         self._process.terminate()
         try:
             self._process.wait(15)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        for process in started:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        kill(started)
 
     def text(self) -> str:
         """Its log so far."""

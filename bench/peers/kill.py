@@ -19,7 +19,7 @@ import msgspec
 from bench import rig
 from bench.peers import reference
 from bench.peers.reference import Verdict
-from bench.peers.running import ENGINES, SETTINGS, STREAMER, engines, has_loaded, kill, own, start, until, watch
+from bench.peers.running import ENGINES, SETTINGS, STREAMER, engines, has_loaded, own, start, until, watch
 from streamer.errors import Stop
 from streamer.feeds import simulate
 from streamer.settings import Settings
@@ -82,7 +82,7 @@ def endure(bench: rig.Rig, engine: str, sessions: int, seconds: int, kills: int,
                     back_s.append(time.monotonic() - began_s)
                 if killed < kills and not feed.done():
                     time.sleep(moments.uniform(0, LATEST_S))
-                    kill(program)
+                    rig.kill(rig.family(program.pid))
                     killed += 1
                     rig.console.log(f"{engine}: killed {killed} times")
                     continue

@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 
 from bench import rig
 from bench.peers.common import GRACE_MS, STATE_VARIABLE, WINDOW_MS
@@ -69,19 +67,17 @@ def engines(names: Sequence[str]) -> tuple[str, ...]:
     if unknown:
         raise UsageError(f"there is no engine {unknown[0]!r}; known: {', '.join(ENGINES)}")
     wanted = tuple(name for name in ENGINES if name in (names or ENGINES))
-    missing = [python for python in map(_python, wanted) if not Path(python).exists()]
+    missing = [python for python in map(_python, wanted) if not python.exists()]
     if missing:
-        raise UsageError(
-            f"there is no {Path(missing[0]).relative_to(rig.ROOT)}: `make bench-peers` installs the engines"
-        )
+        raise UsageError(f"there is no {missing[0].relative_to(rig.ROOT)}: `make bench-peers` installs the engines")
     return wanted
 
 
-def _python(engine: str) -> str:
+def _python(engine: str) -> Path:
     """The interpreter whose packages an engine needs."""
     if engine == STREAMER:
-        return sys.executable
-    return str(FLINK_PYTHON if engine == "Flink" else PEERS_PYTHON)
+        return Path(sys.executable)
+    return FLINK_PYTHON if engine == "Flink" else PEERS_PYTHON
 
 
 def own(settings: Settings, engine: str, number: int) -> Settings:
@@ -94,9 +90,8 @@ def start(engine: str, settings: Settings, folder: Path, log: str) -> rig.Progra
     """Start an engine's program, which goes on with what it finds of its state."""
     module = ["streamer", "worker"] if engine == STREAMER else [MODULES[engine]]
     state = {STATE_VARIABLE: str(folder / f"{settings.group}-state"), "PYTHONWARNINGS": "ignore"}
-    return rig.Program(
-        [_python(engine), "-m", *module], environment(settings) | state, folder / f"{settings.group}-{log}.log"
-    )
+    command = [str(_python(engine)), "-m", *module]
+    return rig.Program(command, environment(settings) | state, folder / f"{settings.group}-{log}.log")
 
 
 def has_loaded(engine: str) -> Callable[[rig.Program], bool]:
@@ -108,20 +103,8 @@ def has_loaded(engine: str) -> Callable[[rig.Program], bool]:
 
 def look(program: rig.Program, count: Callable[[], int]) -> Look:
     """See what a program has published and used."""
-    memory = sum(process.memory_info().rss for process in _tree(program))
+    memory = sum(process.memory_info().rss for process in rig.family(program.pid))
     return Look(time.monotonic(), count(), rig.cpu_s(program.pid), memory)
-
-
-def kill(program: rig.Program) -> None:
-    """``kill -9`` for a program and all processes that it started."""
-    for process in _tree(program):
-        with suppress(psutil.NoSuchProcess):  # some end when their parent does
-            process.kill()
-
-
-def _tree(program: rig.Program) -> list[psutil.Process]:
-    first = psutil.Process(program.pid)
-    return [first, *first.children(recursive=True)]
 
 
 def watch(program: rig.Program, count: Callable[[], int], first_within_s: float = QUIET_S) -> list[Look]:

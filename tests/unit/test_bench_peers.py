@@ -15,7 +15,7 @@ from bench.peers import reference
 from bench.peers.common import WINDOW_US, placed, window_end_us
 from bench.peers.compare import Measured, Stretch, table
 from bench.peers.reference import Verdict
-from bench.peers.running import Look, kill
+from bench.peers.running import Look
 from streamer.align import Rules
 from streamer.events import Event, Kind, Record
 from streamer.settings import Settings
@@ -90,6 +90,6 @@ def test_what_a_program_has_started_ends_with_it(killed: bool, tmp_path: Path) -
         alive = fifo.open()
         assert alive.readline() == "here\n"
         if killed:
-            kill(program)
+            rig.kill(rig.family(program.pid))
     with alive:
         assert alive.read() == ""  # nobody holds the other end any more

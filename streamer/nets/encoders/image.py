@@ -46,6 +46,9 @@ class ImageEncoder(nn.Module):
 
         It is linear: what no frame changes, places and the -1 of black, is convolved once for them all, and pixels go
         in as they are, 0 to 255. To scale, stack and copy five channels of every frame took a fifth of the encoder.
+
+        Args:
+            image_NCHW: N is windows × frames.
         """
         weight, bias = self.patches.weight, self.patches.bias
         stride, padding = self.patches.stride, self.patches.padding
