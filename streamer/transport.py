@@ -8,8 +8,8 @@
    for records never delays a freed partition by more than ``POLL_CAP_S``.
 4. *Cost*: Faust makes a message, an event and four asyncio tasks of each record, to be able to abandon it. Here the
    records that one poll brought travel together, :class:`Batch`, and a delivery that does not block takes no task.
-   The client makes ours of a record, not one of its own first: ``_record``. Its CRC32C does without the processor's
-   instruction for it, which is 9 times faster at 8 KB: what passes ours (``is_intact``) is not checked again.
+   The client makes ours of a record, not one of its own first: ``_record``. Its reading and its checksums are
+   ``fetch``'s: what passes ``is_intact`` is not checked again.
 5. *Knowing that a partition is drained*: :meth:`Consumer.idle_since_us`, the bound of the merge. The consumer's
    position runs ahead of what was delivered, so neither position nor high watermark alone proves it.
 6. *Fetch wait*: ``fetch_max_wait_ms`` is hard-coded to 1500 in Faust; bounds of idle partitions would be that old.
@@ -27,10 +27,8 @@ import asyncio
 import contextlib
 import logging
 import types
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from functools import partial
-from struct import Struct
 from time import time_ns
 from typing import Any, NamedTuple
 
@@ -38,7 +36,6 @@ import aiokafka
 import faust
 from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.protocol.fetch import FetchRequest
-from crc32c import crc32c
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as driver
@@ -48,6 +45,7 @@ from yarl import URL
 
 from streamer import clients
 from streamer.events import Record
+from streamer.fetch import AnswerReader, FetchPace, is_intact
 from streamer.settings import MIB, Settings
 
 # Faust's services log under their class's module: keep their starts and stops out of the worker's own log.
@@ -56,12 +54,6 @@ logger = logging.getLogger("faust.streamer")
 POLL_CAP_S = 0.05
 BATCH_RECORDS = 256  # in one event of Faust: about 5 ms of the event loop
 FETCH_MAX_BYTES = 4 * MIB  # a record that is larger comes alone
-BATCH_HEADER = Struct(">8xiibI")  # after the base offset: length, leader epoch, magic, CRC32C of what follows
-BATCH_HEADER_BYTES, LENGTH_ENDS_AT = BATCH_HEADER.size, 12
-FETCH_WAIT_MS = 100  # at the broker, for records
-FETCH_WAIT_UNSEEN_MS = 20  # while alignment has not looked at what came
-FETCH_WAIT_LEAST_MS = 1
-FETCH_EVERY_US = 10_000  # at most, see FetchPace
 
 
 class Answer(NamedTuple):
@@ -118,96 +110,6 @@ def _cut(parts: Iterable[Part]) -> Iterator[list[Part]]:
         yield portion
 
 
-class FetchPace:
-    """How long a fetch may wait at the broker for records.
-
-    The head of a topic may pass an idle sibling once a fetch that left ``slack`` after the head's log time shows the
-    sibling empty; a window that waits for its deadline closes by the same sign. So the instants of interest are those
-    at which records came and that of the next closing, all plus ``slack``: a fetch ends in time for its successor to
-    leave at the first of them. What an answered fetch has proven needs no other: a silent feed is asked seldom. While
-    alignment has not looked at what came, which may bring the next closing nearer, a fetch is back soon.
-
-    A fetch costs as much as some 20 small records, here and in what wakes after it, and of many feeds records come one
-    by one. So a broker is asked once in ``FETCH_EVERY_US`` at most, or in half of ``slack`` if that is less, since
-    records wait anyway; and none leaves so shortly before an instant of interest that its successor would be late.
-
-    Attributes:
-        slack_us: The merge's slack.
-    """
-
-    def __init__(self) -> None:
-        self.slack_us = 0
-        self._closing_us: int | None = None
-        self._looked_us = 0
-        self._news_us = 0  # when an answer came last from which a window may follow, or its closing
-        self._records_us: deque[int] = deque(maxlen=64)  # when records came; more at once need no pace
-        self._left_us: dict[int, int] = {}  # when the newest fetch left, by broker
-        self._sent_us: dict[int, int] = {}  # the same of the newest answered one
-
-    def looked(self, since_us: int, closing_us: int | None) -> None:
-        """Alignment has done all that followed from what had come by ``since_us``.
-
-        Args:
-            closing_us: When the next window closes at the earliest, in log time; None: no window is open.
-        """
-        self._closing_us = closing_us  # the worker's loop writes them, the consumer's thread reads them
-        self._looked_us = since_us
-
-    def left(self, node: int, now_us: int) -> None:
-        """A fetch leaves now."""
-        self._left_us[node] = now_us
-
-    def answered(self, node: int, sent_us: int, records: bool, now_us: int) -> None:
-        """A broker answered the fetch that left at ``sent_us``, with records or without."""
-        wanted_us = self._wanted_us(node)
-        if records or (wanted_us is not None and wanted_us <= sent_us):
-            self._news_us = now_us
-        self._sent_us[node] = sent_us
-        if records:
-            self._records_us.append(now_us)
-
-    def hold_us(self, node: int, now_us: int) -> int:
-        """How long the next fetch should not leave yet; 0: it may."""
-        every_us = min(FETCH_EVERY_US, self.slack_us // 2)
-        until_us = self._left_us.get(node, 0) + every_us
-        wanted_us = self._wanted_us(node)
-        if wanted_us is not None and wanted_us <= now_us + every_us:
-            until_us = max(until_us, wanted_us)
-        return max(0, until_us - now_us)
-
-    def wait_ms(self, node: int, now_us: int) -> int:
-        """Longest wait at the broker of a fetch that leaves now."""
-        longest_ms = FETCH_WAIT_MS if self._looked_us >= self._news_us else FETCH_WAIT_UNSEEN_MS
-        wanted_us = self._wanted_us(node)
-        if wanted_us is None:
-            return longest_ms
-        return max(FETCH_WAIT_LEAST_MS, min(longest_ms, -((now_us - wanted_us) // 1000)))
-
-    def _wanted_us(self, node: int) -> int | None:
-        """The first instant of interest that no answer has covered."""
-        closing_us = self._closing_us
-        proven_us = self._sent_us.get(node, 0)
-        instants = self._records_us if closing_us is None else (closing_us, *self._records_us)
-        return min((at + self.slack_us for at in instants if at + self.slack_us > proven_us), default=None)
-
-
-def is_intact(batches: bytes) -> bool:
-    """Whether the checksums of record batches are right; False too for formats before Kafka 0.11, which have others.
-
-    Offsets of fields: https://kafka.apache.org/documentation/#recordbatch. What comes last may be cut off.
-    """
-    view, at = memoryview(batches), 0
-    while at + BATCH_HEADER_BYTES <= len(view):
-        length, _, magic, checksum = BATCH_HEADER.unpack_from(view, at)
-        end = at + LENGTH_ENDS_AT + length
-        if end > len(view):
-            break
-        if magic != 2 or crc32c(view[at + BATCH_HEADER_BYTES : end]) != checksum:
-            return False
-        at = end
-    return True
-
-
 @types.coroutine
 def _resume(coroutine: Coroutine[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
     """Go on with a coroutine that was started by hand and has yielded ``pending``."""
@@ -241,7 +143,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         fetcher._fetch_max_bytes = FETCH_MAX_BYTES
         fetcher._get_actions_per_node = partial(self._paced, fetcher._get_actions_per_node)
         fetcher._proc_fetch_request = partial(self._watched, fetcher, fetcher._proc_fetch_request)
-        fetcher._client.send = partial(self._checked, fetcher._client.send)
+        fetcher._client.send = partial(self._asked, fetcher._client, fetcher._client.send)
         self._intact: set[tuple[str, int]] = set()  # partitions of the answer that came last
 
     def _paced(self, plan: Callable[[Any], Any], assignment: Any) -> Any:
@@ -289,16 +191,19 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             self.consumer.answered()
         return needs_wakeup
 
-    async def _checked(self, send: Callable[..., Any], node_id: int, request: Any, **options: Any) -> Any:
-        """Send a request; of a fetch's answer, which the client applies before anything else runs, check the bytes."""
+    async def _asked(self, client: Any, send: Callable[..., Any], node_id: int, request: Any, **options: Any) -> Any:
+        """Send a request; of a fetch, read and check the answer, which the client applies before anything else runs."""
+        if not isinstance(request, FetchRequest):
+            return await send(node_id, request, **options)
+        if (connection := await client._get_conn(node_id)) is not None:
+            AnswerReader.take_over(connection)
         response = await send(node_id, request, **options)
-        if isinstance(request, FetchRequest):
-            self._intact = {
-                (topic, partition)
-                for topic, partitions in response.topics
-                for partition, *_, records in partitions
-                if is_intact(records)
-            }
+        self._intact = {
+            (topic, partition)
+            for topic, partitions in response.topics
+            for partition, *_, records in partitions
+            if is_intact(records)
+        }
         return response
 
     def _record(self, tp: aiokafka.TopicPartition, record: Any) -> Record:

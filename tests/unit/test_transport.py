@@ -14,7 +14,6 @@ from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
 from aiokafka.consumer.subscription_state import Assignment
 from aiokafka.errors import CorruptRecordException
 from aiokafka.protocol.fetch import FetchRequest
-from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as stock
@@ -22,7 +21,8 @@ from faust.types import TP
 from yarl import URL
 
 from streamer.events import Record
-from streamer.transport import BATCH_RECORDS, Answer, Consumer, FetchPace, NoTables, Transport, is_intact
+from streamer.transport import BATCH_RECORDS, Answer, Consumer, NoTables, Transport
+from tests.broker import batch_of
 
 FRAMES, AUDIO = TP("frames", 0), TP("audio", 3)
 
@@ -176,91 +176,6 @@ async def test_a_partition_is_idle_only_when_nothing_can_be_on_its_way(
     assert mended.idle_since_us(FRAMES, delivered) == idle
 
 
-SLACK_US = 20_000
-T_US = 1_000_000_000
-
-
-def paced(closing_us: int | None = None) -> FetchPace:
-    pace = FetchPace()
-    pace.slack_us = SLACK_US
-    pace.looked(T_US + 1_000_000, closing_us)
-    return pace
-
-
-def test_a_fetch_ends_when_its_successor_can_prove_the_siblings_of_a_new_record_empty() -> None:
-    pace = paced()
-    pace.answered(1, sent_us=T_US - 5_000, records=True, now_us=T_US)
-    assert pace.wait_ms(1, T_US + 2_000) == 18
-    pace.answered(1, sent_us=T_US + 2_000, records=False, now_us=T_US + 20_000)
-    assert pace.wait_ms(1, T_US + 20_500) == 1  # left in time: the broker need not wait at all
-    pace.answered(1, sent_us=T_US + 20_500, records=False, now_us=T_US + 22_000)
-    assert pace.wait_ms(1, T_US + 22_000) == 100
-
-
-def test_newer_records_do_not_put_off_what_older_ones_wait_for() -> None:
-    pace = paced()
-    pace.answered(1, sent_us=T_US - 5_000, records=True, now_us=T_US)
-    pace.answered(1, sent_us=T_US, records=True, now_us=T_US + 12_000)
-    assert pace.wait_ms(1, T_US + 13_000) == 7
-
-
-def test_a_deadline_is_waited_for_no_longer_than_it_takes() -> None:
-    assert paced(closing_us=T_US).wait_ms(1, T_US + 15_000) == 5
-    assert paced(closing_us=T_US).wait_ms(1, T_US - 900_000) == 100
-    assert paced().wait_ms(1, T_US) == 100
-
-
-def test_a_closing_that_does_not_come_although_its_time_is_proven_is_not_asked_for_again_and_again() -> None:
-    pace = paced(closing_us=T_US)
-    pace.answered(1, sent_us=T_US + SLACK_US, records=False, now_us=T_US + SLACK_US)
-    assert pace.wait_ms(1, T_US + 30_000) == 100
-
-
-def test_a_fetch_is_back_soon_while_alignment_has_not_looked_at_what_came() -> None:
-    pace = paced()
-    pace.looked(T_US - 1_000, None)
-    assert pace.wait_ms(1, T_US) == 100
-    pace.answered(1, sent_us=T_US - 5_000, records=True, now_us=T_US)
-    pace.answered(1, sent_us=T_US + 20_000, records=False, now_us=T_US + 21_000)  # what came may be merged now
-    assert pace.wait_ms(1, T_US + 21_000) == 20
-    pace.looked(T_US + 21_000, T_US + 500_000)
-    assert pace.wait_ms(1, T_US + 22_000) == 100
-    pace.answered(1, sent_us=T_US + 22_000, records=False, now_us=T_US + 122_000)  # nothing follows from that
-    assert pace.wait_ms(1, T_US + 122_000) == 100
-
-
-def test_a_broker_is_asked_every_10_ms_at_most() -> None:
-    pace = paced()
-    assert pace.hold_us(1, T_US) == 0
-    pace.left(1, T_US)
-    assert pace.hold_us(1, T_US + 1_000) == 9_000
-    assert pace.hold_us(2, T_US + 1_000) == 0  # each broker by itself
-    assert pace.hold_us(1, T_US + 10_000) == 0
-
-
-def test_a_fetch_leaves_when_it_can_prove_what_records_wait_for_and_not_just_before() -> None:
-    pace = paced()
-    pace.answered(1, sent_us=T_US - 5_000, records=True, now_us=T_US)
-    assert pace.hold_us(1, T_US + 2_000) == 0  # it waits at the broker and is back in time
-    assert pace.hold_us(1, T_US + 12_000) == 8_000
-    assert pace.hold_us(1, T_US + 21_000) == 0
-
-
-def test_fetches_do_not_hold_back_where_records_wait_for_nothing() -> None:
-    pace = paced()
-    pace.slack_us = 0
-    pace.left(1, T_US)
-    assert pace.hold_us(1, T_US) == 0
-
-
-def test_every_broker_has_to_prove_its_own_partitions_empty() -> None:
-    pace = paced()
-    pace.answered(1, sent_us=T_US, records=True, now_us=T_US)
-    pace.answered(1, sent_us=T_US + SLACK_US, records=False, now_us=T_US + SLACK_US)
-    assert pace.wait_ms(1, T_US + 25_000) == 100
-    assert pace.wait_ms(2, T_US + 25_000) == 1
-
-
 @pytest.mark.parametrize(
     ("answer", "released", "committed", "lag"),
     [
@@ -355,13 +270,6 @@ async def test_a_poll_is_dropped_where_a_rebalance_begins_in_it(
     assert seen == [BATCH_RECORDS - 1]
 
 
-def batch_of(payload: bytes) -> bytes:
-    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 16)
-    builder.append(0, 1_234, b"car", payload, [("ce_type", b"frame"), ("empty", None)])
-    builder.append(1, 1_235, None, None, [])
-    return bytes(builder.build())
-
-
 async def test_the_client_makes_our_records(mended: Consumer) -> None:
     assert "self._consumer_record(tp, record)" in inspect.getsource(PartitionRecords._unpack_records)
     found = PartitionRecords(AUDIO, MemoryRecords(batch_of(b"jpeg")), [], 0, None, None, True, 0)
@@ -370,21 +278,6 @@ async def test_the_client_makes_our_records(mended: Consumer) -> None:
         Record(1, 3, 0, 1_234_000, b"car", b"jpeg", (("ce_type", b"frame"), ("empty", None))),
         Record(1, 3, 1, 1_235_000, None, b"", ()),
     ]
-
-
-def test_a_broken_batch_is_seen_by_its_checksum() -> None:
-    whole, other = batch_of(b"jpeg" * 100), batch_of(b"pcm")
-    assert is_intact(b"")
-    assert is_intact(whole + other)
-    assert is_intact(whole + other[:-1])  # a broker may cut off the last one
-    for place in (21, 100, len(whole) - 1):  # the client checks none of what comes before
-        broken = bytearray(whole + other)
-        broken[place] ^= 1
-        assert not is_intact(broken)
-        assert is_intact(other + broken[: len(whole) - 1])
-    old = bytearray(whole)
-    old[16] = 1  # the magic byte of a message set, which has another checksum
-    assert not is_intact(old)
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -397,13 +290,16 @@ async def test_the_client_checks_what_we_have_not_found_intact(mended: Consumer,
     assignment = Assignment([frames])
     assignment.state_value(frames).seek(0)
 
+    async def unconnected(node_id: int) -> None:
+        return None
+
     async def send(node_id: int, request: object) -> object:
         part = (0, 0, 2, 2, 0, [], -1, bytes(batch))
         return SimpleNamespace(API_VERSION=11, topics=[("frames", [part])])
 
     fetcher = Fetcher.__new__(Fetcher)
     vars(fetcher).update(
-        _client=SimpleNamespace(send=partial(mended._thread._checked, send)),
+        _client=SimpleNamespace(send=partial(mended._thread._asked, SimpleNamespace(_get_conn=unconnected), send)),
         _records={},
         _client_rack="",
         _check_crcs=True,

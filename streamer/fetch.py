@@ -1,0 +1,219 @@
+"""How records are fetched: when a broker is asked, and how its answers are read and checked.
+
+aiokafka asks at once and waits as long as one setting says, reads an answer through two copies in fresh memory before
+it looks at it, and computes CRC32C without the processor's instruction for it. ``transport`` puts these in place:
+
+1. :class:`FetchPace` says when a fetch leaves and how long it may wait at the broker.
+2. :class:`AnswerReader` reads a connection into memory that is used again.
+3. :func:`is_intact` checks the checksums of an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections import deque
+from struct import Struct
+from typing import Any, Self
+
+from aiokafka.conn import CloseReason
+from aiokafka.errors import CorrelationIdError
+from aiokafka.protocol.fetch import FetchRequest
+from crc32c import crc32c
+
+FETCH_WAIT_MS = 100  # at the broker, for records
+FETCH_WAIT_UNSEEN_MS = 20  # while alignment has not looked at what came
+FETCH_WAIT_LEAST_MS = 1
+FETCH_EVERY_US = 10_000  # at most, see FetchPace
+SIZE_BYTES = 4  # before each answer, big-endian
+SMALL_BYTES = 64 << 10  # an answer that the client may as well read from a copy
+BATCH_HEADER = Struct(">8xiibI")  # after the base offset: length, leader epoch, magic, CRC32C of what follows
+BATCH_HEADER_BYTES, LENGTH_ENDS_AT = BATCH_HEADER.size, 12
+
+
+class FetchPace:
+    """How long a fetch may wait at the broker for records.
+
+    The head of a topic may pass an idle sibling once a fetch that left ``slack`` after the head's log time shows the
+    sibling empty; a window that waits for its deadline closes by the same sign. So the instants of interest are those
+    at which records came and that of the next closing, all plus ``slack``: a fetch ends in time for its successor to
+    leave at the first of them. What an answered fetch has proven needs no other: a silent feed is asked seldom. While
+    alignment has not looked at what came, which may bring the next closing nearer, a fetch is back soon.
+
+    A fetch costs as much as some 20 small records, here and in what wakes after it, and of many feeds records come one
+    by one. So a broker is asked once in ``FETCH_EVERY_US`` at most, or in half of ``slack`` if that is less, since
+    records wait anyway; and none leaves so shortly before an instant of interest that its successor would be late.
+
+    Attributes:
+        slack_us: The merge's slack.
+    """
+
+    def __init__(self) -> None:
+        self.slack_us = 0
+        self._closing_us: int | None = None
+        self._looked_us = 0
+        self._news_us = 0  # when an answer came last from which a window may follow, or its closing
+        self._records_us: deque[int] = deque(maxlen=64)  # when records came; more at once need no pace
+        self._left_us: dict[int, int] = {}  # when the newest fetch left, by broker
+        self._sent_us: dict[int, int] = {}  # the same of the newest answered one
+
+    def looked(self, since_us: int, closing_us: int | None) -> None:
+        """Alignment has done all that followed from what had come by ``since_us``.
+
+        Args:
+            closing_us: When the next window closes at the earliest, in log time; None: no window is open.
+        """
+        self._closing_us = closing_us  # the worker's loop writes them, the consumer's thread reads them
+        self._looked_us = since_us
+
+    def left(self, node: int, now_us: int) -> None:
+        """A fetch leaves now."""
+        self._left_us[node] = now_us
+
+    def answered(self, node: int, sent_us: int, records: bool, now_us: int) -> None:
+        """A broker answered the fetch that left at ``sent_us``, with records or without."""
+        wanted_us = self._wanted_us(node)
+        if records or (wanted_us is not None and wanted_us <= sent_us):
+            self._news_us = now_us
+        self._sent_us[node] = sent_us
+        if records:
+            self._records_us.append(now_us)
+
+    def hold_us(self, node: int, now_us: int) -> int:
+        """How long the next fetch should not leave yet; 0: it may."""
+        every_us = min(FETCH_EVERY_US, self.slack_us // 2)
+        until_us = self._left_us.get(node, 0) + every_us
+        wanted_us = self._wanted_us(node)
+        if wanted_us is not None and wanted_us <= now_us + every_us:
+            until_us = max(until_us, wanted_us)
+        return max(0, until_us - now_us)
+
+    def wait_ms(self, node: int, now_us: int) -> int:
+        """Longest wait at the broker of a fetch that leaves now."""
+        longest_ms = FETCH_WAIT_MS if self._looked_us >= self._news_us else FETCH_WAIT_UNSEEN_MS
+        wanted_us = self._wanted_us(node)
+        if wanted_us is None:
+            return longest_ms
+        return max(FETCH_WAIT_LEAST_MS, min(longest_ms, -((now_us - wanted_us) // 1000)))
+
+    def _wanted_us(self, node: int) -> int | None:
+        """The first instant of interest that no answer has covered."""
+        closing_us = self._closing_us
+        proven_us = self._sent_us.get(node, 0)
+        instants = self._records_us if closing_us is None else (closing_us, *self._records_us)
+        return min((at + self.slack_us for at in instants if at + self.slack_us > proven_us), default=None)
+
+
+class AnswerReader(asyncio.BufferedProtocol):
+    """Reads the answers of a connection into memory that is used again.
+
+    The client's own reader, of ``asyncio``, gathers an answer in a buffer that grows and copies it out of there: twice
+    its size in fresh memory, which the kernel has to clear. Here the socket fills what the answer before has left.
+
+    It takes the place of the reader and of the protocol of a connection; both know it by what they call.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._protocol = connection._protocol
+        self._size = bytearray(SIZE_BYTES)
+        self._answer = io.BytesIO()
+        self._in_answer = False
+        self._expect(memoryview(self._size))
+
+    @classmethod
+    def take_over(cls, connection: Any) -> Self | None:
+        """Read a connection from here on; None: not now, since it waits for an answer, or it has been taken over."""
+        if connection._requests or isinstance(connection._reader, cls):
+            return None
+        reader = cls(connection)
+        transport = connection._writer.transport
+        transport.pause_reading()  # uvloop looks at its protocol when it begins to read
+        transport.set_protocol(reader)
+        connection._read_task.cancel()
+        connection._reader = reader
+        transport.resume_reading()
+        return reader
+
+    def at_eof(self) -> bool:
+        """For the connection: it forgets a reader whose connection is lost."""
+        return False
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes belong: what is lacking of a size, or of an answer."""
+        return self._room[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes have come."""
+        self._filled += nbytes
+        if self._filled < len(self._room):
+            return
+        if self._in_answer:
+            self._take()
+            self._in_answer = False
+            self._expect(memoryview(self._size))
+        else:
+            size = int.from_bytes(self._size, "big")
+            self._in_answer = True
+            self._expect(self._memory(size))
+
+    def eof_received(self) -> None:
+        """The broker hangs up; the transport closes itself."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell the client as its own reader would."""
+        self._protocol.connection_lost(error)
+        self._connection.close(reason=CloseReason.CONNECTION_BROKEN, exc=error or EOFError("the broker hung up"))
+
+    def pause_writing(self) -> None:
+        """What is written waits."""
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """What is written waits no more."""
+        self._protocol.resume_writing()
+
+    def _expect(self, room: memoryview) -> None:
+        self._room, self._filled = room, 0
+
+    def _memory(self, size: int) -> memoryview:
+        """So many bytes of the memory for answers, which grows twofold at least."""
+        has = self._answer.getbuffer().nbytes
+        if size > has:
+            self._answer.seek(max(size, 2 * has) - 1)
+            self._answer.write(b"\0")
+        return self._answer.getbuffer()[:size]
+
+    def _take(self) -> None:
+        """Hand an answer to who waits for it. The client reads that of a fetch from our memory, others from a copy."""
+        connection = self._connection
+        correlation_id, request, waiting = connection._requests[0]
+        if self._filled < SMALL_BYTES or request is None or request.API_KEY != FetchRequest.API_KEY:
+            connection._handle_frame(bytes(self._room))
+            return
+        self._answer.seek(0)
+        said = request.parse_response_header(self._answer).correlation_id
+        if said != correlation_id:
+            raise CorrelationIdError(f"the broker answers request {said}, not {correlation_id}")
+        if not waiting.done():
+            waiting.set_result(request.RESPONSE_TYPE.decode(self._answer))
+        connection._last_action = time.monotonic()
+        connection._requests.popleft()
+
+
+def is_intact(batches: bytes) -> bool:
+    """Whether the checksums of record batches are right; False too for formats before Kafka 0.11, which have others.
+
+    Offsets of fields: https://kafka.apache.org/documentation/#recordbatch. What comes last may be cut off.
+    """
+    view, at = memoryview(batches), 0
+    while at + BATCH_HEADER_BYTES <= len(view):
+        length, _, magic, checksum = BATCH_HEADER.unpack_from(view, at)
+        end = at + LENGTH_ENDS_AT + length
+        if end > len(view):
+            break
+        if magic != 2 or crc32c(view[at + BATCH_HEADER_BYTES : end]) != checksum:
+            return False
+        at = end
+    return True

@@ -1,0 +1,82 @@
+"""What a broker sends: record batches, and a server that answers whatever it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from struct import pack, unpack
+
+from aiokafka.protocol.admin import ApiVersionResponse_v0
+from aiokafka.protocol.fetch import FetchResponse_v4
+from aiokafka.protocol.metadata import MetadataResponse_v0
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+SPOKEN = [(FetchResponse_v4.API_KEY, 4, 4), (MetadataResponse_v0.API_KEY, 0, 0)]
+
+
+def batch_of(payload: bytes) -> bytes:
+    """Two records: one with key, payload and headers; one with none of them."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 16)
+    builder.append(0, 1_234, b"car", payload, [("ce_type", b"frame"), ("empty", None)])
+    builder.append(1, 1_235, None, None, [])
+    return bytes(builder.build())
+
+
+def fetched(records: bytes) -> bytes:
+    """An answer to a fetch of one partition, as it travels after the correlation id."""
+    answer: bytes = FetchResponse_v4(throttle_time_ms=0, topics=[("frames", [(0, 0, 100, 100, [], records)])]).encode()
+    return answer
+
+
+class Server:
+    """Knows which versions it speaks; everything else it says is said by its caller.
+
+    Attributes:
+        port: Where it listens on this machine.
+        asked: Correlation ids of the requests that came, in order.
+    """
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.asked: asyncio.Queue[int] = asyncio.Queue()
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        self._writer = writer
+        while not reader.at_eof():
+            try:
+                (size,) = unpack(">i", await reader.readexactly(4))
+                api_key, _, correlation_id = unpack(">hhi", (await reader.readexactly(size))[:8])
+            except (asyncio.IncompleteReadError, ConnectionError):
+                break
+            if api_key == ApiVersionResponse_v0.API_KEY:
+                self.say(correlation_id, ApiVersionResponse_v0(error_code=0, api_versions=SPOKEN).encode())
+            else:
+                self.asked.put_nowait(correlation_id)
+        writer.close()
+
+    def say(self, correlation_id: int, answer: bytes, upto: int | None = None) -> None:
+        """Send an answer, or only so many bytes of it."""
+        self.write((pack(">ii", 4 + len(answer), correlation_id) + answer)[:upto])
+
+    def write(self, piece: bytes) -> None:
+        """Send bytes."""
+        assert self._writer is not None
+        self._writer.write(piece)
+
+    def hang_up(self) -> None:
+        """Close the connection."""
+        assert self._writer is not None
+        self._writer.close()
+
+
+@asynccontextmanager
+async def server() -> AsyncIterator[Server]:
+    """A server that listens."""
+    made = Server()
+    async with await asyncio.start_server(made.serve, "127.0.0.1", 0) as listening:
+        made.port = listening.sockets[0].getsockname()[1]
+        yield made
+        made.hang_up()
