@@ -170,13 +170,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     points = [point for point in kept(path) if point.axis not in options.axes]
     path.parent.mkdir(parents=True, exist_ok=True)
     if options.axes:
-        with Rig() as bench:
+        with Rig(options.device) as bench:
             for axis in (axis for axis in known if axis in options.axes):
                 points += measure(bench, axis, axes(options.quick)[axis], options)
                 path.write_bytes(msgspec.json.encode(points))
     for index, point in enumerate(points):
         if point.axis in fit.AXES and point.bare_ms is None:
-            points[index] = with_bare(point)
+            points[index] = with_bare(point, options.device)
             path.write_bytes(msgspec.json.encode(points))
     by_axis = {axis: found for axis in known if (found := [point for point in points if point.axis == axis])}
     if missing := [axis for axis in NEEDED if axis not in by_axis]:
@@ -221,13 +221,13 @@ def given(where: Path, config: Config) -> dict[str, object]:
     return {"model": folder, "window_ms": config.window_ms, "partitions": config.partitions}
 
 
-def with_bare(point: Point) -> Point:
+def with_bare(point: Point, device: str) -> Point:
     """The point with what decoding and model cost of it alone."""
     config = point.config
     command = [sys.executable, "-m", "bench.alone", msgspec.json.encode(config.feed).decode()]
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        settings = Settings.load(device="cpu", **given(folder, config))
+        settings = Settings.load(device=device, **given(folder, config))
         with Program(command, environment(settings), folder / "alone.log") as program:
             bare = msgspec.json.decode(program.wait_end().splitlines()[-1], type=Bare)
     if bare.windows != config.windows:
@@ -249,19 +249,10 @@ def preloaded(bench: Rig, config: Config) -> tuple[rig.Load, Sent]:
 
 
 def together(bench: Rig, load: rig.Load, count: int) -> Run:
-    """Several workers on full topics, from the moment when all are ready; CPU and memory of all together."""
-    settings, sessions = load.fresh(), list(load.drives)
-    with bench.worker_processes(settings, count) as workers:
-        programs = [program for program, _ in workers]
-        began_s, spent_s = time.monotonic(), sum(rig.cpu_s(program.pid) for program in programs)
-        before = rig.published(bench.redis, settings, sessions)  # by those that were ready sooner
-        programs[0].wait_for(
-            lambda: rig.published(bench.redis, settings, sessions) >= load.windows, rig.DONE_WITHIN_S, "all windows"
-        )
-        wall_s = time.monotonic() - began_s
-        cpu_s = sum(rig.cpu_s(program.pid) for program in programs) - spent_s
-        peak_bytes = sum(rig.peak_bytes(program.pid) for program in programs)
-    return Run(load.windows - before, wall_s, cpu_s, peak_bytes)
+    """CPU and memory of several workers as if they were one."""
+    runs = bench.together(load, [load.fresh()] * count)
+    cpu_s, peak_bytes = sum(run.cpu_s for run in runs), sum(run.peak_bytes for run in runs)
+    return msgspec.structs.replace(runs[0], cpu_s=cpu_s, peak_bytes=peak_bytes)
 
 
 def paced(bench: Rig, saturated: Point, shares: Sequence[float], seconds: int) -> Iterator[Paced]:

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=int, help=f"length of their drives, s ({USUAL_S}; with --quick {QUICK_S})")
     options = rig.parse(parser, arguments)
     seconds = options.seconds or (QUICK_S if options.quick else USUAL_S)
-    with Rig() as bench:
+    with Rig(options.device) as bench:
         settings = bench.settings()
         with bench.worker_process(settings) as (_, address):
             found = list(run(settings, options.sessions, seconds))

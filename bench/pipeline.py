@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = rig.parse(rig.parser(__doc__, rounds=4), arguments)
     seconds = QUICK_SECONDS if options.quick else SECONDS
     bare, worker = [], []
-    with Rig() as bench:
+    with Rig(options.device) as bench:
         load = bench.preload(SESSIONS, seconds)
         for number in rig.rounds(options):
             bare.append(bare_run(bench, load))
@@ -41,10 +42,12 @@ def bare_run(bench: Rig, load: rig.Load) -> Bare:
     """Decoding and inference alone, of the windows of a load."""
     command = [sys.executable, "-m", "bench.bare"]
     with rig.Program(command, environment(load.settings), bench.folder / "bare.log") as program:
-        run = msgspec.json.decode(program.wait_end().splitlines()[-1], type=Bare)
+        program.wait_for(partial(rig.says_ready, program), rig.READY_WITHIN_S, "ready")
+        with rig.Utilization(bench.device) as busy:
+            run = msgspec.json.decode(program.wait_end().splitlines()[-1], type=Bare)
     if run.windows != load.windows:
         raise RuntimeError(f"{run.windows} windows were aligned in memory, {load.windows} were sent")
-    return run
+    return msgspec.structs.replace(run, device_busy=busy.mean)
 
 
 def figures(bare: Sequence[Run], worker: Sequence[Run]) -> list[Figure]:
@@ -58,6 +61,7 @@ def figures(bare: Sequence[Run], worker: Sequence[Run]) -> list[Figure]:
         Figure("bare", Spread.of(speed[1]), "windows/s", better="higher"),
         Figure("worker, CPU a window", Spread.of(cost[0]), "ms"),
         Figure("bare, CPU a window", Spread.of(cost[1]), "ms"),
+        *rig.busy({"worker": worker, "bare": bare}),
     ]
 
 

@@ -1,7 +1,7 @@
 """What benchmarks share: servers and programs on cores of their own, preloaded topics, figures with their spread.
 
-    options = rig.parse(rig.parser(__doc__))          # --quick, --rounds, --record, --out
-    with rig.Rig() as bench:                          # Kafka and Redis, pinned to the first core
+    options = rig.parse(rig.parser(__doc__))          # --quick, --rounds, --device, --record, --out
+    with rig.Rig(options.device) as bench:            # Kafka and Redis, pinned to the first core
         load = bench.preload(sessions=8, seconds=100) # simulated drives that end: every window of them closes
         for _ in range(options.rounds):               # interleave what is compared: ABAB, never AABB
             ours.append(bench.worker(load))           # `streamer worker`, pinned to the last core
@@ -30,6 +30,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,6 +44,7 @@ from urllib.request import urlopen
 import msgspec
 import numpy as np
 import psutil
+import pynvml
 import redis
 from rich.console import Console
 
@@ -59,8 +61,11 @@ from streamer.settings import Settings
 ROOT = Path(__file__).parents[1]
 HISTORY = ROOT / "bench" / "history.jsonl"
 PAGE = ROOT / "docs" / "benchmarks.md"
+DEVICE_PAGE = ROOT / "docs" / "benchmarks-cuda.md"
+DEVICE_PAGE_HEAD = "# Benchmarks on CUDA\n\nAs in [benchmarks.md](benchmarks.md), with the model on a device.\n"
 PARTITIONS = 4
 POLL_S = 0.02
+UTILIZATION_EVERY_S = 0.1
 READY_WITHIN_S, DONE_WITHIN_S = 120.0, 300.0
 IDLE_S = 5.0
 LIBRARIES = ("torch", "faust-streaming", "aiokafka", "kafka-python", "redis", "numpy", "simplejpeg")
@@ -195,8 +200,11 @@ def parser(doc: str | None, *, rounds: int = 5) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--quick", action="store_true", help="less of everything: to see that it runs, not for figures")
     made.add_argument("--rounds", type=int, help=f"repetitions, interleaved ({rounds}; with --quick 1)")
+    made.add_argument("--device", default="cpu", help="where the model runs, if one does: cpu, cuda, cuda:1 (cpu)")
     made.add_argument(
-        "--record", action="store_true", help="add a line to bench/history.jsonl and write docs/benchmarks.md"
+        "--record",
+        action="store_true",
+        help="add a line to bench/history.jsonl and write docs/benchmarks.md, or benchmarks-cuda.md",
     )
     made.add_argument("--out", type=Path, default=ROOT / "runs" / "bench", help="folder for JSON, tables and plots")
     made.set_defaults(usual_rounds=rounds)
@@ -210,6 +218,8 @@ def parse(made: argparse.ArgumentParser, arguments: Sequence[str] | None = None)
         options.rounds = 1 if options.quick else options.usual_rounds
     if options.rounds < 1:
         made.error(f"--rounds is 1 or more, not {options.rounds}")
+    if options.device != "cpu" and not device_name(options.device):
+        made.error(f"--device: PyTorch finds no {options.device} here")
     return options
 
 
@@ -259,7 +269,7 @@ def _line(report: Report, options: argparse.Namespace) -> dict[str, Any]:
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": " ".join(["python -m", f"bench.{report.name}", *sys.argv[1:]]),
         "quick": options.quick,
-        "machine": machine(),
+        "machine": machine(options.device),
         "versions": versions(),
         "notes": list(report.notes),
         "figures": {figure.name: msgspec.to_builtins(figure) for figure in report.figures},
@@ -278,13 +288,23 @@ def _last_line(name: str, like: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _record(report: Report, line: Mapping[str, Any], text: str) -> None:
     for plot in report.plots:
-        picture = PAGE.parent / "benchmarks" / f"{plot.name}.png"
+        picture = PAGE.parent / "benchmarks" / f"{plot.name}{'-cuda' if 'device' in line['machine'] else ''}.png"
         picture.parent.mkdir(exist_ok=True)
         _draw(plot, picture)
-        text += f"\n\n![{plot.y} over {plot.x}](benchmarks/{plot.name}.png)"
+        text += f"\n\n![{plot.y} over {plot.x}](benchmarks/{picture.name})"
     where, what = line["machine"], line["versions"]
     on = f"{where['cores']} × {where['cpu']}, {where['pinned']}; " + ", ".join(f"{k} {v}" for k, v in what.items())
-    PAGE.write_text(between(PAGE.read_text(), report.name, f"`{line['command']}`, {line['at']}: {on}.\n\n{text}"))
+    if "device" in where:
+        on = f"{where['device']}, {on}"
+        page, old = DEVICE_PAGE, DEVICE_PAGE.read_text() if DEVICE_PAGE.exists() else DEVICE_PAGE_HEAD
+        old += (
+            ""
+            if _markers(report.name)[0] in old
+            else f"\n## {report.name}\n\n" + "\n".join(_markers(report.name)) + "\n"
+        )
+    else:
+        page, old = PAGE, PAGE.read_text()
+    page.write_text(between(old, report.name, f"`{line['command']}`, {line['at']}: {on}.\n\n{text}"))
     with HISTORY.open("a") as file:
         file.write(json.dumps({**line, "plots": []}, ensure_ascii=False) + "\n")
 
@@ -295,11 +315,15 @@ def between(page: str, name: str, text: str) -> str:
     Raises:
         Stop: The page has no such markers.
     """
-    begin, end = f"<!-- {name}: written by the script -->", f"<!-- {name}: end -->"
+    begin, end = _markers(name)
     if begin not in page or end not in page:
         raise Stop(f"{PAGE} has no markers {begin} and {end} to write between")
     head, rest = page.split(begin, 1)
     return f"{head}{begin}\n{text}\n{end}{rest.split(end, 1)[1]}"
+
+
+def _markers(name: str) -> tuple[str, str]:
+    return f"<!-- {name}: written by the script -->", f"<!-- {name}: end -->"
 
 
 def _draw(plot: Plot, path: Path) -> None:
@@ -319,8 +343,8 @@ def _draw(plot: Plot, path: Path) -> None:
     pyplot.close(figure)
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on: CPU model, cores that this process may use, whether programs are pinned."""
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """What the figures depend on: CPU model, cores that this process may use, whether programs are pinned; a device."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -331,7 +355,17 @@ def machine() -> dict[str, Any]:
         "cpu": cpu,
         "cores": len(cores),
         "pinned": f"cores {cores[0]} and {cores[-1]}" if can_pin() else "not pinned",
-    }
+    } | ({} if device == "cpu" else {"device": device_name(device)})
+
+
+def device_name(device: str) -> str | None:
+    """What the vendor calls a CUDA device; None: there is none of that name."""
+    import torch
+
+    try:
+        return torch.cuda.get_device_name(device)
+    except (AssertionError, RuntimeError, ValueError):  # PyTorch without CUDA, no driver or device, no device's name
+        return None
 
 
 def versions() -> dict[str, str]:
@@ -345,6 +379,43 @@ def versions() -> dict[str, str]:
         "Kafka": kafka.VERSION,
         **{name: importlib.metadata.version(name) for name in LIBRARIES},
     }
+
+
+class Utilization:
+    """The share of a block's time in which a CUDA device was busy, as NVML samples it.
+
+    Attributes:
+        mean: Of the samples, 0 to 1; None on a CPU, and before the end of the block.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.mean: float | None = None
+        self._device = device
+        self._end = threading.Event()
+        self._percent: list[int] = []
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Utilization:
+        if self._device != "cpu":
+            import torch
+
+            from streamer.infer import device_uuid
+
+            pynvml.nvmlInit()
+            handle = pynvml.nvmlDeviceGetHandleByUUID(device_uuid(torch.device(self._device)))
+            self._thread = threading.Thread(target=self._sample, args=(handle,))
+            self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end.set()
+        if self._thread is not None:
+            self._thread.join()
+            self.mean = float(np.mean(self._percent)) / 100
+
+    def _sample(self, handle: Any) -> None:
+        while not self._percent or not self._end.wait(UTILIZATION_EVERY_S):
+            self._percent.append(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
 
 
 # cores and processes
@@ -520,12 +591,14 @@ class Run(msgspec.Struct, frozen=True):
 
     Attributes:
         peak_bytes: The most memory that it ever had resident; 0: nobody looked.
+        device_busy: Share of the time in which the device ran; None: there is none.
     """
 
     windows: int
     wall_s: float
     cpu_s: float
     peak_bytes: int = 0
+    device_busy: float | None = None
 
     @property
     def windows_per_s(self) -> float:
@@ -548,7 +621,17 @@ class Bare(Run, frozen=True, kw_only=True):
 
 def described(run: Run) -> str:
     """For progress."""
-    return f"{run.windows_per_s:.0f} windows/s, {run.cpu_ms_per_window:.2f} ms CPU"
+    busy = "" if run.device_busy is None else f", device busy {run.device_busy:.0%}"
+    return f"{run.windows_per_s:.0f} windows/s, {run.cpu_ms_per_window:.2f} ms CPU{busy}"
+
+
+def busy(named: Mapping[str, Sequence[Run]]) -> list[Figure]:
+    """How busy the device was in runs by their names; nothing on a CPU."""
+    return [
+        Figure(f"{name}, share of the time in which the device was busy", Spread.of(shares), better="higher")
+        for name, runs in named.items()
+        if (shares := [run.device_busy for run in runs if run.device_busy is not None])
+    ]
 
 
 def published(client: redis.Redis, settings: Settings, sessions: Sequence[str]) -> int:
@@ -561,9 +644,14 @@ def published(client: redis.Redis, settings: Settings, sessions: Sequence[str]) 
 
 
 class Rig:
-    """A Kafka and a Redis of its own, pinned to the first core; this process too, which only waits."""
+    """A Kafka and a Redis of its own, pinned to the first core; this process too, which only waits.
 
-    def __init__(self) -> None:
+    Args:
+        device: Where models run.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
         self._folder = tempfile.TemporaryDirectory(prefix="bench-")
         self.folder = Path(self._folder.name)
         self.stack = Stack(self.folder, 8 << 20)
@@ -595,7 +683,7 @@ class Rig:
     def settings(self, **given: Any) -> Settings:
         """Settings for these servers, with topics, group and keys that nothing else has; the topics exist."""
         name = f"b{uuid.uuid4().hex[:8]}"
-        values = {"partitions": PARTITIONS, "model": ROOT / "models" / "driving", "device": "cpu", **given}
+        values = {"partitions": PARTITIONS, "model": ROOT / "models" / "driving", "device": self.device, **given}
         own = {"topic_prefix": name, "group": name, "key_prefix": name}
         settings = Settings.load(**self.stack.addresses, **own, **values)
         topics.create(settings)
@@ -650,21 +738,21 @@ class Rig:
             program.wait_for(lambda: is_ready(program), READY_WITHIN_S, "ready")
             began_s, spent_s = time.monotonic(), cpu_s(program.pid)
             sessions = list(load.drives)
-            program.wait_for(
-                lambda: published(self.redis, settings, sessions) >= load.windows, DONE_WITHIN_S, "all windows"
-            )
-            run = Run(load.windows, time.monotonic() - began_s, cpu_s(program.pid) - spent_s, peak_bytes(program.pid))
+            with Utilization(self.device) as busy:
+                program.wait_for(
+                    lambda: published(self.redis, settings, sessions) >= load.windows, DONE_WITHIN_S, "all windows"
+                )
+            wall_s, spent_s = time.monotonic() - began_s, cpu_s(program.pid) - spent_s
+            run = Run(load.windows, wall_s, spent_s, peak_bytes(program.pid), busy.mean)
             at_end()
             return run
 
     @contextmanager
-    def worker_processes(
-        self, settings: Settings, count: int = 1, tree: Path = ROOT
-    ) -> Iterator[list[tuple[Program, str]]]:
-        """So many of ``streamer worker``, all ready, with the addresses of their probes; stopped after the block."""
+    def worker_processes(self, each: Sequence[Settings], tree: Path = ROOT) -> Iterator[list[tuple[Program, str]]]:
+        """A ``streamer worker`` for each settings, all ready, with the addresses of their probes, for the block."""
         with ExitStack() as stack:
             started = []
-            for number in range(count):
+            for number, settings in enumerate(each):
                 address = f"http://127.0.0.1:{free_port()}"
                 env = environment(settings) | one_thread(tree) | {"STREAMER_PORT": address.rsplit(":", 1)[1]}
                 log = self.folder / f"worker-{number}.log"
@@ -677,8 +765,32 @@ class Rig:
     @contextmanager
     def worker_process(self, settings: Settings, tree: Path = ROOT) -> Iterator[tuple[Program, str]]:
         """One of :meth:`worker_processes`."""
-        with self.worker_processes(settings, tree=tree) as [worker]:
+        with self.worker_processes([settings], tree) as [worker]:
             yield worker
+
+    def together(self, load: Load, each: Sequence[Settings]) -> Sequence[Run]:
+        """Let several workers read a load to its end, on one core, from the moment when all are ready.
+
+        Args:
+            each: Of a worker each; all have the key prefix of the first.
+
+        Returns:
+            One a worker, each with the windows and the time of all, and its own CPU and memory.
+        """
+        sessions = list(load.drives)
+        with self.worker_processes(each) as workers, Utilization(self.device) as busy:
+            programs = [program for program, _ in workers]
+            began_s, spent_s = time.monotonic(), [cpu_s(program.pid) for program in programs]
+            before = published(self.redis, each[0], sessions)  # by those that were ready sooner
+            programs[0].wait_for(
+                lambda: published(self.redis, each[0], sessions) >= load.windows, DONE_WITHIN_S, "all windows"
+            )
+            wall_s = time.monotonic() - began_s
+            measured = [
+                (cpu_s(program.pid) - spent, peak_bytes(program.pid))
+                for program, spent in zip(programs, spent_s, strict=True)
+            ]
+        return [Run(load.windows - before, wall_s, cpu, peak, busy.mean) for cpu, peak in measured]
 
     def worker(
         self,

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rounds = []
     for number in rig.rounds(options):
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            rounds.append(start(Path(folder)))
+            rounds.append(start(Path(folder), options.device))
         rig.console.log(f"round {number}: {rounds[-1].whole:.1f} s from `streamer up` to ready")
     figures = [
         Figure("from `streamer up` to a ready worker", Spread.of([r.whole for r in rounds]), "s", aim=AIM_S),
@@ -69,9 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rig.finish(Report("start", figures), options)
 
 
-def start(folder: Path) -> Parts:
+def start(folder: Path, device: str) -> Parts:
     """One start in an empty folder; everything is stopped again."""
-    env = {"STREAMER_MODEL": str(rig.ROOT / "models" / "driving"), "STREAMER_DEVICE": "cpu"}
+    env = {"STREAMER_MODEL": str(rig.ROOT / "models" / "driving"), "STREAMER_DEVICE": device}
     try:
         up_s = command(folder, env, "up")
         topics_s = command(folder, env, "topics", "create")

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = rig.parse(rig.parser(__doc__, rounds=2), arguments)
     counts = {size: COUNTS[size] // QUICK_SHARE for size in QUICK} if options.quick else COUNTS
     cost_us: dict[int, dict[str, list[float]]] = {size: {name: [] for name in READERS} for size in counts}
-    with Rig() as bench:
+    with Rig(options.device) as bench:
         for size, count in counts.items():
             load = preload(bench, size, count)
             for _ in rig.rounds(options):

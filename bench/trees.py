@@ -3,9 +3,11 @@
     git worktree add ../before COMMIT
     python -m bench.trees ../before ../between .
     python -m bench.trees ../before . --offered 10
+    python -m bench.trees ../before . --frame-kb 200
 
-Each tree's worker reads the same full topics, in turns, as in ``bench.pipeline``; with ``--offered`` cars send so many
-windows a second in real time, as in ``bench.batching``. Every tree is compared with the one named first. Not part of
+Each tree's worker reads the same full topics, in turns, as in ``bench.pipeline``, or topics with frames of a camera's
+size, as in ``bench.growth``; with ``--offered`` cars send so many windows a second in real time, as in
+``bench.batching``. Every tree is compared with the one named first. Not part of
 ``make bench``.
 """
 
@@ -18,11 +20,13 @@ from typing import Literal
 
 import numpy as np
 
-from bench import batching, rig
+from bench import batching, growth, rig
+from bench.feeds import Feed
 from bench.rig import Figure, Report, Rig, Run, Spread
 from streamer.errors import UsageError
 
 SESSIONS, SECONDS, QUICK_SECONDS = 16, 50, 15
+LARGE_SESSIONS, SIMULATED_KB = 16, 16  # about as many bytes with large frames as with simulated ones
 OFFERED_S = 20
 
 
@@ -31,29 +35,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = rig.parser(__doc__, rounds=4)
     parser.add_argument("trees", nargs="+", type=Path, help="working trees, the one to compare with first")
     parser.add_argument("--offered", type=int, help="windows a second, in real time; left out: full topics")
+    parser.add_argument("--frame-kb", type=int, help="size of frames on full topics, 1,000 bytes (as simulated)")
     options = rig.parse(parser, arguments)
     trees = [tree.resolve() for tree in options.trees]
     if missing := [tree for tree in trees if not (tree / "streamer" / "worker.py").is_file()]:
         raise UsageError(f"{missing[0]} is no working tree of this project")
-    with Rig() as bench:
+    with Rig(options.device) as bench:
         if options.offered:
             found, note = in_real_time(bench, trees, options.offered, rig.rounds(options))
         else:
-            found, note = on_full_topics(bench, trees, QUICK_SECONDS if options.quick else SECONDS, rig.rounds(options))
+            seconds = QUICK_SECONDS if options.quick else SECONDS
+            found, note = on_full_topics(bench, trees, seconds, options.frame_kb, rig.rounds(options))
     rig.finish(Report("trees", found, [note]), options)
 
 
-def on_full_topics(bench: Rig, trees: Sequence[Path], seconds: int, rounds: range) -> tuple[list[Figure], str]:
+def on_full_topics(
+    bench: Rig, trees: Sequence[Path], seconds: int, frame_kb: int | None, rounds: range
+) -> tuple[list[Figure], str]:
     """Figures of the trees, and how much was run."""
     runs: dict[Path, list[Run]] = {tree: [] for tree in trees}
-    load = bench.preload(SESSIONS, seconds)
+    if frame_kb is None:
+        load = bench.preload(SESSIONS, seconds)
+    else:
+        feed = Feed(LARGE_SESSIONS, seconds * SIMULATED_KB // frame_kb + 1, frame_kb=frame_kb)
+        load, _ = growth.preloaded(bench, growth.Config("frames", frame_kb, feed))
     for number in rounds:
         for tree in trees:
             runs[tree].append(bench.worker(load, tree=tree))
             rig.console.log(f"round {number}: {tree.name}: {rig.described(runs[tree][-1])}")
     cost = {tree: [run.cpu_ms_per_window for run in found] for tree, found in runs.items()}
     speed = {tree: [run.windows_per_s for run in found] for tree, found in runs.items()}
-    return figures(cost, speed, "windows a second", "higher"), f"{load.windows:,} windows a round."
+    note = f"{load.windows:,} windows of {load.payload_bytes / load.windows / 1e6:.2g} MB a round."
+    return figures(cost, speed, "windows a second", "higher"), note
 
 
 def in_real_time(bench: Rig, trees: Sequence[Path], offered: int, rounds: range) -> tuple[list[Figure], str]:

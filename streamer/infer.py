@@ -150,13 +150,6 @@ class Predictor:
             forms.check_window(folder, form, settings.window_ms)
         return cls(forms.read(folder, form, there), there, limits)
 
-    @property
-    def device_uuid(self) -> str | None:
-        """What NVIDIA's tools call the device; None: it is none of theirs."""
-        if self.device.type != "cuda":
-            return None
-        return f"GPU-{torch.cuda.get_device_properties(self.device).uuid}"
-
     def decode(self, window: Window) -> tuple[Sample, list[Reject]]:
         """Cut and decode what the model asks for of a window; safe to call from many threads."""
         return cut(window, self.spec.inputs, self._limits)
@@ -322,6 +315,13 @@ def _decision(output: repository.Output, said_L: NDArray[np.float32]) -> dict[st
         return {"labels": [label for label, score in scores.items() if score >= TAG_THRESHOLD], "scores": scores}
     best = output.labels[int(said_L.argmax())]
     return {"label": best, "score": scores[best], "scores": scores}
+
+
+def device_uuid(device: torch.device) -> str | None:
+    """What NVIDIA's tools call a device; None: it is none of theirs."""
+    if device.type != "cuda":
+        return None
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
 
 
 def pick_device(name: str) -> torch.device:

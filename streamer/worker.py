@@ -50,7 +50,7 @@ from streamer.endpoints import Endpoints
 from streamer.errors import BadRecord, Stop
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, Event, Position, Record, Window
 from streamer.group import Leaving, PartitionGroup
-from streamer.infer import DeviceLost, Predictor
+from streamer.infer import DeviceLost, Predictor, device_uuid
 from streamer.metrics import DeviceCollector, Metrics
 from streamer.pipeline import Owner, Pipeline
 from streamer.roles import Group
@@ -193,7 +193,7 @@ class Worker:
         self.metrics.role.labels(settings.role).set(1)
         if predictor is not None:
             self.metrics.model.info({"name": predictor.name, "version": predictor.version})
-            if (uuid := predictor.device_uuid) is not None:
+            if (uuid := device_uuid(predictor.device)) is not None:
                 self.metrics.registry.register(DeviceCollector(uuid, str(predictor.device)))
         self.groups: dict[int, Group] = {}
         self.tracer = tracing.tracer(settings, "streamer-worker")

@@ -93,7 +93,7 @@ def main() -> None:
     wanted = engines(options.engines)
     sessions, seconds = (8, 30) if options.quick else (16, 120)
     runs: dict[str, list[Measured]] = {engine: [] for engine in wanted}
-    with rig.Rig() as bench:
+    with rig.Rig(options.device) as bench:
         load = bench.preload(sessions, seconds, **SETTINGS)
         truth = reference.windows(load.settings)
         for number in range(options.rounds):

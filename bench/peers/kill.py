@@ -48,7 +48,7 @@ def main() -> None:
     options = rig.parse(parser)
     wanted = engines(options.engines)
     sessions, seconds, kills = (2, 30, 1) if options.quick else (4, 60, 4)
-    with rig.Rig() as bench:
+    with rig.Rig(options.device) as bench:
         found = {
             engine: [endure(bench, engine, sessions, seconds, kills, number) for number in range(options.rounds)]
             for engine in wanted

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import itertools
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 from bench import rig
 from bench.rig import Figure, Report, Spread
@@ -54,3 +61,47 @@ def test_a_page_keeps_everything_outside_the_markers() -> None:
     assert written == page.replace("old", "new")
     with pytest.raises(Stop, match="no markers"):
         rig.between(page, "two", "new")
+
+
+def test_what_was_measured_on_a_device_has_a_page_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(rig, "PAGE", tmp_path / "benchmarks.md")
+    monkeypatch.setattr(rig, "DEVICE_PAGE", tmp_path / "benchmarks-cuda.md")
+    monkeypatch.setattr(rig, "HISTORY", tmp_path / "history.jsonl")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
+    for name, value in (("one", 1.0), ("two", 2.0), ("one", 3.0)):
+        options = argparse.Namespace(device="cuda", quick=False, record=True, out=tmp_path)
+        rig.finish(Report(name, [figure(value)]), options)
+    page = rig.DEVICE_PAGE.read_text()
+    assert page.startswith("# Benchmarks on CUDA\n")
+    assert "GPU cuda, " in page
+    assert [line for line in page.splitlines() if line.startswith(("## ", "| cost"))] == [
+        "## one",
+        "| cost | 3 |  |",
+        "## two",
+        "| cost | 2 |  |",
+    ]
+    assert not rig.PAGE.exists()
+
+
+def test_a_device_that_is_not_here_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        rig.parse(rig.parser(None), ["--device", "cuda:99"])
+    assert "--device: PyTorch finds no cuda:99 here" in capsys.readouterr().err
+
+
+def test_utilization_is_the_mean_of_what_nvml_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = itertools.cycle((20, 80))
+    nvml = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
+        nvmlDeviceGetUtilizationRates=lambda handle: {"GPU-7": SimpleNamespace(gpu=next(said))}[handle],
+    )
+    monkeypatch.setattr(rig, "pynvml", nvml)
+    monkeypatch.setattr(rig, "UTILIZATION_EVERY_S", 0.001)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="7"))
+    with rig.Utilization("cuda") as busy:
+        time.sleep(0.1)
+    assert busy.mean == pytest.approx(0.5, abs=0.1)
+    with rig.Utilization("cpu") as busy:
+        pass
+    assert busy.mean is None

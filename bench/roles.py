@@ -1,0 +1,56 @@
+"""What it costs to align and to infer in processes of their own: two roles beside a worker that does both.
+
+    python -m bench.roles
+
+*Together*: a worker of role all on full topics, as in ``bench.pipeline``. *Apart*: a worker of role align and one of
+role infer, with the windows topic between them. Both on one core, in turns; Kafka and Redis have the other, and carry
+each window once more where the roles are apart. Both are measured from the moment when every worker is ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench import rig
+from bench.rig import Figure, Report, Rig, Run, Spread
+
+SESSIONS, SECONDS, QUICK_SECONDS = 16, 100, 20
+ROLES = ("align", "infer")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the rounds and report."""
+    options = rig.parse(rig.parser(__doc__, rounds=3), arguments)
+    together: list[Run] = []
+    apart: list[Sequence[Run]] = []
+    with Rig(options.device) as bench:
+        load = bench.preload(SESSIONS, QUICK_SECONDS if options.quick else SECONDS)
+        for number in rig.rounds(options):
+            together += bench.together(load, [load.fresh()])
+            settings = load.fresh()
+            apart.append(bench.together(load, [settings.model_copy(update={"role": role}) for role in ROLES]))
+            parts = ", ".join(f"{role} {rig.described(run)}" for role, run in zip(ROLES, apart[-1], strict=True))
+            rig.console.log(f"round {number}: together {rig.described(together[-1])}; {parts}")
+    note = f"{load.windows:,} windows of {load.records:,} records, {load.payload_bytes / 1e6:.0f} MB, a round."
+    rig.finish(Report("roles", figures(together, apart), [note]), options)
+
+
+def figures(together: Sequence[Run], apart: Sequence[Sequence[Run]]) -> list[Figure]:
+    """Ratios first, then what they are of."""
+    cost = [run.cpu_ms_per_window for run in together]
+    costs = [[run.cpu_ms_per_window for run in runs] for runs in apart]
+    speed = [[run.windows_per_s for run in runs] for runs in ([runs[0] for runs in apart], together)]
+    return [
+        Figure("apart ÷ together, windows a second", rig.ratios(*speed), better="higher"),
+        Figure("apart ÷ together, CPU s a window", rig.ratios([sum(each) for each in costs], cost)),
+        Figure("together, CPU a window", Spread.of(cost), "ms"),
+        *(
+            Figure(f"{role}, CPU a window", Spread.of([each[at] for each in costs]), "ms")
+            for at, role in enumerate(ROLES)
+        ),
+        *rig.busy({"together": together, "apart": [runs[-1] for runs in apart]}),
+    ]
+
+
+if __name__ == "__main__":
+    rig.run(main)
