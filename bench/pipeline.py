@@ -27,15 +27,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the rounds and report."""
     options = rig.parse(rig.parser(__doc__, rounds=4), arguments)
     seconds = QUICK_SECONDS if options.quick else SECONDS
-    bare, worker = [], []
     with Rig(options.device) as bench:
         load = bench.preload(SESSIONS, seconds)
-        for number in rig.rounds(options):
-            bare.append(bare_run(bench, load))
-            worker.append(bench.worker(load))
-            rig.console.log(f"round {number}: bare {rig.described(bare[-1])}; worker {rig.described(worker[-1])}")
+        bare, worker = measure(bench, load, rig.rounds(options))
     note = f"{load.windows:,} windows of {load.records:,} records, {load.payload_bytes / 1e6:.0f} MB, a round."
     rig.finish(Report("pipeline", figures(bare, worker), [note]), options)
+
+
+def measure(bench: Rig, load: rig.Load, rounds: range) -> tuple[list[Bare], list[Run]]:
+    """The bare model and the worker on a load, in turns."""
+    bare, worker = [], []
+    for number in rounds:
+        bare.append(bare_run(bench, load))
+        worker.append(bench.worker(load))
+        rig.console.log(f"round {number}: bare {rig.described(bare[-1])}; worker {rig.described(worker[-1])}")
+    return bare, worker
 
 
 def bare_run(bench: Rig, load: rig.Load) -> Bare:

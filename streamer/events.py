@@ -44,6 +44,11 @@ TOPIC_WINDOWS, TOPIC_LATE, TOPIC_DEADLETTER = "windows", "late", "deadletter"
 
 MAX_SESSION_BYTES = 128  # of the UTF-8 name
 
+# What lies in memory beside payloads and the text of headers, by estimate: CPython's objects. Without them, many small
+# records would take several times what the settings allow.
+RECORD_BYTES, HEADER_BYTES, EVENT_BYTES = 500, 150, 700
+BODY_BYTES = 4  # for each byte of JSON that is parsed
+
 # The bounds that a JSON Schema can say as well are in the types, so that schemas/ and decoding cannot drift apart. They
 # hold for what is decoded; a struct that is made in Python is taken as it is.
 MAX_OFFSET_S = 1e9  # seconds from ce_time; more is a mistake, and microseconds stay exact in a double
@@ -90,8 +95,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def nbytes(self) -> int:
-        """What the record costs in memory, by estimate: payload, headers and about 500 bytes of objects."""
-        nbytes = len(self.value) + 500
+        """What the record costs in memory, by estimate: payload, headers and the objects that hold them."""
+        nbytes = len(self.value) + RECORD_BYTES + HEADER_BYTES * len(self.headers)
         for name, value in self.headers:  # no generator: every record is asked
             nbytes += len(name) + len(value or b"")  # a header of Kafka may have no value at all
         return nbytes
@@ -171,9 +176,9 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     def __post_init__(self) -> None:
         record = self.record
-        body_bytes = 3 * len(record.value) if self.body is not None else 0
+        body_bytes = BODY_BYTES * len(record.value) if self.body is not None else 0
         force_setattr(self, "position", record.position)
-        force_setattr(self, "nbytes", record.nbytes + body_bytes)
+        force_setattr(self, "nbytes", record.nbytes + EVENT_BYTES + body_bytes)
 
     @property
     def row(self) -> int:
