@@ -6,6 +6,9 @@ UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 FLINK_KAFKA := org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2
 
+# Where it is set, every start compiles PyTorch's modules anew: 3 of 6 s of a worker's imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test faults bench bench-quick bench-growth bench-peers check audit format lock clean
 

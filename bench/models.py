@@ -52,8 +52,10 @@ def figures(measured: dict[str, tuple[list[Bare], list[Run]]]) -> list[Figure]:
     found = []
     for name, (bare, worker) in measured.items():
         speed = [[run.windows_per_s for run in runs] for runs in (worker, bare)]
-        found.append(Figure(f"worker ÷ bare, {name}, windows a second", rig.ratios(*speed), better="higher"))
-        found.append(Figure(f"worker ÷ bare, {name}, CPU s a window", rig.ratios(*costs(bare, worker))))
+        found += [
+            Figure(f"worker ÷ bare, {name}, windows a second", rig.ratios(*speed), better="higher", aim=pipeline.SPEED),
+            Figure(f"worker ÷ bare, {name}, CPU s a window", rig.ratios(*costs(bare, worker)), aim=pipeline.COST),
+        ]
     for name, (bare, worker) in measured.items():
         for who, values in zip(("worker", "bare"), costs(bare, worker), strict=True):
             found.append(Figure(f"{who}, {name}, CPU a window", Spread.of(values), "ms"))

