@@ -124,11 +124,11 @@ class AnswerReader(asyncio.BufferedProtocol):
 
     @classmethod
     def take_over(cls, connection: Any) -> Self | None:
-        """Read a connection from here on; None: not now, since it waits for an answer, or it has been taken over."""
-        if connection._requests or isinstance(connection._reader, cls):
+        """Read a connection from here on; None: it waits for an answer, is about to close, or has been taken over."""
+        transport = connection._writer.transport
+        if connection._requests or transport.is_closing() or isinstance(connection._reader, cls):
             return None
         reader = cls(connection)
-        transport = connection._writer.transport
         transport.pause_reading()  # uvloop looks at its protocol when it begins to read
         transport.set_protocol(reader)
         connection._read_task.cancel()

@@ -207,6 +207,15 @@ async def test_a_connection_that_waits_for_an_answer_is_not_taken_over_nor_is_on
         assert AnswerReader.take_over(connection) is None
 
 
+def test_a_connection_that_is_being_lost_is_left_alone(on_loop: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    async def lose() -> None:
+        async with connected() as (_, connection):
+            connection._writer.transport.abort()
+            assert AnswerReader.take_over(connection) is None
+
+    on_loop(lose())
+
+
 def test_who_waits_is_told_when_the_broker_hangs_up_in_an_answer(
     on_loop: Callable[[Coroutine[Any, Any, None]], None],
 ) -> None:
