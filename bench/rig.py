@@ -297,11 +297,8 @@ def _record(report: Report, line: Mapping[str, Any], text: str) -> None:
     if "device" in where:
         on = f"{where['device']}, {on}"
         page, old = DEVICE_PAGE, DEVICE_PAGE.read_text() if DEVICE_PAGE.exists() else DEVICE_PAGE_HEAD
-        old += (
-            ""
-            if _markers(report.name)[0] in old
-            else f"\n## {report.name}\n\n" + "\n".join(_markers(report.name)) + "\n"
-        )
+        if _markers(report.name)[0] not in old:
+            old += "\n".join(("", f"## {report.name}", "", *_markers(report.name), ""))
     else:
         page, old = PAGE, PAGE.read_text()
     page.write_text(between(old, report.name, f"`{line['command']}`, {line['at']}: {on}.\n\n{text}"))
@@ -738,9 +735,9 @@ class Rig:
         log = self.folder / "program.log"
         with Program(command, environment(settings) | dict(env or {}), log, cwd=cwd) as program:
             program.wait_for(lambda: is_ready(program), READY_WITHIN_S, "ready")
-            began_s, spent_s = time.monotonic(), cpu_s(program.pid)
             sessions = list(load.drives)
             with Utilization(self.device) as busy:
+                began_s, spent_s = time.monotonic(), cpu_s(program.pid)
                 program.wait_for(
                     lambda: published(self.redis, settings, sessions) >= load.windows, DONE_WITHIN_S, "all windows"
                 )
