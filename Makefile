@@ -35,7 +35,7 @@ test: install  ## unit and integration tests, on a real Kafka and a real Redis
 faults: install  ## the fault suite at length: kills, outages, lost data, rebalances, fuzz; 15 minutes on 2 cores
 	@STREAMER_TEST_FAULTS=full $(BIN)/pytest tests/faults
 
-bench: install  ## every benchmark, 15 minutes on 2 cores: docs/benchmarks.md; ARGS=--record writes that page
+bench: install  ## the benchmarks, 15 minutes on 2 cores: docs/benchmarks.md; ARGS=--record writes that page
 	@$(BIN)/python -m bench $(ARGS)
 
 bench-quick: install  ## the same in 2 to 4 minutes, to see that it runs

@@ -24,7 +24,7 @@ SECONDS, QUICK_SECONDS = 10, 2
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the rounds and report."""
-    options = rig.parse(rig.parser(__doc__, rounds=2), arguments)
+    options = rig.parse(rig.parser(__doc__, rounds=4), arguments)
     measured: dict[str, tuple[list[Bare], list[Run]]] = {}
     with Rig(options.device) as bench:
         for encoder in (None, *(ENCODERS[:1] if options.quick else ENCODERS)):
