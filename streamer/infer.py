@@ -134,15 +134,19 @@ class Predictor:
         Args:
             device: ``auto`` (CUDA where there is one, else CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
             settings: Where the limits of decoding are taken from; None: the defaults.
-            threads: CPU threads of one forward pass, for the whole process; None: half of the cores, since decoding,
-                Kafka and Redis want theirs (and two threads cost a fifth more CPU than one for the same batch).
+            threads: CPU threads of one forward pass, for the whole process; None: as ``OMP_NUM_THREADS`` says, else
+                half of the cores that the process may use, since decoding, Kafka and Redis want theirs (and two
+                threads cost a fifth more CPU than one for the same batch).
             form: One of ``streamer.forms``; None: that of the settings, else eager.
 
         Raises:
             ModelError: The folder cannot be loaded as it is, or in this form.
             UsageError: There is no such device.
         """
-        torch.set_num_threads(threads or max(1, (os.cpu_count() or 1) // 2))
+        if threads is None and "OMP_NUM_THREADS" not in os.environ:  # which PyTorch has heeded by itself
+            threads = max(1, usable_cores() // 2)
+        if threads is not None:
+            torch.set_num_threads(threads)
         limits = Limits.of(settings) if settings is not None else Limits()
         there = pick_device(device)
         form = form or (settings.model_form if settings is not None else forms.EAGER)
@@ -315,6 +319,11 @@ def _decision(output: repository.Output, said_L: NDArray[np.float32]) -> dict[st
         return {"labels": [label for label, score in scores.items() if score >= TAG_THRESHOLD], "scores": scores}
     best = output.labels[int(said_L.argmax())]
     return {"label": best, "score": scores[best], "scores": scores}
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on: of a machine's, those that it is bound to."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_uuid(device: torch.device) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from streamer import repository
+from streamer import infer, repository
 from streamer.errors import ModelError, StreamerError, UsageError
 from streamer.infer import ModelFault, Predictor
 from streamer.sample import Phrase, Sample
@@ -103,6 +104,35 @@ def test_a_prediction_names_the_label_its_score_and_all_scores(folder: Path) -> 
     assert action["score"] == action["scores"][action["label"]] == max(action["scores"].values())
     assert prediction.embedding.dtype == np.float16
     assert np.linalg.norm(prediction.embedding.astype(np.float32)) == pytest.approx(1, abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("omp", "given", "set_to"),
+    [(None, None, [3]), ("2", None, []), ("2", 4, [4])],
+    ids=["half of the cores", "what OMP_NUM_THREADS says", "what the caller says"],
+)
+def test_threads_of_a_forward_pass(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, omp: str | None, given: int | None, set_to: list[int]
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", found.append)
+    monkeypatch.setattr(infer, "usable_cores", lambda: 6)
+    if omp is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", omp)
+    Predictor.load(folder, device="cpu", threads=given)
+    assert found == set_to
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_only_cores_that_the_process_may_use_count() -> None:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert infer.usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_no_samples_give_no_predictions(folder: Path) -> None:
