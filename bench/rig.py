@@ -390,6 +390,7 @@ class Utilization:
         self._device = device
         self._end = threading.Event()
         self._percent: list[int] = []
+        self._error: pynvml.NVMLError | None = None
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Utilization:
@@ -408,11 +409,16 @@ class Utilization:
         self._end.set()
         if self._thread is not None:
             self._thread.join()
+            if self._error is not None:
+                raise Stop(f"NVML does not tell how busy {self._device} is: {self._error}")
             self.mean = float(np.mean(self._percent)) / 100
 
     def _sample(self, handle: Any) -> None:
-        while not self._percent or not self._end.wait(UTILIZATION_EVERY_S):
-            self._percent.append(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+        try:
+            while not self._percent or not self._end.wait(UTILIZATION_EVERY_S):
+                self._percent.append(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+        except pynvml.NVMLError as error:
+            self._error = error
 
 
 # cores and processes
@@ -738,11 +744,12 @@ class Rig:
             sessions = list(load.drives)
             with Utilization(self.device) as busy:
                 began_s, spent_s = time.monotonic(), cpu_s(program.pid)
+                before = published(self.redis, settings, sessions)  # between its being ready and our seeing it
                 program.wait_for(
                     lambda: published(self.redis, settings, sessions) >= load.windows, DONE_WITHIN_S, "all windows"
                 )
             wall_s, spent_s = time.monotonic() - began_s, cpu_s(program.pid) - spent_s
-            run = Run(load.windows, wall_s, spent_s, peak_bytes(program.pid), busy.mean)
+            run = Run(load.windows - before, wall_s, spent_s, peak_bytes(program.pid), busy.mean)
             at_end()
             return run
 

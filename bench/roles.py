@@ -9,13 +9,20 @@ each window once more where the roles are apart. Both are measured from the mome
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+
+from kafka import TopicPartition
 
 from bench import rig
 from bench.rig import Figure, Report, Rig, Run, Spread
+from streamer import clients, topics
+from streamer.events import TOPIC_WINDOWS
+from streamer.settings import Settings
 
 SESSIONS, SECONDS, QUICK_SECONDS = 16, 100, 20
 ROLES = ("align", "infer")
+ADMIN_MS = 10_000
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,11 +35,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for number in rig.rounds(options):
             together += bench.together(load, [load.fresh()])
             settings = load.fresh()
+            empty(settings)
             apart.append(bench.together(load, [settings.model_copy(update={"role": role}) for role in ROLES]))
+            if (handed_over := records(settings)) != load.windows:
+                raise RuntimeError(f"{handed_over} windows were handed over, {load.windows} were sent")
             parts = ", ".join(f"{role} {rig.described(run)}" for role, run in zip(ROLES, apart[-1], strict=True))
             rig.console.log(f"round {number}: together {rig.described(together[-1])}; {parts}")
     note = f"{load.windows:,} windows of {load.records:,} records, {load.payload_bytes / 1e6:.0f} MB, a round."
     rig.finish(Report("roles", figures(together, apart), [note]), options)
+
+
+def empty(settings: Settings) -> None:
+    """Make the windows topic anew: role infer would read the windows of the round before."""
+    name = settings.topic(TOPIC_WINDOWS)
+    with clients.admin(settings, ADMIN_MS) as admin:
+        admin.delete_topics([name])
+        while name in admin.list_topics():
+            time.sleep(rig.POLL_S)
+    topics.create(settings)
+
+
+def records(settings: Settings) -> int:
+    """How many lie in the windows topic."""
+    consumer = clients.consumer(settings)
+    try:
+        parts = [TopicPartition(settings.topic(TOPIC_WINDOWS), number) for number in range(settings.partitions)]
+        return sum(consumer.end_offsets(parts).values())
+    finally:
+        consumer.close()
 
 
 def figures(together: Sequence[Run], apart: Sequence[Sequence[Run]]) -> list[Figure]:

@@ -27,6 +27,7 @@ FETCH_WAIT_UNSEEN_MS = 20  # while alignment has not looked at what came
 FETCH_WAIT_LEAST_MS = 1
 FETCH_EVERY_US = 10_000  # at most, see FetchPace
 SIZE_BYTES = 4  # before each answer, big-endian
+CORRELATION_BYTES = 4  # what every answer begins with
 SMALL_BYTES = 64 << 10  # an answer that the client may as well read from a copy
 BATCH_HEADER = Struct(">8xiibI")  # after the base offset: length, leader epoch, magic, CRC32C of what follows
 BATCH_HEADER_BYTES, LENGTH_ENDS_AT = BATCH_HEADER.size, 12
@@ -124,9 +125,11 @@ class AnswerReader(asyncio.BufferedProtocol):
 
     @classmethod
     def take_over(cls, connection: Any) -> Self | None:
-        """Read a connection from here on; None: it waits for an answer, is about to close, or has been taken over."""
+        """Read a connection from here on; None: it waits for an answer, is lost or about to be, or was taken over."""
+        if connection._writer is None or connection._requests or isinstance(connection._reader, cls):
+            return None
         transport = connection._writer.transport
-        if connection._requests or transport.is_closing() or isinstance(connection._reader, cls):
+        if transport.is_closing():
             return None
         reader = cls(connection)
         transport.pause_reading()  # uvloop looks at its protocol when it begins to read
@@ -154,7 +157,9 @@ class AnswerReader(asyncio.BufferedProtocol):
             self._in_answer = False
             self._expect(memoryview(self._size))
         else:
-            size = int.from_bytes(self._size, "big")
+            size = int.from_bytes(self._size, "big", signed=True)
+            if size < CORRELATION_BYTES:
+                raise ValueError(f"an answer of {size} bytes has no room for the number of its request")
             self._in_answer = True
             self._expect(self._memory(size))
 
@@ -197,7 +202,10 @@ class AnswerReader(asyncio.BufferedProtocol):
         if said != correlation_id:
             raise CorrelationIdError(f"the broker answers request {said}, not {correlation_id}")
         if not waiting.done():
-            waiting.set_result(request.RESPONSE_TYPE.decode(self._answer))
+            response = request.RESPONSE_TYPE.decode(self._answer)
+            if self._answer.tell() > self._filled:  # what lies behind it is of an answer before
+                raise ValueError(f"an answer of {self._filled} bytes says that it has more")
+            waiting.set_result(response)
         connection._last_action = time.monotonic()
         connection._requests.popleft()
 

@@ -143,7 +143,7 @@ class Predictor:
             ModelError: The folder cannot be loaded as it is, or in this form.
             UsageError: There is no such device.
         """
-        if threads is None and "OMP_NUM_THREADS" not in os.environ:  # which PyTorch has heeded by itself
+        if threads is None and not os.environ.get("OMP_NUM_THREADS"):  # which PyTorch has heeded by itself
             threads = max(1, usable_cores() // 2)
         if threads is not None:
             torch.set_num_threads(threads)

@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 import aiokafka
 import faust
 from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.errors import NodeNotReadyError
 from aiokafka.protocol.fetch import FetchRequest
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from faust.tables import TableManager
@@ -195,14 +196,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         """Send a request; of a fetch, read and check the answer, which the client applies before anything else runs."""
         if not isinstance(request, FetchRequest):
             return await send(node_id, request, **options)
-        if (connection := await client._get_conn(node_id)) is not None:
-            AnswerReader.take_over(connection)
+        if (connection := await client._get_conn(node_id)) is None:
+            raise NodeNotReadyError(f"no connection to broker {node_id}")  # as the client would, after a second try
+        AnswerReader.take_over(connection)
         response = await send(node_id, request, **options)
         self._intact = {
             (topic, partition)
             for topic, partitions in response.topics
             for partition, *_, records in partitions
-            if is_intact(records)
+            if is_intact(records or b"")  # a partition with an error may have none
         }
         return response
 

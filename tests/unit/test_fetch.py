@@ -212,6 +212,8 @@ def test_a_connection_that_is_being_lost_is_left_alone(on_loop: Callable[[Corout
         async with connected() as (_, connection):
             connection._writer.transport.abort()
             assert AnswerReader.take_over(connection) is None
+            await connection.close()
+            assert AnswerReader.take_over(connection) is None
 
     on_loop(lose())
 
@@ -243,6 +245,38 @@ async def test_an_answer_to_another_request_ends_the_connection() -> None:
             await waiting
         assert isinstance(raised.value.__cause__, CorrelationIdError)
         assert not connection.connected()
+
+
+@pytest.mark.parametrize("size", [-1, 0, 3])
+def test_an_answer_of_an_impossible_size_ends_the_connection(
+    on_loop: Callable[[Coroutine[Any, Any, None]], None], size: int
+) -> None:
+    async def fetch() -> None:
+        async with connected() as (broker, connection):
+            AnswerReader.take_over(connection)
+            waiting = asyncio.ensure_future(connection.send(FETCH))
+            await broker.asked.get()
+            broker.write(size.to_bytes(4, "big", signed=True))
+            with pytest.raises(KafkaConnectionError):
+                await waiting
+            assert not connection.connected()
+
+    on_loop(fetch())
+
+
+async def test_an_answer_that_says_it_is_longer_than_it_is_gets_none_of_the_one_before() -> None:
+    async with connected() as (broker, connection):
+        AnswerReader.take_over(connection)
+        first = asyncio.ensure_future(connection.send(FETCH))
+        broker.say(await broker.asked.get(), fetched(b"x" * 2 * LARGE_BYTES))
+        await first
+        waiting = asyncio.ensure_future(connection.send(FETCH))
+        answer, length = fetched(b"y" * LARGE_BYTES), LARGE_BYTES.to_bytes(4, "big")
+        assert answer.count(length) == 1
+        broker.say(await broker.asked.get(), answer.replace(length, (LARGE_BYTES + 1000).to_bytes(4, "big")))
+        with pytest.raises(KafkaConnectionError) as raised:
+            await waiting
+        assert isinstance(raised.value.__cause__, ValueError)
 
 
 async def test_an_answer_that_nobody_waits_for_any_more_is_passed_over() -> None:

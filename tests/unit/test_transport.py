@@ -12,7 +12,7 @@ import faust
 import pytest
 from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
 from aiokafka.consumer.subscription_state import Assignment
-from aiokafka.errors import CorruptRecordException
+from aiokafka.errors import CorruptRecordException, NotLeaderForPartitionError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 from faust.tables import TableManager
@@ -280,26 +280,25 @@ async def test_the_client_makes_our_records(mended: Consumer) -> None:
     ]
 
 
-@pytest.mark.parametrize("broken", [False, True])
-async def test_the_client_checks_what_we_have_not_found_intact(mended: Consumer, broken: bool) -> None:
-    assert "self._check_crcs and not next_batch.validate_crc()" in inspect.getsource(PartitionRecords._unpack_records)
-    batch = bytearray(batch_of(b"jpeg"))
-    batch[-1] ^= broken
+async def fetched_with(mended: Consumer, connection: object, part: tuple[object, ...]) -> tuple[bool, Fetcher]:
+    """What the client makes of a fetch whose answer is of one partition; and whether it woke anybody."""
     request = FetchRequest(100, 1, 1 << 20, 0, [("frames", [(0, 0, 1 << 20)])], rack_id="")
     frames = aiokafka.TopicPartition("frames", 0)
     assignment = Assignment([frames])
     assignment.state_value(frames).seek(0)
 
-    async def unconnected(node_id: int) -> None:
-        return None
+    async def connect(node_id: int) -> object:
+        return connection
 
     async def send(node_id: int, request: object) -> object:
-        part = (0, 0, 2, 2, 0, [], -1, bytes(batch))
         return SimpleNamespace(API_VERSION=11, topics=[("frames", [part])])
 
     fetcher = Fetcher.__new__(Fetcher)
     vars(fetcher).update(
-        _client=SimpleNamespace(send=partial(mended._thread._asked, SimpleNamespace(_get_conn=unconnected), send)),
+        _client=SimpleNamespace(
+            send=partial(mended._thread._asked, SimpleNamespace(_get_conn=connect), send),
+            force_metadata_update=lambda: None,
+        ),
         _records={},
         _client_rack="",
         _check_crcs=True,
@@ -307,15 +306,44 @@ async def test_the_client_checks_what_we_have_not_found_intact(mended: Consumer,
         _value_deserializer=None,
         _isolation_level=0,
         _prefetch_backoff=0.1,
+        _retry_backoff=0.0,
+        _preferred_read_replica={},
     )
-    assert await mended._thread._watched(fetcher, fetcher._proc_fetch_request, assignment, 1, request)
-    found = fetcher._records[frames]._partition_records
+    return await mended._thread._watched(fetcher, fetcher._proc_fetch_request, assignment, 1, request), fetcher
+
+
+LOST = SimpleNamespace(_writer=None)  # a connection that the client still has, but the broker has left
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_the_client_checks_what_we_have_not_found_intact(mended: Consumer, broken: bool) -> None:
+    assert "self._check_crcs and not next_batch.validate_crc()" in inspect.getsource(PartitionRecords._unpack_records)
+    batch = bytearray(batch_of(b"jpeg"))
+    batch[-1] ^= broken
+    woke, fetcher = await fetched_with(mended, LOST, (0, 0, 2, 2, 0, [], -1, bytes(batch)))
+    assert woke
+    found = fetcher._records[aiokafka.TopicPartition("frames", 0)]._partition_records
     assert found._check_crcs == broken
     if broken:
         with pytest.raises(CorruptRecordException):
             list(found)
     else:
         assert [record.value for record in found] == [b"jpeg", b""]
+
+
+async def test_a_partition_with_an_error_may_have_no_records_at_all(mended: Consumer) -> None:
+    woke, fetcher = await fetched_with(mended, LOST, (0, NotLeaderForPartitionError.errno, -1, -1, -1, None, -1, None))
+    assert not woke
+    assert not fetcher._records
+
+
+async def test_a_broker_that_cannot_be_reached_is_tried_again_later(
+    mended: Consumer, caplog: pytest.LogCaptureFixture
+) -> None:
+    woke, fetcher = await fetched_with(mended, None, (0, 0, 2, 2, 0, [], -1, batch_of(b"jpeg")))
+    assert not woke
+    assert not fetcher._records
+    assert "no connection to broker 1" in caplog.text
 
 
 async def test_a_batch_leaves_no_gap_behind(mended: Consumer) -> None:
