@@ -166,7 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--axes", nargs="*", choices=list(known), default=list(known), help="measure these; others: from --out"
     )
     options = rig.parse(parser, arguments)
-    path = options.out / ("growth-quick.points.json" if options.quick else "growth.points.json")
+    device = "" if options.device == "cpu" else f"-{options.device.replace(':', '-')}"
+    path = options.out / f"growth{'-quick' if options.quick else ''}{device}.points.json"
     points = [point for point in kept(path) if point.axis not in options.axes]
     path.parent.mkdir(parents=True, exist_ok=True)
     if options.axes:
@@ -184,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     costs = fit.costs(by_axis, machine=f"{rig.machine()['cores']} × {rig.machine()['cpu']}", versions=rig.versions())
     rig.finish(report(by_axis, costs), options)
-    if options.record:
+    if options.record and options.device == "cpu":  # what `streamer size` reckons with
         fit.record(costs)
 
 

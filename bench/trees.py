@@ -34,8 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the rounds and report."""
     parser = rig.parser(__doc__, rounds=4)
     parser.add_argument("trees", nargs="+", type=Path, help="working trees, the one to compare with first")
-    parser.add_argument("--offered", type=int, help="windows a second, in real time; left out: full topics")
-    parser.add_argument("--frame-kb", type=int, help="size of frames on full topics, 1,000 bytes (as simulated)")
+    feed = parser.add_mutually_exclusive_group()
+    feed.add_argument("--offered", type=int, help="windows a second, in real time; left out: full topics")
+    feed.add_argument("--frame-kb", type=int, help="size of frames on full topics, 1,000 bytes (as simulated)")
     options = rig.parse(parser, arguments)
     trees = [tree.resolve() for tree in options.trees]
     if missing := [tree for tree in trees if not (tree / "streamer" / "worker.py").is_file()]:
