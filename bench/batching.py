@@ -132,6 +132,21 @@ def offer(bench: Rig, settings: Settings, sessions: int, seconds: int) -> Point:
     return Point(sessions, published, latency_ms, wait_ms, behind_ms)
 
 
+def offer_to(
+    worker: Program, bench: Rig, settings: Settings, sessions: int, seconds: int, idle_cores: float
+) -> tuple[Point, float]:
+    """:func:`offer`, and CPU ms a window of the worker.
+
+    Args:
+        idle_cores: What the worker takes when nothing comes (``rig.idle_cores``). As much is left out for the time in
+            which the load is planned and the last windows are waited for.
+    """
+    began_s, spent_s = time.monotonic(), rig.cpu_s(worker.pid)
+    found = offer(bench, settings, sessions, seconds)
+    idle_s = time.monotonic() - began_s - seconds
+    return found, 1000 * (rig.cpu_s(worker.pid) - spent_s - idle_cores * idle_s) / (sessions * seconds)
+
+
 def figures(
     settings: Settings,
     speeds: dict[int, list[float]],

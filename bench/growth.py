@@ -263,17 +263,14 @@ def paced(bench: Rig, saturated: Point, shares: Sequence[float], seconds: int) -
     with bench.worker_process(settings) as (program, _):
         idle_cores = rig.idle_cores(program.pid)
         for share in shares:
-            began_s, spent_s = time.monotonic(), rig.cpu_s(program.pid)
             sent_bytes, stored_bytes = to_redis(bench.redis), stored(bench.redis, settings)
             sessions = max(1, round(best_per_s * share))
-            found = batching.offer(bench, settings, sessions, seconds)
+            found, cpu_ms = batching.offer_to(program, bench, settings, sessions, seconds, idle_cores)
             windows = sessions * seconds
-            # the load is planned before it begins: what the worker does meanwhile is not part of it
-            before_s = idle_cores * (time.monotonic() - began_s - seconds)
             yield Paced(
                 share=share,
                 windows_per_s=found.published,
-                cpu_ms=1000 * (rig.cpu_s(program.pid) - spent_s - before_s) / windows,
+                cpu_ms=cpu_ms,
                 saturated_ms=saturated.cpu_ms.median,
                 latency_ms=(float(np.percentile(found.latency_ms, 50)), float(np.percentile(found.latency_ms, 99))),
                 idle_cores=idle_cores,
@@ -311,7 +308,7 @@ def report(by_axis: dict[str, list[Point]], costs: fit.Costs) -> Report:
         "",
         fit.table(costs, by_axis["check"]),
     ]
-    return Report("growth", figures(by_axis, costs), notes, [plot(by_axis)])
+    return Report("growth", figures(by_axis, costs), notes, [plot(by_axis)] if len(absent) < len(COUNTS) else [])
 
 
 def figures(by_axis: dict[str, list[Point]], costs: fit.Costs) -> list[Figure]:

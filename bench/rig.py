@@ -3,17 +3,16 @@
     options = rig.parse(rig.parser(__doc__))          # --quick, --rounds, --device, --record, --out
     with rig.Rig(options.device) as bench:            # Kafka and Redis, pinned to the first core
         load = bench.preload(sessions=8, seconds=100) # simulated drives that end: every window of them closes
-        for _ in range(options.rounds):               # interleave what is compared: ABAB, never AABB
-            ours.append(bench.worker(load))           # `streamer worker`, pinned to the last core
-            other.append(bench.drain(load, [sys.executable, "-m", "bench.peers.other"], rig.says_ready))
-    figures = [rig.Figure("other ÷ worker, CPU s per window", rig.ratios(...), "", better="lower")]
-    rig.finish(rig.Report("peers", figures), options)
+        for _ in rig.rounds(options):                 # interleave what is compared: ABAB, never AABB
+            before.append(bench.worker(load, tree=old))  # `streamer worker`, pinned to the last core
+            after.append(bench.worker(load))
+    cost = [[run.cpu_ms_per_window for run in runs] for runs in (after, before)]
+    rig.finish(rig.Report("trees", [rig.Figure("after ÷ before, CPU s a window", rig.ratios(*cost))]), options)
 
-A program that :meth:`Rig.drain` runs gets its settings as ``STREAMER_…`` variables (``Settings.load()`` reads them:
-addresses, topics, a consumer group and a key prefix that nothing used before), reads the topics from their beginning
-and puts one entry a window into the stream ``Keys(settings.key_prefix).results(session)``. It is measured from the
-moment it is ready until Redis holds all windows: wall time, and CPU seconds (user and system, of all its threads and
-children). How it says that it is ready is the caller's: ``says_ready`` waits for a line ``ready`` in its log.
+What reads a load gets its settings as ``STREAMER_…`` variables (``Settings.load()`` reads them: addresses, topics, a
+consumer group and a key prefix that nothing used before), reads the topics from their beginning and puts one entry a
+window into the stream ``Keys(settings.key_prefix).results(session)``. It is measured from the moment it is ready until
+Redis holds all windows: wall time, and CPU seconds (user and system, of all its threads and children).
 
 A figure is a :class:`Figure`: median and quartiles over rounds. Only ratios of two things that were measured side by
 side say something on another day or machine; :func:`finish` compares them, not the absolute figures, with
@@ -333,7 +332,7 @@ def _draw(plot: Plot, path: Path) -> None:
     for curve in plot.curves:
         axes.plot(*zip(*curve.points, strict=True), marker="o", label=curve.name)
     axes.set(xlabel=plot.x, ylabel=plot.y, xscale=plot.x_scale)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.05 * max(y for curve in plot.curves for _, y in curve.points))
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
@@ -716,42 +715,25 @@ class Rig:
             pace.send(stream, producer, speed=0, on_sent=count)
         return Load(settings, drives, sessions * seconds, records, payload_bytes)
 
-    def drain(
-        self,
-        load: Load,
-        command: Sequence[str],
-        is_ready: Callable[[Program], bool],
-        *,
-        env: Mapping[str, str] | None = None,
-        settings: Settings | None = None,
-        at_end: Callable[[], None] = lambda: None,
-        cwd: Path = ROOT,
-    ) -> Run:
-        """Let a program read a load to its end; see the module's text for what the program owes.
+    def _to_the_end(self, load: Load, settings: Settings, programs: Sequence[Program]) -> list[Run]:
+        """Wait until programs that are ready have published a load under the key prefix of the settings.
 
-        Args:
-            settings: Of the load, with changes (``load.fresh()`` and then ``model_copy``); None: as preloaded.
-            at_end: Called before the program is stopped.
-            cwd: Where the program runs.
-
-        Raises:
-            Stop: It fails, or does not publish all windows in time.
+        Returns:
+            One a program, each with the windows and the time of all, and its own CPU and memory.
         """
-        settings = load.fresh() if settings is None else settings
-        log = self.folder / "program.log"
-        with Program(command, environment(settings) | dict(env or {}), log, cwd=cwd) as program:
-            program.wait_for(lambda: is_ready(program), READY_WITHIN_S, "ready")
-            sessions = list(load.drives)
-            with Utilization(self.device) as busy:
-                began_s, spent_s = time.monotonic(), cpu_s(program.pid)
-                before = published(self.redis, settings, sessions)  # between its being ready and our seeing it
-                program.wait_for(
-                    lambda: published(self.redis, settings, sessions) >= load.windows, DONE_WITHIN_S, "all windows"
-                )
-            wall_s, spent_s = time.monotonic() - began_s, cpu_s(program.pid) - spent_s
-            run = Run(load.windows - before, wall_s, spent_s, peak_bytes(program.pid), busy.mean)
-            at_end()
-            return run
+        sessions = list(load.drives)
+        with Utilization(self.device) as busy:
+            began_s, spent_s = time.monotonic(), [cpu_s(program.pid) for program in programs]
+            before = published(self.redis, settings, sessions)  # between their being ready and our seeing it
+            programs[0].wait_for(
+                lambda: published(self.redis, settings, sessions) >= load.windows, DONE_WITHIN_S, "all windows"
+            )
+            wall_s = time.monotonic() - began_s
+            measured = [
+                (cpu_s(program.pid) - spent, peak_bytes(program.pid))
+                for program, spent in zip(programs, spent_s, strict=True)
+            ]
+        return [Run(load.windows - before, wall_s, cpu, peak, busy.mean) for cpu, peak in measured]
 
     @contextmanager
     def worker_processes(self, each: Sequence[Settings], tree: Path = ROOT) -> Iterator[list[tuple[Program, str]]]:
@@ -781,22 +763,10 @@ class Rig:
             each: Of a worker each; all have the key prefix of the first.
 
         Returns:
-            One a worker, each with the windows and the time of all, and its own CPU and memory.
+            One a worker: see :meth:`_to_the_end`.
         """
-        sessions = list(load.drives)
-        with self.worker_processes(each) as workers, Utilization(self.device) as busy:
-            programs = [program for program, _ in workers]
-            began_s, spent_s = time.monotonic(), [cpu_s(program.pid) for program in programs]
-            before = published(self.redis, each[0], sessions)  # by those that were ready sooner
-            programs[0].wait_for(
-                lambda: published(self.redis, each[0], sessions) >= load.windows, DONE_WITHIN_S, "all windows"
-            )
-            wall_s = time.monotonic() - began_s
-            measured = [
-                (cpu_s(program.pid) - spent, peak_bytes(program.pid))
-                for program, spent in zip(programs, spent_s, strict=True)
-            ]
-        return [Run(load.windows - before, wall_s, cpu, peak, busy.mean) for cpu, peak in measured]
+        with self.worker_processes(each) as workers:
+            return self._to_the_end(load, each[0], [program for program, _ in workers])
 
     def worker(
         self,
@@ -805,22 +775,17 @@ class Rig:
         at_end: Callable[[str], None] = lambda address: None,
         tree: Path = ROOT,
     ) -> Run:
-        """:meth:`drain` for ``streamer worker``.
+        """Let a ``streamer worker`` read a load to its end.
 
         Args:
             at_end: Gets the address of its metrics.
             tree: Working tree of the worker.
         """
-        port = free_port()
-        return self.drain(
-            load,
-            [sys.executable, "-m", "streamer", "worker"],
-            lambda program: answers(f"http://127.0.0.1:{port}/readyz"),
-            env={"STREAMER_PORT": str(port)} | one_thread(tree),
-            settings=settings,
-            at_end=lambda: at_end(f"http://127.0.0.1:{port}"),
-            cwd=tree,
-        )
+        settings = load.fresh() if settings is None else settings
+        with self.worker_process(settings, tree) as (program, address):
+            [run] = self._to_the_end(load, settings, [program])
+            at_end(address)
+            return run
 
 
 def drives_of(sessions: int, seconds: int, seed: int) -> tuple[dict[str, simulate.Drive], Iterator[Outgoing]]:

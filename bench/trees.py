@@ -13,7 +13,6 @@ size, as in ``bench.growth``; with ``--offered`` cars send so many windows a sec
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -87,12 +86,8 @@ def paced(bench: Rig, tree: Path, offered: int) -> tuple[float, float]:
     """CPU ms a window and median latency, ms, of a tree's worker; what it takes when idle is left out."""
     settings = bench.settings(modalities=batching.NO_WAIT)
     with bench.worker_process(settings, tree) as (program, _):
-        idle_cores = rig.idle_cores(program.pid)
-        began_s, spent_s = time.monotonic(), rig.cpu_s(program.pid)
-        found = batching.offer(bench, settings, offered, OFFERED_S)
-        idle_s = idle_cores * (time.monotonic() - began_s - OFFERED_S)
-        cpu_s = rig.cpu_s(program.pid) - spent_s - idle_s
-    return 1000 * cpu_s / (offered * OFFERED_S), float(np.median(found.latency_ms))
+        found, cpu_ms = batching.offer_to(program, bench, settings, offered, OFFERED_S, rig.idle_cores(program.pid))
+    return cpu_ms, float(np.median(found.latency_ms))
 
 
 def figures(
