@@ -32,9 +32,9 @@ from streamer.settings import Settings
 SIZES, QUICK_SIZES = (1, 8, 32, 64), (1, 32)
 DEVICE_SIZES = (*SIZES, 128, 256)  # not on a CPU, which gains nothing beyond the default
 GAIN = 3.0  # the aim, where a device gains from batches
-SESSIONS, SECONDS, QUICK_SECONDS = 16, 50, 10
+SESSIONS, SECONDS, QUICK_SECONDS = 16, 50, 4
 SHARES, QUICK_SHARES = (0.25, 0.5, 0.75, 0.9), (0.25,)  # of the throughput at saturation
-OFFERED_S, QUICK_OFFERED_S = 10, 5
+OFFERED_S, QUICK_OFFERED_S = 10, 4
 PLAN_S = 8  # for the load to be made before it starts
 SETTLED_S = 2  # windows before that, and the last of each car, which nothing follows, are not counted
 QUIET_S = 3.0

@@ -1,6 +1,6 @@
 """Three programs that read the same records, run by ``bench.transport``: ``python -m bench.readers NAME COUNT``.
 
-    streamer   the worker with a sink that calls every window published at once: transport, decode, merge, align, ledger
+    streamer   the worker as far as alignment, ``bench/align_only.py``
     faust      a Faust agent as its documentation shows it, which counts events
     aiokafka   a plain consumer's loop, which counts records
 
@@ -13,7 +13,6 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Collection
 from typing import Any
 
 import aiokafka
@@ -22,15 +21,7 @@ import msgspec
 import uvloop
 
 from bench.transport import Reading
-from streamer import reload, roles, topics, worker
-from streamer.arrivals import Arrival
-from streamer.events import Stored, Window
-from streamer.group import PartitionGroup
-from streamer.pipeline import Owner
 from streamer.settings import Settings
-from streamer.transport import Batch
-
-POLL_S = 0.02
 
 
 class Clock:
@@ -45,77 +36,6 @@ class Clock:
         reading = Reading(time.process_time() - self._cpu_s, time.perf_counter() - self._wall_s)
         print(msgspec.json.encode(reading).decode(), flush=True)
         os._exit(0)
-
-
-class Forgetting:
-    """A Redis that knows nothing of any session."""
-
-    async def load(self, session: str, group: str) -> Stored:
-        return Stored(None)
-
-    async def open_group(self, group: str) -> int | None:
-        return 0
-
-    async def note_group(self, group: str, lost_until_us: int) -> None:
-        pass
-
-
-class Void:
-    """A sink in which every window is published at once."""
-
-    inflight_bytes = 0
-    inflight_windows = 0
-
-    def close(self) -> None:
-        pass
-
-    async def run(self) -> None:
-        await asyncio.Event().wait()
-
-    async def withdraw(self, owners: Collection[Owner] | None = None) -> None:
-        pass
-
-
-class AlignOnly(roles._FromSources):
-    """A role that ends at closed windows."""
-
-    store = Forgetting()
-    sink: Any = Void()
-
-    def submit(self, group: roles.Group, item: Window | Arrival) -> None:
-        assert isinstance(group, PartitionGroup)
-        assert isinstance(item, Window)
-        group.window_done(item)
-
-
-class Worker(worker.Worker):
-    """A worker that stops the clock when it has aligned so many records."""
-
-    def __init__(self, settings: Settings, partitions: int, count: int) -> None:
-        super().__init__(settings, partitions, None, None, reload.state_of(settings.model))
-        self.clock: Clock | None = None
-        self._count = count
-
-    def _receive(self, batch: Batch) -> None:
-        if self.clock is None:
-            self.clock = Clock()
-        super()._receive(batch)
-
-    async def watch(self) -> None:
-        while True:
-            await asyncio.sleep(POLL_S)
-            groups = list(self.groups.values())
-            received = sum(sum(group.next_offset) for group in groups)
-            if self.clock is not None and received >= self._count and not any(g.merge.nbytes_total for g in groups):
-                self.clock.end()
-
-
-async def read_as_worker(settings: Settings, count: int) -> None:
-    roles.make = lambda host, partitions, predictor, client: AlignOnly(host, partitions)
-    reader = Worker(settings, topics.check_for_worker(settings), count)
-    watching = asyncio.create_task(reader.watch())
-    await reader.run()
-    await watching
 
 
 async def read_as_faust(settings: Settings, count: int) -> None:
@@ -166,8 +86,10 @@ def main() -> None:
     settings = Settings.load()
     match name:
         case "streamer":
+            from bench import align_only  # not before: PyTorch comes with it, which the others have no use for
+
             uvloop.install()  # as the worker does
-            uvloop.run(read_as_worker(settings, count))
+            uvloop.run(align_only.read(settings, count))
         case "faust":
             asyncio.run(read_as_faust(settings, count))
         case "aiokafka":

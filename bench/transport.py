@@ -25,7 +25,7 @@ from streamer.feeds.producer import Outgoing, Producer
 READERS = ("streamer", "faust", "aiokafka")
 COUNTS = {200: 20_000, 1_000: 20_000, 50_000: 2_000, 100_000: 1_000, 200_000: 500}  # events, by bytes
 QUICK = (1_000,)
-QUICK_SHARE = 4  # of the events, with --quick
+QUICK_SHARE = 8  # of the events, with --quick
 SESSIONS = 8
 STEP_US = 10_000  # between events of a session and modality
 AIM_1_KB_US, AIM_100_KB = 25.0, 1.3

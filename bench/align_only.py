@@ -1,0 +1,93 @@
+"""The worker as far as alignment, one of the readers of ``bench.transport``: transport, decode, merge, align, ledger.
+
+Its sink calls every window published at once, and its Redis knows no session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+from bench.readers import Clock
+from streamer import reload, roles, topics, worker
+from streamer.arrivals import Arrival
+from streamer.events import Stored, Window
+from streamer.group import PartitionGroup
+from streamer.pipeline import Owner
+from streamer.settings import Settings
+from streamer.transport import Batch
+
+POLL_S = 0.02
+
+
+class Forgetting:
+    """A Redis that knows nothing of any session."""
+
+    async def load(self, session: str, group: str) -> Stored:
+        return Stored(None)
+
+    async def open_group(self, group: str) -> int | None:
+        return 0
+
+    async def note_group(self, group: str, lost_until_us: int) -> None:
+        pass
+
+
+class Void:
+    """A sink in which every window is published at once."""
+
+    inflight_bytes = 0
+    inflight_windows = 0
+
+    def close(self) -> None:
+        pass
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def withdraw(self, owners: Collection[Owner] | None = None) -> None:
+        pass
+
+
+class AlignOnly(roles._FromSources):
+    """A role that ends at closed windows."""
+
+    store = Forgetting()
+    sink: Any = Void()
+
+    def submit(self, group: roles.Group, item: Window | Arrival) -> None:
+        assert isinstance(group, PartitionGroup)
+        assert isinstance(item, Window)
+        group.window_done(item)
+
+
+class Worker(worker.Worker):
+    """A worker that stops the clock when it has aligned so many records."""
+
+    def __init__(self, settings: Settings, partitions: int, count: int) -> None:
+        super().__init__(settings, partitions, None, None, reload.state_of(settings.model))
+        self.clock: Clock | None = None
+        self._count = count
+
+    def _receive(self, batch: Batch) -> None:
+        if self.clock is None:
+            self.clock = Clock()
+        super()._receive(batch)
+
+    async def watch(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_S)
+            groups = list(self.groups.values())
+            received = sum(sum(group.next_offset) for group in groups)
+            if self.clock is not None and received >= self._count and not any(g.merge.nbytes_total for g in groups):
+                self.clock.end()
+
+
+async def read(settings: Settings, count: int) -> None:
+    """Read as a worker does, until so many records are aligned."""
+    roles.make = lambda host, partitions, predictor, client: AlignOnly(host, partitions)
+    reader = Worker(settings, topics.check_for_worker(settings), count)
+    watching = asyncio.create_task(reader.watch())
+    await reader.run()
+    await watching
