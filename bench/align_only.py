@@ -16,7 +16,6 @@ from streamer.events import Stored, Window
 from streamer.group import PartitionGroup
 from streamer.pipeline import Owner
 from streamer.settings import Settings
-from streamer.transport import Batch
 
 POLL_S = 0.02
 
@@ -67,21 +66,16 @@ class Worker(worker.Worker):
 
     def __init__(self, settings: Settings, partitions: int, count: int) -> None:
         super().__init__(settings, partitions, None, None, reload.state_of(settings.model))
-        self.clock: Clock | None = None
+        self._clock = Clock()
         self._count = count
-
-    def _receive(self, batch: Batch) -> None:
-        if self.clock is None:
-            self.clock = Clock()
-        super()._receive(batch)
 
     async def watch(self) -> None:
         while True:
             await asyncio.sleep(POLL_S)
             groups = list(self.groups.values())
             received = sum(sum(group.next_offset) for group in groups)
-            if self.clock is not None and received >= self._count and not any(g.merge.nbytes_total for g in groups):
-                self.clock.end()
+            if received >= self._count and not any(g.merge.nbytes_total for g in groups):
+                self._clock.end()
 
 
 async def read(settings: Settings, count: int) -> None:

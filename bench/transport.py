@@ -5,7 +5,7 @@
 Records of frames and audio that no model ever opens are preloaded; three programs on one core read all of them, in
 turns (``bench/readers.py``): the worker without model and Redis, a Faust agent as its documentation shows it, which
 does nothing with its events, and a plain aiokafka consumer's loop, which does neither. CPU (user and system, of all
-threads) from the first record to the last, an event.
+threads) from the first fetch to the last record, an event.
 """
 
 from __future__ import annotations
