@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Collection
 from typing import Any
 
-from bench.readers import Clock
+from bench.clock import Clock
 from streamer import reload, roles, topics, worker
 from streamer.arrivals import Arrival
 from streamer.events import Stored, Window
@@ -82,6 +82,7 @@ async def read(settings: Settings, count: int) -> None:
     """Read as a worker does, until so many records are aligned."""
     roles.make = lambda host, partitions, predictor, client: AlignOnly(host, partitions)
     reader = Worker(settings, topics.check_for_worker(settings), count)
+    worker._spare_the_collector()  # as a worker does before it runs
     watching = asyncio.create_task(reader.watch())
     await reader.run()
     await watching

@@ -13,6 +13,7 @@ Nobody waits for late transcripts (``max_delay_ms`` 0), which would hide everyth
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -32,10 +33,10 @@ from streamer.settings import Settings
 SIZES, QUICK_SIZES = (1, 8, 32, 64), (1, 32)
 DEVICE_SIZES = (*SIZES, 128, 256)  # not on a CPU, which gains nothing beyond the default
 GAIN = 3.0  # the aim, where a device gains from batches
-SESSIONS, SECONDS, QUICK_SECONDS = 16, 50, 4
+SESSIONS, SECONDS, QUICK_SECONDS = 16, 50, 6
 SHARES, QUICK_SHARES = (0.25, 0.5, 0.75, 0.9), (0.25,)  # of the throughput at saturation
 OFFERED_S, QUICK_OFFERED_S = 10, 4
-PLAN_S = 8  # for the load to be made before it starts
+PLAN_S, PLAN_S_PER_S = 5, 0.3  # for the load to be made before it starts: always, and more for each second of it
 SETTLED_S = 2  # windows before that, and the last of each car, which nothing follows, are not counted
 QUIET_S = 3.0
 NO_WAIT = {"text": {"max_delay_ms": 0}}
@@ -94,7 +95,7 @@ def saturated(bench: Rig, options: argparse.Namespace) -> tuple[dict[int, list[f
 def offer(bench: Rig, settings: Settings, sessions: int, seconds: int) -> Point:
     """Let so many cars send in real time; each makes one window a second."""
     name = f"load{time.monotonic_ns()}"
-    start_us = (time.time_ns() // 1000 // S_US + PLAN_S) * S_US
+    start_us = (time.time_ns() // 1000 // S_US + PLAN_S + math.ceil(PLAN_S_PER_S * seconds)) * S_US
     command = [sys.executable, "-m", "bench.load", str(sessions), str(seconds), str(start_us), name]
     log = bench.folder / "load.log"
     wanted = sessions * seconds

@@ -20,7 +20,7 @@ from streamer import repository
 DRIVING = rig.ROOT / "models" / "driving"
 ENCODERS = ("timm:resnet10t", "timm:resnet18", "timm:resnet50")
 SECONDS, QUICK_SECONDS = 10, 2
-AS_IT_IS = 5  # as many times more windows for the small model, which would be done within a second
+SMALL_FACTOR = 5  # times as many windows for models/driving as it is, which would be done within a second
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,12 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with Rig(options.device) as bench:
         for encoder in (None, *(ENCODERS[:1] if options.quick else ENCODERS)):
             model = DRIVING if encoder is None else larger(bench.folder, encoder)
-            seconds = (QUICK_SECONDS if options.quick else SECONDS) * (AS_IT_IS if encoder is None else 1)
+            seconds = (QUICK_SECONDS if options.quick else SECONDS) * (SMALL_FACTOR if encoder is None else 1)
             load = bench.preload(pipeline.SESSIONS, seconds, model=model)
             measured[encoder or "as it is"] = pipeline.measure(bench, load, rig.rounds(options))
     note = (
         f"{load.windows:,} windows of {load.payload_bytes / load.windows / 1e6:.2g} MB a round and model; "
-        f"{AS_IT_IS} times as many of the model as it is."
+        f"{SMALL_FACTOR} times as many for models/driving as it is."
     )
     rig.finish(Report("models", figures(measured), [note], [plot(measured)]), options)
 

@@ -20,7 +20,7 @@ from bench.rig import Bare, Figure, Report, Rig, Run, Spread
 from streamer.child import environment
 
 SESSIONS, SECONDS = 16, 50
-QUICK_SECONDS = 4
+QUICK_SECONDS = 6
 SPEED, COST = 0.9, 1.15  # the aims, worker ÷ bare
 
 

@@ -11,44 +11,15 @@ records.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-import time
 from typing import Any
 
 import aiokafka
 import faust
-import msgspec
 import uvloop
-from aiokafka.consumer.fetcher import Fetcher
 
-from bench.transport import Reading
+from bench.clock import Clock
 from streamer.settings import Settings
-
-
-class Clock:
-    """From the first fetch to the last record.
-
-    Not from the first record: a client that asks for 50 MB at once has received all of a load by then.
-    """
-
-    def __init__(self) -> None:
-        self._began: tuple[float, float] | None = None
-        fetch = Fetcher._proc_fetch_request
-
-        async def timed(fetcher: Fetcher, *request: Any) -> bool:
-            self._began = self._began or (time.process_time(), time.perf_counter())
-            needs_wakeup: bool = await fetch(fetcher, *request)
-            return needs_wakeup
-
-        Fetcher._proc_fetch_request = timed  # of all three: they have the same client
-
-    def end(self) -> None:
-        """Print, and end the process without a goodbye."""
-        assert self._began is not None
-        reading = Reading(time.process_time() - self._began[0], time.perf_counter() - self._began[1])
-        print(msgspec.json.encode(reading).decode(), flush=True)
-        os._exit(0)
 
 
 async def read_as_faust(settings: Settings, count: int) -> None:

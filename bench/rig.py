@@ -720,6 +720,9 @@ class Rig:
 
         Returns:
             One a program, each with the windows and the time of all, and its own CPU and memory.
+
+        Raises:
+            Stop: The first program ends, or not all windows come in time, or all came before the clock began.
         """
         sessions = list(load.drives)
         with Utilization(self.device) as busy:
@@ -729,6 +732,8 @@ class Rig:
                 lambda: published(self.redis, settings, sessions) >= load.windows, DONE_WITHIN_S, "all windows"
             )
             wall_s = time.monotonic() - began_s
+            if before >= load.windows:
+                raise Stop(f"all {before} windows were published before they could be timed: it takes more of them")
             measured = [
                 (cpu_s(program.pid) - spent, peak_bytes(program.pid))
                 for program, spent in zip(programs, spent_s, strict=True)
@@ -764,6 +769,9 @@ class Rig:
 
         Returns:
             One a worker: see :meth:`_to_the_end`.
+
+        Raises:
+            Stop: One fails, or they do not publish all windows in time.
         """
         with self.worker_processes(each) as workers:
             return self._to_the_end(load, each[0], [program for program, _ in workers])
@@ -778,8 +786,12 @@ class Rig:
         """Let a ``streamer worker`` read a load to its end.
 
         Args:
-            at_end: Gets the address of its metrics.
+            settings: Of the load, with changes (``load.fresh()`` and then ``model_copy``); None: as preloaded.
+            at_end: Gets the address of its metrics before it is stopped.
             tree: Working tree of the worker.
+
+        Raises:
+            Stop: It fails, or does not publish all windows in time.
         """
         settings = load.fresh() if settings is None else settings
         with self.worker_process(settings, tree) as (program, address):

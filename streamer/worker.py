@@ -18,6 +18,7 @@ each event would cost more than aligning it. Payload decode and the model run in
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import os
@@ -59,6 +60,7 @@ from streamer.transport import Batch, Consumer, NoTables, Transport, credentials
 
 PUMP_EVERY_S = 0.002
 GC_THRESHOLDS = (50_000, 20, 50)  # a record is a dozen objects: 700, the default, is a look every 60 records
+M_ARENA_MAX = -8  # mallopt(3)
 RELEASE_LIMIT = 256  # records a group may release before the others have their turn
 MAX_LETTERS = 1000  # on their way: a letter for a window's member, which the window waits for, comes after them
 SESSION_TIMEOUT_S = 6.0
@@ -92,6 +94,17 @@ def _spare_the_collector() -> None:
     gc.enable()
 
 
+def _share_a_heap() -> None:
+    """One heap for all threads, so that what one has freed serves another.
+
+    glibc gives each thread a heap of its own. Payloads are made in the consumer's thread and freed in others, tensors
+    come and go in the device's, and each heap keeps what it once needed. Without glibc nothing is changed.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_ARENA_MAX, 1)
+
+
 class Stalled(RuntimeError):
     """Nothing gets done although there is work: a stuck consumer, or a window that the model does not finish."""
 
@@ -121,6 +134,7 @@ def run(settings: Settings) -> None:
         for noisy in ("faust", "mode", "aiokafka"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         logging.getLogger("kafka").setLevel(logging.CRITICAL)  # asked before the start alone; we say what it raises
+    _share_a_heap()
     uvloop.install()  # not uvloop.run alone: Faust's fetch thread makes a loop of its own by the policy
     crashed = uvloop.run(_main(settings))
     # Not by returning: a crashed fetcher, or a model that does not finish a window, leaves a thread behind that the
