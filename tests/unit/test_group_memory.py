@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bench.align_only import Forgetting
 from streamer.align import Late, Rules
 from streamer.decode import Decoder
-from streamer.events import ClosedBy, Record, Stored, Window
+from streamer.events import ClosedBy, Record, Window
 from streamer.group import PartitionGroup
 from streamer.metrics import Metrics
 from streamer.settings import Settings
@@ -17,19 +18,6 @@ SETTINGS = Settings.load(partitions=1)
 def frame(offset: int, at_us: int) -> Record:
     sent = record(SETTINGS, 0, "car", at_us, jpeg(), "image/jpeg")
     return Record(0, 0, offset, START_US + offset * 1000, sent.key, sent.value, tuple(sent.headers))
-
-
-class Empty:
-    """A Redis that holds nothing."""
-
-    async def load(self, session: str, group: str) -> Stored:
-        return Stored(None)
-
-    async def open_group(self, group: str) -> int | None:
-        return 0
-
-    async def note_group(self, group: str, lost_until_us: int) -> None:
-        pass
 
 
 async def test_its_oldest_window_closes_and_later_events_of_it_are_late() -> None:
@@ -47,7 +35,7 @@ async def test_its_oldest_window_closes_and_later_events_of_it_are_late() -> Non
         group.merge.advance(row, START_US + S_US)
     for offset, at_us in enumerate((START_US - 1500_000, START_US - 500_000)):
         group.receive(frame(offset, at_us))
-    leaving, _ = await group.advance(Empty(), 10)
+    leaving, _ = await group.advance(Forgetting(), 10)
     assert leaving == []
     held = group.aligner.open_bytes
     (window,) = group.relieve()
@@ -59,5 +47,5 @@ async def test_its_oldest_window_closes_and_later_events_of_it_are_late() -> Non
     group.window_done(window)
     assert group.releasable() == {0: 1}
     group.receive(frame(2, START_US - 1400_000))
-    (late,), _ = await group.advance(Empty(), 10)
+    (late,), _ = await group.advance(Forgetting(), 10)
     assert isinstance(late, Late)
