@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import Any
 
 from bench.clock import Clock
-from streamer import reload, roles, topics, worker
-from streamer.arrivals import Arrival
+from streamer import role_align, topics, worker
 from streamer.events import Stored, Window
-from streamer.group import PartitionGroup
-from streamer.pipeline import Owner
+from streamer.ports import Owner
 from streamer.settings import Settings
 
 POLL_S = 0.02
@@ -39,6 +36,9 @@ class Void:
     inflight_bytes = 0
     inflight_windows = 0
 
+    def submit(self, owner: Owner, window: Window, closed_us: int | None = None) -> None:
+        owner.window_done(window)
+
     def close(self) -> None:
         pass
 
@@ -49,23 +49,18 @@ class Void:
         pass
 
 
-class AlignOnly(roles._FromSources):
+class AlignOnly(role_align.FromSources):
     """A role that ends at closed windows."""
 
     store = Forgetting()
-    sink: Any = Void()
-
-    def submit(self, group: roles.Group, item: Window | Arrival) -> None:
-        assert isinstance(group, PartitionGroup)
-        assert isinstance(item, Window)
-        group.window_done(item)
+    sink = Void()
 
 
 class Worker(worker.Worker):
     """A worker that stops the clock when it has aligned so many records."""
 
     def __init__(self, settings: Settings, partitions: int, count: int) -> None:
-        super().__init__(settings, partitions, None, None, reload.state_of(settings.model))
+        super().__init__(settings, lambda host: AlignOnly(host, partitions))
         self._clock = Clock()
         self._count = count
 
@@ -74,13 +69,12 @@ class Worker(worker.Worker):
             await asyncio.sleep(POLL_S)
             groups = list(self.groups.values())
             received = sum(sum(group.next_offset) for group in groups)
-            if received >= self._count and not any(g.merge.nbytes_total for g in groups):
+            if received >= self._count and not any(g.buffered_bytes for g in groups):
                 self._clock.end()
 
 
 async def read(settings: Settings, count: int) -> None:
     """Read as a worker does, until so many records are aligned."""
-    roles.make = lambda host, partitions, predictor, client: AlignOnly(host, partitions)
     reader = Worker(settings, topics.check_for_worker(settings), count)
     worker._spare_the_collector()  # as a worker does before it runs
     watching = asyncio.create_task(reader.watch())

@@ -29,6 +29,7 @@ from rich.console import Console
 
 from streamer import repository
 from streamer.infer import Predictor
+from streamer.model.spec import read_spec
 from streamer.sample import Sample
 from streamer.training import evaluate
 from streamer.training.data import idx
@@ -171,7 +172,7 @@ def trained(
 ) -> Predictor:
     folder = Path(tempfile.mkdtemp(prefix="digits-"))
     (folder / "model.toml").write_text(MODEL + "".join(INPUTS[name] for name in modalities))
-    spec = repository.read_spec(folder)
+    spec = read_spec(folder)
     training, validation = (
         [msgspec.structs.replace(e, sample=evaluate.only(e.sample, modalities)) for e in parts[name]]
         for name in ("training", "validation")

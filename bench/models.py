@@ -16,6 +16,7 @@ from pathlib import Path
 from bench import pipeline, rig
 from bench.rig import Bare, Curve, Figure, Plot, Report, Rig, Run, Spread
 from streamer import repository
+from streamer.model.spec import SPEC_FILE, read_spec
 
 DRIVING = rig.ROOT / "models" / "driving"
 ENCODERS = ("timm:resnet10t", "timm:resnet18", "timm:resnet50")
@@ -44,9 +45,9 @@ def larger(where: Path, encoder: str) -> Path:
     """A copy of the driving model, untrained, with another encoder of its frames."""
     folder = where / encoder.replace(":", "-")
     shutil.copytree(DRIVING, folder)
-    path = folder / repository.SPEC_FILE
+    path = folder / SPEC_FILE
     path.write_text(path.read_text().replace("[architecture]\n", f'[architecture]\nimage = "{encoder}"\n'))
-    spec, tokenizer = repository.read_spec(folder), repository.read_tokenizer(folder)
+    spec, tokenizer = read_spec(folder), repository.read_tokenizer(folder)
     module = repository.new_module(spec, folder, tokenizer, pretrained=False)
     repository.write(folder, module, tokenizer, {})
     return folder

@@ -16,9 +16,9 @@ from streamer.errors import BadRecord
 from streamer.events import MODALITY_NAMES, Position, Record, Window
 from streamer.group import Rejected, Store
 from streamer.handover import WindowRecord
-from streamer.ledger import Ledger
-from streamer.merge import Merge
+from streamer.merged import MergedLog
 from streamer.metrics import Metrics
+from streamer.ports import Sink
 
 MAX_IDLE_SESSIONS = 10_000  # known in a group with nothing in flight; who is forgotten is looked up in Redis again
 MAX_DEAD = 10_000  # broken payloads of late that are known to have been dead-lettered
@@ -83,8 +83,8 @@ class _Session(msgspec.Struct):
     suspects: dict[int, int]
 
 
-class WindowGroup:
-    """State of one partition of the windows topic; attributes as of :class:`streamer.group.PartitionGroup`.
+class WindowGroup(MergedLog[Arrival | Rejected]):
+    """State of one partition of the windows topic.
 
     Args:
         name: Of the group.
@@ -95,13 +95,7 @@ class WindowGroup:
     next_closing_us: int | None = None
 
     def __init__(self, partition: int, fifo_bytes: int, metrics: Metrics, *, name: str) -> None:
-        self.partition = partition
-        self.name = name
-        self.alive = True
-        self.cut_us = self.trim_below_us = 0
-        self.next_offset = [0]
-        self.merge: Merge[Arrival | Rejected] = Merge(1, fifo_bytes)
-        self.ledger = Ledger()
+        super().__init__(partition, name, 1, fifo_bytes)
         self._metrics = metrics
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
         self._arrivals: dict[Position, Arrival] = {}
@@ -119,9 +113,8 @@ class WindowGroup:
 
     def receive(self, record: Record) -> None:
         """Take a record as the consumer delivers it; one that was received before is ignored."""
-        if record.offset < self.next_offset[ROW]:
+        if not self._is_new(record):
             return
-        self.next_offset[ROW] = record.offset + 1
         item: Arrival | Rejected
         try:
             window, facts = handover.decode(record)
@@ -173,6 +166,10 @@ class WindowGroup:
                 del self._sessions[oldest]
         return session
 
+    def submit(self, item: Arrival, sink: Sink) -> None:
+        """Hand a window to the sink; it is owned by its arrival, which knows what role align said of it."""
+        sink.submit(item, item.window, item.facts.closed_us)
+
     def relieve(self) -> list[Arrival | Rejected]:
         """Nothing: no window is open here."""
         return []
@@ -191,11 +188,3 @@ class WindowGroup:
         if len(self._dead) > MAX_DEAD:
             self._dead.popitem(last=False)
         return True
-
-    def releasable(self) -> dict[int, int]:
-        """The offset to commit, by row, if it grew since the last call."""
-        released = self.ledger.release()
-        grown = {ROW: released[-1].offset + 1} if released else {}
-        oldest = self.ledger.oldest
-        self.cut_us = oldest.log_time_us if oldest is not None else self.merge.clock_us
-        return grown

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from streamer.model.spec import InputSpec
 from streamer.nets.inputs import Inputs
-from streamer.sample import InputSpec, Sample
+from streamer.sample import Sample
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from streamer import clients, topics
 from streamer.errors import StreamerError
+from streamer.model.spec import SPEC_FILE, read_spec
 from streamer.settings import Settings
 
 SHORTEST_RETENTION_S = 3600  # a worker that is away for longer loses records
@@ -73,7 +74,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _guarded("kafka", settings, lambda: _kafka(settings))
     yield from _guarded("redis", settings, lambda: _redis(settings))
     yield from _guarded("model", settings, lambda: _model(settings))
-    yield from _guarded("device", settings, lambda: _device(settings))
+    if settings.role != "align":  # it has none
+        yield from _guarded("device", settings, lambda: _device(settings))
     yield _port(settings)
     yield _disk()
 
@@ -258,15 +260,20 @@ def _redis_promises(client: redis.Redis) -> Iterator[Finding]:
 
 
 def _model(settings: Settings) -> Iterator[Finding]:
-    from streamer import repository
+    if settings.role == "align":  # it reads this file alone, and needs no PyTorch for it
+        spec = read_spec(settings.model)
+        found = f"{settings.model / SPEC_FILE} is right: {spec.name} {spec.version}"
+    else:
+        from streamer import repository
 
-    model = repository.read(settings.model)
-    found = f"{settings.model} loads: {model.spec.name} {model.version}"
-    if model.spec.window_ms != settings.window_ms:
+        model = repository.read(settings.model)
+        spec = model.spec
+        found = f"{settings.model} loads: {spec.name} {model.version}"
+    if spec.window_ms != settings.window_ms:
         yield _warn(
             "model",
-            f"{found}, trained on windows of {model.spec.window_ms} ms, not {settings.window_ms}",
-            f"set STREAMER_WINDOW_MS={model.spec.window_ms}, or train it anew",
+            f"{found}, trained on windows of {spec.window_ms} ms, not {settings.window_ms}",
+            f"set STREAMER_WINDOW_MS={spec.window_ms}, or train it anew",
         )
     else:
         yield _ok("model", found)

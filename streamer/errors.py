@@ -4,6 +4,7 @@
     ├── BadRecord     drop:  the record goes to the dead-letter topic with its reason; the stream goes on
     ├── LeftBehind    retry: a payload is fetched from its source topic first (role infer)
     ├── Unavailable   retry: Kafka or Redis does not answer; hold what is in flight, back off, lose nothing
+    ├── DeviceLost    stop:  the device answers nothing any more; a new process gets it back
     └── Stop          stop:  going on would be wrong; the process ends with one line that says how to mend it
         ├── UsageError      a command or setting that cannot be carried out as given
         └── ModelError      a model folder that cannot be loaded as it is
@@ -63,6 +64,10 @@ class LeftBehind(StreamerError):
 
 class Unavailable(StreamerError):
     """A service does not answer now; the same call may succeed later."""
+
+
+class DeviceLost(StreamerError):
+    """The device answers nothing any more, whatever it is asked: only a new process gets it back."""
 
 
 class Stop(StreamerError):

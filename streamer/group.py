@@ -16,8 +16,7 @@ from streamer.align import Aligner, Joined, Late, Outcome, Rules
 from streamer.decode import Decoder
 from streamer.errors import BadRecord, Stop
 from streamer.events import MODALITIES, MODALITY_NAMES, Event, Kind, Position, Record, Stored, Window
-from streamer.ledger import Ledger
-from streamer.merge import Merge
+from streamer.merged import MergedLog
 from streamer.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -34,6 +33,13 @@ class Store(Protocol):
 
     async def note_group(self, group: str, lost_until_us: int) -> None:
         """Make a group known."""
+
+
+class Sink(Protocol):
+    """Where a group's windows go: see :class:`streamer.ports.Sink`."""
+
+    def submit(self, owner: PartitionGroup, window: Window) -> None:
+        """Take a closed window."""
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -54,19 +60,13 @@ class Rejected(msgspec.Struct, frozen=True):
 Leaving = Window | Late | Rejected
 
 
-class PartitionGroup:
+class PartitionGroup(MergedLog[Event | Rejected]):
     """State of one partition group.
 
     Args:
         name: Of the group, in Redis.
         committed: Whether Kafka has committed offsets of it.
         max_ahead_us: How far an event may lie ahead of its log time.
-
-    Attributes:
-        alive: False once the partition was taken away: completions that come later must change nothing.
-        next_offset: For each modality the offset after the newest record that was received.
-        cut_us: Log time below which nothing would be replayed if what was released by now were committed.
-        trim_below_us: The same of what is committed.
     """
 
     def __init__(
@@ -81,15 +81,9 @@ class PartitionGroup:
         committed: bool,
         max_ahead_us: int,
     ) -> None:
-        self.partition = partition
-        self.name = name
-        self.alive = True
+        super().__init__(partition, name, len(MODALITIES), fifo_bytes)
         self.fingerprint = rules.fingerprint
-        self.cut_us = self.trim_below_us = 0
-        self.next_offset = [0] * len(MODALITIES)
-        self.merge: Merge[Event | Rejected] = Merge(len(MODALITIES), fifo_bytes)
         self.aligner = Aligner(rules, partition)
-        self.ledger = Ledger()
         self._decoder = decoder
         self._metrics = metrics
         self._counted: Counter[tuple[int, str]] = Counter()  # since the metrics were told, by modality and outcome
@@ -103,9 +97,8 @@ class PartitionGroup:
 
     def receive(self, record: Record) -> None:
         """Take a record as the consumer delivers it; one that was received before is ignored."""
-        if record.offset < self.next_offset[record.row]:
+        if not self._is_new(record):
             return
-        self.next_offset[record.row] = record.offset + 1
         item: Event | Rejected
         try:
             item = self._decoder.decode(record)
@@ -133,6 +126,10 @@ class PartitionGroup:
     def next_closing_us(self) -> int | None:
         """See :class:`streamer.align.Aligner`."""
         return self.aligner.next_closing_us
+
+    def submit(self, item: Window, sink: Sink) -> None:
+        """Hand a window that left the group to the sink."""
+        sink.submit(self, item)
 
     async def advance(self, store: Store, limit: int) -> tuple[list[Leaving], bool]:
         """Release what the merge lets go, at most ``limit`` records, and align it.
@@ -271,15 +268,8 @@ class PartitionGroup:
         self._dead.add(position)
         return True
 
-    def releasable(self) -> dict[int, int]:
-        """Offsets to commit, by modality, as far as they grew since the last call."""
-        grown: dict[int, int] = {}
-        for position in self.ledger.release():
-            self._dead.discard(position)
-            grown[position.row] = position.offset + 1
-        oldest = self.ledger.oldest
-        self.cut_us = oldest.log_time_us if oldest is not None else self.merge.clock_us
-        return grown
+    def _forget(self, position: Position) -> None:
+        self._dead.discard(position)
 
     def _count(self, row: int, outcome: str) -> None:
         self._counted[row, outcome] += 1

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from streamer import forms, repository
 from streamer.collate import collate
-from streamer.errors import ModelError, UsageError
+from streamer.errors import DeviceLost, ModelError, UsageError
 from streamer.events import MODALITY_NAMES, Window
+from streamer.model.spec import Output
 from streamer.nets.inputs import Inputs, Outputs
 from streamer.nets.pretrained import one_line
 from streamer.results import Result, ranges
@@ -97,10 +98,6 @@ Vectors = tuple[NDArray[np.float32], NDArray[np.bool_]]  # [N, D], each of lengt
 
 class ModelFault(RuntimeError):
     """The model answered something that cannot be a prediction; the batch is at fault, or a window in it."""
-
-
-class DeviceLost(RuntimeError):
-    """The device answers nothing any more, whatever it is asked: only a new process gets it back."""
 
 
 class Predictor:
@@ -310,7 +307,7 @@ def predict_each(predictor: Predictor, samples: Sequence[Sample]) -> list[Predic
         return predict_each(predictor, samples[:middle]) + predict_each(predictor, samples[middle:])
 
 
-def _decision(output: repository.Output, said_L: NDArray[np.float32]) -> dict[str, Any]:
+def _decision(output: Output, said_L: NDArray[np.float32]) -> dict[str, Any]:
     """What a result holds of a head: see :class:`Prediction`."""
     if output.kind == "number":
         return {"value": float(f"{said_L[0]:.{VALUE_DIGITS}g}"), "unit": output.unit}

@@ -244,7 +244,7 @@ class _Group:
         group, more = self._group, True
         found: list[Leaving] = []
         for row in range(len(MODALITIES)):
-            group.merge.advance(row, bound_us)
+            group.bound(row, bound_us)
         while more:
             leaving, more = await group.advance(self, RELEASE_EVERY)
             for item in leaving:
@@ -270,9 +270,9 @@ class _Group:
                 self._saved[item.session] = Saved(item.end_us, item.heard_us, {}, self._group.fingerprint)
                 self._group.window_done(item)
             case Late(event, _):
-                self._group.ledger.done(event.position)
+                self._group.record_done(event.position)
             case Rejected():
-                self._group.ledger.done(item.position)
+                self._group.record_done(item.position)
 
 
 def _last_us(path: Path) -> int:

@@ -15,14 +15,15 @@ from time import perf_counter_ns, time_ns
 
 import msgspec
 
-from streamer import handover, sample
+from streamer import handover
 from streamer.batch import Batcher
 from streamer.emissions import Emission, Emissions
 from streamer.errors import BadRecord, Reason
 from streamer.events import Event, Window
 from streamer.metrics import Metrics
-from streamer.pipeline import Owner
-from streamer.sample import InputSpec
+from streamer.model import frames
+from streamer.model.spec import InputSpec
+from streamer.ports import Owner
 
 MAX_BATCH = 256  # windows in one round trip to Redis
 
@@ -70,10 +71,15 @@ class Outbox:
         self.inflight_windows = 0
         self.inflight_bytes = 0
 
-    def submit(self, owner: Owner, window: Window) -> None:
-        """Take a closed window; counts against ``inflight_bytes`` until it is recorded."""
+    def submit(self, owner: Owner, window: Window, closed_us: int | None = None) -> None:
+        """See :class:`streamer.ports.Sink`."""
         parcel = _Parcel(
-            owner, window, window.nbytes, time_ns() // 1000, perf_counter_ns(), owner.lost_until_us(window)
+            owner,
+            window,
+            window.nbytes,
+            time_ns() // 1000 if closed_us is None else closed_us,
+            perf_counter_ns(),
+            owner.lost_until_us(window),
         )
         self.inflight_windows += 1
         self.inflight_bytes += parcel.nbytes
@@ -121,7 +127,7 @@ class Outbox:
 
     def _encoded(self, parcel: _Parcel) -> bytes:
         window = parcel.window
-        value = self._encode(parcel, window, sample.opened(window, self._inputs))
+        value = self._encode(parcel, window, frames.opened(window, self._inputs))
         if len(value) <= self._max_bytes:
             self._metrics.window_records.labels("whole").inc()
             return value

@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from time import perf_counter_ns, time_ns
-from typing import Protocol
 
 import msgspec
 
@@ -26,6 +25,7 @@ from streamer.errors import BadRecord, LeftBehind, Reason
 from streamer.events import MODALITY_NAMES, Event, Window
 from streamer.infer import Prediction, Predictor, predict_each, result_of
 from streamer.metrics import Metrics
+from streamer.ports import Owner
 from streamer.publish import Publication, Publisher, Run
 from streamer.sample import Sample
 from streamer.settings import Settings
@@ -39,31 +39,6 @@ Rejects = list[tuple[Event, BadRecord]]
 
 
 NOTHING_SEEN = Sample(present=(False,) * len(MODALITY_NAMES), coverage=(0.0,) * len(MODALITY_NAMES))
-
-
-class Owner(Protocol):
-    """Whose window it is: a partition group, which dies when its partition is taken away."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether completions may still change anything."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the window settings."""
-
-    @property
-    def trim_below_us(self) -> int:
-        """Log time of the committed cut."""
-
-    def window_done(self, window: Window) -> None:
-        """The window is published."""
-
-    def suspicion(self, window: Window) -> int | None:
-        """How often the window was run alone since a process died with it; None: it is not suspected."""
-
-    def lost_until_us(self, window: Window) -> int:
-        """Not 0: the window may lack records, as do its session's windows that begin before this time."""
 
 
 class Job(msgspec.Struct):

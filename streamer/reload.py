@@ -21,7 +21,7 @@ from streamer import forms
 from streamer.errors import ModelError, StreamerError
 from streamer.infer import Predictor
 from streamer.metrics import Metrics
-from streamer.repository import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelSpec
+from streamer.model.spec import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelSpec
 from streamer.settings import Settings
 
 FILES = (SPEC_FILE, WEIGHTS_FILE, TOKENIZER_FILE, CODE_FILE, forms.MAPPING_FILE, *forms.ARCHIVES.values())

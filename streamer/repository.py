@@ -12,10 +12,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import torch
@@ -25,50 +24,12 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from streamer.errors import ModelError
-from streamer.nets.architecture import Architecture, BuildError, HuggingFace
+from streamer.model.spec import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelSpec, read_spec
+from streamer.nets.architecture import BuildError, HuggingFace
 from streamer.nets.build import Data, build
 from streamer.nets.encoders.text import Vocabulary
 from streamer.nets.heads import Head
 from streamer.nets.pretrained import one_line as _line
-from streamer.sample import InputSpec
-
-SPEC_FILE, WEIGHTS_FILE, TOKENIZER_FILE, CODE_FILE = "model.toml", "weights.safetensors", "tokenizer.json", "model.py"
-
-
-class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One head.
-
-    Attributes:
-        labels: Of classes and tags.
-        kind: ``classes``: one of the labels is right; ``tags``: any number of them is; ``number``: a quantity.
-        unit: Of a number, for people: ``m/s``.
-    """
-
-    labels: tuple[str, ...] = ()
-    kind: Literal["classes", "tags", "number"] = "classes"
-    unit: str = ""
-
-    @property
-    def size(self) -> int:
-        """Columns of its logits."""
-        return len(self.labels) or 1
-
-
-class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A ``model.toml``.
-
-    Attributes:
-        window_ms: Length of the windows that the model was trained on.
-        outputs: Name of an output -> its head.
-    """
-
-    name: str
-    version: str
-    window_ms: int
-    inputs: InputSpec
-    outputs: dict[str, Output]
-    architecture: Architecture = Architecture()
-    description: str = ""
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -82,60 +43,6 @@ class Model(msgspec.Struct, frozen=True):
     module: nn.Module
     tokenizer: Tokenizer | None
     version: str
-
-
-def read_spec(folder: Path) -> ModelSpec:
-    """Read and validate ``model.toml``.
-
-    Raises:
-        ModelError: The folder or the file is missing, or something in it is wrong; one line says what.
-    """
-    path = folder / SPEC_FILE
-    if not path.is_file():
-        raise ModelError(f"{path} is not a file; a model folder holds {SPEC_FILE} and {WEIGHTS_FILE}")
-    try:
-        spec = msgspec.convert(tomllib.loads(path.read_text("utf-8")), ModelSpec)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise ModelError(f"{path}: {error}") from None
-    problem = _problem(spec)
-    if problem:
-        raise ModelError(f"{path}: {problem}")
-    return spec
-
-
-def _problem(spec: ModelSpec) -> str | None:
-    inputs = spec.inputs
-    numbers = {
-        "window_ms": spec.window_ms,
-        **{f"inputs.image.{k}": v for k, v in (msgspec.structs.asdict(inputs.image) if inputs.image else {}).items()},
-        "inputs.audio.rate_hz": inputs.audio.rate_hz if inputs.audio else 1,
-        "inputs.text.max_tokens": inputs.text.max_tokens if inputs.text else 1,
-        "inputs.telemetry.rate_hz": inputs.telemetry.rate_hz if inputs.telemetry else 1,
-    }
-    wrong = [f"{name} = {value}" for name, value in numbers.items() if value <= 0]
-    if wrong:
-        return f"{wrong[0]} must be above 0"
-    if not any((inputs.image, inputs.audio, inputs.text, inputs.telemetry)):
-        return "[inputs] names no modality"
-    if inputs.telemetry and not inputs.telemetry.channels:
-        return "inputs.telemetry.channels is empty"
-    for name, output in spec.outputs.items():
-        if output.kind == "number":
-            if output.labels:
-                return f"outputs.{name} is a number and has no labels"
-            continue
-        if output.unit:
-            return f"outputs.{name}.unit is for outputs of kind number"
-        least = 2 if output.kind == "classes" else 1
-        if len(output.labels) < least or len(set(output.labels)) < len(output.labels):
-            return f"outputs.{name}.labels needs {least} or more different labels"
-    if not spec.outputs:
-        return "[outputs] names no head"
-    try:
-        spec.architecture.check()
-    except BuildError as error:
-        return str(error)
-    return None
 
 
 def new_module(spec: ModelSpec, folder: Path, tokenizer: Tokenizer | None, *, pretrained: bool = True) -> nn.Module:

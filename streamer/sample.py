@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from streamer import payloads
 from streamer.errors import BadRecord, Reason
-from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Event, Window
+from streamer.events import AUDIO, TELEMETRY, TEXT, Event, Window
+from streamer.model.frames import in_window, reading_order
+from streamer.model.spec import AudioInput, ImageInput, InputSpec, TelemetryInput
 from streamer.settings import Settings
 
 # The largest denominator of a resampling ratio. The sinc kernel has old × new / gcd² taps: 44,100 → 16,000 is
@@ -27,42 +29,6 @@ from streamer.settings import Settings
 MAX_RATIO_TERM = 500
 
 Reject = tuple[Event, BadRecord]
-
-
-class ImageInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Frames of a window: how many, evenly spread, and their size in pixels."""
-
-    frames: int
-    height: int
-    width: int
-
-
-class AudioInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The window's mono waveform."""
-
-    rate_hz: int
-
-
-class TextInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The words of the window, at most so many tokens."""
-
-    max_tokens: int
-
-
-class TelemetryInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Named channels on a regular grid."""
-
-    channels: tuple[str, ...]
-    rate_hz: float
-
-
-class InputSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[inputs]`` of a ``model.toml``: what a model wants of each modality; None where it has no use for one."""
-
-    image: ImageInput | None = None
-    audio: AudioInput | None = None
-    text: TextInput | None = None
-    telemetry: TelemetryInput | None = None
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -157,30 +123,14 @@ def cut(window: Window, spec: InputSpec, limits: Limits) -> tuple[Sample, list[R
     return sample, rejects
 
 
-def opened(window: Window, spec: InputSpec) -> tuple[tuple[bool, ...], ...]:
-    """Which payloads :func:`cut` opens as long as none of them is broken, by modality and member."""
-    flags = [[True] * len(events) for events in window.events]
-    if spec.audio is None:
-        flags[AUDIO] = [False] * len(flags[AUDIO])
-    frames = _frames(window)
-    count = spec.image.frames if spec.image is not None else 0
-    chosen = {frames[index].position for index in _reading_order(len(frames), count)[:count]} if count else set()
-    flags[IMAGE] = [event.position in chosen for event in window.events[IMAGE]]
-    return tuple(map(tuple, flags))
-
-
-def _frames(window: Window) -> list[Event]:
-    return [event for event in window.events[IMAGE] if window.start_us <= event.start_us < window.end_us]
-
-
 def _cut_image(
     window: Window, wanted: ImageInput | None, limits: Limits, rejects: list[Reject]
 ) -> tuple[NDArray[np.uint8] | None, NDArray[np.bool_] | None, float]:
-    frames = _frames(window)
+    frames = in_window(window)
     found: dict[int, NDArray[np.uint8]] = {}
     broken = 0
     if wanted is not None:
-        for index in _reading_order(len(frames), wanted.frames):
+        for index in reading_order(len(frames), wanted.frames):
             if len(found) == wanted.frames:
                 break
             try:
@@ -195,13 +145,6 @@ def _cut_image(
     for place, index in enumerate(sorted(found)):
         image_FHW3[place] = found[index]
     return image_FHW3, np.arange(wanted.frames) < len(found), share
-
-
-def _reading_order(available: int, wanted: int) -> list[int]:
-    """Indices of frames: first those spread evenly over the window, then the spares, nearest to a chosen one first."""
-    chosen = sorted({(2 * k + 1) * available // (2 * wanted) for k in range(wanted)}) if available else []
-    spares = [index for index in range(available) if index not in chosen]
-    return chosen + sorted(spares, key=lambda index: min(abs(index - taken) for taken in chosen))
 
 
 def _image_share(found: int, window: Window, expected_hz: float | None) -> float:

@@ -7,7 +7,6 @@ on settings. What lies outside of what was measured is named in ``warnings``.
 from __future__ import annotations
 
 import math
-import tomllib
 from pathlib import Path
 
 import msgspec
@@ -16,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from streamer.costs import MB, MEASURED, Costs, Window
-from streamer.errors import ModelError, UsageError
+from streamer.errors import UsageError
 from streamer.events import MODALITIES
+from streamer.model.spec import read_spec
 from streamer.settings import MIB, Settings
 
 BUSY = 0.7  # share of its core that a worker may use: the rest catches up, and takes over from one that has died
@@ -97,32 +97,13 @@ class Size(msgspec.Struct, frozen=True):
         return [value for value in msgspec.structs.astuple(self) if isinstance(value, Line)]
 
 
-class _Image(msgspec.Struct):
-    frames: int
-
-
-class _Inputs(msgspec.Struct):
-    image: _Image | None = None
-
-
-class _Spec(msgspec.Struct):
-    window_ms: int
-    inputs: _Inputs
-
-
 def of_model(folder: Path) -> tuple[int, int]:
     """Window length in ms and frames a window of a model folder; reads ``model.toml`` alone.
 
     Raises:
-        ModelError: There is none, or these are not in it.
+        ModelError: There is none, or something is wrong in it.
     """
-    path = folder / "model.toml"
-    try:
-        spec = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _Spec)
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise ModelError(f"{path}: {error}") from None
+    spec = read_spec(folder)
     return spec.window_ms, spec.inputs.image.frames if spec.inputs.image else 0
 
 

@@ -26,7 +26,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cached_property
 from time import monotonic, time, time_ns
 from typing import Any
@@ -43,18 +43,15 @@ from faust.sensors import Monitor
 from faust.types import TP
 from yarl import URL
 
-from streamer import clients, deadletters, reload, roles, topics, tracing
+from streamer import clients, deadletters, roles, topics, tracing
 from streamer.align import Late
-from streamer.arrivals import Arrival
 from streamer.backoff import Backoff
 from streamer.endpoints import Endpoints
-from streamer.errors import BadRecord, Stop
-from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, Event, Position, Record, Window
-from streamer.group import Leaving, PartitionGroup
-from streamer.infer import DeviceLost, Predictor, device_uuid
-from streamer.metrics import DeviceCollector, Metrics
-from streamer.pipeline import Owner, Pipeline
-from streamer.roles import Group
+from streamer.errors import BadRecord, DeviceLost, Stop
+from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, Event, Position, Record
+from streamer.group import Rejected
+from streamer.metrics import Metrics
+from streamer.ports import Group, Host, Owner, Role
 from streamer.settings import Settings
 from streamer.transport import Batch, Consumer, NoTables, Transport, credentials
 
@@ -147,9 +144,7 @@ async def _main(settings: Settings) -> bool:
     loop = asyncio.get_running_loop()
     partitions = await loop.run_in_executor(None, topics.check_for_worker, settings)
     client = await _connect(settings)
-    model_state = reload.state_of(settings.model)
-    predictor = None if settings.role == "align" else await loop.run_in_executor(None, reload.load, settings)
-    worker = Worker(settings, partitions, predictor, client, model_state)
+    worker = Worker(settings, await loop.run_in_executor(None, roles.load, settings, partitions, client))
     _spare_the_collector()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, worker.stop)
@@ -187,35 +182,20 @@ async def _connect(settings: Settings) -> redis.asyncio.Redis:
 
 
 class Worker:
-    """One worker process, the :class:`streamer.roles.Host` of its role. See the module's text for the flow.
+    """One worker process, the :class:`streamer.ports.Host` of its role. See the module's text for the flow.
 
     Args:
-        predictor: None for role align.
-        model_state: Of the model's folder before the predictor was loaded.
+        new_role: Makes the role, see :func:`streamer.roles.load`.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        partitions: int,
-        predictor: Predictor | None,
-        client: redis.asyncio.Redis,
-        model_state: reload.State,
-    ) -> None:
+    def __init__(self, settings: Settings, new_role: Callable[[Host], Role]) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self.metrics.role.labels(settings.role).set(1)
-        if predictor is not None:
-            self.metrics.model.info({"name": predictor.name, "version": predictor.version})
-            if (uuid := device_uuid(predictor.device)) is not None:
-                self.metrics.registry.register(DeviceCollector(uuid, str(predictor.device)))
-        self.groups: dict[int, Group] = {}
+        self.groups: dict[int, Group[Any]] = {}
         self.tracer = tracing.tracer(settings, "streamer-worker")
-        self._role = roles.make(self, partitions, predictor, client)
+        self._role = new_role(self)
         self._sink = self._role.sink
-        self._reloader: reload.Reloader | None = None
-        if predictor is not None and isinstance(self._sink, Pipeline):  # the one as the other: who infers
-            self._reloader = reload.Reloader(settings, predictor, model_state, self.metrics, self._sink.swap)
         self._topics = settings.worker_topics
         self._rows = {topic: row for row, topic in enumerate(self._topics)}
         self._slack_us = settings.merge_slack_ms * 1000
@@ -259,8 +239,7 @@ class Worker:
         await self._endpoints.start(self.settings.host, self.settings.port)
         log.info("metrics and probes on http://%s:%d", self.settings.host, self._endpoints.port)
         parts = {"app": self._run_app(), "pump": self._pump(), "watchdog": self._watchdog()}
-        if self._reloader is not None:
-            parts["reload"] = self._reloader.run()
+        parts |= self._role.background()
         tasks = [asyncio.create_task(self._guard(work), name=name) for name, work in parts.items()]
         sink = asyncio.create_task(self._guard(self._sink.run()), name="sink")
         await self._stop.wait()
@@ -305,7 +284,7 @@ class Worker:
         self._commit_releasable()
         await self._withdraw(None)
 
-    async def _withdraw(self, groups: Collection[Group] | None) -> None:
+    async def _withdraw(self, groups: Collection[Group[Any]] | None) -> None:
         """Windows that are not finished here, or not by this process, have killed nobody."""
         try:
             async with asyncio.timeout(WITHDRAW_S):
@@ -400,11 +379,11 @@ class Worker:
             group = self.groups.get(tp.partition) or self._new_group(tp.partition)
             for record in records:
                 group.receive(record)
-            if group.merge.full(self._rows[tp.topic]):
+            if group.full(self._rows[tp.topic]):
                 self.consumer.hold(TP(tp.topic, tp.partition))
         self._wake.set()
 
-    def _new_group(self, partition: int) -> Group:
+    def _new_group(self, partition: int) -> Group[Any]:
         committed = any(self.consumer.committed(TP(topic, partition)) for topic in self._rows)
         name = f"{self.settings.consumer_group}:{partition}"
         group = self.groups[partition] = self._role.new_group(partition, name, committed)
@@ -440,14 +419,14 @@ class Worker:
             self.consumer.pace.looked(began_us, min((at for at in closings if at is not None), default=None))
             await asyncio.sleep(PUMP_EVERY_S)
 
-    async def _advance(self, group: Group) -> bool:
+    async def _advance(self, group: Group[Any]) -> bool:
         """One turn of a group; returns whether it can go on at once."""
         if not group.alive or self._full or self._stop.is_set():
             return False
         for topic, row in self._rows.items():  # the non-empty ones too: this turn may empty them
             since_us = self.consumer.idle_since_us(TP(topic, group.partition), group.next_offset[row])
             if since_us is not None:
-                group.merge.advance(row, since_us - self._slack_us)
+                group.bound(row, since_us - self._slack_us)
         held_bytes = group.open_bytes
         leaving, more = await group.advance(self._role.store, RELEASE_LIMIT)
         for item in leaving:
@@ -457,7 +436,7 @@ class Worker:
         if more or leaving:
             self._released_at = monotonic()
         for tp in [held for held in self.consumer.held if held.partition == group.partition]:
-            if group.merge.nbytes(self._rows[tp.topic]) <= self.settings.fifo_bytes // 2:
+            if group.held(self._rows[tp.topic]) <= self.settings.fifo_bytes // 2:
                 self.consumer.free(tp)
         return more
 
@@ -478,31 +457,31 @@ class Worker:
             for item in fullest.relieve():
                 self._send_on(fullest, item)
 
-    def _send_on(self, group: Group, item: Leaving | Arrival) -> None:
-        if isinstance(item, (Window, Arrival)):
-            self._role.submit(group, item)
-            return
+    def _send_on(self, group: Group[Any], item: Any) -> None:
         if isinstance(item, Late):
             record, topic = item.event.record, self.settings.topic(TOPIC_LATE)
             letter = deadletters.late(record, item.late_by_us, self._topics[record.row])
-        else:
+        elif isinstance(item, Rejected):
             record, topic = item.record, self.settings.topic(TOPIC_DEADLETTER)
             letter = self._dead_letter(record, item.error, self._topics[record.row])
+        else:
+            group.submit(item, self._sink)
+            return
         self._side_bytes += len(letter.value)
         task = asyncio.create_task(self._guard(self._send_side(group, record.position, topic, letter)))
         self._side.add(task)
         task.add_done_callback(self._side.discard)
 
-    async def _send_side(self, group: Group, position: Position, topic: str, letter: deadletters.Letter) -> None:
+    async def _send_side(self, group: Group[Any], position: Position, topic: str, letter: deadletters.Letter) -> None:
         await self.send(topic, letter)
         self._side_bytes -= len(letter.value)
         self._wake.set()
         if group.alive:
-            group.ledger.done(position)
+            group.record_done(position)
 
     async def dead_letter_member(self, owner: Owner, event: Event, error: BadRecord) -> None:
         """A member of a window could not be opened; the window goes on without it."""
-        if isinstance(owner, (PartitionGroup, Arrival)) and owner.first_death(event.position):
+        if owner.first_death(event.position):
             letter = self._dead_letter(event.record, error, self.settings.source_topics[event.row])
             await self.send(self.settings.topic(TOPIC_DEADLETTER), letter)
 
@@ -545,10 +524,10 @@ class Worker:
             for row, next_offset in group.releasable().items():
                 self.consumer.release(TP(self._topics[row], group.partition), next_offset)
 
-    def _cuts(self) -> dict[Group, int]:
+    def _cuts(self) -> dict[Group[Any], int]:
         return {group: group.cut_us for group in self.groups.values()}
 
-    def _committed(self, cuts: dict[Group, int]) -> None:
+    def _committed(self, cuts: dict[Group[Any], int]) -> None:
         for group, cut_us in cuts.items():
             group.trim_below_us = cut_us
 
@@ -619,7 +598,7 @@ class Worker:
                     self._stalled = True
                     raise Stalled(f"no fetch was answered for {stall_after_s:.0f} s although the broker listens")
                 away = True
-            if away or self._full or not any(group.merge.nbytes_total for group in self.groups.values()):
+            if away or self._full or not any(group.buffered_bytes for group in self.groups.values()):
                 self._released_at = now
             if away or not self._sink.inflight_windows:
                 self._published_at = now
@@ -645,7 +624,7 @@ class Worker:
         metrics.ready.set(not self.not_ready())
         metrics.partitions.set(len(groups))
         metrics.sessions.set(sum(g.sessions for g in groups))
-        metrics.buffer_bytes.labels("merge").set(sum(g.merge.nbytes_total for g in groups))
+        metrics.buffer_bytes.labels("merge").set(sum(g.buffered_bytes for g in groups))
         metrics.buffer_bytes.labels("open").set(sum(g.open_bytes for g in groups))
         metrics.buffer_bytes.labels("inflight").set(self._inflight_bytes)
         if self._started:
@@ -655,7 +634,7 @@ class Worker:
             for topic, records in lags.items():
                 metrics.consumer_lag_records.labels(topic).set(records)
         now_us = time() * 1e6
-        clocks = [g.merge.clock_us for g in groups if g.merge.clock_us]  # 0: nothing is known of the group yet
+        clocks = [g.clock_us for g in groups if g.clock_us]  # 0: nothing is known of the group yet
         metrics.log_clock_lag_seconds.set((now_us - min(clocks)) / 1e6 if clocks else 0.0)
-        oldest = [g.ledger.oldest.log_time_us for g in groups if g.ledger.oldest is not None]
+        oldest = [at for g in groups if (at := g.oldest_us) is not None]
         metrics.oldest_unreleased_seconds.set((now_us - min(oldest)) / 1e6 if oldest else 0.0)

@@ -173,11 +173,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from streamer import repository
+    from streamer.model.spec import read_spec
 
     folder = tmp_path_factory.mktemp("models") / "driving"
     shutil.copytree(ROOT / "models" / "driving", folder)
     torch.manual_seed(0)
-    spec, tokenizer = repository.read_spec(folder), repository.read_tokenizer(folder)
+    spec, tokenizer = read_spec(folder), repository.read_tokenizer(folder)
     repository.write(folder, repository.new_module(spec, folder, tokenizer), tokenizer, {})
     return folder
 

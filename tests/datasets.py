@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from streamer.repository import ModelSpec, Output
-from streamer.sample import AudioInput, ImageInput, InputSpec, TelemetryInput, TextInput
+from streamer.model.spec import AudioInput, ImageInput, InputSpec, ModelSpec, Output, TelemetryInput, TextInput
 
 ALL_INPUTS = InputSpec(
     image=ImageInput(frames=1, height=8, width=12),

@@ -25,16 +25,7 @@ from pyflink.datastream import ProcessWindowFunction, StreamExecutionEnvironment
 from pyflink.datastream.window import EventTimeTrigger, TimeWindow, TimeWindowSerializer, WindowAssigner
 from pyflink.table import StreamTableEnvironment
 
-from bench.peers.common import (
-    CHECKPOINT_S,
-    GRACE_MS,
-    WINDOW_MS,
-    Closed,
-    Job,
-    placed,
-    state_folder,
-    window_end_us,
-)
+from bench.peers.common import CHECKPOINT_S, GRACE_MS, WINDOW_MS, Closed, Job, placed, state_folder, window_end_us
 from streamer.events import Record
 from streamer.settings import Settings
 

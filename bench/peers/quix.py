@@ -18,16 +18,7 @@ from quixstreams.models import HeadersTuples
 from quixstreams.sinks import BaseSink
 from quixstreams.state.rocksdb import RocksDBOptions
 
-from bench.peers.common import (
-    CHECKPOINT_S,
-    GRACE_MS,
-    SESSION_TIMEOUT_S,
-    WINDOW_MS,
-    Closed,
-    Job,
-    placed,
-    state_folder,
-)
+from bench.peers.common import CHECKPOINT_S, GRACE_MS, SESSION_TIMEOUT_S, WINDOW_MS, Closed, Job, placed, state_folder
 from streamer.events import Record
 
 

@@ -22,7 +22,8 @@ from torch import nn
 from streamer import repository
 from streamer.errors import ModelError
 from streamer.forms import archive, compiled, exported, int8, onnx
-from streamer.repository import Model, ModelSpec
+from streamer.model.spec import WEIGHTS_FILE, ModelSpec, read_spec
+from streamer.repository import Model
 
 EAGER = "eager"
 
@@ -63,7 +64,7 @@ def read(folder: Path, form: str, device: torch.device) -> Model:
         if form == EAGER:
             return model
         return Model(model.spec, compiled.compiled(model.module, device), model.tokenizer, f"{model.version}+{form}")
-    spec = repository.read_spec(folder)
+    spec = read_spec(folder)
     tokenizer = repository.read_tokenizer(folder) if spec.inputs.text else None
     module, weights_hash = _READERS[form](folder, spec, device)
     return Model(spec, module.eval(), tokenizer, f"{spec.version}-{weights_hash[:8]}+{form}")
@@ -75,7 +76,7 @@ def check_window(folder: Path, form: str, window_ms: int) -> None:
     Raises:
         ModelError: They differ.
     """
-    form, spec = real(folder, form), repository.read_spec(folder)
+    form, spec = real(folder, form), read_spec(folder)
     if form in FIXED_LENGTH and window_ms != spec.window_ms:
         raise ModelError(
             f"{folder}: form {form} is for windows of {spec.window_ms} ms, and STREAMER_WINDOW_MS is {window_ms}; "
@@ -90,10 +91,10 @@ def write(folder: Path, form: str) -> Path:
         ModelError: The folder cannot be loaded, or its network cannot be brought into this form.
     """
     if onnx.alone(folder):
-        raise ModelError(f"{folder} has an ONNX model and no {repository.WEIGHTS_FILE}: there is nothing to export")
+        raise ModelError(f"{folder} has an ONNX model and no {WEIGHTS_FILE}: there is nothing to export")
     return _WRITERS[form](folder, repository.read(folder))
 
 
 def size_bytes(folder: Path, form: str) -> int:
     """Bytes of the file that holds the weights of a form."""
-    return archive.size_bytes(folder / ARCHIVES.get(form, repository.WEIGHTS_FILE))
+    return archive.size_bytes(folder / ARCHIVES.get(form, WEIGHTS_FILE))

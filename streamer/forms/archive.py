@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from streamer.collate import collate
 from streamer.errors import ModelError
+from streamer.model.spec import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, InputSpec, ModelSpec
 from streamer.nets.inputs import Inputs, Outputs
-from streamer.repository import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, Model, ModelSpec
-from streamer.sample import InputSpec, Sample
+from streamer.repository import Model
+from streamer.sample import Sample
 
 EMBEDDING = "embedding"  # name of that output in a graph; the others have the names of the heads
 EXAMPLES = 3  # windows in the batch that a network is traced with: 1 and 2 are sizes that tracing takes for fixed

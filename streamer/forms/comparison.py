@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from streamer import forms, repository
+from streamer import forms
 from streamer.errors import ModelError
 from streamer.events import MODALITY_NAMES
 from streamer.infer import Predictor
-from streamer.repository import ModelSpec
+from streamer.model.spec import WEIGHTS_FILE, ModelSpec, read_spec
 from streamer.sample import Sample
 from streamer.training.evaluate import only
 from streamer.training.simulated import FIRST_HELD_OUT_SEED, drive_examples
@@ -71,7 +71,7 @@ def compare(folder: Path, device: str, windows: int, on_form: Callable[[str], No
     Raises:
         ModelError: The folder has no form that runs.
     """
-    spec = repository.read_spec(folder)
+    spec = read_spec(folder)
     drive = drive_examples(FIRST_HELD_OUT_SEED, 2 + windows * spec.window_ms // 1000, spec)
     shown = [example.sample for example in islice(drive, windows)]
     cases = list(_cases(shown, [name for name in MODALITY_NAMES if getattr(spec.inputs, name) is not None]))
@@ -105,7 +105,7 @@ def compare(folder: Path, device: str, windows: int, on_form: Callable[[str], No
 
 def _predictor(folder: Path, form: str, device: str) -> Predictor:
     if forms.real(folder, form) != form:
-        raise ModelError(f"{folder} has an ONNX model and no {repository.WEIGHTS_FILE}")
+        raise ModelError(f"{folder} has an ONNX model and no {WEIGHTS_FILE}")
     predictor = Predictor.load(folder, device=device, form=form)
     predictor.warm_up()
     return predictor

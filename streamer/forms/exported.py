@@ -22,8 +22,9 @@ from torch.export.passes import move_to_device_pass
 from streamer import repository
 from streamer.errors import ModelError
 from streamer.forms import archive
+from streamer.model.spec import ModelSpec
 from streamer.nets.inputs import Inputs, Outputs
-from streamer.repository import Model, ModelSpec
+from streamer.repository import Model
 
 FORM, FILE = "export", "model.pt2"
 SEAL_ENTRY = "streamer.json"

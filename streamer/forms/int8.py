@@ -18,7 +18,8 @@ from torch.ao.nn.quantized import dynamic as quantized
 from streamer import repository
 from streamer.errors import ModelError
 from streamer.forms import archive
-from streamer.repository import Model, ModelSpec
+from streamer.model.spec import SPEC_FILE, ModelSpec
+from streamer.repository import Model
 
 FORM, FILE = "int8", "model.int8.safetensors"
 LARGEST = 127  # of a weight in 8 bits; -128 is left out, so that 0 lies in the middle
@@ -69,7 +70,7 @@ def read(folder: Path, spec: ModelSpec, device: torch.device) -> tuple[nn.Module
             bias_O = tensors.get(f"{name}.bias")
             module.set_submodule(name, _layer(whole[name], scale_O, bias_O))
     except (KeyError, RuntimeError) as error:
-        raise ModelError(f"{path} does not fit {repository.SPEC_FILE}: {archive.line(error)}") from error
+        raise ModelError(f"{path} does not fit {SPEC_FILE}: {archive.line(error)}") from error
     return module, seal.weights
 
 

@@ -33,9 +33,9 @@ from streamer import repository
 from streamer.errors import ModelError
 from streamer.forms import archive
 from streamer.forms.exported import traced
+from streamer.model.spec import WEIGHTS_FILE, InputSpec, ModelSpec
 from streamer.nets.inputs import Inputs, Outputs
-from streamer.repository import WEIGHTS_FILE, Model, ModelSpec
-from streamer.sample import InputSpec
+from streamer.repository import Model
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

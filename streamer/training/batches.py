@@ -15,9 +15,8 @@ from torch.utils.data import DataLoader, Subset
 
 from streamer.collate import collate
 from streamer.errors import UsageError
+from streamer.model.spec import InputSpec, ModelSpec
 from streamer.nets.inputs import Inputs
-from streamer.repository import ModelSpec
-from streamer.sample import InputSpec
 from streamer.training.dataset import Example
 from streamer.training.targets import labelled, targets_of
 

@@ -14,11 +14,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from streamer import repository
 from streamer.errors import UsageError
 from streamer.events import MODALITY_NAMES
 from streamer.infer import Predictor, Vectors
-from streamer.repository import Output
+from streamer.model.spec import WEIGHTS_FILE, ModelSpec, Output
 from streamer.sample import Sample
 from streamer.training import scores
 from streamer.training.batches import Dataset
@@ -87,7 +86,7 @@ class HeldOut(msgspec.Struct, frozen=True):
     told: str
 
 
-def simulated(spec: repository.ModelSpec, source: Source, seed: int, console: Console) -> HeldOut:
+def simulated(spec: ModelSpec, source: Source, seed: int, console: Console) -> HeldOut:
     """Held-out drives; the first of their seeds is ``FIRST_HELD_OUT_SEED + 1000 × seed``.
 
     Raises:
@@ -101,7 +100,7 @@ def simulated(spec: repository.ModelSpec, source: Source, seed: int, console: Co
     return HeldOut(windows, f"{source.drives} simulated drives (seeds {first}–{last}, {source.seconds} s each)")
 
 
-def from_data(spec: repository.ModelSpec, path: Path, seed: int, console: Console, *, skip_bad: bool) -> HeldOut:
+def from_data(spec: ModelSpec, path: Path, seed: int, console: Console, *, skip_bad: bool) -> HeldOut:
     """The test part of a data set.
 
     Args:
@@ -226,7 +225,7 @@ def recalls(folder: Path, predictor: Predictor, gallery: Sequence[Example], cons
         predictor: In any form: where it is another than the plain one, which alone has all vectors, that is loaded.
         gallery: The windows to search with and among.
     """
-    if not (folder / repository.WEIGHTS_FILE).is_file():
+    if not (folder / WEIGHTS_FILE).is_file():
         return  # a form without modules inside, such as ONNX, has no vectors of single modalities
     plain = Predictor.load(folder, str(predictor.device)) if "+" in predictor.version else predictor
     vectors = _vectors(plain, gallery, console)

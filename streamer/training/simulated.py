@@ -26,7 +26,7 @@ from streamer.errors import ModelError
 from streamer.events import Record, Window
 from streamer.feeds import producer, scenario, scene, script, simulate, sound
 from streamer.feeds.producer import Outgoing
-from streamer.repository import ModelSpec
+from streamer.model.spec import ModelSpec
 from streamer.sample import Limits, cut
 from streamer.settings import Settings
 from streamer.training import dataset

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from streamer.errors import UsageError
-from streamer.repository import Output
+from streamer.model.spec import Output
 from streamer.training.dataset import Label
 
 NO_CLASS = -100  # what PyTorch's cross-entropy ignores

@@ -15,7 +15,7 @@ from rich.console import Console
 from streamer import repository
 from streamer.errors import UsageError
 from streamer.infer import pick_device
-from streamer.repository import ModelSpec
+from streamer.model.spec import ModelSpec, read_spec
 from streamer.training import fit as loop
 from streamer.training.batches import Dataset
 from streamer.training.checkpoint import CHECKPOINT_FILE
@@ -82,7 +82,7 @@ def train(
     if missing:
         raise UsageError(f"training needs {missing}: pip install 'streamer[train]'")
     started_s = time.monotonic()
-    spec = repository.read_spec(folder)
+    spec = read_spec(folder)
     with joined() as processes:
         own = pick_device(device)
         if own.type == "cuda" and own.index is None:

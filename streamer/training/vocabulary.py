@@ -10,9 +10,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from streamer import repository
 from streamer.errors import ModelError
+from streamer.model.spec import ModelSpec
 from streamer.nets.architecture import BuildError, Words
 from streamer.nets.word_vectors import WordVectors
-from streamer.repository import ModelSpec
 
 UNKNOWN = "[UNK]"
 

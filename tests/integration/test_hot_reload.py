@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from streamer import repository
+from streamer.model.spec import read_spec
 from streamer.settings import Settings
 from tests.harness import S_US, WorkerProcess, end, results, running_worker, second, send, wait_for
 
@@ -61,7 +62,7 @@ def published(settings: Settings, count: int) -> None:
 
 def write_fresh_weights(folder: Path) -> None:
     torch.manual_seed(99)
-    spec, tokenizer = repository.read_spec(folder), repository.read_tokenizer(folder)
+    spec, tokenizer = read_spec(folder), repository.read_tokenizer(folder)
     repository.write(folder, repository.new_module(spec, folder, tokenizer), tokenizer, {})
 
 

@@ -14,9 +14,10 @@ from kafka.admin import (
     ACL,
 )
 
-from streamer import deadletters, doctor, results, sample, topics
+from streamer import deadletters, doctor, results, topics
 from streamer.errors import UsageError
 from streamer.feeds import Producer
+from streamer.model import frames
 from streamer.settings import Settings
 from tests import secure
 from tests.harness import ROOT, S_US, WorkerProcess, jpeg, running_worker, wait_for
@@ -80,7 +81,7 @@ def base(broker: Broker, authority: Authority, redis_url: str, model_folder: Pat
 
 def drive(settings: Settings, session: str, start_us: int) -> None:
     """Whole windows; of each the frame that the model opens first is broken, so that another has to take its place."""
-    broken, *_ = sample._reading_order(FRAMES, 2)
+    broken, *_ = frames.reading_order(FRAMES, 2)
     with Producer(settings) as producer:
         for second in range(SECONDS):
             at_us = start_us + second * S_US

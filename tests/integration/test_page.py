@@ -17,6 +17,7 @@ import torch
 
 from streamer import dashboard, repository
 from streamer.child import environment
+from streamer.model.spec import read_spec
 from streamer.settings import Settings
 from tests.conftest import PAGE_TIMEOUT_MS
 from tests.harness import S_US, end, record, results, running_worker, second, send, wait_for
@@ -181,7 +182,7 @@ def test_numbers_and_tags_are_shown_as_what_they_are(topics: Settings, tmp_path:
     model = tmp_path / "heads"
     model.mkdir()
     (model / "model.toml").write_text(THREE_HEADS)
-    module = repository.new_module(repository.read_spec(model), model, None)
+    module = repository.new_module(read_spec(model), model, None)
     module.standardise_targets("distance", [20.0, 21.0])  # type: ignore[operator]
     module.heads["sounds"].bias.data = torch.tensor([9.0, -9.0])  # type: ignore[index,union-attr]
     repository.write(model, module, None, {})

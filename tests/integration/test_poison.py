@@ -18,6 +18,7 @@ from kafka import KafkaConsumer, TopicPartition
 from streamer import repository
 from streamer.errors import Reason
 from streamer.events import TELEMETRY, TOPIC_DEADLETTER, TOPIC_LATE
+from streamer.model.spec import read_spec
 from streamer.settings import ModalitySettings, Settings
 from tests.harness import (
     S_US,
@@ -86,7 +87,7 @@ def touchy(topics: Settings, tmp_path: Path) -> Settings:
     folder.mkdir()
     (folder / "model.toml").write_text(MODEL_TOML)
     (folder / "model.py").write_text(MODEL_PY)
-    repository.write(folder, repository.new_module(repository.read_spec(folder), folder, None), None, {})
+    repository.write(folder, repository.new_module(read_spec(folder), folder, None), None, {})
     names = ("image", "audio", "text", "telemetry")
     return topics.model_copy(
         update={

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from streamer.errors import UsageError
-from streamer.repository import ModelSpec, Output
-from streamer.sample import ImageInput, InputSpec, TextInput
+from streamer.model.spec import ImageInput, InputSpec, ModelSpec, Output, TextInput
 from streamer.training.data import open_data
 from tests.datasets import spec
 

@@ -16,8 +16,8 @@ from PIL import Image
 from streamer import payloads, sample
 from streamer.errors import UsageError
 from streamer.events import AUDIO, IMAGE, MODALITIES, ClosedBy, Event, Kind, Position, Record, Window
-from streamer.repository import Output
-from streamer.sample import ImageInput, InputSpec, Limits, TextInput
+from streamer.model.spec import ImageInput, InputSpec, Output, TextInput
+from streamer.sample import Limits
 from streamer.training.data import BadRow, Data, open_data
 from streamer.training.data.manifest import Line
 from streamer.training.dataset import Example

@@ -16,9 +16,8 @@ from streamer.errors import UsageError
 from streamer.events import IMAGE, MODALITIES, MODALITY_NAMES
 from streamer.feeds import simulate
 from streamer.feeds.producer import Outgoing, headers
+from streamer.model.spec import AudioInput, ImageInput, InputSpec, ModelSpec, Output, TelemetryInput, TextInput
 from streamer.recording import About, Recorded, Writer
-from streamer.repository import ModelSpec, Output
-from streamer.sample import AudioInput, ImageInput, InputSpec, TelemetryInput, TextInput
 from streamer.training.data import open_data
 from streamer.training.dataset import Example
 from streamer.training.simulated import START_US, drive_examples

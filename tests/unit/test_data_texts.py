@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streamer.errors import UsageError
-from streamer.sample import InputSpec, TextInput
+from streamer.model.spec import InputSpec, TextInput
 from streamer.training.data import Data, open_data
 from tests.datasets import spec
 

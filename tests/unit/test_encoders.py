@@ -17,6 +17,7 @@ from torch import nn
 
 from streamer import repository
 from streamer.errors import ModelError
+from streamer.model.spec import read_spec
 from streamer.nets.architecture import KINDS, Architecture, BuildError, Wav2Vec2
 from streamer.nets.encoders.audio import wav2vec2_encoder
 from tests import small_nets
@@ -475,7 +476,7 @@ text = { encoder = "hf:bert", frozen = true }
 def test_a_model_folder_takes_the_tokenizer_of_the_encoder_and_is_read_without_its_weights(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text(SPEC)
     small_nets.tiny_bert(tmp_path / "bert")
-    spec = repository.read_spec(tmp_path)
+    spec = read_spec(tmp_path)
     tokenizer = repository.backbone_tokenizer(spec, tmp_path)
     assert tokenizer is not None
     assert repository.vocabulary(tokenizer) == small_nets.VOCABULARY
@@ -525,7 +526,7 @@ def test_an_unknown_name_or_option_is_one_line_that_lists_the_known(
     toml = SPEC[: SPEC.index("[architecture]")].replace("[inputs.text]", inputs)
     (tmp_path / "model.toml").write_text(f"{toml}[architecture]\n{architecture}\n")
     with pytest.raises(ModelError) as caught:
-        repository.new_module(repository.read_spec(tmp_path), tmp_path, small_nets.tokenizer())
+        repository.new_module(read_spec(tmp_path), tmp_path, small_nets.tokenizer())
     assert said in str(caught.value)
     assert "model.toml" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -17,6 +17,7 @@ from streamer import repository
 from streamer.errors import UsageError
 from streamer.events import MODALITY_NAMES
 from streamer.infer import Prediction, Predictor
+from streamer.model.spec import read_spec
 from streamer.sample import Phrase, Sample
 from streamer.training import card, evaluate
 from streamer.training.dataset import Example
@@ -124,7 +125,7 @@ def test_windows_without_a_label_are_left_out_and_so_is_an_output_without_any() 
 
 def test_the_common_space_of_a_folder_is_measured_for_every_pair(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text(TOML)
-    spec = repository.read_spec(tmp_path)
+    spec = read_spec(tmp_path)
     tokenizer = train_tokenizer(["go", "stop"] * 2)
     torch.manual_seed(0)
     repository.write(tmp_path, repository.new_module(spec, tmp_path, tokenizer), tokenizer, {})

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from streamer.errors import UsageError
-from streamer.repository import ModelSpec
+from streamer.model.spec import ModelSpec
 from streamer.training import checkpoint
 from streamer.training.batches import few, in_order, shuffled
 from streamer.training.checkpoint import CHECKPOINT_FILE

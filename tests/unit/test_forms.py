@@ -24,6 +24,7 @@ from streamer.collate import collate
 from streamer.errors import ModelError
 from streamer.forms import comparison, compiled
 from streamer.infer import Predictor
+from streamer.model.spec import read_spec
 from streamer.nets.inputs import Inputs, Outputs
 from streamer.sample import Phrase, Sample
 from streamer.settings import Settings
@@ -62,7 +63,7 @@ def tokenizer() -> Tokenizer:
 def train(folder: Path, seed: int) -> None:
     """Write fresh weights."""
     torch.manual_seed(seed)
-    repository.write(folder, repository.new_module(repository.read_spec(folder), folder, tokenizer()), tokenizer(), {})
+    repository.write(folder, repository.new_module(read_spec(folder), folder, tokenizer()), tokenizer(), {})
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +259,7 @@ def test_a_network_that_cannot_be_traced_is_one_line(folder: Path) -> None:
         "        return Outputs({'action': self.bias.expand(rows, -1)}, torch.ones(rows, 2), {})\n"
         "def build(spec):\n    return Toy()\n"
     )
-    repository.write(folder, repository.new_module(repository.read_spec(folder), folder, None), tokenizer(), {})
+    repository.write(folder, repository.new_module(read_spec(folder), folder, None), tokenizer(), {})
     with pytest.raises(ModelError, match="toy cannot be exported: ") as caught:
         forms.write(folder, "export")
     assert "\n" not in str(caught.value)

@@ -23,7 +23,9 @@ from streamer.events import (
     Transcript,
     Window,
 )
-from streamer.sample import AudioInput, ImageInput, InputSpec, Limits, cut
+from streamer.model import frames
+from streamer.model.spec import AudioInput, ImageInput, InputSpec
+from streamer.sample import Limits, cut
 from tests.harness import jpeg
 
 S_US = 1_000_000
@@ -116,7 +118,7 @@ def test_a_window_comes_back_as_it_went(
 
 def test_fields_that_are_not_known_are_passed_over_and_a_type_that_is_not_is_refused() -> None:
     window = of_frames(1)
-    value = encoded(window, sample.opened(window, InputSpec()))
+    value = encoded(window, frames.opened(window, InputSpec()))
     more = msgspec.msgpack.encode({**msgspec.msgpack.decode(value), "later": [1]})
     assert handover.decode(carried(window, more)) == handover.decode(carried(window, value))
     record = carried(window, value)
@@ -188,7 +190,7 @@ def encoded(window: Window, travels: object) -> bytes:
 
 
 def handed_over(window: Window, inputs: InputSpec) -> Window:
-    return handover.decode(carried(window, encoded(window, sample.opened(window, inputs))))[0]
+    return handover.decode(carried(window, encoded(window, frames.opened(window, inputs))))[0]
 
 
 LOST = "its source topic no longer had the record when its window needed it"
@@ -241,8 +243,8 @@ def test_sound_travels_for_a_model_that_hears_and_text_and_telemetry_always() ->
         [event(TELEMETRY, 3, b'{"channels": {"v": {"values": [1]}}, "rate_hz": 10}', 0, "application/json")],
     ]
     window = window_of(*rows)
-    assert sample.opened(window, InputSpec()) == ((), (False,), (True,), (True,))
-    assert sample.opened(window, InputSpec(audio=AudioInput(16_000))) == ((), (True,), (True,), (True,))
+    assert frames.opened(window, InputSpec()) == ((), (False,), (True,), (True,))
+    assert frames.opened(window, InputSpec(audio=AudioInput(16_000))) == ((), (True,), (True,), (True,))
     deaf = cut(handed_over(window, InputSpec()), InputSpec(), Limits())
     assert deaf[0].present == cut(window, InputSpec(), Limits())[0].present == (False, True, True, True)
 

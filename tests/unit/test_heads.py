@@ -18,6 +18,7 @@ from streamer import repository, watch
 from streamer.compare import differences
 from streamer.errors import ModelError
 from streamer.infer import ModelFault, Predictor
+from streamer.model.spec import read_spec
 from streamer.nets.heads import Head
 from streamer.nets.inputs import Outputs
 from streamer.results import Result
@@ -117,7 +118,7 @@ class Says(nn.Module):
 
 def predictor(folder: Path, module: nn.Module) -> Predictor:
     (folder / "model.toml").write_text(TOML)
-    model = repository.Model(repository.read_spec(folder), module, None, "1-00000000")
+    model = repository.Model(read_spec(folder), module, None, "1-00000000")
     return Predictor(model, torch.device("cpu"), Limits())
 
 
@@ -154,7 +155,7 @@ def test_an_answer_of_another_shape_or_that_is_not_finite_is_a_fault(wrong: dict
 
 def test_a_model_of_three_kinds_is_written_and_read_whole(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text(TOML)
-    module = repository.new_module(repository.read_spec(tmp_path), tmp_path, None)
+    module = repository.new_module(read_spec(tmp_path), tmp_path, None)
     module.standardise_targets("distance", [900.0, 1100.0])  # type: ignore[operator]
     repository.write(tmp_path, module, None, {})
     loaded = Predictor.load(tmp_path, device="cpu")
@@ -245,4 +246,4 @@ def test_results_of_every_kind_are_compared(before: dict[str, Any], now: dict[st
 def test_a_head_that_makes_no_sense_is_one_line(head: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text(TOML.replace("[architecture]", f"[outputs.odd]\n{head}\n[architecture]"))
     with pytest.raises(ModelError, match=said):
-        repository.read_spec(tmp_path)
+        read_spec(tmp_path)

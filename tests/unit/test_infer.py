@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from streamer import infer, repository
 from streamer.errors import ModelError, StreamerError, UsageError
 from streamer.infer import ModelFault, Predictor
+from streamer.model.spec import read_spec
 from streamer.sample import Phrase, Sample
 
 TOML = """
@@ -63,7 +64,7 @@ def tokenizer(words: str = "stop go now please") -> Tokenizer:
 def folder(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     (tmp_path / "model.toml").write_text(TOML)
-    module = repository.new_module(repository.read_spec(tmp_path), tmp_path, tokenizer())
+    module = repository.new_module(read_spec(tmp_path), tmp_path, tokenizer())
     repository.write(tmp_path, module, tokenizer(), {})
     return tmp_path
 
@@ -149,7 +150,7 @@ def test_predictions_from_many_threads_are_the_same(folder: Path) -> None:
 def test_the_version_tells_the_weights_apart(folder: Path) -> None:
     before = Predictor.load(folder).version
     assert before.startswith("3-")
-    module = repository.new_module(repository.read_spec(folder), folder, tokenizer())
+    module = repository.new_module(read_spec(folder), folder, tokenizer())
     repository.write(folder, module, tokenizer(), {})
     assert Predictor.load(folder).version != before
 
@@ -193,14 +194,14 @@ def test_foreign_weights_are_one_line_that_names_the_first_difference(folder: Pa
 
 
 def test_weights_that_lack_a_part_are_one_line(folder: Path) -> None:
-    module = repository.new_module(repository.read_spec(folder), folder, tokenizer())
+    module = repository.new_module(read_spec(folder), folder, tokenizer())
     del module.heads["action"]  # type: ignore[operator, union-attr]
     repository.write(folder, module, tokenizer(), {})
     assert "heads.action.weight is missing" in one_line(folder)
 
 
 def test_weights_that_are_not_finite_are_one_line(folder: Path) -> None:
-    module = repository.new_module(repository.read_spec(folder), folder, tokenizer())
+    module = repository.new_module(read_spec(folder), folder, tokenizer())
     with torch.no_grad():
         next(module.parameters()).fill_(float("nan"))
     repository.write(folder, module, tokenizer(), {})
@@ -248,7 +249,7 @@ def test_a_device_that_is_not_there_is_one_line(folder: Path) -> None:
 
 def custom(folder: Path, code: str) -> Path:
     (folder / "model.py").write_text(code)
-    repository.write(folder, repository.new_module(repository.read_spec(folder), folder, None), tokenizer(), {})
+    repository.write(folder, repository.new_module(read_spec(folder), folder, None), tokenizer(), {})
     return folder
 
 

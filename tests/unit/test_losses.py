@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from streamer.errors import UsageError
+from streamer.model.spec import Output
 from streamer.nets.inputs import Inputs
-from streamer.repository import Output
 from streamer.training.losses import Contrast, Probes, same_content, task_loss
 from streamer.training.targets import labelled, targets_of
 

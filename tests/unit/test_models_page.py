@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from streamer.cli import app
 from streamer.events import TELEMETRY, TEXT
 from streamer.infer import Predictor
-from streamer.repository import ModelSpec
+from streamer.model.spec import ModelSpec
 from streamer.sample import Sample
 from streamer.training.data import open_data
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from streamer.errors import BadRecord, Reason
+from streamer.errors import BadRecord, DeviceLost, Reason
 from streamer.events import ClosedBy, Event, Kind, Position, Record, Window
-from streamer.infer import DeviceLost, Prediction
+from streamer.infer import Prediction
 from streamer.metrics import Metrics
 from streamer.pipeline import MAX_ALONE, Pipeline
 from streamer.publish import Publication, Run

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models
 from streamer import reload, repository
 from streamer.infer import Predictor
 from streamer.metrics import Metrics
+from streamer.model.spec import read_spec
 from streamer.reload import Reloader
 from streamer.settings import Settings
 
@@ -40,7 +41,7 @@ POLL_MS = 20
 def train(folder: Path, seed: int, toml: str = TOML) -> None:
     (folder / "model.toml").write_text(toml)
     torch.manual_seed(seed)
-    repository.write(folder, repository.new_module(repository.read_spec(folder), folder, None), None, {})
+    repository.write(folder, repository.new_module(read_spec(folder), folder, None), None, {})
 
 
 @pytest.fixture

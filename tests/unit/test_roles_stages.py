@@ -16,8 +16,8 @@ from streamer.errors import BadRecord, Reason, Stop
 from streamer.events import IMAGE, Event, Position, Record, Saved, Stored, Window
 from streamer.group import PartitionGroup, Rejected
 from streamer.metrics import Metrics
+from streamer.model.spec import ImageInput, InputSpec
 from streamer.outbox import Outbox
-from streamer.sample import ImageInput, InputSpec
 from tests.unit.test_handover import T0_US, of_frames
 
 S_US = 1_000_000

@@ -12,7 +12,7 @@ import simplejpeg
 import soundfile
 from PIL import Image
 
-from streamer import payloads, sample
+from streamer import payloads
 from streamer.errors import Reason
 from streamer.events import (
     AUDIO,
@@ -30,16 +30,9 @@ from streamer.events import (
     Window,
     Word,
 )
-from streamer.sample import (
-    AudioInput,
-    ImageInput,
-    InputSpec,
-    Limits,
-    Sample,
-    TelemetryInput,
-    TextInput,
-    cut,
-)
+from streamer.model import frames
+from streamer.model.spec import AudioInput, ImageInput, InputSpec, TelemetryInput, TextInput
+from streamer.sample import Limits, Sample, cut
 
 T0 = 1_700_000_000_000_000
 RATE = 16_000
@@ -391,4 +384,4 @@ def test_json_that_comes_by_claim_check_is_read_and_checked(tmp_path: Path) -> N
 def test_the_order_of_reading_tries_every_frame_once() -> None:
     for available in range(12):
         for wanted in range(1, 5):
-            assert sorted(sample._reading_order(available, wanted)) == list(range(available))
+            assert sorted(frames.reading_order(available, wanted)) == list(range(available))

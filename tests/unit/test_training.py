@@ -16,8 +16,17 @@ from streamer import repository
 from streamer.collate import collate
 from streamer.events import MODALITY_NAMES
 from streamer.infer import Predictor
-from streamer.repository import ModelSpec, Output
-from streamer.sample import AudioInput, ImageInput, InputSpec, Phrase, Sample, TelemetryInput, TextInput
+from streamer.model.spec import (
+    AudioInput,
+    ImageInput,
+    InputSpec,
+    ModelSpec,
+    Output,
+    TelemetryInput,
+    TextInput,
+    read_spec,
+)
+from streamer.sample import Phrase, Sample
 from streamer.training import dataset, evaluate, simulated
 from streamer.training.augment import hide
 from streamer.training.dataset import Example
@@ -156,7 +165,7 @@ def test_a_tokenizer_has_a_token_for_any_text_and_ignores_case() -> None:
 
 
 def test_a_camera_that_takes_only_what_is_looked_at_changes_nothing_but_the_instants_of_the_frames() -> None:
-    driving = repository.read_spec(Path(__file__).parents[2] / "models" / "driving")
+    driving = read_spec(Path(__file__).parents[2] / "models" / "driving")
     assert simulated._looked_at_hz(driving) == 2  # frames a second, which is a window
     sparse, whole = (list(simulated.drive_examples(3, 6, driving, frame_hz)) for frame_hz in (2, 10))
     for few, all_frames in zip(sparse, whole, strict=True):

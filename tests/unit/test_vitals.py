@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from streamer import repository
+from streamer.model.spec import WEIGHTS_FILE, read_spec
 from streamer.training.data import Data, open_data
 
 FOLDER = Path(__file__).parents[2] / "models" / "vitals"
-SPEC = repository.read_spec(FOLDER)
+SPEC = read_spec(FOLDER)
 PATIENTS = 40
 
 
@@ -127,4 +128,4 @@ def test_a_wrong_number_is_refused(tmp_path: Path, option: tuple[str, str], caps
 def test_the_weights_are_the_model_s_and_small() -> None:
     model = repository.read(FOLDER)
     assert model.spec == SPEC
-    assert (FOLDER / repository.WEIGHTS_FILE).stat().st_size < 2_000_000
+    assert (FOLDER / WEIGHTS_FILE).stat().st_size < 2_000_000

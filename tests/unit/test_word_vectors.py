@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from streamer import repository
 from streamer.errors import ModelError
+from streamer.model.spec import read_spec
 from streamer.nets.architecture import BuildError
 from streamer.nets.word_vectors import VOCABULARY_FILE, WordVectors
 from streamer.training.vocabulary import new_tokenizer, word_tokenizer
@@ -223,7 +224,7 @@ text = { encoder = "lstm", vectors = "glove.txt", dimensions = 8, frozen = true 
 def test_a_trained_model_is_read_without_the_file_of_vectors(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text(TOML)
     write(tmp_path, "glove.txt")
-    spec, told = repository.read_spec(tmp_path), io.StringIO()
+    spec, told = read_spec(tmp_path), io.StringIO()
     tokenizer = new_tokenizer(spec, tmp_path, ["stop now", "go"], lambda line: print(line, file=told))
     module = repository.new_module(spec, tmp_path, tokenizer)
     repository.write(tmp_path, module, tokenizer, {})

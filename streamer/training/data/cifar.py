@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import UsageError
-from streamer.repository import ModelSpec
+from streamer.model.spec import ModelSpec
 from streamer.settings import Settings
 from streamer.training.data import labels
 from streamer.training.data.parts import TEST

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamer.errors import UsageError
-from streamer.repository import ModelSpec
+from streamer.model.spec import ModelSpec
 from streamer.settings import Settings
 from streamer.training.data import labels
 from streamer.training.data.parts import NAMES

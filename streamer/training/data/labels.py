@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from streamer.errors import UsageError
-from streamer.repository import ModelSpec, Output
+from streamer.model.spec import ModelSpec, Output
 from streamer.training.data.rows import RowError
 from streamer.training.dataset import Label
 

@@ -18,7 +18,7 @@ import msgspec
 from streamer import bodies
 from streamer.errors import BadRecord, UsageError
 from streamer.events import MAX_OFFSET_S
-from streamer.repository import ModelSpec
+from streamer.model.spec import ModelSpec
 from streamer.settings import Settings
 from streamer.training.data import labels
 from streamer.training.data.parts import NAMES

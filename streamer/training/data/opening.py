@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from streamer.errors import UsageError
-from streamer.repository import ModelSpec
+from streamer.model.spec import ModelSpec
 from streamer.sample import Limits
 from streamer.settings import Settings
 from streamer.training.data import cifar, folders, idx, manifest, parts, recorded, texts

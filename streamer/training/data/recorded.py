@@ -29,7 +29,7 @@ import msgspec
 
 from streamer.errors import BadRecord, UsageError
 from streamer.events import MODALITY_NAMES, Event, Window
-from streamer.repository import ModelSpec
+from streamer.model.spec import ModelSpec
 from streamer.sample import Limits, Sample, cut
 from streamer.settings import Settings
 from streamer.training.data import labels

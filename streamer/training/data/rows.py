@@ -35,7 +35,7 @@ from streamer.events import (
     Transcript,
     Window,
 )
-from streamer.repository import ModelSpec
+from streamer.model.spec import ModelSpec
 from streamer.sample import Limits, Sample, cut
 from streamer.training.dataset import Example, Label
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from streamer.errors import UsageError
-from streamer.repository import ModelSpec
+from streamer.model.spec import ModelSpec
 from streamer.settings import Settings
 from streamer.training.data.rows import BadRow, File, Found, Row
 

@@ -1,0 +1,1 @@
+"""What a model is, what it sees of a window, and how it is run."""

@@ -1,0 +1,52 @@
+"""What a program loads: an aligner, and the commands that run no model, start without PyTorch."""
+
+import subprocess
+import sys
+
+import pytest
+
+from streamer.local.process import free_port
+
+MODULES = ("streamer.worker", "streamer.role_align", "streamer.record", "streamer.feeds", "streamer.sizing")
+COMMANDS = (
+    ("topics", "create"),
+    ("status",),
+    ("results", "--session", "car"),
+    ("watch",),
+    ("doctor",),
+    ("record", "day.mcap", "--seconds", "1"),
+    ("size", "--feeds", "1", "--fps", "10", "--frame-kb", "8"),
+)
+RUN = """
+import sys
+from streamer.cli import main
+sys.argv = ["streamer", *sys.argv[1:]]
+try:
+    main()
+except SystemExit:
+    pass
+print("loaded:", "torch" in sys.modules)
+"""
+
+
+def loaded_by(code: str, *arguments: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, timeout=60
+    )
+    return done.stdout.rpartition("loaded: ")[2].strip() or done.stderr
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_an_aligner_imports_no_pytorch(module: str) -> None:
+    assert loaded_by(f"import sys, {module}; print('loaded:', 'torch' in sys.modules)") == "False"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_a_command_that_runs_no_model_imports_no_pytorch(command: tuple[str, ...], tmp_path: object) -> None:
+    nobody = free_port()
+    environment = {
+        "STREAMER_KAFKA": f"127.0.0.1:{nobody}",
+        "STREAMER_REDIS": f"redis://127.0.0.1:{nobody}/0",
+        "STREAMER_ROLE": "align",
+    }
+    assert loaded_by(RUN, *command, **environment) == "False"
