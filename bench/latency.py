@@ -25,7 +25,7 @@ from bench import rig
 from bench.rig import Figure, Report, Rig, Spread
 from streamer import results
 from streamer.feeds import simulate
-from streamer.results import Result
+from streamer.result import Result
 from streamer.settings import Settings
 
 PATIENCE_S = 20.0  # without a new result once the feed has ended

@@ -10,10 +10,7 @@ import psutil
 
 def main() -> None:
     """Print both as JSON."""
-    from streamer import (
-        reload,
-        worker,  # noqa: F401 - what is measured
-    )
+    from streamer import reload
     from streamer.settings import Settings
 
     imports_s = time.time() - psutil.Process().create_time()

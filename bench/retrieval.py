@@ -29,7 +29,7 @@ from streamer.events import MODALITY_NAMES
 from streamer.feeds import script, simulate
 from streamer.feeds.scenario import FACTS
 from streamer.infer import Predictor
-from streamer.results import Result
+from streamer.result import Result
 from streamer.retrieval import query
 from streamer.retrieval.store import Covered, Store, space_of
 from streamer.sample import Sample

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from streamer.results import Result
+from streamer.result import Result
 
 COVERAGE_TOLERANCE = 1e-6
 TOLERANCE = 1e-3  # of scores and embeddings: ten times the last digit that a score has as JSON

@@ -21,8 +21,7 @@ from kafka.structs import OffsetAndMetadata
 
 from streamer import clients
 from streamer.errors import Reason, UsageError
-from streamer.events import TOPIC_DEADLETTER, Record
-from streamer.feeds.producer import rfc3339
+from streamer.events import TOPIC_DEADLETTER, Record, rfc3339
 from streamer.settings import Settings
 
 REASON, DETAIL, ORIGIN, LATE_BY = "deadletter_reason", "deadletter_detail", "deadletter_origin", "late_by_us"

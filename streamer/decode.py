@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 
 from kafka.partitioner.default import murmur2
@@ -18,8 +18,10 @@ from streamer.errors import BadRecord, Reason
 from streamer.events import (
     AUDIO,
     END_TYPE,
+    EPOCH,
     IMAGE,
     MAX_SESSION_BYTES,
+    MICROSECOND,
     MODALITIES,
     TEXT,
     TICK_TYPE,
@@ -37,8 +39,6 @@ MAX_CHANNELS = 64
 MAX_CONTENT_TYPE = 200  # characters; parsed ones are kept
 EARLIEST_US = 0  # 1970
 LATEST_US = 7_258_118_400_000_000  # 2200: later stamps are mistakes, and sums with them stay far from int64's end
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
 # Section 5.6. Hours and minutes are bounded here: datetime takes an offset of 99 minutes, and newer ones an hour 24.
 _TIME = r"(?:[01]\d|2[0-3]):[0-5]\d"
 RFC_3339 = re.compile(rf"\d{{4}}-\d\d-\d\d[T ]{_TIME}:[0-5]\d(?:\.\d+)?(?:Z|[+-]{_TIME})", re.ASCII)

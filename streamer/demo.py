@@ -25,10 +25,10 @@ from streamer.errors import Stop
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE
 from streamer.feeds import Outgoing, Producer, pace, simulate
 from streamer.feeds.simulate import Drive
-from streamer.results import Result
+from streamer.result import Result, decision
 from streamer.settings import STATE_DIR, Settings
 from streamer.summary import Expected, Summary
-from streamer.watch import REFRESH_HZ, Board, decision
+from streamer.watch import REFRESH_HZ, Board
 
 LOG_FILE = STATE_DIR / "worker.log"
 FIRST_SEED = 2000  # training draws its drives from far below: these are new to the model

@@ -8,6 +8,7 @@ world; *log time* is the timestamp that the Kafka broker gave the record when it
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import Annotated, NamedTuple
 
@@ -55,6 +56,10 @@ MAX_OFFSET_S = 1e9  # seconds from ce_time; more is a mistake, and microseconds 
 Seconds = Annotated[float, msgspec.Meta(gt=-MAX_OFFSET_S, lt=MAX_OFFSET_S)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 RateHz = Annotated[float, msgspec.Meta(gt=0)]
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
 
 
 class Kind(IntEnum):
@@ -258,3 +263,9 @@ class Stored(msgspec.Struct, frozen=True):
     lost_until_us: int = 0
     group_lost_until_us: int | None = 0
     emitted_end_us: int = 0
+
+
+def rfc3339(time_us: int) -> str:
+    """Microseconds since the epoch as RFC 3339 in UTC with six fractional digits."""
+    moment = EPOCH + timedelta(microseconds=time_us)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

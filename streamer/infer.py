@@ -25,7 +25,7 @@ from streamer.events import MODALITY_NAMES, Window
 from streamer.model.spec import Output
 from streamer.nets.inputs import Inputs, Outputs
 from streamer.nets.pretrained import one_line
-from streamer.results import Result, ranges
+from streamer.result import Result, ranges
 from streamer.sample import Limits, Reject, Sample, cut
 from streamer.settings import Settings
 

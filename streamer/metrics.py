@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from functools import cache
 
-import pynvml
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, Info
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from streamer.errors import Reason
 from streamer.events import ClosedBy
 
 STAGE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-
-log = logging.getLogger(__name__)
 
 
 class Metrics:
@@ -129,41 +122,3 @@ class Metrics:
         ):
             for value in values:
                 counter.labels(str(value))
-
-
-class DeviceCollector(Collector):
-    """Utilisation and memory of an NVIDIA device, by NVML, asked at each scrape.
-
-    What NVML does not tell (no driver, a MIG instance, which has no utilisation) is absent, not 0.
-
-    Args:
-        uuid: The device's, as NVML writes it: ``GPU-…``; indices differ from PyTorch's under CUDA_VISIBLE_DEVICES.
-        name: For the label, as PyTorch names the device.
-    """
-
-    def __init__(self, uuid: str, name: str) -> None:
-        self._name = name
-        self._handle = None
-        try:
-            pynvml.nvmlInit()
-            self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-        except pynvml.NVMLError as error:
-            log.warning("no metrics of device %s: NVML says %s", name, error)
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """What there is to tell now."""
-        if self._handle is None:
-            return
-        try:
-            memory = pynvml.nvmlDeviceGetMemoryInfo(self._handle)
-            yield self._gauge("memory_used_bytes", "Memory in use on the device, by all processes", memory.used)
-            yield self._gauge("memory_total_bytes", "Memory of the device", memory.total)
-            rates = pynvml.nvmlDeviceGetUtilizationRates(self._handle)
-            yield self._gauge("utilization_ratio", "Share of the last moments in which the device ran", rates.gpu / 100)
-        except pynvml.NVMLError as error:
-            log.debug("NVML does not tell all of device %s: %s", self._name, error)
-
-    def _gauge(self, what: str, text: str, value: float) -> GaugeMetricFamily:
-        family = GaugeMetricFamily(f"streamer_device_{what}", text, labels=["device"])
-        family.add_metric([self._name], value)
-        return family

@@ -32,7 +32,7 @@ from streamer.errors import BadRecord, UsageError
 from streamer.events import MODALITIES, Kind, Record, Saved, Stored, Window
 from streamer.group import Leaving, PartitionGroup, Rejected
 from streamer.metrics import Metrics
-from streamer.results import ranges
+from streamer.result import ranges
 from streamer.settings import Settings
 
 RELEASE_EVERY = 256  # records read between two looks at what may be released; no result depends on it

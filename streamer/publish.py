@@ -21,7 +21,8 @@ import redis.asyncio
 import redis.exceptions
 
 from streamer.events import Position
-from streamer.results import Keys, Result
+from streamer.result import Result
+from streamer.results import Keys
 from streamer.states import States
 
 # KEYS: results, latest, state, closings, inflight (one hash slot). ARGV: end_us, maxlen, channel, message, heard_us,

@@ -18,16 +18,14 @@ on one node.
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 from urllib.parse import quote
 
-import msgspec
 import redis
 
 from streamer import clients
+from streamer.result import Result
 from streamer.settings import Settings
 
 PAGE = 500  # results in one read
@@ -83,102 +81,6 @@ class Keys:
 
     def _of(self, session: str, what: str) -> str:
         return f"{self._prefix}:{{{quote(session, safe='')}}}:{what}"
-
-
-class Result(msgspec.Struct, frozen=True):
-    """What is published of one window.
-
-    Attributes:
-        start_us, end_us: The window ``[start, end)``, microseconds since the epoch.
-        present: Names of the modalities that the model saw.
-        coverage: Modality -> share of the window that its data cover, 0 to 1.
-        members: Topic -> offset ranges ``[first, last]`` of the records in the window.
-        outputs: What each head of the model says; empty if ``status`` is ``failed``.
-        embedding: float16, little-endian: the window in the common space.
-        status: ``ok``; ``partial``: data may be missing because Redis lost its state; ``failed``: the model or the
-            decoding raised on it, or killed the process each time it ran: there are no outputs, and the window counts
-            as done.
-        latencies_us: Stage -> microseconds.
-    """
-
-    session: str
-    start_us: int
-    end_us: int
-    closed_by: str
-    present: tuple[str, ...]
-    coverage: dict[str, float]
-    members: dict[str, tuple[tuple[int, int], ...]]
-    outputs: dict[str, Any]
-    embedding: bytes
-    model: str
-    version: str
-    status: str
-    latencies_us: dict[str, int]
-
-    @property
-    def id(self) -> str:
-        """Unique name of the window: ``session/end_us``."""
-        return f"{self.session}/{self.end_us}"
-
-    def to_fields(self) -> dict[str, bytes]:
-        """The fields of the Redis stream entry: text, JSON where nested, the embedding as raw bytes."""
-        fields = {"id": self.id.encode()}
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if isinstance(value, bytes):
-                fields[name] = value
-            elif isinstance(value, (str, int)):
-                fields[name] = str(value).encode()
-            elif name == "present":
-                fields[name] = ",".join(value).encode()
-            else:
-                fields[name] = msgspec.json.encode(value)
-        return fields
-
-    @classmethod
-    def from_fields(cls, fields: Mapping[bytes, bytes]) -> Result:
-        """Read back what :meth:`to_fields` wrote.
-
-        Raises:
-            ValueError: These are not the fields of a result.
-        """
-        try:
-            text = {name.decode(): value for name, value in fields.items()}
-            present = text["present"].decode()
-            return msgspec.convert(
-                {
-                    **{name: text[name].decode() for name in _TEXT},
-                    **{name: int(text[name]) for name in ("start_us", "end_us")},
-                    **{name: msgspec.json.decode(text[name]) for name in _JSON},
-                    "present": present.split(",") if present else [],
-                    "embedding": text["embedding"],
-                },
-                cls,
-            )
-        except (KeyError, ValueError, UnicodeDecodeError) as error:
-            raise ValueError(f"not a result: {error!r}") from None
-
-    def to_json(self, embedding: bool = False) -> bytes:
-        """One line of JSON as ``schemas/result.json`` describes it; the embedding, if wanted, in base64."""
-        plain = {"id": self.id, **{name: getattr(self, name) for name in self.__struct_fields__ if name != "embedding"}}
-        if embedding:
-            plain["embedding"] = base64.b64encode(self.embedding).decode()
-        return msgspec.json.encode(plain)
-
-
-_TEXT = ("session", "closed_by", "model", "version", "status")
-_JSON = ("coverage", "members", "outputs", "latencies_us")
-
-
-def ranges(offsets: Iterable[int]) -> tuple[tuple[int, int], ...]:
-    """Offsets as inclusive ranges: ``[3, 4, 5, 9]`` -> ``((3, 5), (9, 9))``."""
-    found: list[tuple[int, int]] = []
-    for offset in sorted(offsets):
-        if found and offset == found[-1][1] + 1:
-            found[-1] = (found[-1][0], offset)
-        else:
-            found.append((offset, offset))
-    return tuple(found)
 
 
 @contextmanager

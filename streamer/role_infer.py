@@ -15,7 +15,7 @@ import redis.asyncio
 from streamer import reload
 from streamer.arrivals import WindowGroup
 from streamer.infer import Predictor, device_uuid
-from streamer.metrics import DeviceCollector
+from streamer.observe.device import DeviceCollector
 from streamer.pipeline import Pipeline
 from streamer.ports import Group, Host, Role
 from streamer.publish import Publisher

@@ -17,8 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamer.events import MODALITY_NAMES
-from streamer.results import Result
-from streamer.watch import decision
+from streamer.result import Result, decision
 
 
 class Expected(NamedTuple):

@@ -43,7 +43,8 @@ from streamer.errors import UsageError
 from streamer.events import Window
 from streamer.infer import Predictor, predict_each, result_of
 from streamer.offline import Identity, Offline
-from streamer.results import Keys, Result
+from streamer.result import Result
+from streamer.results import Keys
 from streamer.settings import Settings
 from streamer.watch import clock, printable
 

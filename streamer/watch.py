@@ -19,7 +19,7 @@ from rich.text import Text
 from streamer.deadletters import DeadLetter
 from streamer.events import MODALITY_NAMES
 from streamer.feeds import Outgoing
-from streamer.results import Result
+from streamer.result import Result, decision
 
 if TYPE_CHECKING:  # they need what is optional, or import this module
     from streamer.record import Outcome
@@ -234,20 +234,6 @@ def cells(result: Result, right: bool | None = None) -> list[Text]:
         Text(result.closed_by, style=CLOSED_STYLE.get(result.closed_by, "")),
         Text(f"{result.latencies_us.get('total', 0) / 1000:.0f}"),
     ]
-
-
-def decision(result: Result) -> tuple[str, float | None]:
-    """What the model's first output says, and the score of a label; what went wrong where there is none.
-
-    Tags are joined by commas, a dash where none is said; a number comes with its unit.
-    """
-    for output in result.outputs.values():
-        if "labels" in output:
-            return ", ".join(map(str, output["labels"])) or "–", None
-        if "value" in output:
-            return f"{output['value']:.5g} {output.get('unit', '')}".rstrip(), None
-        return str(output.get("label", "?")), output.get("score")
-    return result.status, None
 
 
 def _coverage(result: Result, name: str) -> Text:

@@ -21,7 +21,8 @@ import redis
 from streamer.decode import Decoder
 from streamer.events import ClosedBy, Event, Kind, Position, Record, Window
 from streamer.infer import Predictor, result_of
-from streamer.results import Keys, Result
+from streamer.result import Result
+from streamer.results import Keys
 from streamer.settings import Settings
 
 WINDOW_MS = 1000

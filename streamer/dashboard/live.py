@@ -17,8 +17,8 @@ import msgspec
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from streamer.results import Keys, Result
-from streamer.watch import decision
+from streamer.result import Result, decision
+from streamer.results import Keys
 
 MAX_CLIENTS = 64
 MAX_SESSIONS = 200  # shown in the list, those heard last

@@ -45,7 +45,8 @@ from streamer.dashboard.search import Finder, Query
 from streamer.dashboard.windows import Gone, Log, Windows
 from streamer.errors import Stop, Unavailable, UsageError
 from streamer.events import MAX_SESSION_BYTES, MODALITY_NAMES
-from streamer.results import Keys, Result
+from streamer.result import Result
+from streamer.results import Keys
 from streamer.retrieval import MAX_FILE_BYTES, MAX_HITS, MAX_TEXT
 from streamer.settings import Settings
 

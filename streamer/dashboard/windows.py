@@ -29,7 +29,7 @@ from streamer import clients, payloads
 from streamer.decode import Decoder, home_partition
 from streamer.errors import BadRecord, Unavailable, UsageError
 from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TELEMETRY, TEXT, Event, Record, Telemetry
-from streamer.results import Result
+from streamer.result import Result
 from streamer.settings import Settings
 
 THREADS = 2

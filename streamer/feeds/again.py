@@ -26,11 +26,10 @@ from time import sleep, time_ns
 from kafka.errors import KafkaError
 
 from streamer import clients, recording, topics
-from streamer.decode import EPOCH, MICROSECOND, RFC_3339
+from streamer.decode import RFC_3339
 from streamer.errors import UsageError
-from streamer.events import END_TYPE
+from streamer.events import END_TYPE, EPOCH, MICROSECOND, rfc3339
 from streamer.feeds import pace
-from streamer.feeds.producer import rfc3339
 from streamer.recording import Recorded
 from streamer.settings import Settings
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from time import time_ns
 from types import TracebackType
 from typing import Any
@@ -43,10 +42,10 @@ from streamer.events import (
     Telemetry,
     Transcript,
     Word,
+    rfc3339,
 )
 from streamer.settings import Settings
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 JSON = "application/json"
 
 
@@ -96,12 +95,6 @@ def headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:
     if outgoing.sequence is not None:
         found["ce_sequence"] = str(outgoing.sequence)
     return [(name, value.encode()) for name, value in found.items()]
-
-
-def rfc3339(time_us: int) -> str:
-    """Microseconds since the epoch as RFC 3339 in UTC with six fractional digits."""
-    moment = EPOCH + timedelta(microseconds=time_us)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _json(body: Transcript | Telemetry) -> bytes:

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import msgspec
 import redis
 
-from streamer.results import PAGE, Keys, Result, sessions
+from streamer.result import Result
+from streamer.results import PAGE, Keys, sessions
 from streamer.retrieval.store import Covered, Found
 
 FOLLOW_S = 1.0  # between two updates

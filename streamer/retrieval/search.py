@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from streamer.decode import home_partition
 from streamer.errors import UsageError
 from streamer.events import IMAGE
-from streamer.results import Keys, Result
+from streamer.result import Result, decision
+from streamer.results import Keys
 from streamer.retrieval.mirror import Index
 from streamer.retrieval.store import Found, space_of
 from streamer.settings import Settings
-from streamer.watch import decision
 
 
 class Frame(msgspec.Struct, frozen=True):

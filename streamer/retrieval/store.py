@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import UsageError
-from streamer.results import Result
+from streamer.result import Result
 
 FORMAT = 1  # of the tables
 BUSY_S = 10.0  # longest wait for another process's change

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from streamer.dashboard.windows import Gone, Log, Windows
 from streamer.errors import UsageError
-from streamer.results import Result
+from streamer.result import Result
 from streamer.settings import Settings
 
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp"}

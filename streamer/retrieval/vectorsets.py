@@ -21,7 +21,8 @@ import numpy as np
 import redis
 from numpy.typing import NDArray
 
-from streamer.results import PAGE, Keys, Result
+from streamer.result import Result
+from streamer.results import PAGE, Keys
 from streamer.retrieval.store import EXPANSION, Covered, Found, space_of
 
 

@@ -12,8 +12,7 @@ from kafka import KafkaProducer
 from streamer import deadletters
 from streamer.deadletters import Letter
 from streamer.errors import Reason, UsageError
-from streamer.events import AUDIO, IMAGE, TOPIC_DEADLETTER, Record
-from streamer.feeds.producer import rfc3339
+from streamer.events import AUDIO, IMAGE, TOPIC_DEADLETTER, Record, rfc3339
 from streamer.local.process import free_port
 from streamer.settings import Settings
 from tests.harness import read_topic

@@ -21,6 +21,7 @@ from streamer import topics as topic_admin
 from streamer.child import environment
 from streamer.events import AUDIO, MODALITY_NAMES, TELEMETRY
 from streamer.feeds import again, simulate
+from streamer.result import Result
 from streamer.settings import Settings
 from tests.harness import S_US, end, own_settings, read_topic, running_worker, second, send, wait_for
 
@@ -39,7 +40,7 @@ def other(settings: Settings, **changes: Any) -> Settings:
     return Settings.load(**{**settings.model_dump(exclude_unset=True), **changes})
 
 
-def live_results(settings: Settings) -> dict[str, list[results.Result]]:
+def live_results(settings: Settings) -> dict[str, list[Result]]:
     with results.connected(settings) as (client, keys):
         return {name: list(results.results(client, keys, name)) for name in results.sessions(client, keys)}
 

@@ -12,9 +12,21 @@ import pytest
 from streamer import topics as topic_admin
 from streamer.decode import Decoder
 from streamer.errors import UsageError
-from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Channel, Event, Kind, Record, Telemetry, Transcript, Word
+from streamer.events import (
+    AUDIO,
+    IMAGE,
+    TELEMETRY,
+    TEXT,
+    Channel,
+    Event,
+    Kind,
+    Record,
+    Telemetry,
+    Transcript,
+    Word,
+    rfc3339,
+)
 from streamer.feeds import Outgoing, Producer
-from streamer.feeds.producer import rfc3339
 from streamer.local.process import free_port
 from streamer.settings import Settings
 from tests.harness import jpeg, read_topic

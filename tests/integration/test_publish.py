@@ -19,7 +19,8 @@ from streamer.errors import Stop
 from streamer.events import Position, Saved
 from streamer.local import Stack
 from streamer.publish import Publication, Publisher
-from streamer.results import Keys, Result
+from streamer.result import Result
+from streamer.results import Keys
 
 pytestmark = pytest.mark.integration
 

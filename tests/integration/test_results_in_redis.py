@@ -13,7 +13,8 @@ from streamer import results
 from streamer.errors import UsageError
 from streamer.local import Stack
 from streamer.local.process import free_port
-from streamer.results import Keys, Result
+from streamer.result import Result
+from streamer.results import Keys
 from streamer.settings import Settings
 
 pytestmark = pytest.mark.integration

@@ -22,6 +22,7 @@ from streamer.decode import Decoder
 from streamer.events import (
     AUDIO,
     END_TYPE,
+    EPOCH,
     IMAGE,
     MODALITIES,
     TELEMETRY,
@@ -34,8 +35,9 @@ from streamer.events import (
     Telemetry,
     Transcript,
     Word,
+    rfc3339,
 )
-from streamer.feeds.producer import EPOCH, Outgoing, end_record, headers, rfc3339
+from streamer.feeds.producer import Outgoing, end_record, headers
 from streamer.settings import Settings
 
 SESSION = "cab-7"

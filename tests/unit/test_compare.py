@@ -14,7 +14,7 @@ from rich.console import Console
 from streamer import verify
 from streamer.compare import Difference, differences, extra, missing
 from streamer.errors import UsageError
-from streamer.results import Result
+from streamer.result import Result
 
 S_US = 1_000_000
 

@@ -26,9 +26,9 @@ from streamer.dashboard.search import MAX_WAITING, Finder, Query
 from streamer.dashboard.server import Dashboard, _content
 from streamer.dashboard.windows import BANDS, Gone, Ranges, Windows
 from streamer.errors import Unavailable, UsageError
-from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, TEXT, Record
-from streamer.feeds.producer import rfc3339
-from streamer.results import Keys, Result
+from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, TEXT, Record, rfc3339
+from streamer.result import Result
+from streamer.results import Keys
 from streamer.settings import Settings
 
 S_US = 1_000_000

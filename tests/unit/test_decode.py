@@ -13,11 +13,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from kafka.partitioner.default import DefaultPartitioner
 
-from streamer.decode import EPOCH, LATEST_US, Decoder
+from streamer.decode import LATEST_US, Decoder
 from streamer.errors import BadRecord, Reason
 from streamer.events import (
     AUDIO,
     END_TYPE,
+    EPOCH,
     IMAGE,
     MODALITIES,
     TELEMETRY,

@@ -8,7 +8,7 @@ import pynvml
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from streamer.metrics import DeviceCollector
+from streamer.observe.device import DeviceCollector
 
 
 def scraped(monkeypatch: pytest.MonkeyPatch, **calls: object) -> str:

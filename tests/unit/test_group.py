@@ -11,8 +11,7 @@ from prometheus_client import CollectorRegistry
 from streamer.align import Late, Rules
 from streamer.decode import Decoder
 from streamer.errors import Reason
-from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, TEXT, Position, Record, Saved, Stored, Window
-from streamer.feeds.producer import rfc3339
+from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, TEXT, Position, Record, Saved, Stored, Window, rfc3339
 from streamer.group import Leaving, PartitionGroup, Rejected
 from streamer.metrics import Metrics
 from streamer.settings import Settings

@@ -21,7 +21,7 @@ from streamer.infer import ModelFault, Predictor
 from streamer.model.spec import read_spec
 from streamer.nets.heads import Head
 from streamer.nets.inputs import Outputs
-from streamer.results import Result
+from streamer.result import Result, decision
 from streamer.sample import Limits, Sample
 from tests import small_nets
 
@@ -198,7 +198,7 @@ def result(outputs: dict[str, Any]) -> Result:
 )
 def test_the_watcher_shows_every_kind(output: dict[str, Any], said: str, score: float | None) -> None:
     shown = result({"first": output})
-    assert watch.decision(shown) == (said, score)
+    assert decision(shown) == (said, score)
     console = Console(file=io.StringIO(), width=80, color_system=None)
     console.print(watch.listing([shown]))
     assert said in console.file.getvalue()  # type: ignore[attr-defined]

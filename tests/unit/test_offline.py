@@ -13,8 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from streamer.align import Rules
-from streamer.events import END_TYPE, MODALITIES, MODALITY_NAMES, TICK_TYPE, Event, Kind, Window
-from streamer.feeds.producer import rfc3339
+from streamer.events import END_TYPE, MODALITIES, MODALITY_NAMES, TICK_TYPE, Event, Kind, Window, rfc3339
 from streamer.offline import Content, Identity, Offline, content, identity
 from streamer.recording import About, Recorded, Writer
 from streamer.settings import Settings

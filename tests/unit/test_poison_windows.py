@@ -14,7 +14,7 @@ from streamer.infer import Prediction
 from streamer.metrics import Metrics
 from streamer.pipeline import MAX_ALONE, Pipeline
 from streamer.publish import Publication, Run
-from streamer.results import Result
+from streamer.result import Result
 from streamer.sample import Sample
 from streamer.settings import Settings
 

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.events import MAX_SESSION_BYTES, MODALITY_NAMES
-from streamer.results import Keys, Result, ranges
+from streamer.result import Result, ranges
+from streamer.results import Keys
 
 # JSON carries what a model says; text is UTF-8, so without lone surrogates
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

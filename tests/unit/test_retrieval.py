@@ -18,7 +18,8 @@ from PIL import Image
 from streamer import infer
 from streamer.errors import ModelError, UsageError
 from streamer.infer import Predictor
-from streamer.results import PAGE, Keys, Result
+from streamer.result import Result
+from streamer.results import PAGE, Keys
 from streamer.retrieval import MAX_FILE_BYTES, mirror, query, store
 from streamer.retrieval.search import check_space, hit, search
 from streamer.retrieval.store import Covered, Store

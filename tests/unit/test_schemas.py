@@ -39,7 +39,7 @@ from streamer.events import (
     Word,
 )
 from streamer.feeds.producer import Outgoing, end_record, headers
-from streamer.results import Result
+from streamer.result import Result
 from streamer.settings import Settings
 from streamer.training.data.manifest import Line
 from tests.unit.test_handover import windows

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from streamer import summary
-from streamer.results import Result
+from streamer.result import Result
 from streamer.summary import Expected, Summary
 
 S_US = 1_000_000

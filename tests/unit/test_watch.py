@@ -8,7 +8,7 @@ from rich.console import Console
 
 from streamer import watch
 from streamer.deadletters import DeadLetter
-from streamer.results import Result
+from streamer.result import Result
 
 END_US = 1_750_000_001_000_000
 
