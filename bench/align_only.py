@@ -9,10 +9,11 @@ import asyncio
 from collections.abc import Collection
 
 from bench.clock import Clock
-from streamer import role_align, topics, worker
+from streamer.broker import topics
 from streamer.events import Stored, Window
-from streamer.ports import Owner
 from streamer.settings import Settings
+from streamer.worker import role_align, worker
+from streamer.worker.ports import Owner
 
 POLL_S = 0.02
 

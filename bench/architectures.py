@@ -16,11 +16,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from streamer.nets.architecture import KINDS, Architecture
-from streamer.nets.build import Data, build
-from streamer.nets.encoders.text import Vocabulary
-from streamer.nets.heads import Head
-from streamer.nets.inputs import Inputs
+from streamer.model.nets.architecture import KINDS, Architecture
+from streamer.model.nets.build import Data, build
+from streamer.model.nets.encoders.text import Vocabulary
+from streamer.model.nets.heads import Head
+from streamer.model.nets.inputs import Inputs
 
 BATCH, REPEATS = 16, 3
 WHOLE = Data((90, 160), 16_000, Vocabulary(tuple(map(str, range(768)))), 48, 3)

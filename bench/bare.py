@@ -15,9 +15,9 @@ import torch
 from kafka import KafkaConsumer, TopicPartition
 
 from bench.rig import Bare
-from streamer import reload
 from streamer.events import Record, Window
-from streamer.infer import predict_each
+from streamer.model import reload
+from streamer.model.predictor import predict_each
 from streamer.settings import Settings
 from streamer.training import simulated
 

@@ -25,10 +25,10 @@ import redis
 from bench import rig
 from bench.load import S_US, phase_us
 from bench.rig import Curve, Figure, Plot, Program, Report, Rig, Spread
-from streamer.child import environment
 from streamer.errors import Stop
-from streamer.results import Keys
+from streamer.local.worker import environment
 from streamer.settings import Settings
+from streamer.store.results import Keys
 
 SIZES, QUICK_SIZES = (1, 8, 32, 64), (1, 32)
 DEVICE_SIZES = (*SIZES, 128, 256)  # not on a CPU, which gains nothing beyond the default

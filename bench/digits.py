@@ -27,10 +27,10 @@ import soundfile
 from numpy.typing import NDArray
 from rich.console import Console
 
-from streamer import repository
-from streamer.infer import Predictor
+from streamer.model import repository
+from streamer.model.predictor import Predictor
+from streamer.model.sample import Sample
 from streamer.model.spec import read_spec
-from streamer.sample import Sample
 from streamer.training import evaluate
 from streamer.training.data import idx
 from streamer.training.dataset import Example

@@ -1,4 +1,4 @@
-"""The fit of ``bench.growth``: coefficients of ``streamer/costs.py`` from its points, and the file that keeps them.
+"""The fit of ``bench.growth``: coefficients of ``operate/costs.py`` from its points, and the file that keeps them.
 
 Least squares of relative errors with coefficients that are not negative (NNLS: Lawson and Hanson, Solving Least
 Squares Problems, 1974). Three fits, of what was measured apart: the worker less decoding and model, decoding, model.
@@ -15,17 +15,17 @@ import numpy as np
 from scipy.optimize import nnls
 
 from bench import rig
-from streamer import sizing
-from streamer.costs import Coefficients, Costs, Others, Span
 from streamer.errors import Stop
 from streamer.events import IMAGE
+from streamer.operate import sizing
+from streamer.operate.costs import Coefficients, Costs, Others, Span
 
 if TYPE_CHECKING:
     from bench.growth import Point
 
 AXES = ("frames", "windows", "decoded")  # that are fitted
 KEPT_UP = 0.9  # of what was offered: with less published, a load was not one in real time
-FILE = rig.ROOT / "streamer" / "costs.json"
+FILE = rig.ROOT / "streamer" / "operate" / "costs.json"
 KUBERNETES = rig.ROOT / "k8s" / "README.md"
 
 

@@ -30,11 +30,11 @@ import redis
 from bench import batching, feeds, fit, rig
 from bench.feeds import Feed, Sent
 from bench.rig import Bare, Curve, Figure, Plot, Program, Report, Rig, Run, Spread
-from streamer import results
-from streamer.child import environment
-from streamer.costs import Window
 from streamer.events import IMAGE
+from streamer.local.worker import environment
+from streamer.operate.costs import Window
 from streamer.settings import MIB, Settings
+from streamer.store import results
 
 MODEL = rig.ROOT / "models" / "driving"
 FLAT = 1.1  # the aim: ten times, or a thousand times, as many cost as much a window

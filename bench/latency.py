@@ -23,10 +23,10 @@ import numpy as np
 
 from bench import rig
 from bench.rig import Figure, Report, Rig, Spread
-from streamer import results
 from streamer.feeds import simulate
 from streamer.result import Result
 from streamer.settings import Settings
+from streamer.store import results
 
 PATIENCE_S = 20.0  # without a new result once the feed has ended
 STAGES = ("merge", "delivery", "batch", "infer")

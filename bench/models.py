@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench import pipeline, rig
 from bench.rig import Bare, Curve, Figure, Plot, Report, Rig, Run, Spread
-from streamer import repository
+from streamer.model import repository
 from streamer.model.spec import SPEC_FILE, read_spec
 
 DRIVING = rig.ROOT / "models" / "driving"

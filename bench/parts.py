@@ -10,7 +10,7 @@ import psutil
 
 def main() -> None:
     """Print both as JSON."""
-    from streamer import reload
+    from streamer.model import reload
     from streamer.settings import Settings
 
     imports_s = time.time() - psutil.Process().create_time()

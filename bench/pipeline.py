@@ -17,7 +17,7 @@ import msgspec
 
 from bench import rig
 from bench.rig import Bare, Figure, Report, Rig, Run, Spread
-from streamer.child import environment
+from streamer.local.worker import environment
 
 SESSIONS, SECONDS = 16, 50
 QUICK_SECONDS = 6

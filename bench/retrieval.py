@@ -28,11 +28,11 @@ from rich.console import Console
 from streamer.events import MODALITY_NAMES
 from streamer.feeds import script, simulate
 from streamer.feeds.scenario import FACTS
-from streamer.infer import Predictor
+from streamer.model.predictor import Predictor
+from streamer.model.sample import Sample
 from streamer.result import Result
 from streamer.retrieval import query
 from streamer.retrieval.store import Covered, Store, space_of
-from streamer.sample import Sample
 from streamer.training.dataset import Example
 from streamer.training.evaluate import only
 from streamer.training.simulated import FIRST_HELD_OUT_SEED, OUTPUT, START_US, examples

@@ -47,15 +47,15 @@ import pynvml
 import redis
 from rich.console import Console
 
-from streamer import topics
-from streamer.child import environment
+from streamer.broker import topics
 from streamer.errors import Stop, StreamerError
 from streamer.feeds import pace, simulate
 from streamer.feeds.producer import Outgoing, Producer
 from streamer.local import Stack, kafka
 from streamer.local.process import free_port
-from streamer.results import Keys
+from streamer.local.worker import environment
 from streamer.settings import Settings
+from streamer.store.results import Keys
 
 ROOT = Path(__file__).parents[1]
 HISTORY = ROOT / "bench" / "history.jsonl"
@@ -396,7 +396,7 @@ class Utilization:
         if self._device != "cpu":
             import torch
 
-            from streamer.infer import device_uuid
+            from streamer.model.predictor import device_uuid
 
             pynvml.nvmlInit()
             handle = pynvml.nvmlDeviceGetHandleByUUID(device_uuid(torch.device(self._device)))

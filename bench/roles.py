@@ -16,7 +16,8 @@ from kafka import TopicPartition
 
 from bench import rig
 from bench.rig import Figure, Report, Rig, Run, Spread
-from streamer import clients, topics
+from streamer import clients
+from streamer.broker import topics
 from streamer.events import TOPIC_WINDOWS
 from streamer.settings import Settings
 

@@ -5,8 +5,8 @@
 Files are in the system's cache and Kafka's jars are there (the first start of all downloads them): a warm start.
 Nothing is tied to a core, for nobody starts it so. *Up*: ``streamer up`` until it returns with Kafka and Redis
 answering. *Worker*: ``streamer worker`` until /readyz says yes. Its parts are measured in a process of their own
-(``bench/parts.py``): *imports* from the start of the interpreter until ``streamer.worker`` is imported, *model* its
-loading and first run; the rest is spent with Kafka and Redis: topics, group, partitions.
+(``bench/parts.py``): *imports* from the start of the interpreter until ``streamer.worker.worker`` is imported, *model*
+its loading and first run; the rest is spent with Kafka and Redis: topics, group, partitions.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 
 from bench import rig
 from bench.rig import Curve, Figure, Plot, Report, Rig, Spread
-from streamer.child import environment
 from streamer.events import AUDIO, IMAGE
 from streamer.feeds import pace
 from streamer.feeds.producer import Outgoing, Producer
+from streamer.local.worker import environment
 
 READERS = ("streamer", "faust", "aiokafka")
 COUNTS = {200: 20_000, 1_000: 20_000, 50_000: 2_000, 100_000: 1_000, 200_000: 500}  # events, by bytes

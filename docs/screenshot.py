@@ -20,13 +20,14 @@ from kafka import KafkaProducer
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from streamer import dashboard, topics
-from streamer.child import WorkerProcess
-from streamer.demo import Feed
+from streamer import dashboard
+from streamer.broker import topics
+from streamer.demo.run import Feed
 from streamer.events import IMAGE
 from streamer.feeds import Outgoing, simulate
 from streamer.feeds.producer import headers
 from streamer.local import Stack
+from streamer.local.worker import WorkerProcess
 from streamer.settings import Settings
 
 HERE = Path(__file__).parent

@@ -20,7 +20,7 @@ import docker
 import pytest
 from docker.errors import DockerException, ImageNotFound
 
-from streamer import topics as topic_admin
+from streamer.broker import topics as topic_admin
 from streamer.local import Stack
 from streamer.local import redis as redis_server
 from streamer.local.process import free_port
@@ -172,7 +172,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shape of the shipped model with fresh weights: what flows through it matters here, not what it says."""
     import torch
 
-    from streamer import repository
+    from streamer.model import repository
     from streamer.model.spec import read_spec
 
     folder = tmp_path_factory.mktemp("models") / "driving"

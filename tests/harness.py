@@ -22,8 +22,8 @@ import redis
 import simplejpeg
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from streamer.child import environment
 from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, TEXT
+from streamer.local.worker import environment
 from streamer.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +66,7 @@ class WorkerProcess:
         begin = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streamer.cli", "worker"], cwd=ROOT, env=env, stdout=log, stderr=log
+                [sys.executable, "-m", "streamer", "worker"], cwd=ROOT, env=env, stdout=log, stderr=log
             )
         return begin
 

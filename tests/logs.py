@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from streamer.align import Aligner, Done, Joined, Late, Outcome, Rules
+from streamer.align.ledger import Ledger
+from streamer.align.windows import Aligner, Done, Joined, Late, Outcome, Rules
 from streamer.events import Event, Kind, Record, Saved, Window
-from streamer.ledger import Ledger
 from tests.oracle import Closed
 
 MS = 1000

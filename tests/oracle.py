@@ -1,6 +1,6 @@
 """Alignment, slowly and plainly: everything is worked out anew from the list of what joined, nothing is kept.
 
-Written from the rules at the top of ``streamer/align.py``, not from its code; shares only the nouns with it.
+Written from the rules at the top of ``streamer/align/windows.py``, not from its code; shares only the nouns with it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ INF = float("inf")
 
 
 class Rules(Protocol):
-    """The rules as ``streamer.align.Rules`` has them; whoever checks alignment from outside brings its own."""
+    """The rules as ``streamer.align.windows.Rules`` has them; whoever checks alignment from outside brings its own."""
 
     @property
     def window_us(self) -> int: ...

@@ -16,7 +16,7 @@ import av
 import numpy as np
 from mcap.writer import Writer
 
-from streamer.decode import Decoder
+from streamer.align.decode import Decoder
 from streamer.events import Event, Kind, Record, Telemetry
 from streamer.feeds import replay
 from streamer.feeds.producer import headers

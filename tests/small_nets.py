@@ -11,12 +11,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from torch.nn import functional
 
-from streamer.nets.architecture import Architecture
-from streamer.nets.build import Data, build
-from streamer.nets.encoders.text import Vocabulary
-from streamer.nets.heads import Head
-from streamer.nets.inputs import Inputs
-from streamer.nets.model import FusedModel
+from streamer.model.nets.architecture import Architecture
+from streamer.model.nets.build import Data, build
+from streamer.model.nets.encoders.text import Vocabulary
+from streamer.model.nets.heads import Head
+from streamer.model.nets.inputs import Inputs
+from streamer.model.nets.model import FusedModel
 
 MODALITIES = "image", "audio", "text", "telemetry"
 RATE_HZ = 16_000

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from streamer.model.sample import Phrase, Sample
 from streamer.model.spec import InputSpec, ModelSpec, Output, TelemetryInput, TextInput
-from streamer.sample import Phrase, Sample
 from streamer.training.dataset import Example, Label
 from streamer.training.fit import Fitted, Where, fit
 from streamer.training.recipe import Recipe

@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 import redis
 
-from streamer.decode import Decoder
+from streamer.align.decode import Decoder
 from streamer.events import ClosedBy, Event, Kind, Position, Record, Window
-from streamer.infer import Predictor, result_of
+from streamer.model.predictor import Predictor, result_of
 from streamer.result import Result
-from streamer.results import Keys
 from streamer.settings import Settings
+from streamer.store.results import Keys
 
 WINDOW_MS = 1000
 GRACE_MS = 3000  # a transcript begins 3.2 s before it is there and reaches 1 s into its window at least

@@ -15,10 +15,11 @@ import msgspec
 from kafka import TopicPartition
 
 from bench.peers.common import placed, window_end_us
-from streamer import clients, results
-from streamer.decode import Decoder
+from streamer import clients
+from streamer.align.decode import Decoder
 from streamer.events import Kind, Record
 from streamer.settings import Settings
+from streamer.store import results
 
 RUN_OUT_US = 5_000_000  # more than GRACE_US and a transcript's length
 POLL_MS = 500

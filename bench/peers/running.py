@@ -12,9 +12,9 @@ import msgspec
 
 from bench import rig
 from bench.peers.common import GRACE_MS, STATE_VARIABLE, WINDOW_MS
-from streamer.child import environment
 from streamer.errors import UsageError
 from streamer.events import MODALITY_NAMES
+from streamer.local.worker import environment
 from streamer.settings import Settings
 
 PEERS_PYTHON = rig.ROOT / ".venv-peers" / "bin" / "python"

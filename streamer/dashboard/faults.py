@@ -15,7 +15,7 @@ import msgspec
 from kafka import TopicPartition
 
 from streamer import clients
-from streamer.deadletters import DETAIL, LATE_BY, ORIGIN, REASON
+from streamer.broker.deadletters import DETAIL, LATE_BY, ORIGIN, REASON
 from streamer.errors import Reason
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE
 from streamer.settings import Settings

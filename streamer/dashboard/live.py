@@ -18,7 +18,7 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from streamer.result import Result, decision
-from streamer.results import Keys
+from streamer.store.results import Keys
 
 MAX_CLIENTS = 64
 MAX_SESSIONS = 200  # shown in the list, those heard last

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING
 import msgspec
 import redis
 
-from streamer import results, retrieval
+from streamer import retrieval
 from streamer.errors import Unavailable, UsageError
-from streamer.results import Keys
 from streamer.retrieval.mirror import Index
 from streamer.settings import Settings
+from streamer.store import results
+from streamer.store.results import Keys
 
 if TYPE_CHECKING:  # it takes PyTorch along, which most pages never need
-    from streamer.infer import Predictor
-    from streamer.reload import State
+    from streamer.model.predictor import Predictor
+    from streamer.model.reload import State
 
 MAX_WAITING = 8  # searches that are under way or wait
 
@@ -123,8 +124,8 @@ class Finder:
         return msgspec.json.encode([hit(result, similarity, self._settings) for result, similarity in found])
 
     def _model(self) -> Predictor:
-        from streamer.infer import Predictor
-        from streamer.reload import state_of
+        from streamer.model.predictor import Predictor
+        from streamer.model.reload import state_of
 
         state = state_of(self._settings.model)
         if self._predictor is None or state != self._loaded:

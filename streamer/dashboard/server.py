@@ -38,17 +38,18 @@ import msgspec
 from aiohttp import web
 from redis.exceptions import RedisError
 
-from streamer import clients, results
+from streamer import clients
 from streamer.dashboard.faults import Faults, Watch
 from streamer.dashboard.live import Client, Live
 from streamer.dashboard.search import Finder, Query
-from streamer.dashboard.windows import Gone, Log, Windows
 from streamer.errors import Stop, Unavailable, UsageError
 from streamer.events import MAX_SESSION_BYTES, MODALITY_NAMES
 from streamer.result import Result
-from streamer.results import Keys
 from streamer.retrieval import MAX_FILE_BYTES, MAX_HITS, MAX_TEXT
+from streamer.retrieval.contents import Gone, Log, Windows
 from streamer.settings import Settings
+from streamer.store import results
+from streamer.store.results import Keys
 
 COOKIE = "streamer_dashboard"
 COOKIE_S = 30 * 24 * 3600

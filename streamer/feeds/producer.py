@@ -25,8 +25,8 @@ from urllib.parse import quote
 import msgspec
 from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
-from streamer import clients, tracing
-from streamer.decode import EARLIEST_US, LATEST_US, Decoder
+from streamer import clients
+from streamer.align.decode import EARLIEST_US, LATEST_US, Decoder
 from streamer.errors import BadRecord, UsageError
 from streamer.events import (
     AUDIO,
@@ -44,6 +44,7 @@ from streamer.events import (
     Word,
     rfc3339,
 )
+from streamer.observe import tracing
 from streamer.settings import Settings
 
 JSON = "application/json"

@@ -16,7 +16,8 @@ from types import TracebackType
 import msgspec
 from redis import RedisError
 
-from streamer import clients, topics
+from streamer import clients
+from streamer.broker import topics
 from streamer.errors import UsageError
 from streamer.local import compose, kafka, redis
 from streamer.local.process import Daemon, free_port, is_free, listens

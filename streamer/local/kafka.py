@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
+from streamer.broker.topics import DEADLETTER_MARGIN_BYTES
 from streamer.errors import UsageError
 from streamer.local.process import Daemon, free_port, listens
-from streamer.topics import DEADLETTER_MARGIN_BYTES
 
 VERSION = "4.3.1"
 KAFKA = f"org.apache.kafka:kafka_2.13:{VERSION}"

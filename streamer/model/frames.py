@@ -7,7 +7,7 @@ from streamer.model.spec import InputSpec
 
 
 def opened(window: Window, spec: InputSpec) -> tuple[tuple[bool, ...], ...]:
-    """Which payloads :func:`streamer.sample.cut` opens as long as none of them is broken, by modality and member."""
+    """Which payloads :func:`.sample.cut` opens as long as none of them is broken, by modality and member."""
     flags = [[True] * len(events) for events in window.events]
     if spec.audio is None:
         flags[AUDIO] = [False] * len(flags[AUDIO])

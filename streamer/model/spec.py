@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from streamer.errors import ModelError
-from streamer.nets.architecture import Architecture, BuildError
+from streamer.model.nets.architecture import Architecture, BuildError
 
 SPEC_FILE, WEIGHTS_FILE, TOKENIZER_FILE, CODE_FILE = "model.toml", "weights.safetensors", "tokenizer.json", "model.py"
 

@@ -21,11 +21,11 @@ from contextlib import contextmanager
 import redis
 
 from streamer.errors import UsageError
-from streamer.results import Keys
 from streamer.retrieval.mirror import Index
 from streamer.retrieval.store import Store
 from streamer.retrieval.vectorsets import VectorSets, has_vector_sets
 from streamer.settings import Settings
+from streamer.store.results import Keys
 
 MAX_TEXT = 500  # characters of a query
 MAX_FILE_BYTES = 16 << 20  # of a picture or a sound that is looked for

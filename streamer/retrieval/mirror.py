@@ -15,8 +15,8 @@ import msgspec
 import redis
 
 from streamer.result import Result
-from streamer.results import PAGE, Keys, sessions
 from streamer.retrieval.store import Covered, Found
+from streamer.store.results import PAGE, Keys, sessions
 
 FOLLOW_S = 1.0  # between two updates
 MOST_US = (1 << 53) - 1  # the last entry that a results stream can have

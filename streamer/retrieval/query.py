@@ -17,10 +17,10 @@ from PIL import Image, UnidentifiedImageError
 
 from streamer.errors import ModelError, UsageError
 from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TEXT, ClosedBy, Event, Kind, Position, Record, Window
-from streamer.infer import ModelFault, Predictor
-from streamer.payloads import PILLOW_FORMATS
+from streamer.model.payloads import PILLOW_FORMATS
+from streamer.model.predictor import ModelFault, Predictor
+from streamer.model.sample import Phrase, Sample
 from streamer.retrieval import MAX_FILE_BYTES, MAX_TEXT
-from streamer.sample import Phrase, Sample
 
 MAX_AUDIO_S = 60.0  # of a longer file nobody could say which second is looked for
 MEDIA_TYPES = {name: media_type for media_type, name in PILLOW_FORMATS.items()}

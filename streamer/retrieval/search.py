@@ -12,14 +12,14 @@ import numpy as np
 import redis
 from numpy.typing import NDArray
 
-from streamer.decode import home_partition
+from streamer.align.decode import home_partition
 from streamer.errors import UsageError
 from streamer.events import IMAGE
 from streamer.result import Result, decision
-from streamer.results import Keys
 from streamer.retrieval.mirror import Index
 from streamer.retrieval.store import Found, space_of
 from streamer.settings import Settings
+from streamer.store.results import Keys
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -36,7 +36,7 @@ class Hit(msgspec.Struct, frozen=True):
     Attributes:
         time: When it begins, RFC 3339 in UTC.
         similarity: Cosine of its embedding and the query's vector, -1 to 1.
-        label, score: What the model decided, see :func:`streamer.watch.decision`.
+        label, score: What the model decided, see :func:`streamer.result.decision`.
         frame: None: it has no frame.
         thumbnail: File that its frame was written to.
     """

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from streamer.dashboard.windows import Gone, Log, Windows
 from streamer.errors import UsageError
 from streamer.result import Result
+from streamer.retrieval.contents import Gone, Log, Windows
 from streamer.settings import Settings
 
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp"}

@@ -22,8 +22,8 @@ import redis
 from numpy.typing import NDArray
 
 from streamer.result import Result
-from streamer.results import PAGE, Keys
 from streamer.retrieval.store import EXPANSION, Covered, Found, space_of
+from streamer.store.results import PAGE, Keys
 
 
 def has_vector_sets(client: redis.Redis, keys: Keys) -> bool:

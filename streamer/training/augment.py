@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamer.events import MODALITY_NAMES
-from streamer.nets.inputs import Inputs
+from streamer.model.nets.inputs import Inputs
 from streamer.training.recipe import Augment
 
 

@@ -13,10 +13,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from streamer.collate import collate
 from streamer.errors import UsageError
+from streamer.model.collate import collate
+from streamer.model.nets.inputs import Inputs
 from streamer.model.spec import InputSpec, ModelSpec
-from streamer.nets.inputs import Inputs
 from streamer.training.dataset import Example
 from streamer.training.targets import labelled, targets_of
 

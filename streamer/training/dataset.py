@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.sample import Phrase, Sample
+from streamer.model.sample import Phrase, Sample
 
 INT16 = 32768.0
 

@@ -16,9 +16,9 @@ from rich.progress import track
 
 from streamer.errors import UsageError
 from streamer.events import MODALITY_NAMES
-from streamer.infer import Predictor, Vectors
+from streamer.model.predictor import Predictor, Vectors
+from streamer.model.sample import Sample
 from streamer.model.spec import WEIGHTS_FILE, ModelSpec, Output
-from streamer.sample import Sample
 from streamer.training import scores
 from streamer.training.batches import Dataset
 from streamer.training.dataset import Example, Label

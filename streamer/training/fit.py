@@ -17,11 +17,11 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from streamer import repository
 from streamer.errors import UsageError
+from streamer.model import repository
+from streamer.model.nets.inputs import Inputs, Outputs
+from streamer.model.nets.model import FusedModel
 from streamer.model.spec import ModelSpec, Output
-from streamer.nets.inputs import Inputs, Outputs
-from streamer.nets.model import FusedModel
 from streamer.training import checkpoint
 from streamer.training.augment import band_masks, gaps, hide, vary
 from streamer.training.batches import Batch, Collator, Dataset, Survey, few, in_order, load, shuffled, survey

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from streamer.model.nets.inputs import Inputs
 from streamer.model.spec import Output
-from streamer.nets.inputs import Inputs
 from streamer.training.targets import NO_CLASS, labelled, only_where
 
 FIRST_TEMPERATURE, LEAST_TEMPERATURE = 0.1, 0.01  # the latter as in CLIP

@@ -21,13 +21,15 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from streamer import align, decode, events, payloads, sample
+from streamer import events
+from streamer.align import decode, windows
 from streamer.errors import ModelError
 from streamer.events import Record, Window
 from streamer.feeds import producer, scenario, scene, script, simulate, sound
 from streamer.feeds.producer import Outgoing
+from streamer.model import payloads, sample
+from streamer.model.sample import Limits, cut
 from streamer.model.spec import ModelSpec
-from streamer.sample import Limits, cut
 from streamer.settings import Settings
 from streamer.training import dataset
 from streamer.training.dataset import Example
@@ -75,7 +77,7 @@ def _key(spec: ModelSpec, seconds: int, frame_hz: int) -> str:
     """Changes with whatever an example depends on: the inputs, and the code that makes it."""
     digest = hashlib.sha256(msgspec.json.encode((spec.inputs, spec.window_ms, seconds, frame_hz)))
     drawn: tuple[ModuleType, ...] = (scenario, scene, script, sound, simulate)
-    modules = (*drawn, producer, events, decode, align, payloads, sample, dataset)
+    modules = (*drawn, producer, events, decode, windows, payloads, sample, dataset)
     for module in modules:
         digest.update(inspect.getsource(module).encode())
     return digest.hexdigest()[:12]
@@ -124,11 +126,11 @@ def logged(sent: Iterable[Outgoing]) -> Iterator[Record]:
 def aligned(records: Iterable[Record], settings: Settings, partition: int = 0, partitions: int = 1) -> Iterator[Window]:
     """The windows of one partition, whose records are all good, in the order of the merge, and of new sessions."""
     decoder = decode.Decoder(settings, partitions)
-    aligner = align.Aligner(align.Rules.from_settings(settings), partition)
+    aligner = windows.Aligner(windows.Rules.from_settings(settings), partition)
     for record in records:
         event = decoder.decode(record)
-        yield from align.windows_of(aligner.tick(record.log_time_us))
+        yield from windows.windows_of(aligner.tick(record.log_time_us))
         if not aligner.knows(event.session):
             aligner.restore(event.session, None)
-        yield from align.windows_of(aligner.on_event(event))
-    yield from align.windows_of(aligner.tick(END_OF_TIME_US))
+        yield from windows.windows_of(aligner.on_event(event))
+    yield from windows.windows_of(aligner.tick(END_OF_TIME_US))

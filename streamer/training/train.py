@@ -12,9 +12,9 @@ import msgspec
 import torch
 from rich.console import Console
 
-from streamer import repository
 from streamer.errors import UsageError
-from streamer.infer import pick_device
+from streamer.model import repository
+from streamer.model.predictor import pick_device
 from streamer.model.spec import ModelSpec, read_spec
 from streamer.training import fit as loop
 from streamer.training.batches import Dataset
@@ -71,7 +71,7 @@ def train(
         folder: Holds a ``model.toml``; weights, tokenizer and the learning curves are written beside it.
         data: Simulated drives, or the path of a data set.
         run_dir: For TensorBoard's logs, and for the checkpoint that ``resume`` goes on from.
-        device: As :func:`streamer.infer.pick_device` takes it.
+        device: As :func:`streamer.model.predictor.pick_device` takes it.
         skip_bad: Leave out bad rows of a data set and say how many; else the first one ends it.
 
     Raises:

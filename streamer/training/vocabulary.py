@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from streamer import repository
 from streamer.errors import ModelError
+from streamer.model import repository
+from streamer.model.nets.architecture import BuildError, Words
+from streamer.model.nets.word_vectors import WordVectors
 from streamer.model.spec import ModelSpec
-from streamer.nets.architecture import BuildError, Words
-from streamer.nets.word_vectors import WordVectors
 
 UNKNOWN = "[UNK]"
 

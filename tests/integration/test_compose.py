@@ -20,8 +20,8 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from streamer.local.process import free_port
-from streamer.results import connected, results, sessions
 from streamer.settings import Settings
+from streamer.store.results import connected, results, sessions
 from tests.conftest import PAGE_TIMEOUT_MS
 from tests.harness import S_US, wait_for
 

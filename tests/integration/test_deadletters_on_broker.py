@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from kafka import KafkaProducer
 
-from streamer import deadletters
-from streamer.deadletters import Letter
+from streamer.broker import deadletters
+from streamer.broker.deadletters import Letter
 from streamer.errors import Reason, UsageError
 from streamer.events import AUDIO, IMAGE, TOPIC_DEADLETTER, Record, rfc3339
 from streamer.local.process import free_port

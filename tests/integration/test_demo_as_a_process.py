@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from streamer.child import environment
+from streamer.local.worker import environment
 from streamer.settings import Settings
 
 pytestmark = pytest.mark.integration

@@ -8,9 +8,9 @@ import pytest
 import redis
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
-from streamer import doctor
-from streamer.doctor import Finding, Status
 from streamer.local import Stack
+from streamer.operate import doctor
+from streamer.operate.doctor import Finding, Status
 from streamer.settings import Settings
 from tests.harness import second, send, wait_for
 

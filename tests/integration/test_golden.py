@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from streamer import record, recording, results, verify
-from streamer import topics as topic_admin
-from streamer.child import environment
+from streamer.broker import topics as topic_admin
 from streamer.events import AUDIO, MODALITY_NAMES, TELEMETRY
-from streamer.feeds import again, simulate
+from streamer.feeds import simulate
+from streamer.golden import again, record, recording, verify
+from streamer.local.worker import environment
 from streamer.result import Result
 from streamer.settings import Settings
+from streamer.store import results
 from tests.harness import S_US, end, own_settings, read_topic, running_worker, second, send, wait_for
 
 pytestmark = pytest.mark.integration
@@ -76,7 +77,7 @@ def streamer(settings: Settings, folder: Path, *arguments: str) -> subprocess.Co
 
 
 class Recorder:
-    """``streamer.record`` in a thread, until it is stopped."""
+    """``streamer.golden.record`` in a thread, until it is stopped."""
 
     def __init__(self, settings: Settings, path: Path, stretch: record.Stretch = record.Stretch()) -> None:  # noqa: B008
         self.stop = threading.Event()

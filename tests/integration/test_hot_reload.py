@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from streamer import repository
+from streamer.model import repository
 from streamer.model.spec import read_spec
 from streamer.settings import Settings
 from tests.harness import S_US, WorkerProcess, end, results, running_worker, second, send, wait_for

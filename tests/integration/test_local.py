@@ -14,7 +14,8 @@ import psutil
 import pytest
 import redis
 
-from streamer import local, topics
+from streamer import local
+from streamer.broker import topics
 from streamer.errors import UsageError
 from streamer.local import Service, Stack
 from streamer.local import kafka as local_kafka

@@ -14,11 +14,13 @@ from kafka.admin import (
     ACL,
 )
 
-from streamer import deadletters, doctor, results, topics
+from streamer.broker import deadletters, topics
 from streamer.errors import UsageError
 from streamer.feeds import Producer
 from streamer.model import frames
+from streamer.operate import doctor
 from streamer.settings import Settings
+from streamer.store import results
 from tests import secure
 from tests.harness import ROOT, S_US, WorkerProcess, jpeg, running_worker, wait_for
 from tests.secure import PASSWORD, Authority, Broker

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from streamer import dashboard, repository
-from streamer.child import environment
+from streamer import dashboard
+from streamer.local.worker import environment
+from streamer.model import repository
 from streamer.model.spec import read_spec
 from streamer.settings import Settings
 from tests.conftest import PAGE_TIMEOUT_MS

@@ -15,9 +15,9 @@ import pytest
 import redis
 from kafka import KafkaConsumer, TopicPartition
 
-from streamer import repository
 from streamer.errors import Reason
 from streamer.events import TELEMETRY, TOPIC_DEADLETTER, TOPIC_LATE
+from streamer.model import repository
 from streamer.model.spec import read_spec
 from streamer.settings import ModalitySettings, Settings
 from tests.harness import (

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from streamer import topics as topic_admin
-from streamer.decode import Decoder
+from streamer.align.decode import Decoder
+from streamer.broker import topics as topic_admin
 from streamer.errors import UsageError
 from streamer.events import (
     AUDIO,

@@ -18,9 +18,9 @@ from redis.backoff import NoBackoff
 from streamer.errors import Stop
 from streamer.events import Position, Saved
 from streamer.local import Stack
-from streamer.publish import Publication, Publisher
 from streamer.result import Result
-from streamer.results import Keys
+from streamer.store.publish import Publication, Publisher
+from streamer.store.results import Keys
 
 pytestmark = pytest.mark.integration
 

@@ -9,13 +9,13 @@ from time import monotonic
 import pytest
 import redis
 
-from streamer import results
 from streamer.errors import UsageError
 from streamer.local import Stack
 from streamer.local.process import free_port
 from streamer.result import Result
-from streamer.results import Keys
 from streamer.settings import Settings
+from streamer.store import results
+from streamer.store.results import Keys
 
 pytestmark = pytest.mark.integration
 

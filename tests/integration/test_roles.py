@@ -16,11 +16,11 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
-from streamer import results as stored
-from streamer import topics as topic_admin
+from streamer.broker import topics as topic_admin
 from streamer.errors import UsageError
 from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TOPIC_DEADLETTER, TOPIC_WINDOWS
 from streamer.settings import Settings
+from streamer.store import results as stored
 from tests.harness import (
     S_US,
     Outgoing,

@@ -16,8 +16,8 @@ import soundfile
 from PIL import Image
 
 from streamer import dashboard
-from streamer.child import environment
 from streamer.feeds import simulate
+from streamer.local.worker import environment
 from streamer.settings import Settings
 from tests.harness import ROOT, results, running_worker, wait_for
 

@@ -15,11 +15,12 @@ import pytest
 import redis as redis_client
 from pydantic import SecretStr
 
-from streamer import deadletters, results, topics
-from streamer.child import environment
+from streamer.broker import deadletters, topics
 from streamer.errors import UsageError
 from streamer.feeds import Producer
+from streamer.local.worker import environment
 from streamer.settings import Settings
+from streamer.store import results
 from tests import secure
 from tests.harness import S_US, running_worker, wait_for
 from tests.secure import PASSWORD, Authority, Broker, Redis

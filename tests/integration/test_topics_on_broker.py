@@ -10,7 +10,7 @@ import pytest
 from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
-from streamer import topics
+from streamer.broker import topics
 from streamer.errors import UsageError
 from streamer.events import TOPIC_DEADLETTER
 from streamer.settings import Settings

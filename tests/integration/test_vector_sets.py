@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 import redis
 
-from streamer import results as redis_results
 from streamer import retrieval
 from streamer.local.process import free_port
-from streamer.results import Keys
 from streamer.retrieval import mirror
 from streamer.retrieval.search import search
 from streamer.retrieval.vectorsets import VectorSets, has_vector_sets
 from streamer.settings import Settings
+from streamer.store import results as redis_results
+from streamer.store.results import Keys
 from tests.harness import wait_for
 from tests.unit.test_retrieval import S_US, result, vector
 

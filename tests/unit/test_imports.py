@@ -7,7 +7,13 @@ import pytest
 
 from streamer.local.process import free_port
 
-MODULES = ("streamer.worker", "streamer.role_align", "streamer.record", "streamer.feeds", "streamer.sizing")
+MODULES = (
+    "streamer.worker.worker",
+    "streamer.worker.role_align",
+    "streamer.golden.record",
+    "streamer.feeds",
+    "streamer.operate.sizing",
+)
 COMMANDS = (
     ("topics", "create"),
     ("status",),
@@ -19,7 +25,7 @@ COMMANDS = (
 )
 RUN = """
 import sys
-from streamer.cli import main
+from streamer.cli.main import main
 sys.argv = ["streamer", *sys.argv[1:]]
 try:
     main()

@@ -18,9 +18,10 @@ from kafka.partitioner.default import murmur2
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
-from streamer import bodies, deadletters, handover, topics
-from streamer.deadletters import DeadLetter
-from streamer.decode import Decoder
+from streamer.align import bodies
+from streamer.align.decode import Decoder
+from streamer.broker import deadletters, topics
+from streamer.broker.deadletters import DeadLetter
 from streamer.errors import BadRecord, Reason
 from streamer.events import (
     AUDIO,
@@ -42,6 +43,7 @@ from streamer.feeds.producer import Outgoing, end_record, headers
 from streamer.result import Result
 from streamer.settings import Settings
 from streamer.training.data.manifest import Line
+from streamer.worker import handover
 from tests.unit.test_handover import windows
 
 FOLDER = Path(__file__).parents[2] / "schemas"
@@ -597,7 +599,7 @@ def test_the_topics_are_those_that_the_code_makes_with_their_configuration() -> 
 
 
 def test_results_are_told_on_the_pub_sub_channel_of_the_code() -> None:
-    from streamer.results import Keys
+    from streamer.store.results import Keys
 
     channel = ASYNCAPI["channels"]["results"]
     assert channel["address"] == Keys(SETTINGS.key_prefix).channel

@@ -11,8 +11,10 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from streamer import child, clients, reference
+from streamer import clients
 from streamer.errors import UsageError
+from streamer.local import worker
+from streamer.operate import reference
 from streamer.settings import DEFAULT_MODALITIES, ENDPOINTS_FILE, SECRETS, Settings
 
 Environment = pytest.MonkeyPatch
@@ -256,7 +258,7 @@ def test_secrets_are_shown_nowhere() -> None:
         reference.toml(settings),
     ):
         assert "secret" not in text
-    assert child.environment(settings)["STREAMER_KAFKA_PASSWORD"] == "secret"  # a worker that we start must know it
+    assert worker.environment(settings)["STREAMER_KAFKA_PASSWORD"] == "secret"  # a worker that we start must know it
 
 
 @pytest.mark.parametrize("secret", SECRETS)

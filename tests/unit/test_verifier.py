@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from streamer.align import Aligner, Late
-from streamer.align import Rules as AlignRules
-from streamer.decode import Decoder
+from streamer.align.decode import Decoder
+from streamer.align.windows import Aligner, Late
+from streamer.align.windows import Rules as AlignRules
 from streamer.errors import BadRecord
 from streamer.events import MODALITY_NAMES, Kind, Record, Window
 from streamer.settings import Settings

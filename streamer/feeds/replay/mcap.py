@@ -26,7 +26,7 @@ from mcap.reader import NonSeekingReader, SeekingReader
 from mcap.records import Channel, Message, Schema
 from zstandard import ZstdError
 
-from streamer import bodies
+from streamer.align import bodies
 from streamer.errors import BadRecord, UsageError
 from streamer.events import AUDIO, IMAGE, TEXT, Transcript
 from streamer.feeds.producer import JSON, Outgoing

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.decode import L16_BYTES, MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
+from streamer.align.decode import L16_BYTES, MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
 from streamer.errors import UsageError
 from streamer.events import AUDIO, IMAGE, TELEMETRY, Channel, Telemetry
 from streamer.feeds.producer import JSON, Outgoing

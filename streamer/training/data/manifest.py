@@ -15,7 +15,7 @@ from typing import Literal
 
 import msgspec
 
-from streamer import bodies
+from streamer.align import bodies
 from streamer.errors import BadRecord, UsageError
 from streamer.events import MAX_OFFSET_S
 from streamer.model.spec import ModelSpec

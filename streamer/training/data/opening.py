@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import track
 
 from streamer.errors import UsageError
+from streamer.model.sample import Limits
 from streamer.model.spec import ModelSpec
-from streamer.sample import Limits
 from streamer.settings import Settings
 from streamer.training.data import cifar, folders, idx, manifest, parts, recorded, texts
 from streamer.training.data.rows import BadRow, Dataset, Found, Row, RowError, Rows

@@ -29,8 +29,8 @@ import msgspec
 
 from streamer.errors import BadRecord, UsageError
 from streamer.events import MODALITY_NAMES, Event, Window
+from streamer.model.sample import Limits, Sample, cut
 from streamer.model.spec import ModelSpec
-from streamer.sample import Limits, Sample, cut
 from streamer.settings import Settings
 from streamer.training.data import labels
 from streamer.training.data.parts import NAMES
@@ -91,7 +91,7 @@ def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
 
 
 async def _windows(path: Path, stretches: Stretches, spec: ModelSpec, settings: Settings) -> list[Found]:
-    from streamer.offline import Offline  # here: it wants mcap, of the extra feeds
+    from streamer.golden.offline import Offline  # here: it wants mcap, of the extra feeds
 
     hop_ms = settings.hop_ms if settings.hop_ms and settings.hop_ms < spec.window_ms else None
     settings = settings.model_copy(update={"window_ms": spec.window_ms, "hop_ms": hop_ms})

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from streamer import bodies
+from streamer.align import bodies
 from streamer.errors import BadRecord, UsageError
 from streamer.events import (
     AUDIO,
@@ -35,8 +35,8 @@ from streamer.events import (
     Transcript,
     Window,
 )
+from streamer.model.sample import Limits, Sample, cut
 from streamer.model.spec import ModelSpec
-from streamer.sample import Limits, Sample, cut
 from streamer.training.dataset import Example, Label
 
 MAX_FILE_BYTES = 64 << 20  # of one image, sound or text of a row: a window needs no more

@@ -1,0 +1,274 @@
+"""Stage 1: a Kafka record's bytes and headers become an event, or a reason why they cannot.
+
+CloudEvents 1.0, Kafka protocol binding, binary mode: metadata are headers, the value is the untouched payload. Frames
+and audio are not opened here; transcripts and telemetry are parsed, since their time is inside.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
+
+from kafka.partitioner.default import murmur2
+
+from streamer.align import bodies
+from streamer.errors import BadRecord, Reason
+from streamer.events import (
+    AUDIO,
+    END_TYPE,
+    EPOCH,
+    IMAGE,
+    MAX_SESSION_BYTES,
+    MICROSECOND,
+    MODALITIES,
+    TEXT,
+    TICK_TYPE,
+    Event,
+    Kind,
+    Record,
+    Telemetry,
+    Transcript,
+)
+from streamer.settings import Settings
+
+L16_BYTES = 2  # RFC 2586: 16-bit signed samples, big-endian, channels interleaved
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000
+MAX_CHANNELS = 64
+MAX_CONTENT_TYPE = 200  # characters; parsed ones are kept
+EARLIEST_US = 0  # 1970
+LATEST_US = 7_258_118_400_000_000  # 2200: later stamps are mistakes, and sums with them stay far from int64's end
+# Section 5.6. Hours and minutes are bounded here: datetime takes an offset of 99 minutes, and newer ones an hour 24.
+_TIME = r"(?:[01]\d|2[0-3]):[0-5]\d"
+RFC_3339 = re.compile(rf"\d{{4}}-\d\d-\d\d[T ]{_TIME}:[0-5]\d(?:\.\d+)?(?:Z|[+-]{_TIME})", re.ASCII)
+REQUIRED = ("ce_specversion", "ce_id", "ce_source")  # and ce_type
+SEGMENT_END = re.compile(r"[/?#;]")
+
+
+class Decoder:
+    """Decodes records of all source topics.
+
+    Args:
+        settings: Limits on size, length and clock.
+        partitions: Of every source topic; a record must lie where the Java client's partitioner puts its key.
+    """
+
+    def __init__(self, settings: Settings, partitions: int) -> None:
+        self._max_bytes = settings.max_message_bytes
+        self._max_event_us = settings.max_event_ms * 1000
+        self._max_ahead_us = settings.max_ahead_ms * 1000
+        self._dataref_prefixes = settings.dataref_prefixes
+        # A session's key comes with each of its records, and murmur2 is pure Python.
+        self._place: Callable[[bytes], tuple[str, int]] = lru_cache(maxsize=65_536)(
+            lambda key: (key.decode(), home_partition(key, partitions))
+        )
+
+    def decode(self, record: Record) -> Event:
+        """The event of a record.
+
+        Raises:
+            BadRecord: It can never be processed; the only error that any bytes can cause.
+        """
+        headers = _headers(record)
+        kind = self._kind(record, headers)
+        session = "" if kind is Kind.TICK and record.key is None else self._session(record)
+        if kind is not Kind.DATA:
+            return Event(record, session, kind, record.log_time_us, record.log_time_us)
+        if len(record.value) > self._max_bytes:
+            raise BadRecord(Reason.TOO_LARGE, f"{len(record.value)} bytes, the limit is {self._max_bytes}")
+        media_type, params = self._content_type(record.row, headers)
+        dataref = self._dataref(record, headers)
+        start_us = _time_us(headers["ce_time"]) if "ce_time" in headers else record.log_time_us
+        duration_us = _whole(headers, "ce_durationus")
+        body: Transcript | Telemetry | None = None
+        if record.row == IMAGE:
+            duration_us = 0
+        elif record.row == AUDIO:
+            if dataref is None and media_type == "audio/l16":
+                duration_us = _l16_duration_us(record.value, params)
+        elif dataref is None:
+            body, span = bodies.transcript(record.value) if record.row == TEXT else bodies.telemetry(record.value)
+            start_us += span.start_us
+            duration_us = span.length_us if duration_us is None else duration_us
+        if duration_us is None:
+            raise BadRecord(Reason.BAD_HEADER, f"ce_durationus is needed for {media_type}")
+        end_us = start_us + duration_us
+        self._check_time(record, start_us, end_us)
+        return Event(
+            record,
+            session,
+            kind,
+            start_us,
+            end_us,
+            media_type,
+            params,
+            body,
+            dataref,
+            _whole(headers, "ce_sequence"),
+        )
+
+    def _session(self, record: Record) -> str:
+        key = record.key
+        if not key:
+            raise BadRecord(Reason.NO_KEY, "the record key is the session's name and must not be empty")
+        if len(key) > MAX_SESSION_BYTES:
+            raise BadRecord(Reason.BAD_KEY, f"the key has {len(key)} bytes, the limit is {MAX_SESSION_BYTES}")
+        try:
+            session, home = self._place(key)
+        except UnicodeDecodeError:
+            raise BadRecord(Reason.BAD_KEY, "the key is not UTF-8") from None
+        if home != record.partition:
+            raise BadRecord(
+                Reason.WRONG_PARTITION,
+                f"the key belongs to partition {home}, the record lies in {record.partition}: set the producer's "
+                f"partitioner to murmur2",
+            )
+        return session
+
+    def _kind(self, record: Record, headers: dict[str, str]) -> Kind:
+        ce_type = headers.get("ce_type")
+        if ce_type is None:
+            raise BadRecord(Reason.UNKNOWN_TYPE, "no ce_type header")
+        if not (headers.get("ce_specversion") and headers.get("ce_id") and headers.get("ce_source")):
+            missing = next(name for name in REQUIRED if not headers.get(name))
+            raise BadRecord(Reason.BAD_HEADER, f"no {missing} header")
+        if headers["ce_specversion"] != "1.0":
+            raise BadRecord(Reason.BAD_HEADER, f"ce_specversion {headers['ce_specversion']!r} is not 1.0")
+        if ce_type == MODALITIES[record.row].ce_type:
+            return Kind.DATA
+        if ce_type == END_TYPE:
+            return Kind.END
+        if ce_type == TICK_TYPE:
+            return Kind.TICK
+        raise BadRecord(Reason.UNKNOWN_TYPE, f"ce_type {ce_type[:80]!r} does not belong on this topic")
+
+    def _content_type(self, row: int, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
+        given = headers.get("content-type")
+        if given is None:
+            raise BadRecord(Reason.BAD_CONTENT_TYPE, "no content-type header")
+        if len(given) > MAX_CONTENT_TYPE:
+            raise BadRecord(Reason.BAD_CONTENT_TYPE, f"content-type of {len(given)} characters")
+        media_type, params = _parse_content_type(given)
+        if media_type not in MODALITIES[row].content_types:
+            known = ", ".join(MODALITIES[row].content_types)
+            raise BadRecord(Reason.BAD_CONTENT_TYPE, f"content-type {given[:80]!r} is none of {known}")
+        return media_type, params
+
+    def _dataref(self, record: Record, headers: dict[str, str]) -> str | None:
+        url = headers.get("ce_dataref")
+        if url is None:
+            if not record.value:
+                raise BadRecord(Reason.BAD_PAYLOAD, "the payload is empty")
+            return None
+        if record.value:
+            raise BadRecord(Reason.BAD_HEADER, "a record with ce_dataref must have an empty value")
+        if not _is_plain(url) or not any(_is_under(prefix, url) for prefix in self._dataref_prefixes):
+            raise BadRecord(Reason.DATAREF_REFUSED, f"ce_dataref {url[:200]!r} is under no allowed prefix")
+        return url
+
+    def _check_time(self, record: Record, start_us: int, end_us: int) -> None:
+        if not EARLIEST_US <= start_us <= end_us <= LATEST_US:
+            raise BadRecord(Reason.BAD_HEADER, f"the event's time [{start_us}, {end_us}) µs is out of range")
+        if end_us - start_us > self._max_event_us:
+            raise BadRecord(
+                Reason.TOO_LONG, f"the event lasts {end_us - start_us} µs, the limit is {self._max_event_us}"
+            )
+        if end_us - record.log_time_us > self._max_ahead_us:
+            raise BadRecord(
+                Reason.CLOCK_AHEAD,
+                f"the event ends {end_us - record.log_time_us} µs after its log time, the limit is "
+                f"{self._max_ahead_us}: check the device's clock",
+            )
+
+
+def home_partition(key: bytes, partitions: int) -> int:
+    """Where the default partitioner of Java's and kafka-python's clients puts a key."""
+    home: int = (murmur2(key) & 0x7FFFFFFF) % partitions
+    return home
+
+
+def _headers(record: Record) -> dict[str, str]:
+    try:
+        headers = {name: value.decode() for name, value in record.headers}
+    except (UnicodeDecodeError, AttributeError):
+        return _own_headers(record)
+    return headers if len(headers) == len(record.headers) else _own_headers(record)
+
+
+def _own_headers(record: Record) -> dict[str, str]:
+    """Where something is wrong with a header: it may not be one of ours."""
+    headers: dict[str, str] = {}
+    for name, value in record.headers:
+        if not name.startswith("ce_") and name != "content-type":
+            continue
+        if name in headers:
+            raise BadRecord(Reason.BAD_HEADER, f"header {name[:80]!r} comes twice")
+        try:
+            headers[name] = value.decode()
+        except (UnicodeDecodeError, AttributeError):  # a Kafka header may have no value at all
+            raise BadRecord(Reason.BAD_HEADER, f"header {name[:80]!r} is not UTF-8 text") from None
+    return headers
+
+
+def _is_plain(url: str) -> bool:
+    """Nothing in it that another reader of URLs could understand as a way out of its prefix.
+
+    fsspec chains protocols at ``::``; HTTP clients resolve ``..``, which ends at a query, a fragment or a parameter as
+    well as at a slash, decode ``%2e`` and drop tabs and line ends.
+    """
+    printable = url.isascii() and url.isprintable() and " " not in url
+    return printable and "::" not in url and ".." not in SEGMENT_END.split(url) and not {"%", "\\"} & set(url)
+
+
+def _is_under(prefix: str, url: str) -> bool:
+    """Whole path segments: ``s3://clips`` allows ``s3://clips/a``, but not ``s3://clips-of-others/a``."""
+    return prefix != "" and url.startswith(prefix if prefix.endswith("/") else prefix + "/")
+
+
+def _whole(headers: dict[str, str], name: str) -> int | None:
+    text = headers.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise BadRecord(Reason.BAD_HEADER, f"{name} {text[:80]!r} is not a whole number")
+    return int(text)
+
+
+def _time_us(text: str) -> int:
+    """RFC 3339 to microseconds since the epoch; finer digits are cut off, a leap second (:60) is refused."""
+    upper = text.upper()  # "t" and "z" are allowed
+    if RFC_3339.fullmatch(upper):
+        try:
+            return (datetime.fromisoformat(upper) - EPOCH) // MICROSECOND
+        except (ValueError, OverflowError):
+            pass  # the 30th of February
+    raise BadRecord(Reason.BAD_HEADER, f"ce_time {text[:80]!r} is not an RFC 3339 time with an offset")
+
+
+@lru_cache(maxsize=1024)
+def _parse_content_type(text: str) -> tuple[str, dict[str, str]]:
+    media_type, *rest = text.split(";")
+    params: dict[str, str] = {}
+    for part in rest:
+        name, _, value = part.partition("=")
+        params[name.strip().lower()] = value.strip().strip('"')
+    return media_type.strip().lower(), params
+
+
+def _l16_duration_us(payload: bytes, params: dict[str, str]) -> int:
+    rate_hz = _param(params, "rate", None, MIN_RATE_HZ, MAX_RATE_HZ)
+    channels = _param(params, "channels", 1, 1, MAX_CHANNELS)
+    samples, odd = divmod(len(payload), L16_BYTES * channels)
+    if odd:
+        raise BadRecord(Reason.BAD_PAYLOAD, f"{len(payload)} bytes are no whole number of {channels}-channel samples")
+    return samples * 1_000_000 // rate_hz
+
+
+def _param(params: dict[str, str], name: str, default: int | None, least: int, most: int) -> int:
+    text = params.get(name)
+    if text is None and default is not None:
+        return default
+    if text is None or not (text.isascii() and text.isdigit() and least <= int(text[:9]) <= most and len(text) < 9):
+        raise BadRecord(Reason.BAD_CONTENT_TYPE, f"audio/L16 needs {name} between {least} and {most}, not {text!r}")
+    return int(text)

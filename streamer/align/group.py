@@ -1,0 +1,285 @@
+"""A partition group: partition p of every source topic, and all the state that its records build up.
+
+It joins decode, merge, align and ledger. It lives from the assignment of its partition to the revocation and is then
+dropped whole; whoever owns the partition next rebuilds it from the committed offsets.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import Protocol
+
+import msgspec
+
+from streamer.align.decode import Decoder
+from streamer.align.merged import MergedLog
+from streamer.align.windows import Aligner, Joined, Late, Outcome, Rules
+from streamer.errors import BadRecord, Stop
+from streamer.events import MODALITIES, MODALITY_NAMES, Event, Kind, Position, Record, Stored, Window
+from streamer.observe.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+class Store(Protocol):
+    """What Redis is to a group: see the methods of :class:`streamer.store.publish.Publisher`."""
+
+    async def load(self, session: str, group: str) -> Stored:
+        """What is kept of a session."""
+
+    async def open_group(self, group: str) -> int | None:
+        """What is known of a group."""
+
+    async def note_group(self, group: str, lost_until_us: int) -> None:
+        """Make a group known."""
+
+
+class Sink(Protocol):
+    """Where a group's windows go: see :class:`streamer.worker.ports.Sink`."""
+
+    def submit(self, owner: PartitionGroup, window: Window) -> None:
+        """Take a closed window."""
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """A record that decode refused; it keeps its place in the merged order until the dead-letter topic has it."""
+
+    record: Record
+    error: BadRecord
+
+    @property
+    def position(self) -> Position:
+        return self.record.position
+
+    @property
+    def nbytes(self) -> int:
+        return self.record.nbytes
+
+
+Leaving = Window | Late | Rejected
+
+
+class PartitionGroup(MergedLog[Event | Rejected]):
+    """State of one partition group.
+
+    Args:
+        name: Of the group, in Redis.
+        committed: Whether Kafka has committed offsets of it.
+        max_ahead_us: How far an event may lie ahead of its log time.
+    """
+
+    def __init__(
+        self,
+        partition: int,
+        decoder: Decoder,
+        rules: Rules,
+        fifo_bytes: int,
+        metrics: Metrics,
+        *,
+        name: str,
+        committed: bool,
+        max_ahead_us: int,
+    ) -> None:
+        super().__init__(partition, name, len(MODALITIES), fifo_bytes)
+        self.fingerprint = rules.fingerprint
+        self.aligner = Aligner(rules, partition)
+        self._decoder = decoder
+        self._metrics = metrics
+        self._counted: Counter[tuple[int, str]] = Counter()  # since the metrics were told, by modality and outcome
+        self._received_bytes = [0] * len(MODALITIES)  # likewise
+        self._dead: set[Position] = set()
+        self._committed = committed
+        self._max_ahead_us = max_ahead_us
+        self._opened = False
+        self._suspects: dict[str, dict[int, int]] = {}
+        self._lost_until_us: dict[str, int] = {}
+
+    def receive(self, record: Record) -> None:
+        """Take a record as the consumer delivers it; one that was received before is ignored."""
+        if not self._is_new(record):
+            return
+        item: Event | Rejected
+        try:
+            item = self._decoder.decode(record)
+        except BadRecord as error:
+            item = Rejected(record, error)
+        self._received_bytes[record.row] += len(record.value)
+        self.merge.push(record.row, item)
+
+    @property
+    def owners(self) -> tuple[PartitionGroup, ...]:
+        """Owners of its windows."""
+        return (self,)
+
+    @property
+    def sessions(self) -> int:
+        """Sessions with open state."""
+        return self.aligner.sessions
+
+    @property
+    def open_bytes(self) -> int:
+        """Held by open windows."""
+        return self.aligner.open_bytes
+
+    @property
+    def next_closing_us(self) -> int | None:
+        """See :class:`streamer.align.windows.Aligner`."""
+        return self.aligner.next_closing_us
+
+    def submit(self, item: Window, sink: Sink) -> None:
+        """Hand a window that left the group to the sink."""
+        sink.submit(self, item)
+
+    async def advance(self, store: Store, limit: int) -> tuple[list[Leaving], bool]:
+        """Release what the merge lets go, at most ``limit`` records, and align it.
+
+        Args:
+            store: Is asked about sessions that alignment does not know yet.
+
+        Returns:
+            What leaves the group, in order; and whether there may be more to release at once.
+        """
+        leaving: list[Leaving] = []
+        violations = self.merge.violations
+        aligner, items = self.aligner, self.merge.release(limit)
+        if items and not self._opened:
+            await self._open(store, items[0].position.log_time_us)
+            if not self.alive:
+                return [], False
+        for item in items:
+            if isinstance(item, Rejected):
+                self.ledger.add(item.position, 1)
+                self._count(item.record.row, "dead")
+                leaving.append(item)
+                continue
+            log_time_us = item.record.log_time_us
+            self._settle(aligner.tick(log_time_us), leaving)
+            if item.kind is not Kind.TICK and not aligner.knows(item.session):
+                await self._restore(store, item.session, log_time_us)
+                if not self.alive:
+                    return [], False
+            self._settle(aligner.on_event(item), leaving)
+        self._metrics.order_violations.inc(self.merge.violations - violations)
+        if len(items) < limit:
+            self._settle(self.aligner.tick(self.merge.clock_us), leaving)
+        self._tell_metrics()
+        return leaving, len(items) == limit
+
+    def relieve(self) -> list[Leaving]:
+        """Close the window that has been open longest, which frees memory; returns what leaves."""
+        leaving: list[Leaving] = []
+        self._settle(self.aligner.relieve(self.merge.released), leaving)
+        return leaving
+
+    async def _open(self, store: Store, log_time_us: int) -> None:
+        """Make the group known to Redis before its first commit, so that Redis' having lost its data will be noticed.
+
+        Args:
+            log_time_us: Of the first record after the committed cut.
+        """
+        if await store.open_group(self.name) is None:
+            await store.note_group(self.name, self._lost(log_time_us) if self._committed else 0)
+        self._opened = True
+
+    async def _restore(self, store: Store, session: str, log_time_us: int) -> None:
+        stored = await store.load(session, self.name)
+        lost_until_us = stored.group_lost_until_us
+        if lost_until_us is None:  # it was known when the group was opened
+            lost_until_us = self._lost(log_time_us)
+            await store.note_group(self.name, lost_until_us)
+        if stored.saved is not None:
+            # What is published lies before its windows, and every record of an unpublished window is replayed.
+            lost_until_us = stored.lost_until_us
+        if lost_until_us:
+            self._lost_until_us[session] = lost_until_us
+        published_end_us = 0 if stored.saved is None else stored.saved.published_end_us
+        if stored.emitted_end_us > published_end_us:  # they would be made again here, without what was committed
+            raise Stop(
+                f"windows of session {session} that role align has closed are not published yet: run role infer until "
+                f"it has none left, then start this worker again"
+            )
+        if stored.suspects:
+            self._suspects[session] = dict(stored.suspects)
+        self.aligner.restore(session, stored.saved)
+
+    def _lost(self, log_time_us: int) -> int:
+        """Redis has lost its data. Windows with records that were done by then begin before the returned time.
+
+        Such a record was in the log before ``log_time_us`` and its event ends at most ``max_ahead`` after its log time.
+        """
+        log.error(
+            "partition %d: Redis has lost its data; windows that began before the restart are published as partial",
+            self.partition,
+        )
+        return log_time_us + self._max_ahead_us
+
+    def suspicion(self, window: Window) -> int | None:
+        """How often the window was run alone, if it was being run when a process died; else None. Tells it once."""
+        suspects = self._suspects.get(window.session)
+        if suspects is None:
+            return None
+        number = suspects.pop(window.end_us, None)
+        if not suspects:
+            del self._suspects[window.session]
+        return number
+
+    def lost_until_us(self, window: Window) -> int:
+        """Not 0: the window may lack records, and so may its session's later ones that begin before this time."""
+        lost_until_us = self._lost_until_us.get(window.session, 0)
+        if window.start_us < lost_until_us:
+            return lost_until_us
+        self._lost_until_us.pop(window.session, None)
+        return 0
+
+    def _settle(self, outcomes: list[Outcome], leaving: list[Leaving]) -> None:
+        for outcome in outcomes:  # no match statement: each record comes by here
+            if isinstance(outcome, Joined):
+                event = outcome.event
+                self.ledger.add(event.position, outcome.holders)
+                self._count(event.row, "joined" if event.kind is Kind.DATA else "control")
+            elif isinstance(outcome, Window):
+                self._metrics.windows.labels(str(outcome.closed_by)).inc()
+                leaving.append(outcome)
+            elif isinstance(outcome, Late):
+                event = outcome.event
+                self.ledger.add(event.position, 1)
+                self._count(event.row, "late")
+                leaving.append(outcome)
+            else:
+                event = outcome.event
+                if event.position in self.ledger:
+                    self.ledger.done(event.position)
+                else:
+                    self.ledger.add(event.position, 0)
+                    self._count(event.row, "replayed" if event.kind is Kind.DATA else "control")
+
+    def window_done(self, window: Window) -> None:
+        """A window is published: its members are done as far as it goes."""
+        for events in window.events:
+            for event in events:
+                self.ledger.done(event.position)
+        self.aligner.published(window)
+
+    def first_death(self, position: Position) -> bool:
+        """True once for each record: a broken payload in several windows is dead-lettered once."""
+        if position in self._dead:
+            return False
+        self._dead.add(position)
+        return True
+
+    def _forget(self, position: Position) -> None:
+        self._dead.discard(position)
+
+    def _count(self, row: int, outcome: str) -> None:
+        self._counted[row, outcome] += 1
+
+    def _tell_metrics(self) -> None:
+        """Once a turn: for each record its label would be looked up, and a lock taken."""
+        for (row, outcome), count in self._counted.items():
+            self._metrics.events.labels(MODALITY_NAMES[row], outcome).inc(count)
+        self._counted.clear()
+        for name, nbytes in zip(MODALITY_NAMES, self._received_bytes, strict=True):
+            if nbytes:
+                self._metrics.event_bytes.labels(name).inc(nbytes)
+        self._received_bytes = [0] * len(MODALITIES)

@@ -1,0 +1,433 @@
+"""Faust's Kafka consumer, mended. Each change names what it mends; tests show that stock Faust fails there.
+
+1. *Commits*: Faust commits past records that were never acknowledged (``Consumer._new_offset``; upstream #606). Here
+   only what our ledger released is committed: :meth:`Consumer.release`.
+2. *Holding a partition*: ``pause_partitions`` in mid-drain loses records. :meth:`Consumer.hold` uses the buffer-full
+   path, which loses none, and keeps Faust's own queue drain from freeing what we hold.
+3. *Waking*: with every partition full the stock consumer sleeps 1 s; here freeing one wakes it, and a poll that waits
+   for records never delays a freed partition by more than ``POLL_CAP_S``.
+4. *Cost*: Faust makes a message, an event and four asyncio tasks of each record, to be able to abandon it. Here the
+   records that one poll brought travel together, :class:`Batch`, and a delivery that does not block takes no task.
+   The client makes ours of a record, not one of its own first: ``_record``. Its reading and its checksums are
+   ``fetch``'s: what passes ``is_intact`` is not checked again.
+5. *Knowing that a partition is drained*: :meth:`Consumer.idle_since_us`, the bound of the merge. The consumer's
+   position runs ahead of what was delivered, so neither position nor high watermark alone proves it.
+6. *Fetch wait*: ``fetch_max_wait_ms`` is hard-coded to 1500 in Faust; bounds of idle partitions would be that old.
+   Here each fetch waits at the broker until merging can make use of its successor: :class:`FetchPace`.
+7. *Livelock detector*: it compares monotonic with wall-clock time (``_verify_aiokafka_event_path``) and logs errors
+   that mean nothing; the worker has a watchdog of its own.
+8. *Memory*: a broker's answer may have 50 MiB, which Faust has no setting for. Memory for answers of 4 MiB is used
+   again; that for 50 is taken from the kernel, and cleared by it, anew each time: ``FETCH_MAX_BYTES``.
+9. *Start*: Faust waits a second for tables to be declared before it joins the group; ours has none: :class:`NoTables`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import types
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from functools import partial
+from time import time_ns
+from typing import Any, NamedTuple
+
+import aiokafka
+import faust
+from aiokafka.consumer.fetcher import FetchResult
+from aiokafka.errors import NodeNotReadyError
+from aiokafka.protocol.fetch import FetchRequest
+from faust.auth import Credentials, SASLCredentials, SSLCredentials
+from faust.tables import TableManager
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+from yarl import URL
+
+from streamer import clients
+from streamer.broker.fetch import AnswerReader, FetchPace, is_intact
+from streamer.events import Record
+from streamer.settings import MIB, Settings
+
+# Faust's services log under their class's module: keep their starts and stops out of the worker's own log.
+logger = logging.getLogger("faust.streamer")
+
+POLL_CAP_S = 0.05
+BATCH_RECORDS = 256  # in one event of Faust: about 5 ms of the event loop
+FETCH_MAX_BYTES = 4 * MIB  # a record that is larger comes alone
+
+
+class Answer(NamedTuple):
+    """What the broker last said of a partition."""
+
+    sent_us: int  # when the request left, by our clock
+    fetch_offset: int
+    highwater: int
+
+
+Part = tuple[TP, list[Record]]  # records of a partition, in order
+
+
+class Batch(ConsumerMessage):  # type: ignore[misc]
+    """What Faust takes for one message, of the partition that comes first: records that a poll brought.
+
+    Attributes:
+        parts: At most ``BATCH_RECORDS`` records; whoever has taken them empties the list.
+    """
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: list[Part], generation_id: int) -> None:
+        tp, records = parts[0]
+        last = records[-1]
+        super().__init__(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.log_time_us / 1e6,
+            None,
+            (),
+            None,
+            None,
+            None,
+            tp=tp,
+            generation_id=generation_id,
+        )
+        self.parts = parts
+
+
+def _cut(parts: Iterable[Part]) -> Iterator[list[Part]]:
+    """In portions of ``BATCH_RECORDS`` records; the last may have fewer."""
+    portion: list[Part] = []
+    room = BATCH_RECORDS
+    for tp, records in parts:
+        while records:
+            portion.append((tp, records[:room]))
+            records, room = records[room:], room - len(portion[-1][1])
+            if not room:
+                yield portion
+                portion, room = [], BATCH_RECORDS
+    if portion:
+        yield portion
+
+
+@types.coroutine
+def _resume(coroutine: Coroutine[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
+    """Go on with a coroutine that was started by hand and has yielded ``pending``."""
+    while True:
+        error: BaseException | None = None
+        sent: Any = None
+        try:
+            sent = yield pending
+        except BaseException as raised:  # noqa: BLE001 - handed on to the coroutine just below, cancellation too
+            error = raised
+        try:
+            pending = coroutine.send(sent) if error is None else coroutine.throw(error)
+        except StopIteration as done:
+            return done.value
+
+
+async def _finish(coroutine: Coroutine[Any, Any, Any], pending: Any) -> Any:
+    return await _resume(coroutine, pending)
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The thread that fetches, with a watch on what was asked, answered and handed on."""
+
+    consumer: Consumer
+    logger = logger
+
+    async def on_start(self) -> None:
+        """Start the client, then watch its fetches."""
+        await super().on_start()
+        fetcher = self._consumer._fetcher
+        fetcher._fetch_max_bytes = FETCH_MAX_BYTES
+        fetcher._get_actions_per_node = partial(self._paced, fetcher._get_actions_per_node)
+        fetcher._proc_fetch_request = partial(self._watched, fetcher, fetcher._proc_fetch_request)
+        fetcher._client.send = partial(self._asked, fetcher._client, fetcher._client.send)
+        self._intact: set[tuple[str, int]] = set()  # partitions of the answer that came last
+
+    def _paced(self, plan: Callable[[Any], Any], assignment: Any) -> Any:
+        """What the client would send now, less the fetches that should not leave yet."""
+        requests, resets, timeout_s, *others = plan(assignment)
+        leaving, pace = [], self.consumer.pace
+        for node_id, request in requests:
+            now_us = time_ns() // 1000
+            if hold_us := pace.hold_us(node_id, now_us):
+                timeout_s = min(timeout_s, hold_us / 1e6)  # then the client asks again
+                continue
+            request._max_wait_ms = pace.wait_ms(node_id, now_us)
+            pace.left(node_id, now_us)
+            leaving.append((node_id, request))
+        return leaving, resets, timeout_s, *others
+
+    async def _watched(
+        self, fetcher: Any, fetch: Callable[..., Any], assignment: Any, node_id: int, request: Any
+    ) -> bool:
+        """A fetch from its leaving until the client has applied its answer."""
+        asked = []
+        for topic, partitions in request.topics:
+            for partition, offset, _ in partitions:
+                tp = aiokafka.TopicPartition(topic, partition)
+                if (state := assignment.state_value(tp)) is not None:
+                    # The client stamps a partition whose answer it applied; that stamp is the only sign of it.
+                    asked.append((tp, offset, state, state.timestamp))
+                    state.timestamp = None
+        sent_us = time_ns() // 1000
+        needs_wakeup: bool = await fetch(assignment, node_id, request)
+        applied = False
+        for tp, offset, state, earlier in asked:
+            if state.timestamp is None:
+                state.timestamp = earlier
+                continue
+            applied = True
+            # On the assignment's own state, so that a stale answer cannot leak into the next assignment.
+            state.streamer_answer = Answer(sent_us, offset, state.highwater)
+            result = fetcher._records.get(tp)
+            if type(result) is FetchResult:  # else it brought nothing, or an error, which the next poll raises
+                result._partition_records._consumer_record = self._record
+                result._partition_records._check_crcs = tp not in self._intact
+        if applied:
+            self.consumer.pace.answered(node_id, sent_us, needs_wakeup, time_ns() // 1000)
+            self.consumer.answered()
+        return needs_wakeup
+
+    async def _asked(self, client: Any, send: Callable[..., Any], node_id: int, request: Any, **options: Any) -> Any:
+        """Send a request; of a fetch, read and check the answer, which the client applies before anything else runs."""
+        if not isinstance(request, FetchRequest):
+            return await send(node_id, request, **options)
+        if (connection := await client._get_conn(node_id)) is None:
+            raise NodeNotReadyError(f"no connection to broker {node_id}")  # as the client would, after a second try
+        AnswerReader.take_over(connection)
+        response = await send(node_id, request, **options)
+        self._intact = {
+            (topic, partition)
+            for topic, partitions in response.topics
+            for partition, *_, records in partitions
+            if is_intact(records or b"")  # a partition with an error may have none
+        }
+        return response
+
+    def _record(self, tp: aiokafka.TopicPartition, record: Any) -> Record:
+        """As we have it, from what the client has parsed."""
+        return Record(
+            row=self.consumer.transport.rows[tp.topic],
+            partition=tp.partition,
+            offset=record.offset,
+            log_time_us=record.timestamp * 1000,
+            key=record.key,
+            value=record.value or b"",
+            headers=tuple(record.headers),
+        )
+
+    async def _fetch_records(self, consumer: Any, active_partitions: Any, **kwargs: Any) -> Any:
+        records = await super()._fetch_records(consumer, active_partitions, **kwargs)
+        for tp, batch in records.items():
+            if batch:
+                self.consumer.returned[tp] = batch[-1].offset + 1
+        return records
+
+    def answer(self, tp: TP) -> Answer | None:
+        """The newest answer about a partition of the present assignment."""
+        subscription = self._consumer._subscription.subscription if self._consumer is not None else None
+        assignment = subscription.assignment if subscription is not None else None
+        if assignment is None:
+            return None
+        return getattr(assignment.state_value(tp), "streamer_answer", None)  # any tuple finds it
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: see change 7 of this module."""
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]
+    """Faust's consumer with the changes that this module's text lists."""
+
+    logger = logger
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.held: set[TP] = set()
+        self.returned: dict[TP, int] = {}  # next offset after what the client handed on, by partition
+        self.pace = FetchPace()
+        self.on_answer: Callable[[], None] | None = None
+        self.before_commit: Callable[[], Any] | None = None
+        self.after_commit: Callable[[Any], None] | None = None
+        self._released: dict[TP, int] = {}
+        self._freed = asyncio.Event()
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    # 1: commits
+
+    def release(self, tp: TP, next_offset: int) -> None:
+        """Everything below ``next_offset`` is done: it goes out with the next commit."""
+        self._released[tp] = next_offset
+
+    def ack(self, message: Any) -> bool:
+        """Nothing: what Faust acknowledges by itself (records skipped in a rebalance) must never be committed."""
+        return False
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return iter([tp for tp in self._released if topics is None or tp in topics or tp.topic in topics])
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self._released.get(tp)
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Commit what was released, then hand to ``after_commit`` what ``before_commit`` had said."""
+        noted = self.before_commit() if self.before_commit is not None else None
+        did_commit: bool = await super().commit(topics, start_new_transaction=start_new_transaction)
+        if did_commit and self.after_commit is not None:
+            self.after_commit(noted)
+        return did_commit
+
+    def committed(self, tp: TP) -> int | None:
+        """The offset that Kafka has committed of a partition of the present assignment; None: none yet, or 0."""
+        offset: int | None = self._committed_offset.get(tp)
+        return offset
+
+    def lag(self, tp: TP) -> int:
+        """Records of a partition that are not done, as of the last answer about it; 0 before the first."""
+        answer = self._thread.answer(tp)
+        done = self._released.get(tp) or self.committed(tp) or 0
+        return 0 if answer is None else max(0, answer.highwater - done)
+
+    # 2: holding a partition
+
+    def hold(self, tp: TP) -> None:
+        """Fetch no more of this partition until :meth:`free`; what is on its way (one poll) still arrives."""
+        self.held.add(tp)
+        self.on_buffer_full(tp)
+
+    def free(self, tp: TP) -> None:
+        """Fetch this partition again."""
+        self.held.discard(tp)
+        self.on_buffer_drop(tp)
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Faust's queue has drained; a partition that we hold stays held."""
+        if tp not in self.held:
+            super().on_buffer_drop(tp)
+            self._freed.set()
+
+    # 3: waking
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:  # noqa: ASYNC109 - Faust's signature
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        active = self._get_active_partitions()
+        if active:
+            return await self._getmany(active_partitions=active, timeout=min(timeout, POLL_CAP_S)), active
+        self._freed.clear()
+        with contextlib.suppress(TimeoutError):  # nothing was freed: the caller looks at its stop flags and asks again
+            await asyncio.wait_for(self._freed.wait(), timeout)
+        return {}, active
+
+    # 4: cost
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Batch]]:  # noqa: ASYNC109 - Faust's signature
+        """What one poll brings, as few :class:`Batch` as may be."""
+        fetched, active = await self._wait_next_records(timeout)
+        if self.should_stop:
+            return
+        if not self.flow_active:  # partitions are being taken or given: all that was fetched comes again
+            try:
+                await self.perform_seek()
+            except Exception as error:  # noqa: BLE001 - as in Faust: the assignment that follows seeks again
+                logger.warning("cannot go back to the committed offsets: %r", error)
+            return
+        generation_id = self.app.consumer_generation_id
+        ours = [(tp, records) for tp, records in fetched.items() if tp in active or tp in self._buffered_partitions]
+        for parts in _cut(ours):
+            if not self.flow_active or self.app.consumer_generation_id != generation_id:
+                return
+            yield parts[0][0], Batch(parts, generation_id)
+            await asyncio.sleep(0)  # the agent and the pump have their turn
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Nothing: Faust takes a batch for a gap between acknowledgements, which count for nothing here."""
+
+    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109 - Faust's signature
+        """As in ``mode``, but a delivery that completes at once costs no task."""
+        if len(coros) != 2 or timeout is not None or not asyncio.iscoroutine(coros[0]):
+            return await super().wait_first(*coros, timeout=timeout)
+        delivery, suspended = coros
+        try:
+            pending = delivery.send(None)
+        except StopIteration:
+            suspended.close()
+            return None
+        except BaseException:
+            suspended.close()
+            raise
+        return await super().wait_first(_finish(delivery, pending), suspended, timeout=timeout)
+
+    # 5: knowing that a partition is drained
+
+    def answered(self) -> None:
+        """A fetch was answered (called in the consumer's thread)."""
+        if self.on_answer is not None:
+            self.loop.call_soon_threadsafe(self.on_answer)
+
+    def idle_since_us(self, tp: TP, delivered: int) -> int | None:
+        """Send time of the fetch that showed nothing after ``delivered``, the next offset that we hold; else None.
+
+        No record that the broker appended before that time is still to come on this partition.
+        """
+        # The order of these reads matters: an answer that is older than what was returned since proves nothing less.
+        answer = self._thread.answer(tp)
+        returned = self.returned.get(tp, 0)
+        if answer is None or returned > delivered or answer.highwater > max(answer.fetch_offset, delivered):
+            return None
+        sent_us: int = answer.sent_us
+        return sent_us
+
+    async def on_partitions_revoked(self, revoked: Iterable[TP]) -> None:
+        """Forget everything about partitions that are no longer ours."""
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self.held.discard(tp)
+            self.returned.pop(tp, None)
+            self._released.pop(tp, None)
+
+
+class NoTables(TableManager):  # type: ignore[misc]
+    """Faust's manager of tables in an app that declares none, and so has nothing to wait for at its start.
+
+    Topics need no wait either: an agent has named its own when ``AgentManager.on_start`` returns, which comes before.
+    """
+
+    logger = logger  # else its comings and goings are told as the worker's own
+
+    async def on_start(self) -> None:
+        """As in Faust, without the second of sleep."""
+        await self._update_channels()
+        await self.recovery.start()
+
+
+def credentials(settings: Settings) -> Credentials | None:
+    """Who Faust's consumer and producer are to Kafka; None: nobody, and nothing is encrypted."""
+    context = clients.tls_context(settings)
+    if settings.kafka_password is not None:
+        return SASLCredentials(
+            username=settings.kafka_user,
+            password=settings.kafka_password.get_secret_value(),
+            ssl_context=context,
+            mechanism=settings.kafka_sasl_mechanism,
+        )
+    return None if context is None else SSLCredentials(context)
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    """Faust's aiokafka transport with the mended consumer.
+
+    Args:
+        rows: Of the topics, for the records.
+    """
+
+    Consumer = Consumer
+
+    def __init__(self, brokers: list[URL], app: faust.App, rows: Mapping[str, int]) -> None:
+        super().__init__(brokers, app)
+        self.rows = rows

@@ -1,0 +1,284 @@
+"""``streamer demo``: the whole system on this machine, from simulated drives to a summary.
+
+    drives ─ Producer ─► Kafka ─► a worker process ─► Redis ─► live table, then the summary
+
+Whatever was started here is stopped at the end, also after Ctrl-C and after errors.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import msgspec
+from kafka import TopicPartition
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from streamer import clients, dashboard, local
+from streamer.broker import topics
+from streamer.demo import summary
+from streamer.demo.summary import Expected, Summary
+from streamer.errors import Stop
+from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE
+from streamer.feeds import Outgoing, Producer, pace, simulate
+from streamer.feeds.simulate import Drive
+from streamer.local.worker import WorkerProcess
+from streamer.result import Result, decision
+from streamer.settings import STATE_DIR, Settings
+from streamer.store import results
+from streamer.terminal.board import REFRESH_HZ, Board
+
+LOG_FILE = STATE_DIR / "worker.log"
+FIRST_SEED = 2000  # training draws its drives from far below: these are new to the model
+LEAD_S = 1.0  # until the first record, so that feeds are set up when it is due
+PATIENCE_S = 30.0  # without a new result, once the drives have ended
+HEADLESS_EVERY_S = 5.0
+FEED_STOP_S = 10.0
+
+
+class Options(msgspec.Struct, frozen=True):
+    """How many cars drive for how long, and which drives these are.
+
+    Attributes:
+        headless: Plain lines of progress, no live table.
+        keep: Leave Kafka and Redis running if the demo started them.
+        page: Serve the live page while the cars drive.
+    """
+
+    sessions: int = 4
+    seconds: int = 45
+    seed: int = 1
+    headless: bool = False
+    keep: bool = False
+    page: bool = False
+
+
+def run(settings: Settings, options: Options, console: Console) -> Summary:
+    """Run the demo and say what came of it.
+
+    Raises:
+        Stop: Something cannot start, or the worker died; with the reason.
+    """
+    with services(settings, options.keep, console) as settings:
+        topics.create(settings)
+        with SideTopics(settings) as side, results.connected(settings) as (client, keys):
+            with ExitStack() as running:
+                console.print(f"starting a worker, its log is {LOG_FILE}", highlight=False)
+                worker = running.enter_context(WorkerProcess(settings, LOG_FILE))
+                with console.status("loading the model"):
+                    worker.wait_ready()
+                if options.page:
+                    url = running.enter_context(dashboard.running(settings))
+                    console.print(f"live page: {url}", highlight=False)
+                drives = plan(settings, options)
+                expected = [window for drive in drives for window in windows(drive, settings)]
+                screen = (Lines if options.headless else Screen)(console, expected)
+                fresh = results.follow(client, keys, [drive.session for drive in drives])
+                feed = running.enter_context(Feed(settings, drives))
+                running.enter_context(screen)
+                began_s = time.monotonic()
+                found = list(watched(fresh, screen, feed, worker, expected))
+                seconds = time.monotonic() - began_s
+            dead_letters, late_events = side.counts({drive.session for drive in drives})
+    return summary.summarise(
+        found, expected, records=feed.sent, dead_letters=dead_letters, late_events=late_events, seconds=seconds
+    )
+
+
+@contextmanager
+def services(settings: Settings, keep: bool, console: Console) -> Iterator[Settings]:
+    """Kafka and Redis: those that there are, else embedded ones for as long as the context is open."""
+    services = local.status(settings)
+    if all(service.answers for service in services):
+        yield settings
+        return
+    were_running = any(service.runs_as.startswith(("embedded", "docker")) for service in services)
+    local.up(settings, progress=lambda line: console.print(line, highlight=False))
+    try:
+        given = settings.model_dump(exclude_unset=True, exclude={"kafka", "redis"})
+        yield Settings.load(**given)  # with the addresses of what has just been started
+    finally:
+        if not keep and not were_running:
+            console.print("stopping Kafka and Redis", highlight=False)
+            local.down()
+
+
+def plan(settings: Settings, options: Options) -> list[Drive]:
+    """The drives, of which all begin on the next border of a window; names that no run had before."""
+    first_us = time.time_ns() // 1000 + round(LEAD_S * 1e6)
+    start_us = -(-first_us // settings.hop_us) * settings.hop_us
+    name = f"demo-{secrets.token_hex(2)}"
+    return simulate.fleet(options.sessions, options.seconds, FIRST_SEED + options.seed, start_us, name)
+
+
+def windows(drive: Drive, settings: Settings) -> Iterator[Expected]:
+    """The windows that lie whole inside a drive, with what the truth says about each."""
+    truth = drive.truth()
+    for start_us in range(drive.start_us, drive.end_us - settings.window_us + 1, settings.hop_us):
+        stop_us = start_us + settings.window_us
+        yield Expected(drive.session, start_us, stop_us, simulate.label_of(truth, start_us, stop_us))
+
+
+def watched(
+    fresh: Iterator[Result | None], screen: Screen | Lines, feed: Feed, worker: WorkerProcess, expected: list[Expected]
+) -> Iterator[Result]:
+    """Results as they come, until all that must come are there or none has come for long.
+
+    Raises:
+        Stop: The worker or the feed died.
+    """
+    missing = {(window.session, window.end_us) for window in expected}
+    last_s = time.monotonic()
+    for result in fresh:
+        worker.check()
+        feed.check()
+        if result is not None:
+            missing.discard((result.session, result.end_us))
+            last_s = time.monotonic()
+            yield result
+        screen.show(result, feed.sent)
+        if not feed.is_alive() and (not missing or time.monotonic() - last_s > PATIENCE_S):
+            return
+
+
+class Feed(threading.Thread):
+    """Sends the drives in real time, in a thread of its own.
+
+    Attributes:
+        sent: Records sent so far.
+    """
+
+    def __init__(self, settings: Settings, drives: Sequence[Drive]) -> None:
+        super().__init__(name="feed", daemon=True)
+        self.sent = 0
+        self._settings = settings
+        self._drives = drives
+        self._stop_asked = threading.Event()
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> Feed:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop_asked.set()
+        self.join(FEED_STOP_S)
+
+    def run(self) -> None:
+        try:
+            with Producer(self._settings) as producer:
+                # pace counts from its first record, so that one must go out when it is due
+                self._stop_asked.wait(max(0.0, self._drives[0].start_us / 1e6 - time.time()))
+                pace.send(self._records(), producer, speed=1.0)
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, see check()
+            self._error = error
+
+    def check(self) -> None:
+        """Raise what ended the feed early."""
+        if self._error is not None:
+            raise Stop(f"the simulated drives cannot be sent: {self._error}") from self._error
+
+    def _records(self) -> Iterator[Outgoing]:
+        for outgoing in simulate.outgoing(self._drives):
+            if self._stop_asked.is_set():
+                return
+            yield outgoing
+            self.sent += 1
+
+
+class SideTopics:
+    """Counts the records that reach the dead-letter and the late topic while it is open."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._consumer = clients.consumer(settings)
+        self._topics = (settings.topic(TOPIC_DEADLETTER), settings.topic(TOPIC_LATE))
+        self._partitions = [
+            TopicPartition(topic, number)
+            for topic in self._topics
+            for number in sorted(self._consumer.partitions_for_topic(topic) or ())
+        ]
+        self._begin: dict[TopicPartition, int] = self._consumer.end_offsets(self._partitions)
+
+    def __enter__(self) -> SideTopics:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._consumer.close()
+
+    def counts(self, sessions: set[str]) -> tuple[int, int]:
+        """Dead letters and late records of these sessions."""
+        ends = self._consumer.end_offsets(self._partitions)
+        grown = [tp for tp in self._partitions if ends[tp] > self._begin[tp]]
+        self._consumer.assign(grown)
+        for tp in grown:
+            self._consumer.seek(tp, self._begin[tp])
+        found = dict.fromkeys(self._topics, 0)
+        while any(self._consumer.position(tp) < ends[tp] for tp in grown):
+            for tp, records in self._consumer.poll(timeout_ms=500).items():
+                found[tp.topic] += sum((record.key or b"").decode("utf-8", "replace") in sessions for record in records)
+        dead_letters, late = (found[topic] for topic in self._topics)
+        return dead_letters, late
+
+
+class Screen:
+    """The live table with a progress bar below."""
+
+    def __init__(self, console: Console, expected: Sequence[Expected]) -> None:
+        self._labels = {(window.session, window.end_us): window.label for window in expected}
+        self._board = Board(reserved_lines=7)
+        self._progress = Progress(
+            TextColumn("windows"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("· {task.fields[sent]:,} records sent ·"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task = self._progress.add_task("windows", total=len(expected), sent=0)
+        self._live = Live(
+            Group("", self._board, "", self._progress, ""), console=console, refresh_per_second=REFRESH_HZ
+        )
+
+    def __enter__(self) -> Screen:
+        self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.stop()
+
+    def show(self, result: Result | None, sent: int) -> None:
+        """Take in a result, or that there was none."""
+        if result is not None:
+            label = self._labels.get((result.session, result.end_us))
+            self._board.update(result, None if label is None else decision(result)[0] == label)
+            self._progress.advance(self._task, (result.session, result.end_us) in self._labels)
+        self._progress.update(self._task, sent=sent)
+
+
+class Lines:
+    """Plain lines of progress, for logs."""
+
+    def __init__(self, console: Console, expected: Sequence[Expected]) -> None:
+        self._console = console
+        self._expected = len(expected)
+        self._windows = 0
+        self._said_s = time.monotonic()
+
+    def __enter__(self) -> Lines:
+        self._console.print(f"driving: {self._expected} windows to come", highlight=False)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._console.print(f"{self._windows} windows published", highlight=False)
+
+    def show(self, result: Result | None, sent: int) -> None:
+        """Take in a result, or that there was none."""
+        self._windows += result is not None
+        if time.monotonic() - self._said_s >= HEADLESS_EVERY_S:
+            self._said_s = time.monotonic()
+            self._console.print(f"{self._windows} of {self._expected} windows, {sent:,} records sent", highlight=False)

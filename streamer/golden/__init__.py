@@ -1,0 +1,1 @@
+"""A stretch of the topics: recorded, sent again, run again, compared."""

@@ -1,0 +1,175 @@
+"""Sending a recording to Kafka again: the same records, in the same partitions, with the same gaps between them.
+
+The log times are new ones, the broker's. So that the events are as late or as early to the log as they were, their own
+times (``ce_time``) move along, all by the same amount: a whole number of hops, so that windows cut the events where
+they did. At their own pace or slower the recording begins at the next hop's border; faster, it is placed in the past,
+to end before now, since events that run ahead of the log are refused (as ``pace`` does for other feeds).
+
+Sessions keep their names: a key decides the partition, and the results of one window must not be found under two names.
+Since their times are new, they go on after what was published of them before. With ``keep_times``, and when the same
+recording is sent twice at high speed so that the second stretch overlaps the first, all windows have been published
+already and the events are late: ``streamer forget SESSION`` first, or send under another STREAMER_TOPIC_PREFIX and
+STREAMER_KEY_PREFIX.
+
+The windows come out as they did as long as no gap decides otherwise: at speed 1 log times are kept to some
+milliseconds, by which two records of different topics may change their order; faster, a window waits (in log time) for
+what was sent later, and less of it is late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from time import sleep, time_ns
+
+from kafka.errors import KafkaError
+
+from streamer import clients
+from streamer.align.decode import RFC_3339
+from streamer.broker import topics
+from streamer.errors import UsageError
+from streamer.events import END_TYPE, EPOCH, MICROSECOND, rfc3339
+from streamer.feeds import pace
+from streamer.golden import recording
+from streamer.golden.recording import Recorded
+from streamer.settings import Settings
+
+CE_TIME, CE_TYPE = "ce_time", "ce_type"
+ESTIMATE_BYTES = 64 << 10  # by which the client may take a record for larger than the broker counted it
+
+Headers = list[tuple[str, bytes]]
+
+
+def send_again(
+    settings: Settings,
+    path: Path,
+    speed: float = 1.0,
+    *,
+    keep_times: bool = False,
+    on_sent: Callable[[Recorded], None] | None = None,
+) -> int:
+    """Send a recording; returns how many records were sent, all of which are in Kafka.
+
+    A header without a value, and a record with neither key nor value, are sent with an empty one: the client knows no
+    better. The worker refuses both kinds of record for the same reason as before.
+
+    Args:
+        settings: Whose source topics.
+        speed: 1: with the gaps that the log had, 2: twice as fast; 0: as fast as possible.
+        keep_times: Leave ``ce_time`` as it is.
+        on_sent: Called with each record as it was recorded.
+
+    Raises:
+        UsageError: The file is no recording, no Kafka answers, the topics have another number of partitions, or Kafka
+            did not take a record.
+    """
+    about = recording.describe(path)
+    partitions = topics.check(settings)
+    if partitions != about.partitions:
+        raise UsageError(
+            f"{path} was recorded with {about.partitions} partitions a topic, {settings.source_topics[0]} has "
+            f"{partitions}; set STREAMER_PARTITIONS={about.partitions} with another STREAMER_TOPIC_PREFIX and run "
+            "`streamer topics create`"
+        )
+    span_us = recording.span_us(path)
+    if span_us is None:
+        return 0
+    shift_us = _shift_us(span_us, speed, settings.hop_us)
+    with_times_us = 0 if keep_times else shift_us
+    sender = _Sender(settings)
+    try:
+        if speed > 0:
+            _sleep_until_us(span_us[0] + shift_us if speed <= 1 else 0)
+        return _send(sender, path, speed, with_times_us, on_sent)
+    finally:
+        sender.close()
+
+
+def _send(sender: _Sender, path: Path, speed: float, shift_us: int, on_sent: Callable[[Recorded], None] | None) -> int:
+    count = 0
+    for record in pace.paced(recording.read(path), _log_time_us, speed=speed, flush=sender.flush):
+        sender.send(record, shift_us)
+        count += 1
+        if on_sent is not None:
+            on_sent(record)
+    sender.flush()
+    return count
+
+
+def _log_time_us(record: Recorded) -> int:
+    return record.log_time_us
+
+
+def _shift_us(span_us: tuple[int, int], speed: float, hop_us: int) -> int:
+    """By how much the recording moves in time: whole hops."""
+    first_us, last_us = span_us
+    now_us = time_ns() // 1000
+    if 0 < speed <= 1:
+        return -(-(now_us - first_us) // hop_us) * hop_us
+    return (now_us - last_us) // hop_us * hop_us
+
+
+def _sleep_until_us(moment_us: int) -> None:
+    wait_us = moment_us - time_ns() // 1000
+    if wait_us > 0:
+        sleep(wait_us / 1e6)
+
+
+class _Sender:
+    """A producer with its errors as ours."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._errors: list[Exception] = []
+        # no lingering: records of different topics should reach the log in the order in which they are sent
+        self._producer = clients.producer(
+            settings, acks="all", linger_ms=0, max_request_size=settings.max_message_bytes + ESTIMATE_BYTES
+        )
+
+    def send(self, record: Recorded, shift_us: int) -> None:
+        headers = [(name, value if value is not None else b"") for name, value in record.headers]
+        ends = (CE_TYPE, END_TYPE.encode()) in headers
+        if ends:
+            self.flush()  # an end must come after everything that it ends
+        try:
+            future = self._producer.send(
+                self._settings.source_topics[record.row],
+                key=record.key,
+                value=b"" if record.key is None and record.value is None else record.value,
+                headers=shifted(headers, shift_us),
+                partition=record.partition,
+            )
+        except KafkaError as error:
+            raise UsageError(f"Kafka at {self._settings.kafka} did not take a record: {error}") from None
+        future.add_errback(self._errors.append)
+        if ends:
+            self.flush()  # and before what a later session of the name begins with
+
+    def flush(self) -> None:
+        try:
+            self._producer.flush()
+        except KafkaError as error:
+            raise UsageError(f"Kafka at {self._settings.kafka} did not take the records in time: {error}") from None
+        if self._errors:
+            raise UsageError(
+                f"Kafka at {self._settings.kafka} did not take {len(self._errors)} records: {self._errors[0]!r}"
+            )
+
+    def close(self) -> None:
+        self._producer.close(timeout=5)
+
+
+def shifted(headers: Headers, shift_us: int) -> Headers:
+    """The headers with ``ce_time`` later by ``shift_us``; one that is no time, or leaves the calendar, stays."""
+    return [(name, _shifted(value, shift_us) if name == CE_TIME else value) for name, value in headers]
+
+
+def _shifted(value: bytes, shift_us: int) -> bytes:
+    try:
+        text = value.decode().upper()
+        if not shift_us or not RFC_3339.fullmatch(text):
+            return value
+        return rfc3339((datetime.fromisoformat(text) - EPOCH) // MICROSECOND + shift_us).encode()
+    except (ValueError, OverflowError):
+        return value

@@ -1,0 +1,262 @@
+"""Recording: a stretch of the source topics goes from Kafka into a file, see ``recording`` for its form.
+
+Records are merged by log time on their way as far as they can be, so that readers of the file need little memory: a
+record waits while a partition that is known to have more has shown nothing. Partitions that run ahead are paused.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from heapq import heappop, heappush
+from pathlib import Path
+from threading import Event
+from time import monotonic, time_ns
+from typing import Any
+
+import msgspec
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from streamer import clients
+from streamer.broker import topics
+from streamer.events import MODALITY_NAMES
+from streamer.golden.recording import About, Recorded, Writer
+from streamer.settings import Settings
+
+POLL_MS = 200
+MAX_POLL_RECORDS = 2000
+FIFO_BYTES = 2 << 20  # a partition that waits with more is paused
+FLUSH_EVERY_S = 10.0  # what a recording that is killed outright may lose
+MS_US = 1000
+
+
+class Stretch(msgspec.Struct, frozen=True):
+    """What is to be recorded.
+
+    Attributes:
+        since_us: Log time at which it begins; None: now; 0: with the oldest record that the topics have.
+        seconds: Its length; None: until it is stopped, or, with ``since_us``, up to what the topics have now.
+        sessions: Only records with these keys; empty: all.
+    """
+
+    since_us: int | None = None
+    seconds: float | None = None
+    sessions: tuple[str, ...] = ()
+
+
+class Outcome(msgspec.Struct):
+    """What has been recorded so far.
+
+    Attributes:
+        first_us, last_us: Log times of the first and the last record; 0: none yet.
+    """
+
+    records: int = 0
+    nbytes: int = 0
+    first_us: int = 0
+    last_us: int = 0
+
+    def add(self, record: Recorded) -> None:
+        """Count a record."""
+        self.records += 1
+        self.nbytes += len(record.value or b"")
+        self.first_us = self.first_us or record.log_time_us
+        self.last_us = max(self.last_us, record.log_time_us)
+
+
+def record(
+    settings: Settings,
+    path: Path,
+    stretch: Stretch = Stretch(),  # noqa: B008 - frozen
+    *,
+    force: bool = False,
+    stop: Event | None = None,
+    on_progress: Callable[[Outcome], None] = lambda outcome: None,
+) -> Outcome:
+    """Record until the stretch has ended or ``stop`` is set; in both cases the file is whole.
+
+    Raises:
+        UsageError: No Kafka answers, the topics do not fit, or the file cannot be written or exists without ``force``.
+    """
+    partitions = topics.check(settings)
+    with _consumer(settings) as consumer:
+        source = _Source(settings, partitions, consumer, stretch)
+        about = source.begin()
+        with Writer(path, about, force) as writer:
+            outcome = Outcome()
+            flushed_s = monotonic()
+            for recorded in source.records(stop or Event()):
+                if recorded is not None:
+                    writer.write(recorded)
+                    outcome.add(recorded)
+                    continue
+                on_progress(outcome)
+                if monotonic() - flushed_s > FLUSH_EVERY_S:
+                    writer.flush()
+                    flushed_s = monotonic()
+            writer.end(source.end_us)
+            on_progress(outcome)
+    return outcome
+
+
+@contextmanager
+def _consumer(settings: Settings) -> Iterator[KafkaConsumer]:
+    consumer = clients.consumer(settings, max_poll_records=MAX_POLL_RECORDS)
+    try:
+        yield consumer
+    except KafkaError as error:
+        raise clients.kafka_refusal(settings, error) from None
+    finally:
+        consumer.close()
+
+
+class _Source:
+    """The source topics as one stream.
+
+    Attributes:
+        end_us: Once the stream has ended: no record with an earlier log time has been left out after it began.
+    """
+
+    def __init__(self, settings: Settings, partitions: int, consumer: KafkaConsumer, stretch: Stretch) -> None:
+        self.end_us = 0
+        self._settings = settings
+        self._partitions = partitions
+        self._consumer = consumer
+        self._stretch = stretch
+        self._keys = {session.encode() for session in stretch.sessions}
+        self._rows = {topic: row for row, topic in enumerate(settings.source_topics)}
+        self._all = [TopicPartition(topic, p) for topic in self._rows for p in range(partitions)]
+        self._waiting: dict[TopicPartition, deque[Any]] = {tp: deque() for tp in self._all}
+        self._nbytes = dict.fromkeys(self._all, 0)
+        self._heads: list[tuple[int, int, int, TopicPartition]] = []  # (log time ms, row, partition, …) of each FIFO
+        self._over: set[TopicPartition] = set()  # past the stretch's end
+        self._known: dict[TopicPartition, int] = {}  # offsets that there were at the beginning
+        self._ends: dict[TopicPartition, int] | None = None  # offsets at which to stop
+        now_us = time_ns() // 1000
+        since_us = now_us if stretch.since_us is None else stretch.since_us
+        self._since_ms = -(-since_us // MS_US)  # Kafka's log times are whole milliseconds
+        self._until_ms = None if stretch.seconds is None else self._since_ms + round(stretch.seconds * 1000)
+        self._released_ms = 0
+        # The stretch reaches into the future, or up to what there is now.
+        self._live = stretch.since_us is None or (self._until_ms is not None and self._until_ms * MS_US > now_us)
+
+    def begin(self) -> About:
+        """Find the first offsets and go there."""
+        consumer = self._consumer
+        consumer.assign(self._all)
+        now_us = time_ns() // 1000
+        # Ends before times: what is appended in between is taken along, and nothing from the start on is left out.
+        ends, begins = consumer.end_offsets(self._all), consumer.beginning_offsets(self._all)
+        found = consumer.offsets_for_times(dict.fromkeys(self._all, self._since_ms))
+        first = {tp: ends[tp] if found[tp] is None else found[tp].offset for tp in self._all}
+        for tp, offset in first.items():
+            consumer.seek(tp, offset)
+        self._known = ends
+        if not self._live:
+            self._ends = ends
+            self.end_us = self._until_us(now_us - self._slack_us)
+        start_us = [0] * self._partitions
+        for tp in self._all:
+            if first[tp] == 0:
+                continue  # nothing of this topic is missing
+            complete_us = self._since_ms * MS_US
+            if first[tp] == begins[tp]:  # older ones were deleted: they may be as young as the first that is left
+                complete_us = max(complete_us, now_us if found[tp] is None else (found[tp].timestamp + 1) * MS_US)
+            start_us[tp.partition] = max(start_us[tp.partition], complete_us)
+        return About(
+            modalities=MODALITY_NAMES,
+            topics=self._settings.source_topics,
+            partitions=self._partitions,
+            first_offsets=tuple(
+                tuple(first[TopicPartition(topic, p)] for p in range(self._partitions)) for topic in self._rows
+            ),
+            start_us=tuple(start_us),
+            sessions=self._stretch.sessions,
+        )
+
+    def records(self, stop: Event) -> Iterator[Recorded | None]:
+        """The records, in order as far as it can be known; None after each look at Kafka."""
+        while not self._finished():
+            if self._ends is None and (stop.is_set() or self._time_is_up()):
+                # The same assumption as the worker's: this clock and the broker's differ by merge_slack at most.
+                self.end_us = self._until_us(time_ns() // 1000 - self._slack_us)
+                self._ends = self._consumer.end_offsets(self._all)
+            elif not self._live and stop.is_set():
+                self.end_us = min(self.end_us, self._released_ms * MS_US)
+                return
+            self._poll()
+            for message, row in self._release():
+                if not self._keys or message.key in self._keys:
+                    yield _recorded(message, row)
+            yield None
+
+    @property
+    def _slack_us(self) -> int:
+        return self._settings.merge_slack_ms * 1000
+
+    def _until_us(self, reached_us: int) -> int:
+        return reached_us if self._until_ms is None else min(reached_us, self._until_ms * MS_US)
+
+    def _time_is_up(self) -> bool:
+        return self._until_ms is not None and time_ns() // 1000 - self._slack_us >= self._until_ms * MS_US
+
+    def _finished(self) -> bool:
+        return self._ends is not None and not any(self._waiting.values()) and not any(map(self._behind, self._all))
+
+    def _behind(self, tp: TopicPartition) -> bool:
+        """Whether the partition is known to have records that have not come yet."""
+        if tp in self._over:
+            return False
+        end = self._ends[tp] if self._ends is not None else (self._consumer.highwater(tp) or self._known[tp])
+        return bool(self._consumer.position(tp) < end)
+
+    def _poll(self) -> None:
+        for tp, batch in self._consumer.poll(timeout_ms=POLL_MS).items():
+            fifo, row = self._waiting[tp], self._rows[tp.topic]
+            if not fifo:
+                heappush(self._heads, (batch[0].timestamp, row, tp.partition, tp))
+            fifo.extend(batch)
+            self._nbytes[tp] += sum(len(message.value or b"") for message in batch)
+            if self._nbytes[tp] > FIFO_BYTES:
+                self._consumer.pause(tp)
+
+    def _release(self) -> Iterator[tuple[Any, int]]:
+        """Take what may go: the oldest head, as long as no partition without a head is behind."""
+        if any(not fifo and self._behind(tp) for tp, fifo in self._waiting.items()):
+            return
+        while self._heads:
+            _, row, partition, tp = heappop(self._heads)
+            fifo = self._waiting[tp]
+            message = fifo.popleft()
+            self._nbytes[tp] -= len(message.value or b"")
+            if self._until_ms is not None and message.timestamp >= self._until_ms:
+                self._leave(tp)
+                continue
+            self._released_ms = message.timestamp
+            yield message, row
+            if fifo:
+                heappush(self._heads, (fifo[0].timestamp, row, partition, tp))
+            if self._nbytes[tp] < FIFO_BYTES // 2 and tp in self._consumer.paused():
+                self._consumer.resume(tp)
+            if not fifo and self._behind(tp):
+                return
+
+    def _leave(self, tp: TopicPartition) -> None:
+        """All that is still to come of the partition lies after the stretch."""
+        self._over.add(tp)
+        self._waiting[tp].clear()
+        self._consumer.pause(tp)
+
+
+def _recorded(message: Any, row: int) -> Recorded:
+    return Recorded(
+        row=row,
+        partition=message.partition,
+        offset=message.offset,
+        log_time_us=message.timestamp * MS_US,
+        key=message.key,
+        value=message.value,
+        headers=tuple(message.headers),
+    )

@@ -1,0 +1,184 @@
+"""What archives share: the seal that ties one to its model folder, and the shapes that a fixed graph takes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from streamer.errors import ModelError
+from streamer.model.collate import collate
+from streamer.model.nets.inputs import Inputs, Outputs
+from streamer.model.repository import Model
+from streamer.model.sample import Sample
+from streamer.model.spec import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, InputSpec, ModelSpec
+
+EMBEDDING = "embedding"  # name of that output in a graph; the others have the names of the heads
+EXAMPLES = 3  # windows in the batch that a network is traced with: 1 and 2 are sizes that tracing takes for fixed
+GRAPH_BYTES = 64 << 20  # an archive may be larger than the weights, by what describes the graph
+SHOWN = 200  # characters of another library's message
+
+
+class Seal(msgspec.Struct, frozen=True):
+    """Of what an archive was made; travels in its metadata.
+
+    Attributes:
+        weights: SHA-256 of ``weights.safetensors``, hexadecimal.
+        network: SHA-256 of all else that the graph depends on: inputs, heads, architecture, tokenizer and ``model.py``.
+    """
+
+    weights: str
+    network: str
+
+    def to_json(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+
+def seal_of(folder: Path, spec: ModelSpec) -> Seal:
+    """The seal of an archive that is made of the folder now."""
+    return Seal(hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest(), _network(folder, spec))
+
+
+def _network(folder: Path, spec: ModelSpec) -> str:
+    digest = hashlib.sha256(msgspec.json.encode((spec.window_ms, spec.inputs, spec.outputs, spec.architecture)))
+    for name in (CODE_FILE, TOKENIZER_FILE):
+        digest.update((folder / name).read_bytes() if (folder / name).is_file() else b"none")
+    return digest.hexdigest()
+
+
+def check_seal(path: Path, content: str | bytes | None, spec: ModelSpec, form: str) -> Seal:
+    """Hold an archive's seal to the folder that it lies in; where the weights are not there, to the rest.
+
+    Raises:
+        ModelError: It has none, or was made of something else.
+    """
+    again = f"make it with `streamer export {path.parent} --form {form}`"
+    try:
+        seal = msgspec.json.decode(content or b"", type=Seal)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise ModelError(f"{path} was not made by `streamer export`; {again}") from None
+    if seal.network != _network(path.parent, spec):
+        raise ModelError(
+            f"{path} is stale: it was made for another {SPEC_FILE}, {TOKENIZER_FILE} or {CODE_FILE}; {again}"
+        )
+    weights = path.parent / WEIGHTS_FILE
+    if weights.is_file() and seal.weights != hashlib.sha256(weights.read_bytes()).hexdigest():
+        raise ModelError(f"{path} is stale: it was made of another {WEIGHTS_FILE}; {again}")
+    return seal
+
+
+def size_bytes(path: Path) -> int:
+    """Size of a file; 0 where there is none."""
+    return path.stat().st_size if path.is_file() else 0
+
+
+def existing(path: Path, form: str, limit_bytes: int | None = None) -> Path:
+    """The path, if an archive of a sane size is there.
+
+    Args:
+        limit_bytes: None: the weights' size, twice, with room for the graph; unlimited where there are no weights.
+
+    Raises:
+        ModelError: It is missing or oversized.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file; `streamer export {path.parent} --form {form}` makes it")
+    weights_bytes = size_bytes(path.parent / WEIGHTS_FILE)
+    if limit_bytes is None and weights_bytes:
+        limit_bytes = 2 * weights_bytes + GRAPH_BYTES
+    if limit_bytes is not None and size_bytes(path) > limit_bytes:
+        raise ModelError(f"{path} has {size_bytes(path):,} bytes; more than {limit_bytes:,} it cannot need")
+    return path
+
+
+def line(error: BaseException) -> str:
+    """The first line of what another library says."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:SHOWN]
+
+
+# tracing
+
+
+class Flat(nn.Module):
+    """The model as graphs have it: tensors by name in, heads and embedding by name out."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        outputs = self.module(Inputs(**given))
+        return {**outputs.logits, EMBEDDING: outputs.embedding_BD}
+
+
+def example(model: Model) -> dict[str, Tensor]:
+    """A batch to trace with: of the model's window length, with text of several tokens, nothing masked."""
+    spec = model.spec
+    lengths = time_lengths(spec.inputs, spec.window_ms)
+    given = named(collate([Sample((False,) * 4, (0.0,) * 4)] * EXAMPLES, spec.inputs, model.tokenizer))
+    for name, tensor in given.items():
+        if name.startswith("text_"):
+            given[name] = tensor.new_zeros(EXAMPLES, EXAMPLES + 1)
+        elif name in lengths:
+            given[name] = tensor.new_zeros(*tensor.shape[:-1], lengths[name])
+    return {name: torch.ones_like(tensor) if "_mask_" in name else tensor for name, tensor in given.items()}
+
+
+def time_lengths(inputs: InputSpec, window_ms: int) -> dict[str, int]:
+    """Length of the last axis of each input that has one for the time."""
+    lengths: dict[str, int] = {}
+    if inputs.audio:
+        lengths |= dict.fromkeys(("audio_BS", "audio_mask_BS"), window_ms * inputs.audio.rate_hz // 1000)
+    if inputs.telemetry:
+        length = int(window_ms * inputs.telemetry.rate_hz / 1000)
+        lengths |= dict.fromkeys(("telemetry_BCT", "telemetry_mask_BCT"), length)
+    return lengths
+
+
+def dynamic_axes(name: str) -> tuple[int, ...]:
+    """The axes of an input that differ between batches: the windows, and the tokens of text."""
+    return (0, 1) if name.startswith("text_") else (0,)
+
+
+def named(inputs: Inputs) -> dict[str, Tensor]:
+    """The inputs that the model has, by name."""
+    return {name: tensor for name, tensor in inputs._asdict().items() if tensor is not None}
+
+
+# running
+
+
+def fitted(given: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int | None]]) -> dict[str, Tensor]:
+    """The tensors in the shapes that a graph takes.
+
+    A modality that no window of the batch has may be of any length, since all of it is masked; it gets the graph's.
+
+    Args:
+        shapes: Name of an input -> its shape in the graph; None for an axis of any size.
+
+    Raises:
+        ValueError: There is content, and it has another size.
+    """
+    fits = {}
+    for name, shape in shapes.items():
+        tensor = given[name]
+        wanted = [size if fixed is None else fixed for size, fixed in zip(tensor.shape, shape, strict=True)]
+        if wanted != list(tensor.shape):
+            mask = next(mask for other, mask in given.items() if other.startswith(f"{name.partition('_')[0]}_mask_"))
+            if mask.any() or wanted[0] != tensor.shape[0]:
+                raise ValueError(f"{name} has shape {list(tensor.shape)}, and this form of the model takes {wanted}")
+            tensor = tensor.new_zeros(wanted)
+        fits[name] = tensor
+    return fits
+
+
+def outputs_of(found: Mapping[str, Tensor]) -> Outputs:
+    """What a graph says, as a model says it; the embedding is brought to length 1."""
+    logits = {name: tensor for name, tensor in found.items() if name != EMBEDDING}
+    return Outputs(logits, functional.normalize(found[EMBEDDING].float(), dim=-1), {})

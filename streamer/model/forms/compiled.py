@@ -1,0 +1,64 @@
+"""torch.compile: kernels for this machine, made in the warm-up and not when a window waits."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental import _config as config
+from torch.nn import functional
+from torch.utils._triton import has_triton_package
+
+from streamer.errors import ModelError
+from streamer.model.nets.inputs import Inputs, Outputs
+
+LEAST = 2  # windows and tokens: the compiler makes a kernel of its own for 1
+
+
+class Compiled(nn.Module):
+    """Runs a model through the compiler, with one set of kernels for all sizes of batch and text.
+
+    A batch of one window gets an empty one beside it, and a text of one token a masked one, so that neither makes the
+    compiler start again in the middle of a stream.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self._run = torch.compile(module, dynamic=True)
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        rows = next(len(tensor) for tensor in inputs if tensor is not None)
+        with torch.inference_mode(False):  # tensors made in that mode are another kind, with kernels of its own
+            padded = {name: _padded(name, tensor) for name, tensor in inputs._asdict().items() if tensor is not None}
+        # Else two sizes that are equal by chance would be one, and have to be compiled anew where they differ.
+        with config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+            outputs: Outputs = self._run(Inputs(**padded))
+        logits = {name: logits_BL[:rows] for name, logits_BL in outputs.logits.items()}
+        return Outputs(logits, outputs.embedding_BD[:rows], {})
+
+
+def compiled(module: nn.Module, device: torch.device) -> Compiled:
+    """The model to be compiled by its first call.
+
+    Raises:
+        ModelError: There is no compiler for the device here.
+    """
+    if device.type == "cpu":
+        from torch._inductor import exc
+        from torch._inductor.cpp_builder import get_cpp_compiler
+
+        try:
+            get_cpp_compiler()
+        except exc.InvalidCxxCompiler as error:
+            raise ModelError("form compile needs a C++ compiler: g++ or clang++ on PATH, or one in CXX") from error
+    if device.type == "cuda" and not has_triton_package():
+        raise ModelError("form compile needs Triton on CUDA, which this installation lacks: take another form")
+    return Compiled(module)
+
+
+def _padded(name: str, tensor: Tensor) -> Tensor:
+    text = name.startswith("text_")
+    missing = [max(0, LEAST - size) if axis == 0 or text else 0 for axis, size in enumerate(tensor.shape)]
+    if not any(missing):
+        return tensor
+    return functional.pad(tensor, [side for count in reversed(missing) for side in (0, count)])

@@ -1,0 +1,97 @@
+"""The fused model: it receives built encoders, fusion and heads. Shape suffixes: see ``inputs``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from streamer.model.nets.encoders.telemetry import TelemetryEncoder
+from streamer.model.nets.encoders.text import TextEncoder
+from streamer.model.nets.heads import NumberHead
+from streamer.model.nets.inputs import Inputs, Outputs
+from streamer.model.nets.layers import Backboned, masked_mean
+
+
+class FusedModel(nn.Module):
+    """Encoders -> tokens -> fusion -> heads, and every modality's own vector in the common space beside it.
+
+    Args:
+        encoders: Modality -> encoder, for the modalities that the model has an input for.
+        heads: Name of an output -> its head.
+    """
+
+    def __init__(
+        self,
+        encoders: dict[str, nn.Module],
+        fusion: nn.Module,
+        heads: dict[str, nn.Module],
+        width: int,
+        common: int,
+    ) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict(encoders)
+        self.kind = nn.ParameterDict({name: torch.randn(width) * 0.02 for name in encoders})  # which modality
+        self.norms = nn.ModuleDict({name: nn.LayerNorm(width) for name in encoders})
+        self.fusion = fusion
+        self.heads = nn.ModuleDict(heads)
+        self.common = nn.ModuleDict({name: nn.Linear(width, common) for name in (*encoders, "fused")})
+
+    def forward(self, inputs: Inputs, shown: Mapping[str, Tensor] | None = None) -> Outputs:
+        """Judge windows.
+
+        Args:
+            shown: Modality -> which windows the fusion sees it in, bool [B], while each still gets its own vector:
+                training with gaps that costs the encoders nothing. None: it sees all.
+        """
+        tokens, masks, parts = [], [], {}
+        for name in self.encoders:
+            tokens_BND, mask_BN = self._encode(name, inputs)
+            parts[name] = (self._in_common(name, masked_mean(tokens_BND, mask_BN)), mask_BN.any(1))
+            tokens.append(tokens_BND + self.kind[name])
+            masks.append(mask_BN if shown is None else mask_BN & shown[name][:, None])
+        fused_BD = self.fusion(tokens, masks)
+        logits = {name: head(fused_BD) for name, head in self.heads.items()}
+        return Outputs(logits, self._in_common("fused", fused_BD), parts)
+
+    def standardise(self, inputs: Inputs) -> None:
+        """Take from training data what is measured and not learned: each telemetry channel's mean and deviation."""
+        for encoder in self.encoders.values():
+            if isinstance(encoder, TelemetryEncoder) and inputs.telemetry_BCT is not None:
+                encoder.standardise(inputs.telemetry_BCT, cast(Tensor, inputs.telemetry_mask_BCT))
+
+    def standardise_targets(self, name: str, values_N: Tensor | Sequence[float]) -> None:
+        """Take the mean and the deviation of a number from its training targets, in its unit.
+
+        Raises:
+            ValueError: The output is no number, or there is no target, or one is not finite.
+        """
+        head = self.heads[name]
+        if not isinstance(head, NumberHead):
+            raise ValueError(f"output {name} is no number")
+        head.standardise(torch.as_tensor(values_N))
+
+    def notes(self) -> list[str]:
+        """What a person who trains the model should know of the parts that it begins with, a line each."""
+        lines = []
+        for name, encoder in self.encoders.items():
+            if isinstance(encoder, TextEncoder) and encoder.begun_with:
+                lines.append(f"{name}: {encoder.begun_with}")
+            for part in encoder.modules():
+                if isinstance(part, Backboned):
+                    count = sum(weight.numel() for weight in part.backbone.parameters())
+                    lines.append(
+                        f"{name}: the backbone's {count:,} parameters {'are frozen' if part.frozen else 'learn'}"
+                    )
+        return lines
+
+    def _encode(self, name: str, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        given = [value for field, value in inputs._asdict().items() if field.startswith(f"{name}_")]
+        tokens_BND, mask_BN = self.encoders[name](*given)
+        return self.norms[name](tokens_BND), mask_BN
+
+    def _in_common(self, name: str, x_BD: Tensor) -> Tensor:
+        return functional.normalize(self.common[name](x_BD).float(), dim=-1)

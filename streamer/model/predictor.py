@@ -1,0 +1,349 @@
+"""Window -> tensors -> model -> prediction.
+
+``decode`` is for a pool of threads (libjpeg, Pillow and NumPy let go of the GIL), ``predict`` for one thread a device.
+Shape suffixes: see ``nets/inputs.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from streamer.errors import DeviceLost, ModelError, UsageError
+from streamer.events import MODALITY_NAMES, Window
+from streamer.model import forms, repository
+from streamer.model.collate import collate
+from streamer.model.nets.inputs import Inputs, Outputs
+from streamer.model.nets.pretrained import one_line
+from streamer.model.sample import Limits, Reject, Sample, cut
+from streamer.model.spec import Output
+from streamer.result import Result, ranges
+from streamer.settings import Settings
+
+SCORE_DIGITS = 4  # scores travel as JSON, and a float32 softmax holds no more
+VALUE_DIGITS = 6  # of a number, significant ones: those of a float32
+TAG_THRESHOLD = 0.5  # probability from which on a tag is said
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {  # kind of output -> what becomes of its logits
+    "classes": partial(torch.softmax, dim=-1),
+    "tags": torch.sigmoid,
+    "number": torch.Tensor.float,
+}
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """What the model says about one window.
+
+    Attributes:
+        outputs: Head -> what it says. Classes: ``{"label": …, "score": …, "scores": {label: score}}``; tags:
+            ``{"labels": [those of a score of 0.5 or more], "scores": {label: score}}``; a number: ``{"value": …,
+            "unit": …}``. Scores are probabilities.
+        embedding: float16 [D], length 1: the window in the common space.
+    """
+
+    outputs: dict[str, Any]
+    embedding: NDArray[np.float16]
+
+
+def result_of(
+    window: Window,
+    sample: Sample,
+    prediction: Prediction | None,
+    *,
+    topics: Sequence[str],
+    model: str,
+    version: str,
+    status: str = "ok",
+    latencies_us: dict[str, int] | None = None,
+) -> Result:
+    """What is to be published of a window.
+
+    Args:
+        sample: What was left of the window for the model.
+        prediction: None: the model raised.
+        topics: Full names of the source topics, in the order of the modalities.
+        status: See :class:`streamer.result.Result`.
+    """
+    return Result(
+        session=window.session,
+        start_us=window.start_us,
+        end_us=window.end_us,
+        closed_by=str(window.closed_by),
+        present=tuple(name for name, here in zip(MODALITY_NAMES, sample.present, strict=True) if here),
+        coverage=dict(zip(MODALITY_NAMES, sample.coverage, strict=True)),
+        members={
+            topic: ranges([event.record.offset for event in events])
+            for topic, events in zip(topics, window.events, strict=True)
+            if events
+        },
+        outputs=prediction.outputs if prediction is not None else {},
+        embedding=prediction.embedding.tobytes() if prediction is not None else b"",
+        model=model,
+        version=version,
+        status=status,
+        latencies_us=latencies_us if latencies_us is not None else {},
+    )
+
+
+Vectors = tuple[NDArray[np.float32], NDArray[np.bool_]]  # [N, D], each of length 1, and which samples have one [N]
+
+
+class ModelFault(RuntimeError):
+    """The model answered something that cannot be a prediction; the batch is at fault, or a window in it."""
+
+
+class Predictor:
+    """A model of the repository on a device, in any of its forms.
+
+    Attributes:
+        spec: What its ``model.toml`` says.
+        name, version: For results; the version tells the weights apart.
+    """
+
+    def __init__(self, model: repository.Model, device: torch.device, limits: Limits) -> None:
+        self.spec = model.spec
+        self.name = model.spec.name
+        self.version = model.version
+        self.device = device
+        self._module = model.module.to(device)
+        self._tokenizer = model.tokenizer
+        self._limits = limits
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        device: str = "auto",
+        settings: Settings | None = None,
+        threads: int | None = None,
+        form: str | None = None,
+    ) -> Predictor:
+        """Load a model folder onto a device.
+
+        Args:
+            device: ``auto`` (CUDA where there is one, else CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+            settings: Where the limits of decoding are taken from; None: the defaults.
+            threads: CPU threads of one forward pass, for the whole process; None: as ``OMP_NUM_THREADS`` says, else
+                half of the cores that the process may use, since decoding, Kafka and Redis want theirs (and two
+                threads cost a fifth more CPU than one for the same batch).
+            form: One of ``streamer.model.forms``; None: that of the settings, else eager.
+
+        Raises:
+            ModelError: The folder cannot be loaded as it is, or in this form.
+            UsageError: There is no such device.
+        """
+        if threads is None and not os.environ.get("OMP_NUM_THREADS"):  # which PyTorch has heeded by itself
+            threads = max(1, usable_cores() // 2)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        limits = Limits.of(settings) if settings is not None else Limits()
+        there = pick_device(device)
+        form = form or (settings.model_form if settings is not None else forms.EAGER)
+        if settings is not None:
+            forms.check_window(folder, form, settings.window_ms)
+        return cls(forms.read(folder, form, there), there, limits)
+
+    def decode(self, window: Window) -> tuple[Sample, list[Reject]]:
+        """Cut and decode what the model asks for of a window; safe to call from many threads."""
+        return cut(window, self.spec.inputs, self._limits)
+
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        """One forward pass.
+
+        Returns:
+            One prediction for each sample, in the same order.
+
+        Raises:
+            ModelFault: The model's answer has the wrong shape or is not finite.
+        """
+        if not samples:
+            return []
+        said, embedding_BD = self.answer(samples)
+        return [
+            Prediction(
+                {name: _decision(self.spec.outputs[name], said_BL[row]) for name, said_BL in said.items()},
+                embedding_BD[row].astype(np.float16),
+            )
+            for row in range(len(samples))
+        ]
+
+    def answer(self, samples: Sequence[Sample]) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+        """One forward pass, not yet rounded.
+
+        Args:
+            samples: At least one.
+
+        Returns:
+            Probabilities or values [B, L] by output, and embedding [B, D].
+
+        Raises:
+            ModelFault: The model's answer has the wrong shape or is not finite.
+        """
+        with torch.inference_mode():
+            return self._checked(self._outputs(samples), len(samples))
+
+    def embed(self, samples: Sequence[Sample], modality: str) -> NDArray[np.float32]:
+        """One forward pass for the modality's own vectors, to be compared with the embeddings that are published.
+
+        Args:
+            samples: At least one; only their content of this modality counts.
+            modality: ``image``, ``audio``, ``text`` or ``telemetry``.
+
+        Returns:
+            float32 [N, D], each of length 1.
+
+        Raises:
+            ModelError: The model has no vectors of this modality.
+            ModelFault: A vector is not finite, or the modality is absent from a sample.
+        """
+        parts, _ = self.vectors(samples)
+        if modality not in parts:
+            raise ModelError(f"model {self.name} has no vectors of {modality}; it has {', '.join(parts) or 'none'}")
+        own_ND, present_N = parts[modality]
+        if not (present_N.all() and np.isfinite(own_ND).all()):
+            raise ModelFault(f"vectors of {modality} are not finite, or of nothing")
+        return own_ND
+
+    def vectors(self, samples: Sequence[Sample]) -> tuple[dict[str, Vectors], NDArray[np.float32]]:
+        """One forward pass for all vectors in the common space.
+
+        Returns:
+            Those of each modality, of none where the form keeps no such vectors; and the embeddings [N, D].
+        """
+        with torch.inference_mode():
+            outputs = self._outputs(samples)
+            parts = {
+                name: (own_BD.float().cpu().numpy(), present_B.cpu().numpy())
+                for name, (own_BD, present_B) in outputs.parts.items()
+            }
+            return parts, outputs.embedding_BD.float().cpu().numpy()
+
+    def _outputs(self, samples: Sequence[Sample]) -> Outputs:
+        inputs = self._to_device(collate(samples, self.spec.inputs, self._tokenizer))
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            outputs: Outputs = self._module(inputs)
+            return outputs
+
+    def check(self) -> None:
+        """Ask, after the model raised, whether the device still works.
+
+        An illegal access or a failed assertion in a CUDA kernel breaks the whole context for the process: every later
+        call fails, with windows that are healthy too.
+
+        Raises:
+            DeviceLost: It does not.
+        """
+        if self.device.type != "cuda":
+            return
+        try:
+            torch.cuda.synchronize(self.device)
+        except RuntimeError as error:
+            raise DeviceLost(f"{self.device} is lost to this process: {error}") from error
+
+    def warm_up(self, batch: int = 1) -> None:
+        """Run one batch of empty windows, so that the first real one does not pay for the device's set-up.
+
+        Raises:
+            ModelError: The model fails on it.
+        """
+        try:
+            self.predict([Sample(present=(False,) * 4, coverage=(0.0,) * 4)] * batch)
+        except Exception as error:  # the model may be the user's code, and compilers raise what they like
+            what = f"{type(error).__name__}: {one_line(error)}"
+            raise ModelError(f"model {self.name} fails on an empty window: {what}") from error
+
+    def _to_device(self, inputs: Inputs) -> Inputs:
+        if self.device.type != "cuda":
+            return Inputs(*(None if part is None else part.to(self.device) for part in inputs))
+        pinned = (None if part is None else part.pin_memory() for part in inputs)
+        return Inputs(*(None if part is None else part.to(self.device, non_blocking=True) for part in pinned))
+
+    def _checked(self, outputs: Outputs, count: int) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+        said = {name: self._said(name, outputs.logits.get(name), count) for name in self.spec.outputs}
+        embedding_BD: NDArray[np.float32] = outputs.embedding_BD.float().cpu().numpy()
+        if embedding_BD.ndim != 2 or len(embedding_BD) != count or not np.isfinite(embedding_BD).all():
+            raise ModelFault(f"embedding of shape {embedding_BD.shape} for {count} windows, or not finite")
+        return said, embedding_BD
+
+    def _said(self, name: str, logits_BL: Tensor | None, count: int) -> NDArray[np.float32]:
+        """Probabilities of classes and tags, values of a number [B, L]."""
+        output = self.spec.outputs[name]
+        wanted = (count, output.size)
+        if logits_BL is None or tuple(logits_BL.shape) != wanted:
+            shape = None if logits_BL is None else tuple(logits_BL.shape)
+            raise ModelFault(f"output {name} has shape {shape}, not {wanted}")
+        said_BL: NDArray[np.float32] = ACTIVATIONS[output.kind](logits_BL.float()).cpu().numpy()
+        if not np.isfinite(said_BL).all():
+            raise ModelFault(f"output {name} is not finite")
+        return said_BL
+
+
+def predict_each(predictor: Predictor, samples: Sequence[Sample]) -> list[Prediction | BaseException]:
+    """Predict a batch; where the model raises, halve it until the samples that do it are alone.
+
+    Not for the main thread: what the model raises may be anything, and so an interrupt would be taken for it.
+
+    Returns:
+        For each sample, in the same order, its prediction, or what the model raised on it alone.
+
+    Raises:
+        DeviceLost: No sample is to blame.
+    """
+    try:
+        return [*predictor.predict(samples)]
+    except BaseException as error:  # noqa: BLE001 - a model is the user's code and may raise anything
+        predictor.check()
+        if len(samples) == 1:
+            return [error]
+        middle = len(samples) // 2
+        return predict_each(predictor, samples[:middle]) + predict_each(predictor, samples[middle:])
+
+
+def _decision(output: Output, said_L: NDArray[np.float32]) -> dict[str, Any]:
+    """What a result holds of a head: see :class:`Prediction`."""
+    if output.kind == "number":
+        return {"value": float(f"{said_L[0]:.{VALUE_DIGITS}g}"), "unit": output.unit}
+    scores = {label: round(float(score), SCORE_DIGITS) for label, score in zip(output.labels, said_L, strict=True)}
+    if output.kind == "tags":
+        return {"labels": [label for label, score in scores.items() if score >= TAG_THRESHOLD], "scores": scores}
+    best = output.labels[int(said_L.argmax())]
+    return {"label": best, "score": scores[best], "scores": scores}
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on: of a machine's, those that it is bound to."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def device_uuid(device: torch.device) -> str | None:
+    """What NVIDIA's tools call a device; None: it is none of theirs."""
+    if device.type != "cuda":
+        return None
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that a setting names.
+
+    Raises:
+        UsageError: This machine, or this build of PyTorch, does not have it.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(device.type, False):
+        raise UsageError(f"device {name!r} is not available here; STREAMER_DEVICE=auto takes what there is")
+    return device

@@ -1,0 +1,140 @@
+"""A new version of the model in its folder: found, loaded beside the old one, and served from the next batch on.
+
+Files are looked at, not read, until they have changed and then stayed as they are for one more look: weights and
+tokenizer are two files, and whoever copies them may be slow. A version that cannot be loaded, that fails on empty
+windows, or that other parts of the system would have to know of is refused, once, with its reason; the old one goes on.
+
+What may change: weights, tokenizer, version, outputs, architecture, sizes of the inputs. What may not: the name
+(results go by it), the windows' length, which modalities the model reads and how many frames (what is put into a
+window, perhaps by another process). For those, restart the workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from streamer.errors import ModelError, StreamerError
+from streamer.model import forms
+from streamer.model.predictor import Predictor
+from streamer.model.spec import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelSpec
+from streamer.observe.metrics import Metrics
+from streamer.settings import Settings
+
+FILES = (SPEC_FILE, WEIGHTS_FILE, TOKENIZER_FILE, CODE_FILE, forms.MAPPING_FILE, *forms.ARCHIVES.values())
+
+State = tuple[tuple[int, int, int] | None, ...]
+
+log = logging.getLogger(__name__)
+
+
+def load(settings: Settings) -> Predictor:
+    """Load the model of the settings and run it once, so that no window pays for its set-up.
+
+    Raises:
+        ModelError: It cannot be loaded, or fails on an empty window.
+        UsageError: There is no such device.
+    """
+    predictor = Predictor.load(settings.model, device=settings.device, settings=settings)
+    predictor.warm_up()
+    return predictor
+
+
+def state_of(folder: Path) -> State:
+    """What tells whether a file of a model has changed: for each its inode, size and time of change; None: absent."""
+    return tuple(_stat(folder / name) for name in FILES)
+
+
+def _stat(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def check_successor(old: Predictor, new: Predictor) -> None:
+    """Whether one model may take the other's place while windows are under way.
+
+    Raises:
+        ModelError: It may not; one line says why.
+    """
+    for what, before, after in zip(
+        ("name", "window_ms", "modalities", "frames"), _contract(old.spec), _contract(new.spec), strict=True
+    ):
+        if before != after:
+            raise ModelError(f"{what} was {before} and is {after}, which takes a restart of the workers")
+    if new.version == old.version and new.spec != old.spec:
+        raise ModelError(f"{SPEC_FILE} has changed and its version is still {new.spec.version}: give it another")
+
+
+def _contract(spec: ModelSpec) -> tuple[object, ...]:
+    inputs = spec.inputs
+    modalities = [name for name in inputs.__struct_fields__ if getattr(inputs, name) is not None]
+    return spec.name, spec.window_ms, ", ".join(modalities), inputs.image.frames if inputs.image else 0
+
+
+class Reloader:
+    """Watches the model's folder.
+
+    Args:
+        state: Of the folder before ``predictor`` was loaded.
+        swap: Called on the event loop with each new version.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        predictor: Predictor,
+        state: State,
+        metrics: Metrics,
+        swap: Callable[[Predictor], None],
+    ) -> None:
+        self._settings = settings
+        self._predictor = predictor
+        self._state = state  # of what was loaded, or refused
+        self._metrics = metrics
+        self._swap = swap
+
+    async def run(self) -> None:
+        """Look every ``model_poll_ms``, for ever; at once done if that is 0."""
+        if not self._settings.model_poll_ms:
+            return
+        loop = asyncio.get_running_loop()
+        thread = ThreadPoolExecutor(1, thread_name_prefix="reload")
+        last = self._state
+        try:
+            while True:
+                await asyncio.sleep(self._settings.model_poll_ms / 1000)
+                now = await loop.run_in_executor(thread, state_of, self._settings.model)
+                if now == last and now != self._state:
+                    self._state = now
+                    self._take(await loop.run_in_executor(thread, self._load))
+                last = now
+        finally:
+            thread.shutdown(wait=False, cancel_futures=True)  # a stop does not wait for a model to load
+
+    def _load(self) -> Predictor | Exception:
+        """The folder's model, if it may be served; else why not."""
+        try:
+            predictor = load(self._settings)
+            check_successor(self._predictor, predictor)
+        except StreamerError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - such as a device without room for two models
+            return ModelError(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return predictor
+
+    def _take(self, found: Predictor | Exception) -> None:
+        if isinstance(found, Exception):
+            self._metrics.model_reloads.labels("refused").inc()
+            log.error("new model refused, %s goes on: %s", self._predictor.version, found)
+        elif found.version != self._predictor.version:
+            log.info("model %s: version %s takes over from %s", found.name, found.version, self._predictor.version)
+            self._metrics.model_reloads.labels("loaded").inc()
+            self._metrics.model.info({"name": found.name, "version": found.version})
+            self._predictor = found
+            self._swap(found)

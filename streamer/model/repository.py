@@ -1,0 +1,212 @@
+"""The model repository: ``models/<name>/`` read and written. Nothing in it is ever unpickled.
+
+model.toml           name, version, inputs, outputs, architecture
+weights.safetensors  the weights, with the hash of the tokenizer that they were trained with
+tokenizer.json       for models that read text
+model.py             only where the built-in architecture does not serve: ``build(spec) -> nn.Module``; it is run,
+                     so a model folder is to be trusted like code
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from streamer.errors import ModelError
+from streamer.model.nets.architecture import BuildError, HuggingFace
+from streamer.model.nets.build import Data, build
+from streamer.model.nets.encoders.text import Vocabulary
+from streamer.model.nets.heads import Head
+from streamer.model.nets.pretrained import one_line as _line
+from streamer.model.spec import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelSpec, read_spec
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model folder in memory, with trained weights.
+
+    Attributes:
+        version: The spec's version and the first 8 hex digits of the weights' SHA-256, e.g. ``1-3f2a9c01``.
+    """
+
+    spec: ModelSpec
+    module: nn.Module
+    tokenizer: Tokenizer | None
+    version: str
+
+
+def new_module(spec: ModelSpec, folder: Path, tokenizer: Tokenizer | None, *, pretrained: bool = True) -> nn.Module:
+    """The model that the spec describes, with fresh weights.
+
+    Args:
+        pretrained: Whether its parts begin with the files of weights and word vectors that the spec names; without,
+            none of these files need be there.
+
+    Raises:
+        ModelError: ``model.py`` does not build a module, or a part of the architecture cannot be built.
+    """
+    if (folder / CODE_FILE).is_file():
+        return _custom(spec, folder / CODE_FILE)
+    inputs = spec.inputs
+    data = Data(
+        image_size=(inputs.image.height, inputs.image.width) if inputs.image else None,
+        audio_rate_hz=inputs.audio.rate_hz if inputs.audio else None,
+        vocabulary=vocabulary(tokenizer) if inputs.text and tokenizer else None,
+        max_tokens=inputs.text.max_tokens if inputs.text else 0,
+        telemetry_channels=len(inputs.telemetry.channels) if inputs.telemetry else None,
+    )
+    heads = {name: Head(output.size, output.kind == "number") for name, output in spec.outputs.items()}
+    try:
+        return build(spec.architecture, data, heads, folder, pretrained=pretrained)
+    except BuildError as error:
+        raise ModelError(f"{folder / SPEC_FILE}: {error}") from None
+
+
+def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
+    """What a network must know of a tokenizer."""
+    numbers: dict[str, int] = tokenizer.get_vocab()
+    tokens = [""] * (1 + max(numbers.values(), default=0))
+    for token, number in numbers.items():
+        tokens[number] = token
+    plain, framed = (tokenizer.encode("a", add_special_tokens=special).ids for special in (False, True))
+    at = next((n for n in range(len(framed)) if framed[n : n + len(plain)] == plain), 0)
+    return Vocabulary(tuple(tokens), tuple(framed[:at]), tuple(framed[at + len(plain) :]))
+
+
+def backbone_tokenizer(spec: ModelSpec, folder: Path) -> Tokenizer | None:
+    """The tokenizer that the text encoder comes with, if it comes with one; texts are neither cut nor padded by it.
+
+    Raises:
+        ModelError: It is missing or no tokenizer.
+    """
+    options = spec.architecture.options("text")
+    if not spec.inputs.text or not isinstance(options, HuggingFace) or (folder / CODE_FILE).is_file():
+        return None
+    path = folder / options.of / TOKENIZER_FILE
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file; save the encoder's fast tokenizer beside its weights")
+    tokenizer = _tokenizer_of(path)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _custom(spec: ModelSpec, path: Path) -> nn.Module:
+    found = importlib.util.spec_from_file_location(f"streamer_model_{spec.name}", path)
+    if found is None or found.loader is None:
+        raise ModelError(f"{path} cannot be imported")
+    code = importlib.util.module_from_spec(found)
+    try:
+        found.loader.exec_module(code)
+        module = code.build(spec)
+    except Exception as error:  # the user's code may raise anything
+        raise ModelError(f"{path}: {type(error).__name__}: {_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"{path}: build(spec) must return a torch.nn.Module, not {type(module).__name__}")
+    return module
+
+
+def read(folder: Path) -> Model:
+    """Load a model folder.
+
+    Raises:
+        ModelError: A file is missing, truncated or foreign, or the files do not belong together; one line says which.
+    """
+    spec = read_spec(folder)
+    tokenizer = read_tokenizer(folder) if spec.inputs.text else None
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file; `streamer train {folder}` makes it")
+    module = new_module(spec, folder, tokenizer, pretrained=False)
+    metadata = _load_weights(module, path)
+    if tokenizer is not None and metadata.get("tokenizer", fingerprint(tokenizer)) != fingerprint(tokenizer):
+        raise ModelError(f"{path} was trained with another {TOKENIZER_FILE} than the one beside it")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Model(spec, module.eval(), tokenizer, f"{spec.version}-{digest[:8]}")
+
+
+def _load_weights(module: nn.Module, path: Path) -> dict[str, str]:
+    """Load a file's weights, after its header has shown that they are the module's; returns its metadata."""
+    wanted = module.state_dict()
+    try:
+        with safe_open(path, framework="pt") as file:
+            mismatch = _mismatch(wanted, {name: list(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
+            if mismatch:
+                raise ModelError(f"{path} does not fit {SPEC_FILE}: {mismatch}; train it anew, or restore the file")
+            weights = {name: file.get_tensor(name) for name in wanted}
+            metadata: dict[str, str] = file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path} is truncated or no safetensors file: {_line(error)}") from error
+    broken = next((name for name, weight in weights.items() if not torch.isfinite(weight).all()), None)
+    if broken:
+        raise ModelError(f"{path}: {broken} holds numbers that are not finite")
+    module.load_state_dict(weights)
+    return metadata
+
+
+def _mismatch(wanted: dict[str, Tensor], given: dict[str, list[int]]) -> str | None:
+    """What is the first thing that differs, of missing, unknown and differently shaped weights."""
+    for name, weight in wanted.items():
+        if name not in given:
+            return f"{name} is missing"
+        if given[name] != list(weight.shape):
+            return f"{name} has shape {given[name]}, the model needs {list(weight.shape)}"
+    unknown = next((name for name in given if name not in wanted), None)
+    return f"{unknown} is unknown to the model" if unknown else None
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """Read ``tokenizer.json``.
+
+    Raises:
+        ModelError: It is missing or no tokenizer.
+    """
+    path = folder / TOKENIZER_FILE
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file, and the model reads text; `streamer train {folder}` makes it")
+    return _tokenizer_of(path)
+
+
+def _tokenizer_of(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises plain Exception
+        raise ModelError(f"{path} is no tokenizer: {_line(error)}") from error
+
+
+def fingerprint(tokenizer: Tokenizer) -> str:
+    """Short hash of what a tokenizer does."""
+    content = json.dumps(json.loads(tokenizer.to_str()), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def write(folder: Path, module: nn.Module, tokenizer: Tokenizer | None, notes: dict[str, Any]) -> None:
+    """Write weights and tokenizer; a reader never sees half a file.
+
+    Args:
+        notes: What the weights were trained on; travels in the file's metadata.
+    """
+    metadata = {"notes": json.dumps(notes, sort_keys=True)}
+    if tokenizer is not None:
+        metadata["tokenizer"] = fingerprint(tokenizer)
+        replace(folder / TOKENIZER_FILE, lambda path: tokenizer.save(str(path)))
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in module.state_dict().items()}
+    replace(folder / WEIGHTS_FILE, lambda path: save_file(weights, path, metadata=metadata))
+
+
+def replace(path: Path, save: Callable[[Path], object]) -> None:
+    """Write a file beside its place and move it there: a reader never sees half of it."""
+    beside = path.with_name(path.name + ".new")
+    save(beside)
+    beside.chmod(0o644)  # safetensors makes files that only their owner reads
+    beside.replace(path)

@@ -1,0 +1,309 @@
+"""What a model sees of a window. Serving and training both cut their windows here, so they cannot drift apart.
+
+A window's events are whole; the model sees of them what lies inside the window's borders. Shapes, by suffix:
+
+    F frames · H height · W width · S audio samples · C telemetry channels · T telemetry grid points · 3 colours
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from functools import lru_cache
+
+import msgspec
+import numpy as np
+import torch
+import torchaudio
+from numpy.typing import NDArray
+
+from streamer.errors import BadRecord, Reason
+from streamer.events import AUDIO, TELEMETRY, TEXT, Event, Window
+from streamer.model import payloads
+from streamer.model.frames import in_window, reading_order
+from streamer.model.spec import AudioInput, ImageInput, InputSpec, TelemetryInput
+from streamer.settings import Settings
+
+# The largest denominator of a resampling ratio. The sinc kernel has old × new / gcd² taps: 44,100 → 16,000 is
+# 441 × 160, but 44,101 → 16,000 would be 706 million. The nearest simple ratio is off by less than 1 ms in a second.
+MAX_RATIO_TERM = 500
+
+Reject = tuple[Event, BadRecord]
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What cutting needs of the settings.
+
+    Attributes:
+        max_image_pixels: Larger frames are refused unopened.
+        image_expected_hz: Frames a second that a whole window has; None: one frame covers a window.
+    """
+
+    max_image_pixels: int = 40_000_000
+    image_expected_hz: float | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        return cls(settings.max_image_pixels, settings.modalities["image"].expected_hz)
+
+
+class Phrase(msgspec.Struct, frozen=True):
+    """Words of one transcript that are spoken in the window.
+
+    Attributes:
+        overlap: Share of the text that lies in the window: 1 where words have times, since then only those inside are
+            here; else the share of the transcript's time.
+    """
+
+    text: str
+    overlap: float
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """A window cut to its borders and decoded. Where a mask is False the content means nothing.
+
+    Attributes:
+        present: For each modality whether anything of it is left in the window.
+        coverage: For each modality the share of the window in [0, 1]: time covered for audio and telemetry, frames
+            found ÷ expected, 1 for text.
+        image_FHW3: uint8, frames in order of time; None: absent, or the model has no such input (so for all below).
+        image_mask_F: False: fewer frames than asked for.
+        audio_S: float32 in [-1, 1].
+        audio_mask_S: Where the waveform was heard; silence that was heard is True.
+        telemetry_CT: float32 in the producer's units.
+        telemetry_mask_CT: Where a block with this channel covers the grid point.
+    """
+
+    present: tuple[bool, ...]
+    coverage: tuple[float, ...]
+    image_FHW3: NDArray[np.uint8] | None = None
+    image_mask_F: NDArray[np.bool_] | None = None
+    audio_S: NDArray[np.float32] | None = None
+    audio_mask_S: NDArray[np.bool_] | None = None
+    text: tuple[Phrase, ...] = ()
+    telemetry_CT: NDArray[np.float32] | None = None
+    telemetry_mask_CT: NDArray[np.bool_] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        arrays = (self.image_FHW3, self.audio_S, self.audio_mask_S, self.telemetry_CT, self.telemetry_mask_CT)
+        return sum(array.nbytes for array in arrays if array is not None)
+
+
+def cut(window: Window, spec: InputSpec, limits: Limits) -> tuple[Sample, list[Reject]]:
+    """Cut a window's events to its borders and decode what the model asks for; nothing else is opened.
+
+    ``present`` and ``coverage`` are told for every modality, from the events' spans where nothing is opened.
+
+    Returns:
+        The sample, and the events whose payload is broken with what is wrong with each; these count as not there.
+
+    Raises:
+        LeftBehind: A payload is needed that did not come with the window: one that :func:`opened` does not name, since
+            a frame is broken; or any, of a window that was too large to travel whole.
+    """
+    rejects: list[Reject] = []
+    image_FHW3, image_mask_F, image_share = _cut_image(window, spec.image, limits, rejects)
+    audio_S, audio_mask_S, audio_share = _cut_audio(window, spec.audio, rejects)
+    phrases = _cut_text(window, rejects)
+    blocks = _blocks(window, rejects)
+    telemetry_CT, telemetry_mask_CT = _cut_telemetry(window, spec.telemetry, blocks)
+    sample = Sample(
+        present=(image_share > 0, audio_share > 0, bool(phrases), bool(blocks)),
+        coverage=(image_share, audio_share, float(bool(phrases)), _covered(window, [block.event for block in blocks])),
+        image_FHW3=image_FHW3,
+        image_mask_F=image_mask_F,
+        audio_S=audio_S,
+        audio_mask_S=audio_mask_S,
+        text=phrases if spec.text else (),
+        telemetry_CT=telemetry_CT,
+        telemetry_mask_CT=telemetry_mask_CT,
+    )
+    return sample, rejects
+
+
+def _cut_image(
+    window: Window, wanted: ImageInput | None, limits: Limits, rejects: list[Reject]
+) -> tuple[NDArray[np.uint8] | None, NDArray[np.bool_] | None, float]:
+    frames = in_window(window)
+    found: dict[int, NDArray[np.uint8]] = {}
+    broken = 0
+    if wanted is not None:
+        for index in reading_order(len(frames), wanted.frames):
+            if len(found) == wanted.frames:
+                break
+            try:
+                found[index] = payloads.image(frames[index], wanted.height, wanted.width, limits.max_image_pixels)
+            except BadRecord as error:
+                rejects.append((frames[index], error))
+                broken += 1
+    share = _image_share(len(frames) - broken, window, limits.image_expected_hz)
+    if wanted is None or not found:
+        return None, None, share
+    image_FHW3 = np.zeros((wanted.frames, wanted.height, wanted.width, 3), np.uint8)
+    for place, index in enumerate(sorted(found)):
+        image_FHW3[place] = found[index]
+    return image_FHW3, np.arange(wanted.frames) < len(found), share
+
+
+def _image_share(found: int, window: Window, expected_hz: float | None) -> float:
+    if expected_hz is None:
+        return float(found > 0)
+    return min(1.0, found / max(1.0, expected_hz * (window.end_us - window.start_us) / 1e6))
+
+
+def _cut_audio(
+    window: Window, wanted: AudioInput | None, rejects: list[Reject]
+) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_] | None, float]:
+    if wanted is None:
+        return None, None, _covered(window, window.events[AUDIO])
+    size_us = window.end_us - window.start_us
+    heard: dict[int, tuple[NDArray[np.float32], NDArray[np.bool_]]] = {}  # by rate: one resampling for all chunks
+    for event in window.events[AUDIO]:
+        try:
+            rate_hz, first, samples = payloads.audio(event, window.start_us, window.end_us)
+        except BadRecord as error:
+            rejects.append((event, error))
+            continue
+        if len(samples):
+            length = payloads.sample_index(size_us, rate_hz)
+            audio_S, mask_S = heard.setdefault(rate_hz, (np.zeros(length, np.float32), np.zeros(length, np.bool_)))
+            audio_S[first : first + len(samples)] = samples
+            mask_S[first : first + len(samples)] = True
+    if not heard:
+        return None, None, 0.0
+    audio_S, mask_S = _one_rate(heard, wanted.rate_hz, payloads.sample_index(size_us, wanted.rate_hz))
+    return audio_S, mask_S, float(mask_S.mean())
+
+
+def _one_rate(
+    heard: dict[int, tuple[NDArray[np.float32], NDArray[np.bool_]]], rate_hz: int, length: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Resample every waveform to ``rate_hz`` and lay them over one another; where two were heard the last counts."""
+    audio_S, mask_S = np.zeros(length, np.float32), np.zeros(length, np.bool_)
+    for own_hz, (own_S, own_mask_S) in heard.items():
+        nearest_S = np.minimum((np.arange(length) * (own_hz / rate_hz)).astype(np.int64), len(own_S) - 1)
+        valid_S = own_mask_S[nearest_S]
+        resampled_S = own_S if own_hz == rate_hz else _resample(own_S, own_hz, rate_hz)
+        count = min(length, len(resampled_S))
+        np.copyto(audio_S[:count], resampled_S[:count], where=valid_S[:count])
+        mask_S |= valid_S
+    return audio_S, mask_S
+
+
+def _resample(audio_S: NDArray[np.float32], own_hz: int, rate_hz: int) -> NDArray[np.float32]:
+    ratio = Fraction(own_hz, rate_hz).limit_denominator(MAX_RATIO_TERM)
+    resampled: NDArray[np.float32] = _resampler(ratio.numerator, ratio.denominator)(torch.from_numpy(audio_S)).numpy()
+    return resampled
+
+
+@lru_cache(maxsize=16)  # the kernel costs more than its use
+def _resampler(own: int, target: int) -> torchaudio.transforms.Resample:
+    return torchaudio.transforms.Resample(own, target)
+
+
+def _cut_text(window: Window, rejects: list[Reject]) -> tuple[Phrase, ...]:
+    phrases = []
+    for event in window.events[TEXT]:
+        try:
+            phrase = _phrase(event, window)
+        except BadRecord as error:
+            rejects.append((event, error))
+            continue
+        if phrase.text and phrase.overlap > 0:
+            phrases.append(phrase)
+    return tuple(phrases)
+
+
+def _phrase(event: Event, window: Window) -> Phrase:
+    """The words whose middle lies in ``[start, end)``, so that each is in one window; without times all of them."""
+    body = payloads.transcript(event)
+    if body.words:
+        origin_us = payloads.origin_us(event, body.start)
+        middles_us = (origin_us + round((word.start + word.end) * 0.5e6) for word in body.words)
+        inside = (
+            word.text.strip()
+            for word, at in zip(body.words, middles_us, strict=True)
+            if window.start_us <= at < window.end_us
+        )
+        return Phrase(" ".join(inside).strip(), 1.0)
+    shared_us = min(event.end_us, window.end_us) - max(event.start_us, window.start_us)
+    overlap = shared_us / (event.end_us - event.start_us) if event.end_us > event.start_us else 1.0
+    return Phrase(body.text.strip(), overlap)
+
+
+class _Block(msgspec.Struct, frozen=True):
+    """What a telemetry event has in the window; times count from the window's start."""
+
+    event: Event
+    times_us: NDArray[np.float64]
+    values: dict[str, NDArray[np.float64]]
+
+
+def _blocks(window: Window, rejects: list[Reject]) -> list[_Block]:
+    blocks = []
+    for event in window.events[TELEMETRY]:
+        try:
+            block = _block(event, window)
+        except BadRecord as error:
+            rejects.append((event, error))
+            continue
+        if block.times_us.size:
+            blocks.append(block)
+    return blocks
+
+
+def _block(event: Event, window: Window) -> _Block:
+    """The samples whose time lies in ``[start, end)``."""
+    body = payloads.telemetry(event)
+    counts = {len(channel.values) for channel in body.channels.values()}
+    if len(counts) > 1:
+        raise BadRecord(Reason.BAD_PAYLOAD, "telemetry channels of one block differ in length")
+    times_us = payloads.sample_times_us(event, body, window.start_us)
+    inside = (times_us >= 0) & (times_us < window.end_us - window.start_us)
+    values = {name: np.asarray(channel.values, np.float64)[inside] for name, channel in body.channels.items()}
+    if not all(np.isfinite(row).all() for row in values.values()):
+        raise BadRecord(Reason.BAD_PAYLOAD, "telemetry holds values that are not finite")
+    return _Block(event, times_us[inside], values)
+
+
+def _cut_telemetry(
+    window: Window, wanted: TelemetryInput | None, blocks: list[_Block]
+) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_] | None]:
+    """Interpolate linearly on the grid ``start + k / rate_hz``; beyond the outermost sample its value holds."""
+    if wanted is None or not blocks:
+        return None, None
+    length = payloads.sample_index(window.end_us - window.start_us, wanted.rate_hz)
+    grid_us = np.arange(length, dtype=np.float64) * (1e6 / wanted.rate_hz)
+    telemetry_CT = np.zeros((len(wanted.channels), length), np.float32)
+    mask_CT = np.zeros((len(wanted.channels), length), np.bool_)
+    for row, channel in enumerate(wanted.channels):
+        carriers = [block for block in blocks if channel in block.values]
+        if carriers:
+            times_us = np.concatenate([block.times_us for block in carriers])
+            values = np.concatenate([block.values[channel] for block in carriers])
+            order = np.argsort(times_us, kind="stable")
+            telemetry_CT[row] = np.interp(grid_us, times_us[order], values[order])
+            mask_CT[row] = _within(grid_us, carriers, window)
+            mask_CT[row, np.minimum((times_us * (wanted.rate_hz / 1e6)).astype(np.int64), length - 1)] = True
+    return telemetry_CT, mask_CT
+
+
+def _within(grid_us: NDArray[np.float64], blocks: list[_Block], window: Window) -> NDArray[np.bool_]:
+    """Which grid points lie in the span of a block."""
+    mask = np.zeros(len(grid_us), np.bool_)
+    for block in blocks:
+        start_us, end_us = block.event.start_us - window.start_us, block.event.end_us - window.start_us
+        mask |= (grid_us >= start_us) & (grid_us < end_us)
+    return mask
+
+
+def _covered(window: Window, events: Iterable[Event]) -> float:
+    """Share of the window that the union of the events' spans covers."""
+    covered_us, reached_us = 0, window.start_us
+    for event in sorted(events, key=lambda event: event.start_us):
+        start_us, end_us = max(event.start_us, reached_us), min(event.end_us, window.end_us)
+        covered_us += max(0, end_us - start_us)
+        reached_us = max(reached_us, end_us)
+    return covered_us / (window.end_us - window.start_us)

@@ -1,0 +1,1 @@
+"""What an operator asks: doctor, size, the settings' reference."""

@@ -1,0 +1,395 @@
+"""What was in a window: its newest frame, sound, transcripts and telemetry, read from Kafka by offset.
+
+A few threads have a consumer each, without a group: every read seeks in one partition and takes the records of the
+window. What was read stays in a small cache, and browsers that ask for the same at once share one read. Payloads are
+judged by the same code as a worker's, so nothing that a worker would refuse is shown, but a frame goes to the browser
+as it was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import pairwise
+from time import monotonic
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import numpy as np
+from kafka import TopicPartition
+from kafka.errors import KafkaError, OffsetOutOfRangeError
+from numpy.typing import NDArray
+
+from streamer import clients
+from streamer.align.decode import Decoder, home_partition
+from streamer.errors import BadRecord, Unavailable, UsageError
+from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TELEMETRY, TEXT, Event, Record, Telemetry
+from streamer.model import payloads
+from streamer.result import Result
+from streamer.settings import Settings
+
+THREADS = 2
+TIMEOUT_S = 5.0  # of one read
+FETCH_WAIT_MS = 100  # what is asked for is there already: a broker that has nothing to send should say so soon
+FETCH_BYTES = 64 << 10  # a larger record comes whole all the same, and what is not wanted costs time to unpack
+CACHE_BYTES = 16 << 20
+MAX_WAITING = 64  # reads that are under way or wait for a thread
+
+BANDS = 48  # of the spectrogram, evenly spaced in log frequency
+LOWEST_HZ, HIGHEST_HZ = 60.0, 8000.0
+COLUMNS_HZ = 25.0
+MAX_COLUMNS = 600  # of one window
+QUIETEST_DB, LOUDEST_DB = -80.0, 0.0  # of full scale, a band's mean power: what 0 and 255 stand for
+
+Ranges = Sequence[tuple[int, int]]
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class Gone(Exception):
+    """What was asked for is not there: never was, or Kafka's retention has passed."""
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """An encoded image as it was sent; the media type is one of the three that frames may have."""
+
+    media_type: str
+    content: bytes
+
+
+class Sound(msgspec.Struct, frozen=True):
+    """The spectrogram of a window.
+
+    Attributes:
+        levels: base64 of uint8 [columns, bands], lowest band first; 0: silence or no data.
+        peak_dbfs: Largest sample, decibels of full scale; None: digital silence.
+    """
+
+    columns: int
+    bands: int
+    levels: str
+    peak_dbfs: float | None
+
+
+class Speech(msgspec.Struct, frozen=True):
+    """A transcript segment."""
+
+    start_us: int
+    end_us: int
+    text: str
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """The samples of a telemetry channel in a window, in order of time."""
+
+    unit: str
+    times_us: list[int]
+    values: list[float]
+
+
+class Content(msgspec.Struct, frozen=True):
+    """What was in a window, besides frames; ``gone`` names the modalities that cannot be read any more."""
+
+    start_us: int
+    end_us: int
+    audio: Sound | None
+    transcripts: list[Speech]
+    telemetry: dict[str, Signal]
+    gone: list[str]
+
+
+class Source(Protocol):
+    """Where records are read from; :class:`Log` is the real one."""
+
+    partitions: int
+
+    def read(self, row: int, partition: int, ranges: Ranges) -> list[Record]: ...
+    def close(self) -> None: ...
+
+
+class Log:
+    """Reads records by offset; every thread gets a consumer of its own.
+
+    Raises:
+        UsageError: No Kafka answers, or a source topic does not exist.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._topics = settings.source_topics
+        self._local = threading.local()
+        self._consumers: list[Any] = []
+        consumer = self._connect()
+        counts = {topic: len(consumer.partitions_for_topic(topic) or ()) for topic in self._topics}
+        consumer.close()
+        for topic, count in counts.items():
+            if not count:
+                raise clients.no_topic(settings, topic)
+        self.partitions = min(counts.values())
+
+    def read(self, row: int, partition: int, ranges: Ranges) -> list[Record]:
+        """The records of a modality at these offsets, as many of them as are there.
+
+        Raises:
+            Gone: The first of them is not in Kafka any more.
+            Unavailable: Kafka does not answer in time.
+        """
+        topic = TopicPartition(self._topics[row], partition)
+        deadline_s = monotonic() + TIMEOUT_S
+        found: list[Record] = []
+        consumer = self._consumer()
+        try:
+            consumer.seek(topic, ranges[0][0])
+            consumer.resume(topic)
+            while consumer.position(topic) <= ranges[-1][1]:
+                if monotonic() > deadline_s:
+                    raise Unavailable(f"Kafka at {self._settings.kafka} does not answer")
+                for message in consumer.poll(timeout_ms=500).get(topic, ()):
+                    if any(first <= message.offset <= last for first, last in ranges):
+                        found.append(_record(row, message))
+        except OffsetOutOfRangeError:
+            raise Gone("not in Kafka any more") from None
+        except KafkaError as error:
+            raise Unavailable(f"Kafka at {self._settings.kafka}: {error}") from None
+        finally:
+            consumer.pause(topic)  # else it would go on fetching
+            consumer.seek(topic, 0)  # a position that was refused would be refused in every later read too
+        return found
+
+    def close(self) -> None:
+        """Close all consumers; no read may be under way."""
+        for consumer in self._consumers:
+            consumer.close()
+
+    def _consumer(self) -> Any:
+        if not hasattr(self._local, "consumer"):
+            try:
+                consumer = self._connect()
+            except UsageError as error:
+                raise Unavailable(str(error)) from None
+            # All at once, for good: after every change of the assignment kafka-python waits 0.1 s for metadata.
+            places = [TopicPartition(topic, number) for topic in self._topics for number in range(self.partitions)]
+            consumer.assign(places)
+            consumer.pause(*places)
+            for place in places:
+                consumer.seek(place, 0)
+            self._local.consumer = consumer
+            self._consumers.append(consumer)
+        return self._local.consumer
+
+    def _connect(self) -> Any:
+        return clients.consumer(
+            self._settings,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_partition_fetch_bytes=FETCH_BYTES,
+        )
+
+
+class Windows:
+    """Frames and contents of windows, cached; for one event loop.
+
+    Args:
+        settings: Limits that payloads are judged by.
+        source: Is read in threads; closed by :meth:`close`.
+    """
+
+    def __init__(self, settings: Settings, source: Source) -> None:
+        self._settings = settings
+        self._source = source
+        self._decoder = Decoder(settings, source.partitions)
+        self._threads = ThreadPoolExecutor(THREADS, "payloads")
+        self._cache: OrderedDict[tuple[str, str], Frame | bytes] = OrderedDict()
+        self._cached_bytes = 0
+        self._reads: dict[tuple[str, str], asyncio.Future[Frame | bytes]] = {}
+
+    async def frame(self, result: Result) -> Frame:
+        """The newest frame of a window.
+
+        Raises:
+            Gone: The window has none, or Kafka does not have it any more.
+            Unavailable: Kafka does not answer in time, or too much is asked for at once.
+        """
+        found = await self._once("frame", result, self._read_frame)
+        assert isinstance(found, Frame)
+        return found
+
+    async def content(self, result: Result) -> bytes:
+        """The :class:`Content` of a window as JSON.
+
+        Raises:
+            Unavailable: Kafka does not answer in time, or too much is asked for at once.
+        """
+        found = await self._once("content", result, self._read_content)
+        assert isinstance(found, bytes)
+        return found
+
+    async def close(self) -> None:
+        """Wait for the reads that are under way and close the source."""
+        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+        await asyncio.to_thread(self._source.close)
+
+    async def _once(self, what: str, result: Result, read: Callable[[Result], Frame | bytes]) -> Frame | bytes:
+        key = (what, result.id)
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        if key not in self._reads:
+            if len(self._reads) >= MAX_WAITING:
+                raise Unavailable("too many windows are asked for at once")
+            future = asyncio.get_running_loop().run_in_executor(self._threads, read, result)
+            self._reads[key] = future
+            future.add_done_callback(lambda done: self._keep(key, done))
+        # a browser that goes away must not take the answer from the others
+        return await asyncio.shield(self._reads[key])
+
+    def _keep(self, key: tuple[str, str], done: asyncio.Future[Frame | bytes]) -> None:
+        del self._reads[key]
+        if done.cancelled() or done.exception() is not None:
+            return
+        self._cache[key] = done.result()
+        self._cached_bytes += _size(done.result())
+        while self._cached_bytes > CACHE_BYTES:
+            _, dropped = self._cache.popitem(last=False)
+            self._cached_bytes -= _size(dropped)
+
+    def _read_frame(self, result: Result) -> Frame:
+        ranges = self._ranges(result, IMAGE)
+        if not ranges:
+            raise Gone("no frame in this window")
+        newest = ranges[-1][1]
+        for event in self._events(result, IMAGE, [(newest, newest)]):
+            try:
+                return Frame(event.media_type, payloads.payload(event))
+            except BadRecord as error:
+                raise Gone(error.detail) from None
+        raise Gone("the frame is not in Kafka any more")
+
+    def _read_content(self, result: Result) -> bytes:
+        found: dict[int, list[Event]] = {}
+        gone = []
+        for row in (AUDIO, TEXT, TELEMETRY):
+            ranges = self._ranges(result, row)
+            try:
+                found[row] = self._events(result, row, ranges) if ranges else []
+            except Gone:
+                found[row] = []
+            if ranges and not found[row]:
+                gone.append(MODALITY_NAMES[row])
+        return msgspec.json.encode(
+            Content(
+                start_us=result.start_us,
+                end_us=result.end_us,
+                audio=sound(found[AUDIO], result.start_us, result.end_us),
+                transcripts=_readable(found[TEXT], _speech),
+                telemetry=signals(found[TELEMETRY], result.start_us, result.end_us),
+                gone=gone,
+            )
+        )
+
+    def _ranges(self, result: Result, row: int) -> Ranges:
+        return result.members.get(self._settings.source_topics[row], ())
+
+    def _events(self, result: Result, row: int, ranges: Ranges) -> list[Event]:
+        """The session's own events at these offsets; a topic that was made anew may hold anything there."""
+        partition = home_partition(result.session.encode(), self._source.partitions)
+        records = self._source.read(row, partition, ranges)
+        return [event for event in _readable(records, self._decoder.decode) if event.session == result.session]
+
+
+def sound(chunks: Sequence[Event], start_us: int, end_us: int) -> Sound | None:
+    """Spectrogram of the audio chunks of a window; None if nothing of them can be heard in it.
+
+    Hann windows of 1/16 s or the distance of columns, whichever is longer; a band's level is its mean power.
+    """
+    parts = [part for part in _readable(chunks, lambda chunk: payloads.audio(chunk, start_us, end_us)) if part[2].size]
+    if not parts:
+        return None
+    rate_hz = parts[0][0]
+    samples_S = np.zeros(payloads.sample_index(end_us - start_us, rate_hz), np.float32)
+    for rate, first, part_S in parts:
+        if rate == rate_hz:
+            fitting_S = part_S[: max(0, len(samples_S) - first)]
+            samples_S[first : first + len(fitting_S)] = fitting_S
+    peak = float(np.abs(samples_S).max(initial=0.0))
+    columns = max(1, min(MAX_COLUMNS, round((end_us - start_us) / 1e6 * COLUMNS_HZ)))
+    levels = _levels(samples_S, rate_hz, columns)
+    return Sound(
+        columns,
+        BANDS,
+        base64.b64encode(levels.tobytes()).decode(),
+        None if peak == 0 else round(20 * float(np.log10(peak)), 1),
+    )
+
+
+def _levels(samples_S: NDArray[np.float32], rate_hz: int, columns: int) -> NDArray[np.uint8]:
+    """uint8 [columns, BANDS]."""
+    length = max(rate_hz // 16, len(samples_S) // columns)
+    # centred on its column; at a window's border half a frame is not there to be seen
+    padded_S = np.pad(samples_S, length // 2 + 1)
+    starts = np.linspace(0, len(samples_S), columns, endpoint=False).astype(int) + len(samples_S) // (2 * columns)
+    frames_CL = padded_S[starts[:, None] + np.arange(length)] * np.hanning(length).astype(np.float32)
+    power_CF = np.abs(np.fft.rfft(frames_CL, axis=1)) ** 2 / (length / 4) ** 2
+    edges_hz = np.geomspace(LOWEST_HZ, min(HIGHEST_HZ, rate_hz / 2), BANDS + 1)
+    bins = np.minimum((edges_hz * length / rate_hz).astype(int), power_CF.shape[1] - 1)
+    bands_CB = np.stack([power_CF[:, low : max(high, low + 1)].mean(axis=1) for low, high in pairwise(bins)], axis=1)
+    decibels_CB = 10 * np.log10(bands_CB + 1e-12)
+    share_CB = (decibels_CB - QUIETEST_DB) / (LOUDEST_DB - QUIETEST_DB)
+    return (np.clip(share_CB, 0, 1) * 255).astype(np.uint8)
+
+
+def signals(blocks: Sequence[Event], start_us: int, end_us: int) -> dict[str, Signal]:
+    """The samples in ``[start_us, end_us)`` of every channel."""
+    points: dict[str, list[tuple[int, float]]] = {}
+    units: dict[str, str] = {}
+    for body, offsets_us in _readable(blocks, lambda block: _sampled(block, start_us)):
+        times_us = [start_us + round(offset_us) for offset_us in offsets_us.tolist()]
+        for name, channel in body.channels.items():
+            units[name] = channel.unit
+            points.setdefault(name, []).extend(
+                (t, value) for t, value in zip(times_us, channel.values, strict=False) if start_us <= t < end_us
+            )
+    found = {}
+    for name, pairs in points.items():
+        pairs.sort()
+        found[name] = Signal(units[name], [t for t, _ in pairs], [value for _, value in pairs])
+    return found
+
+
+def _sampled(event: Event, since_us: int) -> tuple[Telemetry, NDArray[np.float64]]:
+    body = payloads.telemetry(event)
+    return body, payloads.sample_times_us(event, body, since_us)
+
+
+def _speech(event: Event) -> Speech:
+    return Speech(event.start_us, event.end_us, payloads.transcript(event).text)
+
+
+def _readable(items: Sequence[S], read: Callable[[S], T]) -> list[T]:
+    """What can be read of these; the worker tells of the others."""
+    found = []
+    for item in items:
+        with suppress(BadRecord):
+            found.append(read(item))
+    return found
+
+
+def _record(row: int, message: Any) -> Record:
+    return Record(
+        row,
+        message.partition,
+        message.offset,
+        message.timestamp * 1000,
+        message.key,
+        message.value or b"",
+        tuple(message.headers),
+    )
+
+
+def _size(kept: Frame | bytes) -> int:
+    return len(kept.content if isinstance(kept, Frame) else kept)

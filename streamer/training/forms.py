@@ -1,0 +1,177 @@
+"""How far the forms of a model differ from eager, and how fast each is, on windows of simulated drives.
+
+The windows are shown whole, with each modality alone, with each one missing, and with nothing: every form must give the
+same answers in all of these cases, and whatever stands where a mask is False.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from streamer.errors import ModelError
+from streamer.events import MODALITY_NAMES
+from streamer.model import forms
+from streamer.model.predictor import Predictor
+from streamer.model.sample import Sample
+from streamer.model.spec import WEIGHTS_FILE, ModelSpec, read_spec
+from streamer.training.evaluate import only
+from streamer.training.simulated import FIRST_HELD_OUT_SEED, drive_examples
+
+BATCHES = (1, 8, 32)  # windows in a model call
+TIMED_S = 1.0  # each batch size is run for at least so long
+NOTHING = Sample((False,) * len(MODALITY_NAMES), (0.0,) * len(MODALITY_NAMES))
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """A form on this machine.
+
+    Attributes:
+        reason: Why it cannot run here; None: it does.
+        version: As results have it.
+        file_bytes: Of the file that holds its weights.
+        score_difference: The largest of any score from the first form that runs, over all windows and cases.
+        embedding_difference: Likewise, of the embedding's elements.
+        tolerance: What the two may be at most.
+        ms: Time of one model call by its number of windows, from samples to prediction.
+    """
+
+    form: str
+    reason: str | None = None
+    version: str = ""
+    file_bytes: int = 0
+    score_difference: float = 0.0
+    embedding_difference: float = 0.0
+    tolerance: float = 0.0
+    ms: dict[int, float] = {}
+
+    @property
+    def fits(self) -> bool:
+        """Whether its answers are the same within its tolerance; a form that does not run is no fault."""
+        return self.reason is not None or max(self.score_difference, self.embedding_difference) <= self.tolerance
+
+
+Answers = list[tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]]
+
+
+def compare(folder: Path, device: str, windows: int, on_form: Callable[[str], None]) -> list[Measured]:
+    """Run every form that there is.
+
+    Args:
+        windows: How many to compare on; each is shown in every case.
+        on_form: Called with each form's name before its turn, which may take a minute.
+
+    Raises:
+        ModelError: The folder has no form that runs.
+    """
+    spec = read_spec(folder)
+    drive = drive_examples(FIRST_HELD_OUT_SEED, 2 + windows * spec.window_ms // 1000, spec)
+    shown = [example.sample for example in islice(drive, windows)]
+    cases = list(_cases(shown, [name for name in MODALITY_NAMES if getattr(spec.inputs, name) is not None]))
+    reference: Answers | None = None
+    found = []
+    for form in forms.TOLERANCES:
+        on_form(form)
+        try:
+            predictor = _predictor(folder, form, device)
+        except ModelError as error:
+            found.append(Measured(form, reason=str(error)))
+            continue
+        answers = [predictor.answer(case) for case in cases]
+        reference = reference or answers
+        scores, embedding = _differences(answers, reference, spec)
+        found.append(
+            Measured(
+                form,
+                version=predictor.version,
+                file_bytes=forms.size_bytes(folder, form),
+                score_difference=scores,
+                embedding_difference=embedding,
+                tolerance=forms.TOLERANCES[form],
+                ms={batch: _time_ms(predictor, shown, batch) for batch in BATCHES},
+            )
+        )
+    if reference is None:
+        raise ModelError(f"no form of {folder} runs here: {found[0].reason}")
+    return found
+
+
+def _predictor(folder: Path, form: str, device: str) -> Predictor:
+    if forms.real(folder, form) != form:
+        raise ModelError(f"{folder} has an ONNX model and no {WEIGHTS_FILE}")
+    predictor = Predictor.load(folder, device=device, form=form)
+    predictor.warm_up()
+    return predictor
+
+
+def _cases(shown: Sequence[Sample], names: Sequence[str]) -> Iterator[list[Sample]]:
+    """The windows as they are, and then with less and less in them; the last batch is of one window."""
+    yield list(shown)
+    for name in names:
+        yield [only(sample, [name]) for sample in shown]
+        yield [only(sample, [other for other in names if other != name]) for sample in shown]
+    yield [shown[0], NOTHING, *shown[1:]]
+    yield [NOTHING]
+
+
+def _differences(answers: Answers, reference: Answers, spec: ModelSpec) -> tuple[float, float]:
+    """The largest of the scores and of the embeddings; those of a number are relative to the largest in the batch."""
+    scores = embedding = 0.0
+    for (own, own_BD), (known, known_BD) in zip(answers, reference, strict=True):
+        for name, known_BL in known.items():
+            scale = max(1.0, float(np.abs(known_BL).max())) if spec.outputs[name].kind == "number" else 1.0
+            scores = max(scores, float(np.abs(own[name] - known_BL).max()) / scale)
+        embedding = max(embedding, float(np.abs(own_BD - known_BD).max()))
+    return scores, embedding
+
+
+def _time_ms(predictor: Predictor, shown: Sequence[Sample], batch: int) -> float:
+    """Median time of a call; the first does not count."""
+    given = [shown[i % len(shown)] for i in range(batch)]
+    predictor.answer(given)
+    times_s: list[float] = []
+    while sum(times_s) < TIMED_S:
+        began_s = perf_counter()
+        predictor.answer(given)
+        times_s.append(perf_counter() - began_s)
+    return round(1000 * float(np.median(times_s)), 2)
+
+
+def view(found: Sequence[Measured]) -> Table:
+    """The forms as a table of at most 80 columns, and below it those that do not run."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("form", no_wrap=True)
+    for name in ("file MB", "scores", "embedding", *(f"ms for {batch}" for batch in BATCHES), "windows/s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in found:
+        if one.reason is None:
+            fastest = max(1000 * batch / ms for batch, ms in one.ms.items())
+            style = "" if one.fits else "red"
+            table.add_row(
+                one.form,
+                f"{one.file_bytes / 1e6:.1f}",
+                f"{one.score_difference:.0e}",
+                f"{one.embedding_difference:.0e}",
+                *(f"{ms:.1f}" for ms in one.ms.values()),
+                f"{fastest:.0f}",
+                style=style,
+            )
+    return table
+
+
+def notes(found: Sequence[Measured]) -> Iterator[str]:
+    """What the table cannot say: what its differences are, which of them are too large, what does not run and why."""
+    first = next(one.form for one in found if one.reason is None)
+    yield f"scores, embedding: largest difference from {first}, with modalities missing too; windows/s: the best of all"
+    for one in found:
+        if one.reason is not None:
+            yield f"{one.form} does not run here: {one.reason}"
+        elif not one.fits:
+            yield f"{one.form} differs by more than {one.tolerance:g}: do not serve it"

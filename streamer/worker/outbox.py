@@ -1,0 +1,161 @@
+"""The end of role align: closed windows go to the windows topic, and what went is recorded in Redis.
+
+    submit ─► batch ─► Kafka, window by window of a session ─► Redis (emissions) ─► the group's ledger
+
+The next window of a session is sent when the broker has acknowledged the one before: a send that fails and is repeated
+would otherwise let a newer window overtake it, and role infer would take the older one for a repetition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from time import perf_counter_ns, time_ns
+
+import msgspec
+
+from streamer.errors import BadRecord, Reason
+from streamer.events import Event, Window
+from streamer.model import frames
+from streamer.model.spec import InputSpec
+from streamer.observe.metrics import Metrics
+from streamer.store.emissions import Emission, Emissions
+from streamer.worker import handover
+from streamer.worker.batch import Batcher
+from streamer.worker.ports import Owner
+
+MAX_BATCH = 256  # windows in one round trip to Redis
+
+log = logging.getLogger(__name__)
+
+
+class _Parcel(msgspec.Struct, frozen=True):
+    owner: Owner
+    window: Window
+    nbytes: int
+    closed_us: int
+    marked_ns: int
+    lost_until_us: int
+
+
+class Outbox:
+    """Takes windows as :class:`streamer.worker.pipeline.Pipeline` does.
+
+    Args:
+        inputs: What the model opens of a window: the payloads that travel.
+        max_bytes: Of a record's value; one that would be larger travels without payloads.
+        send: Sends key, value and headers to the windows topic; returns when the broker has it.
+        refuse: Sends a member to the dead-letter topic; returns when the broker has it.
+        on_progress: Called after each batch.
+    """
+
+    def __init__(
+        self,
+        inputs: InputSpec,
+        max_bytes: int,
+        emissions: Emissions,
+        metrics: Metrics,
+        send: Callable[[bytes, bytes, handover.Headers], Awaitable[None]],
+        refuse: Callable[[Owner, Event, BadRecord], Awaitable[None]],
+        on_progress: Callable[[], None],
+    ) -> None:
+        self._inputs = inputs
+        self._max_bytes = max_bytes
+        self._emissions = emissions
+        self._metrics = metrics
+        self._send = send
+        self._refuse = refuse
+        self._on_progress = on_progress
+        self._batcher: Batcher[_Parcel] = Batcher(MAX_BATCH, 0.0)
+        self.inflight_windows = 0
+        self.inflight_bytes = 0
+
+    def submit(self, owner: Owner, window: Window, closed_us: int | None = None) -> None:
+        """See :class:`streamer.worker.ports.Sink`."""
+        parcel = _Parcel(
+            owner,
+            window,
+            window.nbytes,
+            time_ns() // 1000 if closed_us is None else closed_us,
+            perf_counter_ns(),
+            owner.lost_until_us(window),
+        )
+        self.inflight_windows += 1
+        self.inflight_bytes += parcel.nbytes
+        self._batcher.put(parcel)
+
+    def close(self) -> None:
+        """No more windows: :meth:`run` returns once all that were submitted are recorded."""
+        self._batcher.close()
+
+    async def withdraw(self, owners: Collection[Owner] | None = None) -> None:
+        """Nothing: no window is opened here, so none can be suspected of anything."""
+
+    async def run(self) -> None:
+        """Work until :meth:`close` and the last emission.
+
+        Raises:
+            Stop: Redis refuses us.
+        """
+        while batch := await self._batcher.get():
+            by_session: dict[str, list[_Parcel]] = {}
+            for parcel in batch:
+                by_session.setdefault(parcel.window.session, []).append(parcel)
+            await asyncio.gather(*map(self._emit_in_turn, by_session.values()))
+            emitted = [parcel for parcel in batch if parcel.owner.alive]
+            if emitted:
+                await self._emissions.record([self._emission(parcel) for parcel in emitted])
+            for parcel in batch:
+                self.inflight_windows -= 1
+                self.inflight_bytes -= parcel.nbytes
+                if parcel.owner.alive:
+                    parcel.owner.window_done(parcel.window)
+                    seconds = (perf_counter_ns() - parcel.marked_ns) / 1e9
+                    self._metrics.stage("emit").observe(seconds)
+            self._on_progress()
+
+    async def _emit_in_turn(self, parcels: Sequence[_Parcel]) -> None:
+        """Windows of one session."""
+        for parcel in parcels:
+            if parcel.owner.alive:  # else who owns the partition now makes it again
+                window = parcel.window
+                value = self._encoded(parcel)
+                if len(value) > self._max_bytes + handover.MARGIN_BYTES:
+                    value = await self._emptied(parcel)
+                await self._send(window.session.encode(), value, handover.headers(window))
+
+    def _encoded(self, parcel: _Parcel) -> bytes:
+        window = parcel.window
+        value = self._encode(parcel, window, frames.opened(window, self._inputs))
+        if len(value) <= self._max_bytes:
+            self._metrics.window_records.labels("whole").inc()
+            return value
+        self._metrics.window_records.labels("bare").inc()
+        return self._encode(parcel, window, [[False] * len(events) for events in window.events])
+
+    async def _emptied(self, parcel: _Parcel) -> bytes:
+        """More members than a record holds the names of: they are dead letters, the session goes on."""
+        window = parcel.window
+        members = [event for events in window.events for event in events]
+        error = BadRecord(
+            Reason.TOO_LARGE, f"window {window.id} has {len(members)} records, more than the windows topic can tell of"
+        )
+        for event in members:
+            await self._refuse(parcel.owner, event, error)
+        nothing: tuple[tuple[()], ...] = ((),) * len(window.events)
+        return self._encode(parcel, msgspec.structs.replace(window, events=nothing), nothing)
+
+    def _encode(self, parcel: _Parcel, window: Window, travels: Sequence[Sequence[bool]]) -> bytes:
+        return handover.encode(
+            window,
+            travels,
+            closed_us=parcel.closed_us,
+            fingerprint=parcel.owner.fingerprint,
+            trim_below_us=parcel.owner.trim_below_us,
+            lost_until_us=parcel.lost_until_us,
+        )
+
+    def _emission(self, parcel: _Parcel) -> Emission:
+        owner = parcel.owner
+        return Emission(parcel.window, owner.fingerprint, owner.trim_below_us, parcel.lost_until_us)

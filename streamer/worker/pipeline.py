@@ -1,0 +1,373 @@
+"""From closed windows to published results: batch -> decode payloads -> predict -> publish, each batch in its turn.
+
+Payloads of one batch are decoded while the device works on the batch before it and Redis takes the one before that.
+Every stage handles batches one after another, so results leave in the order in which windows closed.
+
+Native code may kill the process: what goes to it is marked in Redis first. Windows that were marked when a process
+died are *suspects*: each is run alone, with nothing else in native code, and one that has killed ``MAX_ALONE``
+processes so is not run again. A window on which decoding or the model merely raises fails by itself, however large its
+batch. Why so: docs/decisions/0003-poison-windows.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from time import perf_counter_ns, time_ns
+
+import msgspec
+
+from streamer.errors import BadRecord, LeftBehind, Reason
+from streamer.events import MODALITY_NAMES, Event, Window
+from streamer.model.predictor import Prediction, Predictor, predict_each, result_of
+from streamer.model.sample import Sample
+from streamer.observe.metrics import Metrics
+from streamer.observe.tracing import Tracer
+from streamer.settings import Settings
+from streamer.store.publish import Publication, Publisher, Run
+from streamer.worker.batch import Batcher
+from streamer.worker.ports import Owner
+
+MAX_ALONE = 3  # processes that a window may kill with nothing beside it
+
+log = logging.getLogger(__name__)
+
+Rejects = list[tuple[Event, BadRecord]]
+
+
+NOTHING_SEEN = Sample(present=(False,) * len(MODALITY_NAMES), coverage=(0.0,) * len(MODALITY_NAMES))
+
+
+class Job(msgspec.Struct):
+    """A closed window on its way to Redis, with what the stages found and how long each took.
+
+    Attributes:
+        predictor: Cuts and predicts it, the same for a whole batch: another may be served before it is through.
+        suspicion: See :meth:`Owner.suspicion`.
+        run: Its mark in Redis while it may kill the process, and after that until it is published.
+        judged: It has been to the model, or never will.
+    """
+
+    owner: Owner
+    window: Window
+    predictor: Predictor
+    nbytes: int
+    closed_us: int
+    marked_ns: int
+    suspicion: int | None = None
+    lost_until_us: int = 0
+    run: Run | None = None
+    judged: bool = False
+    status: str = "ok"
+    sample: Sample | None = None
+    rejects: Rejects = []
+    prediction: Prediction | None = None
+    latencies_us: dict[str, int] = {}
+
+    def mark(self, stage: str, metrics: Metrics) -> None:
+        """The job leaves a stage: note the time since it left the one before."""
+        now_ns = perf_counter_ns()
+        self.latencies_us[stage] = (now_ns - self.marked_ns) // 1000
+        metrics.stage(stage).observe((now_ns - self.marked_ns) / 1e9)
+        self.marked_ns = now_ns
+
+
+class Pipeline:
+    """Runs windows through the model and publishes what it says.
+
+    Args:
+        dead_letter: Sends a member whose payload turned out to be broken to the dead-letter topic; returns when the
+            broker has it.
+        on_progress: Called after each batch that was published, or dropped because its owners are gone.
+        refetch: Brings what a window left behind in the source topics; only windows of role infer ever do.
+        tracer: Makes a trace of each published window; None: there are none.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        predictor: Predictor,
+        publisher: Publisher,
+        metrics: Metrics,
+        dead_letter: Callable[[Owner, Event, BadRecord], Awaitable[None]],
+        on_progress: Callable[[], None],
+        refetch: Callable[[Window], Awaitable[Window]] | None = None,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self._topics = settings.source_topics
+        self._predictor = predictor
+        self._publisher = publisher
+        self._metrics = metrics
+        self._dead_letter = dead_letter
+        self._on_progress = on_progress
+        self._refetch = refetch
+        self._tracer = tracer
+        self._batcher: Batcher[Job] = Batcher(settings.max_batch, settings.max_wait_ms / 1000)
+        self._decoded: asyncio.Queue[list[Job] | None] = asyncio.Queue(maxsize=1)
+        self._predicted: asyncio.Queue[list[Job] | None] = asyncio.Queue(maxsize=2)
+        self._decoders = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="decode")
+        self._decode_threads = settings.decode_threads
+        self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._told: set[str] = set()
+        self._jobs: dict[int, Job] = {}  # by identity: all that were submitted and not yet published
+        self.inflight_bytes = 0
+
+    @property
+    def inflight_windows(self) -> int:
+        """Windows that were submitted and are not yet published."""
+        return len(self._jobs)
+
+    def submit(self, owner: Owner, window: Window, closed_us: int | None = None) -> None:
+        """Take a closed window; counts against ``inflight_bytes`` until it is published.
+
+        Args:
+            closed_us: When another process closed it; None: now, here.
+        """
+        nbytes = window.nbytes
+        self.inflight_bytes += nbytes
+        now_us = time_ns() // 1000
+        if closed_us is None:
+            closed_us = now_us
+        suspicion = owner.suspicion(window)
+        job = Job(owner, window, self._predictor, nbytes, closed_us, perf_counter_ns(), suspicion, latencies_us={})
+        self._jobs[id(job)] = job
+        job.lost_until_us = owner.lost_until_us(window)
+        if job.lost_until_us:
+            job.status = "partial"
+        for stage, since_us in (("merge", window.closed_at.log_time_us), ("align", _newest_log_time_us(window))):
+            job.latencies_us[stage] = max(0, closed_us - since_us)
+            self._metrics.stage(stage).observe(job.latencies_us[stage] / 1e6)
+        if closed_us != now_us:
+            job.latencies_us["handover"] = max(0, now_us - closed_us)
+            self._metrics.stage("handover").observe(job.latencies_us["handover"] / 1e6)
+        self._batcher.put(job)
+
+    def swap(self, predictor: Predictor) -> None:
+        """Serve another model from the next batch on; what has begun ends with the one that it began with."""
+        self._predictor = predictor
+
+    def close(self) -> None:
+        """No more windows: :meth:`run` returns once all that were submitted are published."""
+        self._batcher.close()
+
+    async def run(self) -> None:
+        """Work until :meth:`close` and the last publication; an error in a stage ends all of them and is raised.
+
+        Raises:
+            DeviceLost: The device must be opened by a new process.
+            Stop: Redis refuses us.
+        """
+        try:
+            async with asyncio.TaskGroup() as stages:
+                stages.create_task(self._decode_batches(), name="decode")
+                stages.create_task(self._predict_batches(), name="predict")
+                stages.create_task(self._publish_batches(), name="publish")
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None  # the first has ended the others
+        finally:
+            self._decoders.shutdown(wait=False, cancel_futures=True)
+            self._device.shutdown(wait=False, cancel_futures=True)
+
+    async def withdraw(self, owners: Collection[Owner] | None = None) -> None:
+        """Take back the marks of unfinished windows: no process has died, and none shall be blamed.
+
+        Args:
+            owners: Only the windows of these; None: all.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
+        runs = [
+            job.run
+            for job in self._jobs.values()
+            if job.run is not None and (owners is None or any(job.owner is owner for owner in owners))
+        ]
+        if runs:
+            await self._publisher.withdraw(runs)
+
+    async def _decode_batches(self) -> None:
+        while batch := await self._batcher.get():
+            predictor = self._predictor
+            for job in batch:
+                job.mark("batch", self._metrics)
+                job.predictor = predictor
+            for part in _parts(batch):
+                jobs = self._alive(part)
+                if jobs and jobs[0].suspicion is not None:
+                    await self._run_alone(jobs[0], jobs[0].suspicion)
+                elif jobs:
+                    await self._begin(jobs, 0)
+                    await self._decode_all(jobs)
+                await self._decoded.put(jobs)
+        await self._decoded.put(None)
+
+    async def _run_alone(self, job: Job, before: int) -> None:
+        """Decode and predict a suspect that has been run alone ``before`` times, unless that was too often."""
+        if before >= MAX_ALONE:
+            await self._make_whole([job])  # its letters have their payloads
+            self._condemn(job)
+            return
+        await self._decoded.join()  # all that went in before it has left native code; and this stage lets nothing in
+        run = await self._begin([job], before + 1)
+        await self._decode_all([job])
+        await self._predict_all([job])
+        # Now, not with the publication: a process that is killed while Redis or the next stage is slow says nothing.
+        await self._publisher.survived(run)
+        job.run = None
+
+    def _condemn(self, job: Job) -> None:
+        detail = f"window {job.window.id} killed {MAX_ALONE} processes that ran nothing else"
+        log.error("%s: its records go to the dead-letter topic", detail)
+        job.status, job.judged = "failed", True
+        job.rejects = [(event, BadRecord(Reason.POISON, detail)) for events in job.window.events for event in events]
+
+    async def _begin(self, jobs: Sequence[Job], number: int) -> Run:
+        """From here on these windows may kill the process: Redis must know it before they do."""
+        runs = [Run(job.window.session, job.window.end_us, number) for job in jobs]
+        for job, run in zip(jobs, runs, strict=True):
+            job.run = run
+        await self._publisher.begin(runs)
+        return runs[0]
+
+    async def _decode_all(self, jobs: Sequence[Job]) -> None:
+        await self._decode_in_threads(jobs)
+        if lacking := [job for job in jobs if job.sample is None and not job.judged]:
+            await self._make_whole(lacking)
+            await self._decode_in_threads(lacking)
+        for job in jobs:
+            job.mark("decode", self._metrics)
+
+    async def _decode_in_threads(self, jobs: Sequence[Job]) -> None:
+        loop = asyncio.get_running_loop()
+        shares = [jobs[i :: self._decode_threads] for i in range(self._decode_threads)]
+        await asyncio.gather(*(loop.run_in_executor(self._decoders, self._decode, s) for s in shares if s))
+
+    async def _make_whole(self, jobs: Sequence[Job]) -> None:
+        """Bring the payloads that were left behind."""
+        for job in jobs:
+            if self._refetch is not None and any(event.left_behind for events in job.window.events for event in events):
+                self._metrics.refetched.inc()
+                job.window = await self._refetch(job.window)
+                nbytes = job.window.nbytes
+                self.inflight_bytes += nbytes - job.nbytes
+                job.nbytes = nbytes
+
+    def _decode(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            try:
+                job.sample, job.rejects = job.predictor.decode(job.window)
+            except LeftBehind:
+                pass  # the job has no sample yet: see _decode_all
+            except BaseException as error:  # noqa: BLE001 - no BadRecord: a bug, a MemoryError, a panic in Rust
+                self._fail(job, "decoding", error)
+
+    async def _predict_batches(self) -> None:
+        while (jobs := await self._decoded.get()) is not None:
+            jobs = self._alive(jobs)
+            await self._predict_all(jobs)
+            self._decoded.task_done()
+            await self._predicted.put(jobs)
+        await self._predicted.put(None)
+
+    async def _predict_all(self, batch: Sequence[Job]) -> None:
+        jobs = [job for job in batch if not job.judged]
+        if not jobs:
+            return
+        self._metrics.batch_windows.observe(len(jobs))
+        await asyncio.get_running_loop().run_in_executor(self._device, self._predict, jobs)
+        for job in jobs:
+            job.judged = True
+            job.mark("infer", self._metrics)
+
+    def _predict(self, jobs: Sequence[Job]) -> None:
+        samples = [job.sample for job in jobs if job.sample is not None]
+        for job, found in zip(jobs, predict_each(jobs[0].predictor, samples), strict=True):
+            if isinstance(found, BaseException):
+                self._fail(job, "the model", found)
+            else:
+                job.prediction = found
+
+    def _fail(self, job: Job, what: str, error: BaseException) -> None:
+        """The window is published without outputs. Its records are done with that: nothing says which is at fault."""
+        job.status, job.judged = "failed", True
+        kind = type(error).__name__
+        self._metrics.model_errors.labels(kind).inc()
+        # The traceback once: a model that is broken for good would write it thousands of times.
+        log.error(
+            "window %s failed: %s raised %r", job.window.id, what, error, exc_info=None if kind in self._told else error
+        )
+        self._told.add(kind)
+
+    async def _publish_batches(self) -> None:
+        while (jobs := await self._predicted.get()) is not None:
+            jobs = self._alive(jobs)
+            await asyncio.gather(*(self._dead_letter(job.owner, *reject) for job in jobs for reject in job.rejects))
+            new = await self._publisher.publish([self._publication(job) for job in jobs])
+            for job, was_new in zip(jobs, new, strict=True):
+                job.mark("publish", self._metrics)
+                self._observe(job, was_new)
+                if self._tracer is not None:
+                    self._tracer.window(job.window, job.status, job.closed_us, job.latencies_us)
+                self._forget(job)
+                if job.owner.alive:
+                    job.owner.window_done(job.window)
+            self._on_progress()
+
+    def _alive(self, jobs: list[Job]) -> list[Job]:
+        """Drop the windows of groups that are gone: who owns the partition now rebuilds them."""
+        alive = []
+        for job in jobs:
+            if job.owner.alive:
+                alive.append(job)
+            else:
+                self._forget(job)
+        return alive
+
+    def _forget(self, job: Job) -> None:
+        self.inflight_bytes -= job.nbytes
+        del self._jobs[id(job)]
+
+    def _publication(self, job: Job) -> Publication:
+        window, prediction = job.window, job.prediction
+        sample = job.sample if job.sample is not None else NOTHING_SEEN
+        job.latencies_us["total"] = max(0, time_ns() // 1000 - _newest_log_time_us(window))
+        result = result_of(
+            window,
+            sample,
+            prediction,
+            topics=self._topics,
+            model=job.predictor.name,
+            version=job.predictor.version,
+            status=job.status,
+            latencies_us=job.latencies_us,
+        )
+        owner = job.owner
+        return Publication(
+            result, window.closed_at, window.heard_us, owner.fingerprint, owner.trim_below_us, job.lost_until_us
+        )
+
+    def _observe(self, job: Job, was_new: bool) -> None:
+        self._metrics.published.labels(job.status if was_new else "duplicate").inc()
+        if was_new and job.sample is not None:
+            self._metrics.stage("total").observe(job.latencies_us["total"] / 1e6)
+            for name, share in zip(MODALITY_NAMES, job.sample.coverage, strict=True):
+                self._metrics.covered(name).observe(share)
+
+
+def _parts(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """The jobs in their order, each suspect by itself."""
+    for suspected, group in groupby(jobs, key=lambda job: job.suspicion is not None):
+        if suspected:
+            for job in group:
+                yield [job]
+        else:
+            yield list(group)
+
+
+def _newest_log_time_us(window: Window) -> int:
+    """Of its records; of its closing where it has lost them all, see ``outbox``."""
+    times_us = (event.record.log_time_us for events in window.events for event in events)
+    return max(times_us, default=window.closed_at.log_time_us)

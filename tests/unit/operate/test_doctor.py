@@ -1,0 +1,76 @@
+"""What the doctor says where nothing answers, and of this machine."""
+
+from __future__ import annotations
+
+import socket
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from streamer.local.process import free_port
+from streamer.operate import doctor
+from streamer.operate.doctor import Finding, Status
+from streamer.settings import Settings
+
+
+def found(settings: Settings) -> dict[str, Finding]:
+    return {finding.check: finding for finding in doctor.examine(settings)}
+
+
+@pytest.fixture
+def settings(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr("streamer.clients.TIMEOUT_MS", 300)
+    return Settings.load(
+        kafka=f"127.0.0.1:{free_port()}",
+        redis=f"redis://:secret@127.0.0.1:{free_port()}/0",
+        port=free_port(),
+        device="cpu",
+        model=model_folder,
+    )
+
+
+def test_what_does_not_answer_fails_and_the_rest_is_looked_at_all_the_same(settings: Settings) -> None:
+    findings = found(settings)
+    assert {name: str(finding.status) for name, finding in findings.items()} == {
+        "kafka": "FAIL",
+        "redis": "FAIL",
+        "model": "ok",
+        "device": "ok",
+        "port": "ok",
+        "disk": "ok",
+    }
+    assert findings["kafka"].mend == "run `streamer up` or set STREAMER_KAFKA"
+    assert "secret" not in repr(findings)
+
+
+def test_a_model_of_other_windows_is_a_warning_and_none_at_all_a_failure(settings: Settings) -> None:
+    other = found(settings.model_copy(update={"window_ms": 2000}))["model"]
+    assert other.status is Status.WARN
+    assert "set STREAMER_WINDOW_MS=1000" in other.mend
+    assert found(settings.model_copy(update={"model": Path("nowhere")}))["model"].status is Status.FAIL
+
+
+def test_a_device_that_is_not_there_fails(settings: Settings) -> None:
+    device = found(settings.model_copy(update={"device": "cuda:99"}))["device"]
+    assert device.status is Status.FAIL
+    assert "STREAMER_DEVICE=auto" in device.mend
+
+
+def test_a_port_that_is_taken_is_a_warning(settings: Settings) -> None:
+    with socket.create_server((settings.host, settings.port)):
+        port = found(settings)["port"]
+    assert port.status is Status.WARN
+    assert "STREAMER_PORT" in port.mend
+
+
+def test_a_line_fits_80_columns_and_says_all() -> None:
+    finding = Finding("topics", Status.FAIL, "word " * 40 + "found", "word " * 20 + "mended")
+    shown = StringIO()
+    Console(file=shown, width=80).print(doctor.line(finding))
+    lines = shown.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith("FAIL topics word")
+    assert "found; word" in " ".join(shown.getvalue().split())
+    assert lines[-1].strip().endswith("mended")

@@ -1,0 +1,472 @@
+"""The way from closed windows to results, with a model and a Redis that do as the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from streamer.errors import BadRecord, LeftBehind, Reason, Stop
+from streamer.events import ClosedBy, Event, Kind, Position, Record, Window
+from streamer.model.predictor import Prediction
+from streamer.model.sample import Phrase, Sample
+from streamer.observe.metrics import Metrics
+from streamer.settings import Settings
+from streamer.store.publish import Publication, Run
+from streamer.worker.pipeline import Pipeline, Rejects
+
+S_US = 1_000_000
+WITHIN_S = 10.0  # a test that hangs fails
+
+
+@dataclass
+class Group:
+    """Owns windows, as a partition group does."""
+
+    alive: bool = True
+    fingerprint: str = "rules"
+    trim_below_us: int = 77
+    done: list[int] = field(default_factory=list)
+
+    def suspicion(self, window: Window) -> int | None:
+        return None
+
+    def lost_until_us(self, window: Window) -> int:
+        return 0
+
+    def window_done(self, window: Window) -> None:
+        self.done.append(number(window))
+
+
+def window(n: int, payload: bytes = b"payload") -> Window:
+    """The n-th window of its session, with a frame and two records of audio."""
+    records = [
+        Record(row, 0, offset, n * S_US, b"s", payload, ()) for row, offset in ((0, n), (1, 2 * n), (1, 2 * n + 1))
+    ]
+    frame, *audio = [Event(r, "s", Kind.DATA, n * S_US, n * S_US + 500_000) for r in records]
+    events = ((frame,), tuple(audio), (), ())
+    return Window("s", 0, n * S_US, (n + 1) * S_US, ClosedBy.COMPLETE, Position(n, 1, 2), events, (n, n, 0, 0))
+
+
+def number(window: Window) -> int:
+    return window.start_us // S_US
+
+
+class Model:
+    """Stands for the predictor: a sample's text is its window's number."""
+
+    name, version = "fake", "7"
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.poison: set[int] = set()
+        self.broken: dict[int, Rejects] = {}
+        self.on_decode: Callable[[int], None] = lambda n: None
+        self.on_predict: Callable[[list[int]], None] = lambda batch: None
+
+    def decode(self, window: Window) -> tuple[Sample, Rejects]:
+        n = number(window)
+        self.on_decode(n)
+        sample = Sample((True, True, False, False), (0.5, 1.0, 0.0, 0.0), text=(Phrase(str(n), 1.0),))
+        return sample, self.broken.get(n, [])
+
+    def predict(self, samples: list[Sample]) -> list[Prediction]:
+        batch = [int(sample.text[0].text) for sample in samples]
+        self.batches.append(batch)
+        self.on_predict(batch)
+        if self.poison & set(batch):
+            raise ZeroDivisionError("poison")
+        return [Prediction({"n": n}, np.array([n], np.float16)) for n in batch]
+
+    def check(self) -> None:
+        """The device is fine."""
+
+
+class Redis:
+    """Stands for the publisher."""
+
+    def __init__(self) -> None:
+        self.published: list[Publication] = []
+        self.known: set[int] = set()
+        self.on_publish: Callable[[], Any] = lambda: None
+
+    async def publish(self, publications: list[Publication]) -> list[bool]:
+        answer = self.on_publish()
+        if answer is not None:
+            await answer
+        self.published += publications
+        return [p.result.end_us // S_US - 1 not in self.known for p in publications]
+
+    async def begin(self, runs: list[Run]) -> None:
+        """Which windows are run is the concern of other tests."""
+
+    @property
+    def numbers(self) -> list[int]:
+        return [p.result.start_us // S_US for p in self.published]
+
+    @property
+    def statuses(self) -> list[str]:
+        return [p.result.status for p in self.published]
+
+
+class Bench:
+    """A pipeline between the two."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.model, self.redis, self.group = Model(), Redis(), Group()
+        self.metrics = Metrics(CollectorRegistry())
+        self.letters: list[tuple[Any, Event, BadRecord]] = []
+        self.progress = 0
+        options = {"max_batch": 4, "max_wait_ms": 0.0, "decode_threads": 2} | settings
+        self.pipeline = Pipeline(
+            Settings.load(**options),
+            self.model,  # type: ignore[arg-type]
+            self.redis,  # type: ignore[arg-type]
+            self.metrics,
+            self._letter,
+            self._on_progress,
+            self._refetch,
+        )
+        self.refetched: list[int] = []
+
+    async def _letter(self, owner: Any, event: Event, error: BadRecord) -> None:
+        self.letters.append((owner, event, error))
+
+    async def _refetch(self, window: Window) -> Window:
+        self.refetched.append(number(window))
+        events = tuple(
+            tuple(msgspec.structs.replace(e, left_behind=False, record=filled(e.record)) for e in row)
+            for row in window.events
+        )
+        return msgspec.structs.replace(window, events=events)
+
+    def _on_progress(self) -> None:
+        self.progress += 1
+
+    def submit(self, *numbers: int, owner: Group | None = None) -> None:
+        for n in numbers:
+            self.pipeline.submit(owner or self.group, window(n))
+
+    async def drain(self) -> None:
+        self.pipeline.close()
+        await asyncio.wait_for(self.pipeline.run(), WITHIN_S)
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+@asynccontextmanager
+async def running(bench: Bench) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(bench.pipeline.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task}, timeout=WITHIN_S)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        while not condition():  # noqa: ASYNC110 - what is waited for sets no event
+            await asyncio.sleep(0)
+
+
+async def test_results_leave_in_the_order_in_which_windows_closed() -> None:
+    bench = Bench()
+    second_is_decoded = threading.Event()
+
+    def first_last(n: int) -> None:
+        if n == 0:
+            assert second_is_decoded.wait(WITHIN_S)  # the second is decoded by another thread meanwhile
+        elif n == 1:
+            second_is_decoded.set()
+
+    bench.model.on_decode = first_last
+    bench.submit(*range(10))
+    await bench.drain()
+    assert bench.redis.numbers == list(range(10))
+    assert bench.model.batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert bench.group.done == list(range(10))
+    assert bench.progress == 3
+
+
+async def test_payloads_of_the_next_batch_are_decoded_while_the_model_works() -> None:
+    bench = Bench()
+    next_is_decoded = threading.Event()
+    overlapped = []
+
+    def decoded(n: int) -> None:
+        if n == 4:
+            next_is_decoded.set()
+
+    bench.model.on_decode = decoded
+    bench.model.on_predict = lambda batch: overlapped.append(next_is_decoded.wait(WITHIN_S))
+    bench.submit(*range(8))
+    await bench.drain()
+    assert overlapped == [True, True]
+
+
+async def test_a_batch_ends_with_the_model_that_it_began_with() -> None:
+    bench = Bench()
+    old, new = bench.model, Model()
+    new.version = "8"
+
+    def swapped(n: int) -> None:
+        if n == 5:  # in the middle of the second batch
+            bench.pipeline.swap(new)  # type: ignore[arg-type]
+
+    old.on_decode = swapped
+    bench.submit(*range(12))
+    await bench.drain()
+    assert old.batches == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert new.batches == [[8, 9, 10, 11]]
+    assert [p.result.version for p in bench.redis.published] == ["7"] * 8 + ["8"] * 4
+
+
+async def test_a_result_says_all_that_is_known_of_its_window() -> None:
+    bench = Bench()
+    bench.submit(5)
+    await bench.drain()
+    (publication,) = bench.redis.published
+    result = publication.result
+    assert (result.session, result.start_us, result.end_us, result.closed_by) == ("s", 5 * S_US, 6 * S_US, "complete")
+    assert result.present == ("image", "audio")
+    assert result.coverage == {"image": 0.5, "audio": 1.0, "text": 0.0, "telemetry": 0.0}
+    assert result.members == {"streamer.frames": ((5, 5),), "streamer.audio": ((10, 11),)}
+    assert result.outputs == {"n": 5}
+    assert result.embedding == np.array([5], np.float16).tobytes()
+    assert (result.model, result.version, result.status) == ("fake", "7", "ok")
+    assert {"merge", "align", "batch", "decode", "infer", "total"} <= set(result.latencies_us)
+    assert all(value >= 0 for value in result.latencies_us.values())
+    assert publication.closed_at == Position(5, 1, 2)
+    assert publication.heard_us == (5, 5, 0, 0)
+    assert (publication.fingerprint, publication.trim_below_us) == ("rules", 77)
+
+
+def filled(record: Record) -> Record:
+    return msgspec.structs.replace(record, value=b"x" * 1000)
+
+
+def bare(n: int) -> Window:
+    """The n-th window, whose payloads were left behind."""
+    whole = window(n, b"")
+    events = tuple(tuple(msgspec.structs.replace(e, left_behind=True) for e in row) for row in whole.events)
+    return msgspec.structs.replace(whole, events=events)
+
+
+async def test_payloads_that_were_left_behind_are_fetched_where_they_are_needed_and_count_as_in_flight() -> None:
+    bench = Bench()
+    decoded: list[int] = []
+    held: list[int] = []
+
+    def opened(window: Window) -> tuple[Sample, Rejects]:
+        n = number(window)
+        decoded.append(n)
+        if n in (1, 2) and window.events[0][0].left_behind:
+            raise LeftBehind("needed")
+        return Sample((True, True, False, False), (0.5, 1.0, 0.0, 0.0), text=(Phrase(str(n), 1.0),)), []
+
+    bench.model.decode = opened  # type: ignore[method-assign]
+    bench.model.on_predict = lambda batch: held.append(bench.pipeline.inflight_bytes)
+    for n in range(4):
+        bench.pipeline.submit(bench.group, bare(n))
+    before = bench.pipeline.inflight_bytes
+    await bench.drain()
+    assert bench.refetched == [1, 2]
+    assert sorted(decoded) == [0, 1, 1, 2, 2, 3]
+    assert bench.redis.numbers == [0, 1, 2, 3]
+    assert bench.redis.statuses == ["ok"] * 4
+    assert held == [before + 2 * 3 * 1000]
+    assert bench.pipeline.inflight_bytes == 0
+    assert bench.metric("streamer_refetched_windows_total") == 2
+
+
+async def test_a_window_that_another_process_closed_tells_how_long_it_was_on_its_way() -> None:
+    bench = Bench()
+    closed_us = time.time_ns() // 1000 - 2 * S_US
+    bench.pipeline.submit(bench.group, window(0), closed_us)
+    await bench.drain()
+    latencies_us = bench.redis.published[0].result.latencies_us
+    assert 2 * S_US <= latencies_us["handover"] < 20 * S_US
+    assert latencies_us["merge"] == closed_us  # the window's log times are some microseconds after 1970
+
+
+@pytest.mark.parametrize("poison", [{0}, {7}, {3, 4}, {2, 5, 6}, set(range(8))])
+async def test_the_windows_on_which_the_model_raises_fail_alone(poison: set[int]) -> None:
+    bench = Bench(max_batch=8)
+    bench.model.poison = poison
+    bench.submit(*range(8))
+    await bench.drain()
+    assert bench.redis.numbers == list(range(8))
+    assert bench.redis.statuses == ["failed" if n in poison else "ok" for n in range(8)]
+    for n, publication in enumerate(bench.redis.published):
+        assert publication.result.outputs == ({} if n in poison else {"n": n})
+        assert (publication.result.embedding == b"") == (n in poison)
+        assert publication.result.coverage["image"] == 0.5  # what was there is told all the same
+    assert bench.metric("streamer_model_errors_total", error="ZeroDivisionError") == len(poison)
+    assert bench.metric("streamer_results_total", status="failed") == len(poison)
+    assert bench.group.done == list(range(8))
+
+
+async def test_a_batch_without_poison_is_one_call() -> None:
+    bench = Bench(max_batch=8)
+    bench.submit(*range(8))
+    await bench.drain()
+    assert bench.model.batches == [list(range(8))]
+
+
+async def test_halving_calls_the_model_on_each_good_window_once_after_its_failed_batches() -> None:
+    bench = Bench(max_batch=8)
+    bench.model.poison = {5}
+    bench.submit(*range(8))
+    await bench.drain()
+    assert bench.model.batches == [[*range(8)], [0, 1, 2, 3], [4, 5, 6, 7], [4, 5], [4], [5], [6, 7]]
+
+
+async def test_windows_of_a_group_that_is_gone_are_dropped() -> None:
+    bench, gone = Bench(), Group(alive=False)
+    decoded: list[int] = []
+    bench.model.on_decode = decoded.append
+    bench.submit(0, owner=gone)
+    bench.submit(1)
+    bench.submit(2, owner=gone)
+    await bench.drain()
+    assert bench.redis.numbers == [1]
+    assert bench.model.batches == [[1]]
+    assert decoded == [1]
+    assert gone.done == []
+    assert (bench.pipeline.inflight_windows, bench.pipeline.inflight_bytes) == (0, 0)
+
+
+async def test_a_group_that_goes_while_its_windows_are_decoded_has_none_predicted() -> None:
+    bench, going = Bench(), Group()
+    bench.model.on_decode = lambda n: setattr(going, "alive", False)
+    bench.submit(0, owner=going)
+    bench.submit(1)
+    await bench.drain()
+    assert bench.model.batches == [[1]]
+    assert bench.redis.numbers == [1]
+    assert bench.pipeline.inflight_windows == 0
+
+
+async def test_a_group_that_goes_while_the_model_works_has_nothing_published() -> None:
+    bench, going = Bench(), Group()
+    bench.model.on_predict = lambda batch: setattr(going, "alive", False)
+    bench.submit(0, owner=going)
+    await bench.drain()
+    assert bench.redis.published == []
+    assert bench.pipeline.inflight_windows == 0
+
+
+async def test_a_group_that_goes_while_redis_answers_is_not_told() -> None:
+    """The window is in Redis and its new owner will find it there; the old group's ledger is nobody's any more."""
+    bench, going = Bench(), Group()
+    bench.redis.on_publish = lambda: setattr(going, "alive", False)
+    bench.submit(0, owner=going)
+    await bench.drain()
+    assert bench.redis.numbers == [0]
+    assert going.done == []
+    assert bench.pipeline.inflight_windows == 0
+
+
+async def test_windows_count_as_in_flight_until_they_are_published() -> None:
+    bench, redis_answers = Bench(), asyncio.Event()
+    bench.redis.on_publish = redis_answers.wait
+    bench.submit(0, 1)
+    nbytes = window(0).nbytes + window(1).nbytes
+    assert (bench.pipeline.inflight_windows, bench.pipeline.inflight_bytes) == (2, nbytes)
+    async with running(bench):
+        await until(lambda: bool(bench.model.batches))
+        assert (bench.pipeline.inflight_windows, bench.pipeline.inflight_bytes) == (2, nbytes)
+        assert bench.progress == 0
+        redis_answers.set()
+        await until(lambda: bench.progress == 1)
+    assert (bench.pipeline.inflight_windows, bench.pipeline.inflight_bytes) == (0, 0)
+    assert bench.group.done == [0, 1]
+
+
+async def test_broken_members_are_dead_lettered_before_their_window_is_published() -> None:
+    bench = Bench()
+    at_publication: list[int] = []
+    frame, sound = window(1).events[0][0], window(2).events[1][0]
+    bench.model.broken = {
+        1: [(frame, BadRecord(Reason.IMAGE_BOMB, "large"))],
+        2: [(sound, BadRecord(Reason.BAD_PAYLOAD, "odd")), (frame, BadRecord(Reason.BAD_PAYLOAD, "even"))],
+    }
+    bench.redis.on_publish = lambda: at_publication.append(len(bench.letters))
+    bench.submit(0, 1, 2)
+    await bench.drain()
+    assert at_publication == [3]
+    assert [(event, error.reason) for _, event, error in bench.letters] == [
+        (frame, Reason.IMAGE_BOMB),
+        (sound, Reason.BAD_PAYLOAD),
+        (frame, Reason.BAD_PAYLOAD),
+    ]
+    assert all(owner is bench.group for owner, _, _ in bench.letters)
+    assert bench.redis.statuses == ["ok"] * 3
+
+
+async def test_a_window_that_redis_had_already_is_done_and_counted_as_a_duplicate() -> None:
+    bench = Bench()
+    bench.redis.known = {1}
+    bench.submit(0, 1, 2)
+    await bench.drain()
+    assert bench.group.done == [0, 1, 2]
+    assert bench.metric("streamer_results_total", status="duplicate") == 1
+    assert bench.metric("streamer_results_total", status="ok") == 2
+    assert bench.metric("streamer_coverage_ratio_count", modality="audio") == 2
+
+
+async def test_closing_drains_what_was_submitted_while_it_ran() -> None:
+    bench = Bench(max_wait_ms=60_000.0)  # nobody waits for more windows once there can be none
+    async with running(bench) as task:
+        bench.submit(0, 1, 2, 3)
+        await until(lambda: bench.progress == 1)
+        bench.submit(4, 5)
+        bench.pipeline.close()
+        await asyncio.wait_for(task, WITHIN_S)
+    assert bench.redis.numbers == list(range(6))
+
+
+async def test_closing_without_windows_ends_it() -> None:
+    bench = Bench()
+    await bench.drain()
+    assert bench.progress == 0
+
+
+def boom(*_: object) -> None:
+    raise Stop("mend it")
+
+
+@pytest.mark.parametrize("stage", ["publish", "dead_letter", "progress"])
+async def test_an_error_in_a_stage_ends_all_and_is_raised(stage: str) -> None:
+    bench = Bench()
+    bench.submit(*range(20))
+    match stage:
+        case "publish":
+            bench.redis.on_publish = boom
+        case "dead_letter":
+            bench.model.broken = {0: [(window(0).events[0][0], BadRecord(Reason.BAD_PAYLOAD, ""))]}
+            bench.pipeline._dead_letter = boom  # type: ignore[assignment]
+        case "progress":
+            bench.pipeline._on_progress = boom
+    with pytest.raises(Stop, match="mend it"):  # although nobody closed it
+        await asyncio.wait_for(bench.pipeline.run(), WITHIN_S)
+    assert bench.group.done in ([], [0, 1, 2, 3])
+
+
+async def test_a_model_that_raises_does_not_end_the_pipeline() -> None:
+    bench = Bench(max_batch=1)
+    bench.model.poison = {0, 1, 2}
+    bench.submit(0, 1, 2, 3)
+    await bench.drain()
+    assert bench.redis.statuses == ["failed", "failed", "failed", "ok"]
