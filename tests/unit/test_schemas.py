@@ -44,7 +44,7 @@ from streamer.result import Result
 from streamer.settings import Settings
 from streamer.training.data.manifest import Line
 from streamer.worker import handover
-from tests.unit.test_handover import windows
+from tests.unit.worker.test_handover import windows
 
 FOLDER = Path(__file__).parents[2] / "schemas"
 SCHEMAS = {path.name: json.loads(path.read_text()) for path in FOLDER.glob("*.json")}

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
-from tests.unit.test_handover import T0_US, of_frames
 
 from streamer.align.group import PartitionGroup, Rejected
 from streamer.errors import BadRecord, Reason, Stop
@@ -19,6 +18,7 @@ from streamer.observe.metrics import Metrics
 from streamer.worker import handover
 from streamer.worker.arrivals import Arrival, WindowGroup
 from streamer.worker.outbox import Outbox
+from tests.unit.worker.test_handover import T0_US, of_frames
 
 S_US = 1_000_000
 WITHIN_S = 10.0
