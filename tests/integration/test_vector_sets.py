@@ -27,7 +27,7 @@ from streamer.settings import Settings
 from streamer.store import results as redis_results
 from streamer.store.results import Keys
 from tests.harness import wait_for
-from tests.unit.test_retrieval import S_US, result, vector
+from tests.unit.retrieval.test_retrieval import S_US, result, vector
 
 pytestmark = pytest.mark.integration
 ODD = 'räume/7 "x" \\ {y}'

@@ -307,8 +307,8 @@ def test_a_payload_of_several_windows_is_dead_lettered_once(monkeypatch: pytest.
 
 
 async def test_role_all_refuses_a_session_of_which_windows_are_on_their_way() -> None:
-    from tests.unit.test_group import T0_US as BEGIN_US
-    from tests.unit.test_group import Bench as GroupBench
+    from tests.unit.align.test_group import T0_US as BEGIN_US
+    from tests.unit.align.test_group import Bench as GroupBench
 
     bench = GroupBench()
 
