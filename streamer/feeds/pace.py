@@ -9,8 +9,8 @@ from typing import TypeVar
 from streamer.events import END_TYPE
 from streamer.feeds.producer import Outgoing, Producer
 
-# At full speed topics fill independently, and seconds of one modality may be in the log before another's: alignment,
-# which waits in log time, would find that one late. A barrier this often (in due time) keeps them close.
+# At full speed topics fill independently: one modality may be seconds ahead of another in Kafka, and alignment, which
+# waits in broker append time, would find the other late. A flush this often (in due time) keeps them close.
 BARRIER_US = 200_000
 
 Sent = TypeVar("Sent")
@@ -19,10 +19,11 @@ Sent = TypeVar("Sent")
 def paced(
     stream: Iterable[Sent], due_us: Callable[[Sent], int], *, speed: float, flush: Callable[[], None]
 ) -> Iterator[Sent]:
-    """Records when they are due.
+    """Yield each record when it is due.
 
     Args:
-        stream: In ascending order of ``due_us``, which tells when each should be sent.
+        stream: Records in ascending order of ``due_us``.
+        due_us: When a record should be sent.
         speed: 1: as recorded, 2: twice as fast; 0: as fast as possible.
         flush: Waits until Kafka has everything that was sent.
     """
@@ -50,10 +51,10 @@ def send(
     speed: float,
     on_sent: Callable[[Outgoing], None] | None = None,
 ) -> int:
-    """Send records in the order that they come in, each when it is due; see :func:`paced`.
+    """Send records in the given order, each when it is due; see :func:`paced`.
 
     Returns:
-        How many were sent; all of them are in Kafka.
+        The number of records sent; Kafka has all of them.
     """
     count = 0
     for outgoing in paced(stream, lambda outgoing: outgoing.due_us, speed=speed, flush=producer.flush):
@@ -68,10 +69,10 @@ def send(
 
 
 def start_us(speed: float, length_us: int, hop_us: int) -> int:
-    """Where in time a feed of this length should begin, on a window border.
+    """Event time at which a feed of this length should begin, on a window border.
 
-    At its own pace or slower it begins at the next border from now. Faster than that its event times would run ahead of
-    the log's and be refused (``max_ahead_ms``), so it is placed in the past, to end before now.
+    In real time or slower it begins at the next border from now. A faster feed's event times would run ahead of the
+    broker's clock and be refused (``max_ahead_ms``), so it is placed in the past, to end before now.
     """
     now_us = time_ns() // 1000
     if 0 < speed <= 1:

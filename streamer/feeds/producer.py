@@ -59,7 +59,7 @@ class Outgoing(msgspec.Struct, frozen=True):
         due_us: When it should be sent, on the clock of ``time_us``: a transcript is due after its end.
         duration_us: Becomes ``ce_durationus``; needed for compressed audio.
         sequence: Becomes ``ce_sequence``, per session and modality.
-        ce_type: None: the modality's own type; ``END_TYPE`` for an end record.
+        ce_type: ``END_TYPE`` for an end record; ``None`` for the modality's type.
     """
 
     row: int
@@ -76,8 +76,8 @@ class Outgoing(msgspec.Struct, frozen=True):
 def headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:
     """CloudEvents 1.0 headers of the Kafka protocol binding, binary mode.
 
-    With a sequence number the id follows from it, so that a feed that is sent again has the same ids. The session is
-    percent-encoded in id and source: a source is a URI reference, and neither may hold control characters.
+    An id is derived from the sequence number where there is one, so that a feed sent twice has the same ids. The
+    session is percent-encoded in id and source: a source is a URI reference, and neither may hold control characters.
     """
     modality = MODALITIES[outgoing.row]
     session = quote(outgoing.session, safe="")
@@ -106,18 +106,18 @@ def _json(body: Transcript | Telemetry) -> bytes:
 
 
 def end_record(session: str, time_us: int, due_us: int) -> Outgoing:
-    """The record that ends a session. It lies on the telemetry topic; any source topic would do."""
+    """The record that ends a session, for the telemetry topic; any source topic would do."""
     return Outgoing(TELEMETRY, session, time_us, b"", JSON, due_us, ce_type=END_TYPE)
 
 
 class Producer:
     """Sends records of any number of sessions; use it as a context manager, or call :meth:`close`.
 
-    Records go out in the background. What Kafka did not take is raised at the next :meth:`flush` or :meth:`close`.
+    Records are sent in the background. The next :meth:`flush` or :meth:`close` raises an error if Kafka refused any.
 
     Args:
         settings: Where Kafka is, the topics' prefix, the largest message.
-        overrides: For ``kafka.KafkaProducer``: compression, …
+        overrides: Options of ``kafka.KafkaProducer``: compression, …
 
     Raises:
         UsageError: No Kafka answers.
@@ -133,7 +133,7 @@ class Producer:
         options = {
             "acks": "all",
             "linger_ms": 5,
-            # 2.4x the throughput of the default 16 KiB with 50 KB frames; the topics' limit is on whole batches
+            # 2.4x the throughput of the default 16 KiB with 50 KB frames; the topics' limit holds for whole batches
             "batch_size": min(256 << 10, settings.max_message_bytes),
             "max_request_size": settings.max_message_bytes,
         }
@@ -144,8 +144,8 @@ class Producer:
         """Send a record as it is.
 
         Raises:
-            UsageError: It can never be accepted, since a worker with these settings would dead-letter it; or Kafka has
-                no such topic, or has not answered for a minute.
+            UsageError: A worker with these settings would dead-letter the record; or Kafka has no such topic, or has
+                not answered for a minute.
         """
         try:
             key = outgoing.session.encode()
@@ -164,7 +164,7 @@ class Producer:
             raise UsageError(f"time {outgoing.time_us} µs since the epoch does not lie between 1970 and 2200")
         wanted = headers(outgoing)
         try:
-            # of the log time, which only the broker knows, the latest: it is not ahead of anything
+            # only the broker knows the append time; with the latest one the record cannot be ahead of it
             self._decoder.decode(Record(outgoing.row, 0, 0, LATEST_US, key, outgoing.payload, tuple(wanted)))
         except BadRecord as error:
             what = f"{MODALITY_NAMES[outgoing.row]} record of session {outgoing.session!r}"
@@ -193,7 +193,7 @@ class Producer:
         self._sent += 1
 
     def frame(self, session: str, image: bytes, time_us: int | None = None, content_type: str = "image/jpeg") -> None:
-        """Send an encoded image, taken at ``time_us`` (microseconds since the epoch; None: now)."""
+        """Send an encoded image, taken at ``time_us`` (microseconds since the epoch; ``None``: now)."""
         self._send_now(IMAGE, session, image, content_type, time_us)
 
     def audio(self, session: str, samples: bytes, rate_hz: int, channels: int = 1, time_us: int | None = None) -> None:
@@ -201,7 +201,7 @@ class Producer:
 
         Args:
             samples: 16-bit signed **big-endian** samples, channels interleaved (RFC 2586).
-            time_us: When its first sample was taken; None: it ends now.
+            time_us: When its first sample was taken; ``None`` if the chunk ends now.
         """
         if rate_hz < 1 or channels < 1:
             raise UsageError(f"audio has a rate and channels, not {rate_hz} Hz and {channels}")
@@ -229,7 +229,7 @@ class Producer:
     def telemetry(
         self, session: str, channels: dict[str, Sequence[float]], rate_hz: float, time_us: int | None = None
     ) -> None:
-        """Send a block of samples, ``rate_hz`` a second, the first taken at ``time_us`` (None: the block ends now)."""
+        """Send a block of samples, ``rate_hz`` a second, the first taken at ``time_us`` (``None``: it ends now)."""
         body = Telemetry({name: Channel(tuple(values)) for name, values in channels.items()}, rate_hz=rate_hz)
         if not rate_hz > 0:
             raise UsageError(f"telemetry has a rate above 0, not {rate_hz} Hz")
@@ -239,7 +239,7 @@ class Producer:
         self._send_now(TELEMETRY, session, _json(body), JSON, time_us)
 
     def end(self, session: str) -> None:
-        """Say that a session ends, after everything that was sent before: its last windows need not wait then."""
+        """End a session once everything sent before is in Kafka, so that its last windows close without waiting."""
         self.flush()
         now_us = time_ns() // 1000
         self.send(end_record(session, now_us, now_us))
@@ -252,8 +252,8 @@ class Producer:
         """Wait until Kafka has everything.
 
         Raises:
-            UsageError: It did not take some records, with the first reason. What is sent after that may fail likewise,
-                since the client keeps records from overtaking those that failed: go on with a new producer.
+            UsageError: Kafka refused some records; the message has the first reason. Later records may fail too, since
+                the client keeps them from overtaking those that failed: continue with a new producer.
         """
         try:
             self._producer.flush()
@@ -279,7 +279,7 @@ class Producer:
     ) -> None:
         if error is None:
             self.close()
-        else:  # what failed is what should be seen, not a second error of an interrupted flush
+        else:  # a failing flush must not hide the error that led here
             self._close(timeout=1)
 
     def _close(self, **options: float) -> None:

@@ -7,8 +7,8 @@
 Each fact shows in two modalities and no modality shows all three. So no single modality can tell the six actions apart
 (an ideal one is right in two thirds of the cases), and any one of them may be missing.
 
-What else there is to see, hear and read decides nothing. It is what tells one window from another, and so what a
-common space of several modalities, and a search in it, has to go by:
+Other details do not affect the action. They distinguish windows from one another, which the joint embedding space of
+several modalities, and a search in it, needs:
 
     which obstacle, the light, the weather, the bend    seen in the frames, spoken of in the transcripts
     which siren, and what sounds beside the road        heard in the audio, spoken of in the transcripts
@@ -29,7 +29,7 @@ FAST_MPS = (16.0, 30.0)
 SLOW_MPS = (1.0, 6.0)
 OBSTACLES = ("pedestrian", "car", "cyclist")
 LIGHTS = ("day", "clouds", "rain", "dusk", "night")  # of a whole drive
-SIRENS = ("ambulance", "police", "fire")  # each vehicle has a siren of its own
+SIRENS = ("ambulance", "police", "fire")  # each vehicle has a different siren
 ROADSIDES = ("quiet", "bells", "drill", "dog", "train", "music")  # what can be heard from beside the road
 BENDS = ("left", "straight", "right")
 LOOKS = 999  # of obstacles: a multiple of their kinds
@@ -50,7 +50,7 @@ class Segment(msgspec.Struct, frozen=True):
 
     Attributes:
         vehicle: Whose siren it is, an index of SIRENS, where there is one.
-        thing: Which obstacle it is, where there is one: what it is follows from it, and how it looks.
+        thing: Which obstacle, where there is one: determines its kind and how it looks.
         roadside: An index of ROADSIDES.
         curvature: Of the road, -1 (left) to 1 (right).
     """
@@ -79,7 +79,7 @@ class Segment(msgspec.Struct, frozen=True):
 
 
 def segments(rng: np.random.Generator, seconds: int) -> Iterator[Segment]:
-    """A drive's segments: labels uniformly, then what the label leaves open uniformly."""
+    """A drive's segments: labels drawn uniformly, then whatever the label leaves open, uniformly too."""
     start_s = 0
     while start_s < seconds:
         end_s = min(seconds, start_s + int(rng.integers(SEGMENT_S[0], SEGMENT_S[1] + 1)))

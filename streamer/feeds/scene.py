@@ -75,8 +75,7 @@ class Scene:
             index: Of the frame in its drive; chooses its noise and passers-by.
             distance_m: Driven since the start.
             curvature: Of the road, -1 (left) to 1 (right).
-            obstacle: Which one (``Segment.thing``) and how far ahead in metres; None: the
-                own lane is free.
+            obstacle: Which one (``Segment.thing``) and how far ahead in metres; ``None`` if the lane is free.
         """
         picture = self._backdrop.copy()
         draw = ImageDraw.Draw(picture)

@@ -65,7 +65,7 @@ LIGHTS = (  # as scenario.LIGHTS
     ("at night", "in the dark"),
 )
 BENDS = (("bending left", "left curve"), ("straight",), ("bending right", "right curve"))  # as scenario.BENDS
-LATENESS_S = (0.3, 1.2)  # from the last word until the recogniser's transcript is there
+LATENESS_S = (0.3, 1.2)  # from the last word until the recogniser's transcript is ready
 
 
 def utterances(rng: np.random.Generator, segment: Segment, light: int) -> Iterator[tuple[int, Transcript, float]]:
@@ -75,8 +75,8 @@ def utterances(rng: np.random.Generator, segment: Segment, light: int) -> Iterat
         light: An index of ``scenario.LIGHTS``.
 
     Yields:
-        Second of the segment at which the utterance begins, the transcript, and when it is there, in seconds after its
-        beginning.
+        Second of the segment at which the utterance begins, the transcript, and how many seconds after that beginning
+        the recogniser has it ready.
     """
     seconds, start_s = segment.end_s - segment.start_s, 0
     while start_s < seconds:

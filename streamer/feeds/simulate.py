@@ -1,7 +1,7 @@
 """Simulated drives: camera frames, sound, transcripts and telemetry of a car, with what was really going on.
 
-Deterministic: the same seed gives the same bytes. The facts behind a drive are in ``scenario``, how they look, sound
-and read in ``scene``, ``sound`` and ``script``. Segments change faster than a real car could: a drive is condensed.
+Deterministic: the same seed gives the same bytes. ``scenario`` has the facts of a drive; ``scene``, ``sound`` and
+``script`` how they look, sound and read. Segments change faster than a real car could: a drive is condensed.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Options(msgspec.Struct, frozen=True):
     """How a feed misbehaves, and its frame rate. All off by default.
 
     Attributes:
-        jitter_ms: Each record is sent up to so much later; above the distance of records they come out of order.
+        jitter_ms: Largest random delay of a record; records come out of order if it exceeds the time between them.
         drop: Share of records that are never sent.
         late: Share of records that are sent ``late_ms`` later.
-        dies: (modality number, second): nothing of this modality from then on.
+        dies: (modality number, second): this modality stops at that second.
     """
 
     frame_hz: int = 10
@@ -245,7 +245,7 @@ def fleet(
     """Drives of several cars.
 
     Args:
-        run: Part of the sessions' names. A name that was used before, with later times, would make all of this late.
+        run: Part of the sessions' names. Reusing the name of a run with later times would make all records late.
     """
     return [
         Drive(seed * 1000 + number, f"sim-{run}-{number}", start_us, seconds, options) for number in range(sessions)
@@ -258,7 +258,7 @@ def outgoing(drives: Sequence[Drive]) -> Iterator[Outgoing]:
 
 
 def label_of(truths: Iterable[Truth], start_us: int, end_us: int) -> str | None:
-    """The label that covers most of a window; None where no truth is known."""
+    """The label that covers most of a window; ``None`` where no truth is known."""
     best, most_us = None, 0
     for truth in truths:
         shared_us = min(end_us, truth.end_us) - max(start_us, truth.start_us)
@@ -276,7 +276,7 @@ def read_truth(path: Path) -> list[Truth]:
     """Read back what :func:`write_truth` wrote.
 
     Raises:
-        UsageError: Not such a file, with the line that is wrong.
+        UsageError: It is not such a file; the message has the number of the wrong line.
     """
     truths = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
@@ -299,10 +299,10 @@ def run(
     options: Options = Options(),  # noqa: B008
     on_sent: Callable[[Outgoing], None] | None = None,
 ) -> int:
-    """Send simulated drives to Kafka; returns how many records were sent.
+    """Send simulated drives to Kafka; returns the number of records sent.
 
     Args:
-        speed: 1: real time; 0: as fast as possible, see ``pace.start_us`` for where in time the drives lie then.
+        speed: 1: real time; 0: as fast as possible (``pace.start_us`` then chooses the event times).
         name: Part of the sessions' names.
         truth: Where to write what was going on.
     """

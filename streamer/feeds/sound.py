@@ -17,14 +17,14 @@ Samples = NDArray[np.float64]
 # is the two-tone horn of European services. In the order of scenario.SIRENS.
 SWINGS = ((620.0, 1450.0, 0.3), (650.0, 1500.0, 3.2), (435.0, 580.0, 0.8))
 
-DROP = np.exp(-np.arange(160) / 20) * np.sin(np.arange(160) * 1.9)  # how a drop knocks on the roof
+DROP = np.exp(-np.arange(160) / 20) * np.sin(np.arange(160) * 1.9)  # the sound of one drop on the roof
 
 
 class Heard(NamedTuple):
-    """What there is to hear in one second.
+    """What can be heard in one second.
 
     Attributes:
-        siren: An index of ``scenario.SIRENS``; None: no siren.
+        siren: An index of ``scenario.SIRENS``; ``None`` if there is no siren.
         roadside: An index of ``scenario.ROADSIDES``.
     """
 
@@ -95,7 +95,7 @@ class Microphone:
     def _roadside(self, what: str) -> Samples:
         t = np.arange(RATE_HZ) / RATE_HZ
         match what:
-            case "bells":  # struck twice a second; a bell's partials are no harmonics
+            case "bells":  # struck twice a second; a bell's partials are not harmonics
                 struck = t % 0.5
                 return sum(np.sin(2 * np.pi * f * struck) for f in (523.0, 1071.0, 1559.0, 2110.0)) * (
                     0.04 * np.exp(-5 * struck)

@@ -1,7 +1,7 @@
 """Sending recordings to Kafka as if they happened now.
 
-Every path is one part of the same session, and all parts begin together: a film and the log of the car that it was
-taken from. Parts whose time stamps come from the same clock (two logs of one machine) keep their distance.
+Each path is one part of the same session, and all parts begin together: a film, and the log of the car it was shot
+from. Parts whose time stamps come from the same clock (two logs of one machine) keep their offset from each other.
 
     media    films and sound, through PyAV        speech   subtitles and word timings
     gpmf     GoPro's telemetry                    table    CSV        mcap   MCAP
@@ -34,8 +34,8 @@ class Recording:
     """One session to be sent, out of one part or several.
 
     Attributes:
-        length_us: From its start to the end of the last part, as the files tell.
-        utc_us: When it began, in microseconds since the epoch; None where no part tells.
+        length_us: From its start to the end of the last part, according to the files.
+        utc_us: When it began, in microseconds since the epoch; ``None`` if no file says.
     """
 
     parts: Sequence[tuple[int, Part]]  # with where in the session each begins, µs
@@ -44,7 +44,7 @@ class Recording:
 
     @property
     def notes(self) -> list[str]:
-        """What the user should know, a sentence each; more may come while it is sent."""
+        """What the user should know, a sentence each; sending may add more."""
         return [note for _, part in self.parts for note in part.notes]
 
     def outgoing(self, session: str, start_us: int) -> Iterator[Outgoing]:
@@ -54,7 +54,7 @@ class Recording:
             start_us: Event time at which the session begins.
 
         Raises:
-            UsageError: A file turns out to be broken, or there is nothing in it.
+            UsageError: A file turns out to be broken or empty.
         """
         streams = (_placed(part.records(), start_us + offset_us) for offset_us, part in self.parts)
         sequence = [0] * len(MODALITIES)
@@ -69,7 +69,7 @@ class Recording:
 
 
 def _placed(records: Iterable[Outgoing], start_us: int) -> Iterator[Outgoing]:
-    """Records at their place in time, and never due before the one in front, which a broken time stamp may claim."""
+    """Shift records to ``start_us``; none is due before its predecessor, whatever a broken time stamp claims."""
     last_us = start_us
     for record in records:
         last_us = max(last_us, record.due_us + start_us)
@@ -80,7 +80,7 @@ def open_all(paths: Sequence[Path], streams: Sequence[int] = ()) -> Recording:
     """Open the parts of a session.
 
     Args:
-        paths: Of recordings, and of subtitles that belong to none of them.
+        paths: Recordings, and subtitles that belong to none of them.
         streams: Numbers of tracks (of a film) or channels (of an MCAP file) to send in place of the default ones.
 
     Raises:
@@ -119,7 +119,7 @@ def _openers() -> dict[str, Opener]:
 
 
 def _laid_over(parts: Sequence[Part]) -> Recording:
-    """Every part begins at 0, but parts that tell the same clock (their times overlap) keep their distance."""
+    """Each part begins at 0, but parts that share a clock (their times overlap) keep their offset from each other."""
     offsets = []
     for part in parts:
         peers = [peer for peer in parts if _overlap(part, peer)]
@@ -145,11 +145,11 @@ def run(
     keep_times: bool = False,
     on_sent: Callable[[Outgoing], None] | None = None,
 ) -> int:
-    """Send a recording to Kafka; returns how many records were sent.
+    """Send a recording to Kafka; returns the number of records sent.
 
     Args:
         speed: 1: as recorded; 0: as fast as possible.
-        keep_times: At the times of the recording; else it begins now, on a window border.
+        keep_times: Keep the times of the recording; else it begins now, on a window border.
 
     Raises:
         UsageError: A file turns out to be broken, or has no absolute times to keep.
@@ -172,7 +172,7 @@ def _recorded_us(settings: Settings, recording: Recording) -> int:
 
 
 def new_session() -> str:
-    """A name that no session had before: with a used one, all that is earlier than its last window would be late."""
+    """A name that no session had before: in a used one, everything before its last window would be late."""
     return f"replay-{secrets.token_hex(4)}"
 
 

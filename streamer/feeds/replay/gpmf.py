@@ -1,10 +1,10 @@
 """GPMF, the telemetry that GoPro cameras write beside picture and sound, as published in github.com/gopro/gpmf-parser.
 
 A payload is a sequence of key-length-value items: a key of four characters, a type (one character; NUL: the value is a
-sequence of items itself), the size of one structure in bytes, how many there are (16 bits), then the value, padded to
-32 bits; everything big-endian. A device (``DEVC``) has streams (``STRM``); a stream's last item is what was measured,
-those before it say how to read it: ``SCAL`` divisors, ``SIUN`` or ``UNIT`` units, ``TYPE`` the fields of a structure of
-mixed types, ``ORIN`` axes. A payload belongs to a stretch of the film, and its samples are spread evenly over it.
+sequence of items itself), the size of one structure in bytes, the number of structures (16 bits), then the value,
+padded to 32 bits; everything big-endian. A device (``DEVC``) has streams (``STRM``); a stream's last item holds the
+measurements, those before it say how to read them: ``SCAL`` divisors, ``SIUN`` or ``UNIT`` units, ``TYPE`` the fields
+of a structure of mixed types, ``ORIN`` axes. A payload covers an interval of the film; its samples are evenly spaced.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NUMBERS = {
 }  # fmt: skip
 FIXED_POINT = {"q": 2.0**16, "Q": 2.0**32}
 NO_FIX = 0  # GPSF: 0 no fix, 2 2D, 3 3D
-# Names of fields that are documented, but not told in a form that programs can read
+# Names of fields that are documented, but not in the file
 FIELDS = {
     "GPS5": ("lat", "lon", "alt", "speed_2d", "speed_3d"),
     "GPS9": ("lat", "lon", "alt", "speed_2d", "speed_3d", "days", "secs", "dop", "fix"),
@@ -50,8 +50,8 @@ class Stream(NamedTuple):
     """What one sensor measured during a payload.
 
     Attributes:
-        names: Of its channels [C], ``ACCL.x``.
-        values_NC: In the units given; samples evenly spread over the payload's time.
+        names: Of its channels [C], e.g. ``ACCL.x``.
+        values_NC: In ``units``; samples are evenly spaced over the payload's time.
     """
 
     key: str
@@ -64,7 +64,7 @@ def items(payload: bytes) -> Iterator[Item]:
     """The items of a payload or of a nested value.
 
     Raises:
-        ValueError: It is cut off or is no GPMF.
+        ValueError: It is cut off or is not GPMF.
     """
     at = 0
     while at + HEADER.size <= len(payload):
@@ -80,10 +80,10 @@ def items(payload: bytes) -> Iterator[Item]:
 
 
 def streams(payload: bytes) -> list[Stream]:
-    """What the sensors measured during a payload; items that are no sampled numbers are left out.
+    """What the sensors measured during a payload; items that are not sampled numbers are left out.
 
     Raises:
-        ValueError: It is no GPMF.
+        ValueError: It is not GPMF.
     """
     found = []
     for described, measured in _described(payload):
@@ -94,10 +94,10 @@ def streams(payload: bytes) -> list[Stream]:
 
 
 def utc_us(payload: bytes) -> int | None:
-    """When the payload began by GPS, in microseconds since the epoch; None without a fix.
+    """When the payload began by GPS, in microseconds since the epoch; ``None`` without a fix.
 
     Raises:
-        ValueError: It is no GPMF.
+        ValueError: It is not GPMF.
     """
     for described, measured in _described(payload):
         if measured[-1].key == "GPS5" and "GPSU" in described and _has_fix(described):
@@ -113,7 +113,7 @@ def utc_us(payload: bytes) -> int | None:
 
 
 def _described(payload: bytes) -> Iterator[tuple[dict[str, Item], list[Item]]]:
-    """Of each stream the items that describe it, and those that were measured."""
+    """For each stream: the items that describe it, by key, and those that hold measurements."""
     for device in items(payload):
         if device.key != "DEVC":
             continue
@@ -135,7 +135,7 @@ def _stream(described: dict[str, Item], measured: list[Item]) -> Stream | None:
     if any((item.kind, item.size) != (last.kind, last.size) for item in measured):
         return None
     if len(measured) > 1 and any(item.repeat != 1 for item in measured):
-        return None  # a list for each sample (faces, hues, scenes): no channels
+        return None  # a list per sample (faces, hues, scenes): it has no channels
     raw = b"".join(item.value for item in measured)
     values_NC = _numbers(last, raw, described)
     if values_NC is None or values_NC.size == 0:
@@ -155,7 +155,7 @@ def _stream(described: dict[str, Item], measured: list[Item]) -> Stream | None:
 
 
 def _numbers(item: Item, raw: bytes, described: dict[str, Item]) -> NDArray[np.float64] | None:
-    """Values [N, C] before scaling; None where the item holds something else than numbers."""
+    """Values [N, C] before scaling; ``None`` if the item does not hold numbers."""
     kinds = _kinds(described) if item.kind == "?" else item.kind * _fields(item)
     if not kinds or any(kind not in NUMBERS for kind in kinds):
         return None
@@ -204,7 +204,7 @@ def _units(described: dict[str, Item], channels: int) -> tuple[str, ...]:
 
 
 def _axes(key: str, described: dict[str, Item], channels: int) -> tuple[tuple[str, ...] | None, NDArray[np.float64]]:
-    """Names of the channels, and -1 where an axis is stored the other way round; None for a lone channel."""
+    """Names of the channels (``None`` for a lone channel), and -1 where an axis is stored reversed, else 1."""
     forward = np.ones(channels)
     if channels == 1:
         return None, forward
@@ -212,7 +212,7 @@ def _axes(key: str, described: dict[str, Item], channels: int) -> tuple[tuple[st
         return FIELDS[key], forward
     orientation = _text(described["ORIN"].value) if "ORIN" in described else ""
     if sorted(orientation.lower()) == ["x", "y", "z"] and channels == 3:
-        # the letters in the order of storing, small where the axis points backwards
+        # letters in storage order, lower case where the axis is reversed
         return tuple(orientation.lower()), np.array([1.0 if axis.isupper() else -1.0 for axis in orientation])
     told = re.search(r"\(([^()]*)\)", _text(described["STNM"].value)) if "STNM" in described else None
     names = [re.sub(r"\W+", "_", name.strip().lower()).strip("_") for name in told[1].split(",")] if told else []

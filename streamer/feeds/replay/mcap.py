@@ -1,13 +1,13 @@
-"""MCAP files (mcap.dev): pictures and sound in Foxglove's schemas, telemetry and texts out of any other messages.
+"""MCAP files (mcap.dev): pictures and sound in Foxglove's schemas, telemetry and texts from any other messages.
 
     foxglove.CompressedImage    frames, where ``format`` is jpeg, png or webp
     foxglove.RawAudio           sound, where ``format`` is pcm-s16 (little-endian)
     any object with a ``text``  a transcript; ``start``, ``end`` and ``words`` as in a transcript's schema
     any other                   its numbers as telemetry channels, ``imu.acceleration.x`` for topic ``/imu``
 
-Messages are JSON, or Protobuf where its library is installed: the file carries the schemas. Frames and sound have the
-``timestamp`` that they tell; for all else, and where that is not of the log's clock, the log time counts.
-Of several channels of frames, or of sound, the first is sent, or those that were chosen: a session has one picture.
+Messages are JSON, or Protobuf where its library is installed: the file contains the schemas. Frames and sound have
+their ``timestamp`` as event time; all else, and those whose timestamp is of another clock, have MCAP's log time.
+A session has one track of frames and one of sound: the first channel of each, unless the user chooses others.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ ROWS = {"foxglove.CompressedImage": IMAGE, "foxglove.RawAudio": AUDIO}
 NAMES = {IMAGE: "frames", AUDIO: "sound"}
 PICTURES = {"jpeg": "image/jpeg", "jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 PCM = ("pcm-s16", "pcm-s16le")
-SAME_CLOCK_US = 60 * S_US  # a message's own time that is further from its log time is of another clock
+SAME_CLOCK_US = 60 * S_US  # a timestamp further than this from the message's log time is of another clock
 MAX_LIST = 64  # longer lists of numbers are scans and maps, not channels
 TIMES = ({"sec", "nsec"}, {"sec", "nanosec"}, {"seconds", "nanos"}, {"secs", "nsecs"})
-LONE = ("value", "data")  # a message of this one number is a channel called like its topic
+LONE = ("value", "data")  # a message with only this number becomes a channel named after its topic
 # what mcap raises on a broken file
 BROKEN = (McapError, ZstdError, struct.error, EOFError, ValueError, KeyError, RuntimeError)
 
@@ -82,11 +82,11 @@ class Pcm(msgspec.Struct):
 
 
 class Opened(NamedTuple):
-    """What looking a file through finds.
+    """What a first pass over a file finds.
 
     Attributes:
         skipped: Channels that are not sent.
-        ordered: Whether messages can be read in order of log time without holding all of them.
+        ordered: Whether messages can be read in order of log time without holding all of them in memory.
     """
 
     start_us: int
@@ -101,10 +101,10 @@ def part(path: Path, wanted: Sequence[int]) -> Part:
     """Open an MCAP file.
 
     Args:
-        wanted: Ids of channels of frames or sound to send in place of the first ones.
+        wanted: Ids of channels of frames or sound to send instead of the first ones.
 
     Raises:
-        UsageError: It is broken, has no such channel, or nothing that could be sent.
+        UsageError: It is broken, has no such channel, or nothing that can be sent.
     """
     notes: list[str] = []
     opened = _look_through(path, notes)
@@ -120,7 +120,7 @@ def part(path: Path, wanted: Sequence[int]) -> Part:
     return made
 
 
-# looking a file through
+# the first pass
 
 
 @contextmanager
@@ -140,7 +140,7 @@ def _look_through(path: Path, notes: list[str]) -> Opened:
         try:
             summary = SeekingReader(file).get_summary()
         except BROKEN:
-            summary = None  # a recorder that was switched off wrote none
+            summary = None  # a recorder that lost power wrote none
         if summary is not None and summary.statistics is not None and summary.chunk_indexes and summary.channels:
             times_us = (summary.statistics.message_start_time // 1000, summary.statistics.message_end_time // 1000)
             return Opened(*times_us, summary.channels, summary.schemas, set(), ordered=True)
@@ -176,8 +176,8 @@ def _unreadable(path: Path, opened: Opened, notes: list[str]) -> Iterator[int]:
     for channel in opened.channels.values():
         if channel.message_encoding not in encodings:
             yield channel.id
-            mend = "; pip install protobuf" if channel.message_encoding == "protobuf" else ""
-            notes.append(f"{path}: {channel.topic} is left out, its messages are {channel.message_encoding}{mend}")
+            remedy = "; pip install protobuf" if channel.message_encoding == "protobuf" else ""
+            notes.append(f"{path}: {channel.topic} is left out, its messages are {channel.message_encoding}{remedy}")
 
 
 def _has_protobuf() -> bool:
@@ -192,7 +192,7 @@ def _not_chosen(path: Path, opened: Opened, wanted: Sequence[int], notes: list[s
     for number in wanted:
         if number not in opened.channels or _row(opened, opened.channels[number]) is None:
             there = ", ".join(f"{c.id} {c.topic}" for c in opened.channels.values() if _row(opened, c) is not None)
-            raise UsageError(f"{path}: channel {number} is none of frames or sound; these are: {there or 'none'}")
+            raise UsageError(f"{path}: channel {number} has no frames or sound; these have: {there or 'none'}")
     for row, name in NAMES.items():
         there_ids = sorted(
             id_ for id_, c in opened.channels.items() if _row(opened, c) == row and id_ not in opened.skipped
@@ -204,7 +204,7 @@ def _not_chosen(path: Path, opened: Opened, wanted: Sequence[int], notes: list[s
             if id_ not in chosen:
                 yield id_
                 topic = opened.channels[id_].topic
-                notes.append(f"{path}: {topic} is left out, a session has one track of {name}; or --stream {id_}")
+                notes.append(f"{path}: {topic} is left out, a session has one track of {name}; --stream {id_} sends it")
 
 
 def _row(opened: Opened, channel: Channel) -> int | None:
@@ -243,7 +243,7 @@ class _Reading:
         for schema, channel, message in _messages(self._made.path, self._opened.ordered, self._made.notes):
             if channel.id in self._opened.skipped:
                 continue
-            # an unordered file is sent in the file's order
+            # an unordered file is sent in its own order
             now_us = max(now_us, message.log_time // 1000 - self._opened.start_us)
             self._close_slices(now_us)
             yield from self._waiting.until(now_us)
@@ -290,7 +290,7 @@ class _Reading:
     def _text(self, channel: Channel, body: dict[str, Any], now_us: int) -> None:
         try:
             said = msgspec.convert(body, Transcript, strict=False)
-        except msgspec.ValidationError:  # other fields that are called alike
+        except msgspec.ValidationError:  # other fields with the same names
             said = Transcript(body["text"])
         if not said.text.strip():
             return
@@ -352,7 +352,7 @@ def numbers(body: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
 
 
 def _protobuf_decoder(schema: Schema) -> Callable[[bytes], dict[str, Any]]:
-    """What turns a message of this schema, a ``FileDescriptorSet``, into a tree of dictionaries."""
+    """A decoder from a message of this schema, a ``FileDescriptorSet``, to a tree of dictionaries."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
     from google.protobuf.message import DecodeError
 

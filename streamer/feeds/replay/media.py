@@ -1,7 +1,7 @@
 """Film and sound files, through PyAV (FFmpeg): frames, sound, subtitles, GoPro's telemetry.
 
-Every track is read through a file handle of its own, and the readers are merged by due time: memory stays bounded
-whatever the interleaving and the length of the file, at the price of reading the container once a track.
+Each track is read through a separate file handle, and the readers are merged by due time: memory stays bounded
+whatever the interleaving and length of the file, at the price of reading the container once per track.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ SOUND = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac")
 SUFFIXES = (*FILM, *SOUND)
 
 JPEG_QUALITY = 85
-HD_LINES = 720  # films that do not tell their colour matrix: BT.709 from here on, BT.601 below, as players assume
+HD_LINES = 720  # where a film does not name its colour matrix: BT.709 from here on, BT.601 below, as players assume
 BITMAPS = ("dvd_subtitle", "hdmv_pgs_subtitle", "dvb_subtitle", "xsub", "dvb_teletext")  # pictures of text
 ESTIMATED = {"mp3", "aac", "mpeg", "mpegts"}  # containers whose length FFmpeg guesses from the bit rate
 TICK_US = 1_000_000 // av.time_base  # of container times
-CLOCK_SET_US = 946_684_800 * S_US  # cameras with a clock that was never set tell years before 2000
+CLOCK_SET_US = 946_684_800 * S_US  # 2000; earlier times come from cameras whose clock was never set
 
 VIDEO, AUDIO, SUBTITLE, DATA = KINDS = ("video", "audio", "subtitle", "data")
 Reader = Callable[[], Iterator[Outgoing]]
 
 
 class Track(NamedTuple):
-    """What choosing among tracks needs to know of one."""
+    """A track to choose from."""
 
     number: int
     kind: str
@@ -57,10 +57,10 @@ def part(path: Path, wanted: Sequence[int]) -> Part:
     """Open a film or sound file.
 
     Args:
-        wanted: Indices of tracks to read in place of the container's default of their kind.
+        wanted: Indices of tracks to read instead of the container's default of their kind.
 
     Raises:
-        UsageError: It is broken, has no such track, or nothing that could be sent.
+        UsageError: It is broken, has no such track, or nothing that can be sent.
     """
     with _opened(path) as container:
         tracks = [_track(stream) for stream in container.streams]
@@ -92,7 +92,7 @@ def part(path: Path, wanted: Sequence[int]) -> Part:
 
 
 def beside(path: Path) -> Path | None:
-    """The subtitles or word timings that lie beside a film or sound file; None for other files."""
+    """The subtitles or word timings beside a film or sound file; ``None`` if there are none, or for other files."""
     if path.suffix.lower() in SOUND:
         return speech.sidecar(path, (speech.WORD_SUFFIX, *speech.SUFFIXES))
     # a .json beside a film may be anything
@@ -128,7 +128,7 @@ def _track(stream: Any) -> Track:
 
 
 def _mark_telemetry(path: Path, tracks: list[Track]) -> None:
-    """A data track does not say what it holds: its first payload does."""
+    """Mark the data tracks whose first payload is GPMF as usable: the container does not say what they hold."""
     data = {track.number for track in tracks if track.kind == DATA}
     if not data:
         return
@@ -171,7 +171,7 @@ def _choose(path: Path, container: Any, tracks: Sequence[Track], wanted: Sequenc
 
 
 def _scanned_us(path: Path, indices: Sequence[int], origin_us: int) -> int:
-    """Where the last packet ends, for containers that do not tell their length."""
+    """Where the last packet ends, for containers that do not state their length."""
     last_us = 0
     with _opened(path) as container:
         try:
@@ -180,7 +180,7 @@ def _scanned_us(path: Path, indices: Sequence[int], origin_us: int) -> int:
                     end = packet.pts + (packet.duration or 0)
                     last_us = max(last_us, _us(end, packet.time_base) - origin_us)
         except FFmpegError:
-            pass  # what cannot be read is told by whoever reads it to send it
+            pass  # the user learns of it when the file is read to be sent
     return last_us
 
 
@@ -197,7 +197,7 @@ def _created_us(text: str) -> int | None:
 
 
 def _gps_us(path: Path, index: int, origin_us: int) -> int | None:
-    """When the recording began by GPS: the first payload with a fix tells."""
+    """When the recording began, by the first payload with a GPS fix; ``None`` if there is none."""
     with _opened(path) as container:
         for packet in container.demux(container.streams[index]):
             if packet.size and packet.pts is not None:
@@ -226,7 +226,7 @@ def _packets(made: Part, index: int) -> Iterator[Any]:
 
 
 def _decoded(made: Part, index: int) -> Iterator[Any]:
-    """What a track's packets hold. Broken packets are passed over, as players do.
+    """What a track's packets hold. Broken packets are skipped, as players do.
 
     Raises:
         UsageError: None of them could be decoded.
@@ -271,7 +271,7 @@ class Jpeg:
         plane = self._reformatter.reformat(picture, format="rgb24", src_colorspace=matrix).planes[0]
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
         rgb_HW3: NDArray[np.uint8] = rows[:, : 3 * plane.width].reshape(plane.height, plane.width, 3)
-        turns = round(picture.rotation / 90)  # phones film sideways and say so; counter-clockwise
+        turns = round(picture.rotation / 90)  # counter-clockwise; phones film sideways and record the rotation
         encoded: bytes = simplejpeg.encode_jpeg(
             np.ascontiguousarray(np.rot90(rgb_HW3, turns)), JPEG_QUALITY, colorspace="RGB", colorsubsampling="420"
         )
@@ -279,7 +279,7 @@ class Jpeg:
 
 
 class Even:
-    """Brings decoded sound to 16 bits, interleaved, at the rate and with the channels of its first frame."""
+    """Converts decoded sound to 16 bits, interleaved, at the rate and with the channels of its first frame."""
 
     def __init__(self, first: Any) -> None:
         # the decoder knows better than the container: HE-AAC doubles the rate
@@ -307,7 +307,7 @@ def _sound(made: Part, origin_us: int, index: int) -> Iterator[Outgoing]:
             sound = Sound(f"{made.path}: track {index}", even.rate_hz, even.channels)
         time_us = sound.end_us if heard.pts is None else _us(heard.pts, heard.time_base) - origin_us
         samples = even(heard)
-        if end_us is not None:  # what encoders pad the last frame with is no recording
+        if end_us is not None:  # encoders pad the last frame
             samples = samples[: max(0, round((end_us - time_us) * even.rate_hz / S_US))]
         yield from sound.add(samples, time_us)
     if even is not None:
@@ -315,7 +315,7 @@ def _sound(made: Part, origin_us: int, index: int) -> Iterator[Outgoing]:
 
 
 def _stream_end_us(path: Path, index: int, origin_us: int) -> int | None:
-    """Where a track ends by its edit list; None for containers that have none."""
+    """Where a track ends by its edit list; ``None`` for containers that have none."""
     with _opened(path) as container:
         stream = container.streams[index]
         if stream.duration is None or "mp4" not in container.format.name:
@@ -344,7 +344,7 @@ def _cues(made: Part, origin_us: int, language: str | None, index: int) -> Itera
 
 
 def _line(shown: Any) -> str:
-    """The text of a dialogue line of Advanced SubStation, which FFmpeg makes of all subtitles: its ninth field."""
+    """The text, the ninth field, of an Advanced SubStation dialogue line; FFmpeg converts all subtitles to these."""
     fields = getattr(shown, "ass", b"").decode("utf-8", "replace").split(",", 8)
     return str(fields[8]) if len(fields) == 9 else ""
 

@@ -1,4 +1,4 @@
-"""What every reader makes: a part of a session, as records in due order whose times count from the part's own start."""
+"""What every reader returns: a part of a session, as records in due order with times relative to the part's start."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from streamer.feeds.producer import JSON, Outgoing
 from streamer.feeds.sound import l16
 
 S_US = 1_000_000
-SLICE_US = 200_000  # of audio in a chunk, of telemetry in a block: what a window waits for a slow modality by default
+SLICE_US = 200_000  # of audio in a chunk, of telemetry in a block: how long windows wait for a modality by default
 MAX_GAP_US = 100_000  # more than this missing between two pieces of sound is a gap, less is rounding of time stamps
 NO_SESSION = ""  # readers do not know the session's name
 
 
 @dataclass
 class Part:
-    """One recording, opened and looked through.
+    """One recording, opened and inspected.
 
     Attributes:
-        length_us: How long it lasts, as its file tells.
+        length_us: Its length according to the file.
         records: Reads it from the start: records in ascending due order; times are relative to the part's start, and
             neither session nor sequence is set. May raise UsageError where the file turns out to be broken.
-        clock_us: What the clock of its time stamps read at its start. Parts that tell the same clock keep their
-            distance.
-        utc_us: Start in microseconds since the epoch, as exactly as the file tells; None where it does not.
-        tracks: How many tracks it has to choose from.
-        notes: What the user should know about it: a sentence each; reading adds to them.
+        clock_us: Reading of the clock of its time stamps at its start. Parts that share a clock keep their offset from
+            each other. ``None`` if its times count from its start.
+        utc_us: Start in microseconds since the epoch, as exactly as the file says; ``None`` if it does not.
+        tracks: Number of tracks to choose from.
+        notes: What the user should know, a sentence each; reading adds to them.
     """
 
     path: Path
@@ -49,10 +49,7 @@ class Part:
 
 
 class Reorder:
-    """Brings records whose due times lie ahead of where the reader is into due order.
-
-    It holds no more than what is not due yet.
-    """
+    """Sorts records by due time as they are read; it holds only those that are not due yet."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, Outgoing]] = []
@@ -62,7 +59,7 @@ class Reorder:
         heapq.heappush(self._heap, (record.due_us, next(self._ties), record))
 
     def until(self, floor_us: int) -> Iterator[Outgoing]:
-        """What is due by then; nothing that is due earlier may be pushed afterwards."""
+        """Records due by ``floor_us``; none that is due earlier may be pushed afterwards."""
         while self._heap and self._heap[0][0] <= floor_us:
             yield heapq.heappop(self._heap)[2]
 
@@ -84,7 +81,7 @@ class Sound:
         channels: Interleaved in every sample.
 
     Raises:
-        UsageError: A rate or a number of channels that no chunk can have.
+        UsageError: No chunk can have this rate or number of channels.
     """
 
     def __init__(self, what: str, rate_hz: int, channels: int) -> None:
@@ -98,7 +95,7 @@ class Sound:
         self._held_samples = 0
 
     def add(self, samples: NDArray[np.int16], time_us: int) -> Iterator[Outgoing]:
-        """Samples, shape [S, channels], the first taken at ``time_us``; the chunks that are full now."""
+        """Add samples [S, channels], the first taken at ``time_us``; yields the chunks that are now full."""
         if self._begin_us is None:
             self._begin_us = time_us
         elif time_us - self.end_us > MAX_GAP_US:
@@ -115,7 +112,7 @@ class Sound:
 
     @property
     def end_us(self) -> int:
-        """When the sample after the last one is due."""
+        """Time of the sample after the last one."""
         return self._at(self._sent + self._held_samples)
 
     def rest(self) -> Iterator[Outgoing]:
@@ -137,10 +134,10 @@ class Sound:
 
 
 def check_sound(what: str, rate_hz: int, channels: int) -> None:
-    """Refuse sound that ``audio/L16`` records cannot carry.
+    """Refuse sound that ``audio/L16`` records cannot hold.
 
     Raises:
-        UsageError: With ``what`` in front.
+        UsageError: The message begins with ``what``.
     """
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise UsageError(f"{what} has {rate_hz} samples a second; {MIN_RATE_HZ} to {MAX_RATE_HZ} can be sent: resample")
@@ -161,12 +158,11 @@ def telemetry(
 ) -> list[Outgoing]:
     """The telemetry blocks of one slice of time, in due order.
 
-    Channels that were sampled at the same times share a block; one that has no value at some of the times is in a block
-    of its own with the times that it has.
+    Channels with values at the same times share a block.
 
     Args:
         times_us: Strictly ascending [N], within one ``SLICE_US``.
-        values_NC: What was measured; NaN and infinities: no value.
+        values_NC: Measurements; NaN and infinities mean no value.
     """
     there_NC = np.isfinite(values_NC)
     together: dict[bytes, list[int]] = {}

@@ -1,9 +1,9 @@
-"""Transcripts out of subtitles and word timings.
+"""Transcripts from subtitles and word timings.
 
-A live recogniser sends a phrase when it is said, and windows wait for text only so long. A subtitle stands for four
-seconds and more: sent whole when it ends, it would come too late for the windows at its start. So long ones are cut
-into pieces of whole words, each due when it ends. Where the words have no times of their own, they are spread over the
-subtitle's time in proportion to their letters, and such estimates are not passed on as word times.
+A live recogniser sends a phrase when it is said, and windows wait for text only a limited time. A subtitle is shown for
+four seconds and more: sent whole at its end, it would be too late for the windows at its start. So long subtitles are
+cut into pieces of whole words, each due at its end. Words without times are spread over the subtitle's time in
+proportion to their letters; these estimates are not sent as word times.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from streamer.events import TEXT, Transcript, Word
 from streamer.feeds.producer import JSON, Outgoing
 from streamer.feeds.replay.part import NO_SESSION, S_US, Part, Reorder
 
-LONGEST_US = 1_500_000  # of a transcript; well within the 2 s that windows wait for text by default
+LONGEST_US = 1_500_000  # longest transcript; well within the 2 s that windows wait for text by default
 SUFFIXES = (".srt", ".vtt")
 WORD_SUFFIX = ".json"
 # <i>, <font color=…>, <v Mary>, <00:01.500> and {\an8}
@@ -45,7 +45,7 @@ class Cue(NamedTuple):
     """Something said or shown as text in ``[start_us, end_us)``.
 
     Attributes:
-        words: Where they have times; else the text alone is known.
+        words: Empty if they have no times.
     """
 
     start_us: int
@@ -82,10 +82,10 @@ def sidecar(path: Path, suffixes: Sequence[str]) -> Path | None:
 
 
 def part(path: Path) -> Part:
-    """Subtitles alone, without the film that they belong to.
+    """Open subtitles alone, without their film.
 
     Raises:
-        UsageError: It cannot be read or is not what its name says.
+        UsageError: The file cannot be read or is not what its name says.
     """
     cues = read(path)
     length_us = max((cue.end_us for cue in cues), default=0)
@@ -96,7 +96,7 @@ def read(path: Path) -> list[Cue]:
     """The cues of a ``.srt``, ``.vtt`` or ``.json`` (word timings) file in order of their start.
 
     Raises:
-        UsageError: It cannot be read or is not what its name says.
+        UsageError: The file cannot be read or is not what its name says.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -139,7 +139,7 @@ def _clock_us(text: str) -> int:
 
 
 def _timings(path: Path, text: str) -> Iterator[Cue]:
-    """An utterance, a list of utterances or words, or one a line."""
+    """Read an utterance, a list of utterances or words, or one utterance or word a line."""
     try:
         try:
             found = msgspec.json.decode(text, type=_Timing | list[_Timing])
@@ -177,10 +177,10 @@ def _us(seconds: float) -> int:
 
 
 def transcripts(cues: Iterable[Cue], end_us: int) -> Iterator[Outgoing]:
-    """Transcripts of cues that come in order of their start, in due order.
+    """Transcripts in due order, from cues in order of their start.
 
     Args:
-        end_us: End of the recording: what is shown after it is cut off, since there is nothing to align it with.
+        end_us: End of the recording; later text is cut off, since there is nothing to align it with.
     """
     waiting = Reorder()
     for cue in cues:
@@ -194,9 +194,9 @@ def transcripts(cues: Iterable[Cue], end_us: int) -> Iterator[Outgoing]:
 
 
 def pieces(cue: Cue) -> Iterator[Cue]:
-    """A cue as it is if it is short, else cut into pieces of whole words, none longer than ``LONGEST_US``.
+    """Cut a cue that is longer than ``LONGEST_US`` into shorter pieces of whole words.
 
-    A single word that stands longer, "[music]", is repeated as long as it stands.
+    A single word shown for longer, such as "[music]", is repeated for as long as it is shown.
     """
     if cue.end_us - cue.start_us <= LONGEST_US:
         yield cue

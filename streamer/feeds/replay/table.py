@@ -4,11 +4,11 @@ The time column is the first one called ``time``, ``t``, ``timestamp``, ``ts``, 
 ``elapsed``. It holds seconds, unless its name ends in a unit (``time_ms``, ``t_us``, ``time [ms]``; s, ms, us, ns), or
 RFC 3339 times. Every other column is a channel, with its unit in brackets: ``speed [m/s]``.
 
-Times from 10⁹ s on, and RFC 3339, are since the epoch. A table whose first time lies within a minute of 0 counts from
-the session's start; any other has a clock of its own, and its first row is at the session's start.
+Times from 10⁹ s on, and RFC 3339, count from the epoch. If the first time is within a minute of 0, times count from the
+session's start; otherwise the first row is at the session's start.
 
-An empty cell (or ``nan``) is no measurement: channels that were measured at the same times share a block, the others
-have blocks of their own. Rows of the same time are one row.
+An empty cell (or ``nan``) is no measurement: channels measured at the same times share a block. Rows of the same time
+are one row.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TIME = re.compile(
 UNITS_S = {"s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 CHANNEL = re.compile(r"(?P<name>.*?)\s*[\[(](?P<unit>[^\[\]()]*)[\])]")
 EPOCH_S = 1e9  # 2001: a time from here on is since the epoch
-LATEST_S = 7_258_118_400.0  # 2200: a time from here on has another unit than seconds
+LATEST_S = 7_258_118_400.0  # 2200: a time from here on cannot be in seconds
 COUNTS_FROM_START_US = 60 * S_US  # a first time below this counts from the session's start
 TRUTH = {"true": 1.0, "false": 0.0}
 NAN = math.nan
@@ -47,7 +47,7 @@ class Columns(NamedTuple):
     """What the header row says."""
 
     time: int
-    scale_s: float | None  # of a number in the time column; None: not told, so seconds
+    scale_s: float | None  # seconds per unit of the time column; None if the header names no unit: seconds
     names: tuple[str, ...]
     units: tuple[str, ...]
     places: tuple[int, ...]  # of the channels
@@ -64,7 +64,7 @@ def part(path: Path) -> Part:
     """Open a table and read it once, so that a bad row is found before anything is sent.
 
     Raises:
-        UsageError: It is no such table; with the number of the line that is wrong.
+        UsageError: It is not such a table; the message has the number of the wrong line.
     """
     first_us = last_us = None
     for row in _rows(path):
@@ -101,7 +101,7 @@ def _header(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 @contextmanager
 def _lines(path: Path) -> Iterator[tuple[Iterator[tuple[int, list[str]]], Columns]]:
-    """The rows behind the header row, each with the number of its line, and what the header says."""
+    """The rows below the header, each with its line number, and what the header says."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=_delimiter(file))
@@ -151,7 +151,7 @@ def _rows(path: Path) -> Iterator[Row]:
     """The rows in order of time.
 
     Raises:
-        UsageError: With the number of the line that is wrong.
+        UsageError: A line is wrong; the message has its number.
     """
     last: Row | None = None
     with _lines(path) as (lines, columns):
@@ -184,8 +184,8 @@ def _time_us(where: str, cell: str, scale_s: float | None) -> int:
         return _moment_us(where, text)
     if not 0 <= seconds < LATEST_S:
         raise UsageError(
-            f"{where}: {text} is no time in seconds since the start or since 1970; tell the unit in the column's name: "
-            "time_s, time_ms, time_us or time_ns"
+            f"{where}: {text} is no time in seconds since the start or since 1970; put the unit into the column's "
+            "name: time_s, time_ms, time_us or time_ns"
         )
     return round(seconds * S_US)
 
