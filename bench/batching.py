@@ -4,10 +4,10 @@
 
 *At saturation* a worker reads full topics: how full its batches are, and how many windows a second it makes with
 batches of at most 1, 8, 32 and 64, on a device 128 and 256 too. *Open loop*: cars send in real time by a schedule
-fixed in advance (``bench/load.py``), a share of what the worker makes at saturation. Latency runs from when the
-schedule has a window's end, not from when its records were really sent, to when a subscriber has its result: a worker
-that stalls cannot make its own load look lighter. It includes 10 ms until the frame after the window's end is there.
-Nobody waits for late transcripts (``max_delay_ms`` 0), which would hide everything else.
+fixed in advance (``bench/programs/load.py``), a share of what the worker makes at saturation. Latency runs from when
+the schedule has a window's end, not from when its records were really sent, to when a subscriber has its result: a
+worker that stalls cannot make its own load look lighter. It includes 10 ms until the frame after the window's
+end is there. Nobody waits for late transcripts (``max_delay_ms`` 0), which would hide everything else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import redis
 
 from bench import rig
-from bench.load import S_US, phase_us
+from bench.programs.load import S_US, phase_us
 from bench.rig import Curve, Figure, Plot, Program, Report, Rig, Spread
 from streamer.errors import Stop
 from streamer.local.worker import environment
@@ -96,7 +96,7 @@ def offer(bench: Rig, settings: Settings, sessions: int, seconds: int) -> Point:
     """Let so many cars send in real time; each makes one window a second."""
     name = f"load{time.monotonic_ns()}"
     start_us = (time.time_ns() // 1000 // S_US + PLAN_S + math.ceil(PLAN_S_PER_S * seconds)) * S_US
-    command = [sys.executable, "-m", "bench.load", str(sessions), str(seconds), str(start_us), name]
+    command = [sys.executable, "-m", "bench.programs.load", str(sessions), str(seconds), str(start_us), name]
     log = bench.folder / "load.log"
     wanted = sessions * seconds
     latency_ms: list[float] = []

@@ -3,8 +3,9 @@
     python -m bench.pipeline
 
 *Bare*: the same windows in memory, decoded and predicted batch after batch in one thread, by the functions that the
-worker calls; no Kafka, no Faust, no Redis (``bench/bare.py``). *Worker*: ``streamer worker`` from ready until Redis has
-every result. Both on one core with one thread for the model, in turns; Kafka and Redis have the other core.
+worker calls; no Kafka, no Faust, no Redis (``bench/programs/bare.py``). *Worker*: ``streamer worker`` from ready
+until Redis has every result. Both on one core with one thread for the model, in turns; Kafka and Redis have the
+other core.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def measure(bench: Rig, load: rig.Load, rounds: range) -> tuple[list[Bare], list
 
 def bare_run(bench: Rig, load: rig.Load) -> Bare:
     """Decoding and inference alone, of the windows of a load."""
-    command = [sys.executable, "-m", "bench.bare"]
+    command = [sys.executable, "-m", "bench.programs.bare"]
     with rig.Program(command, environment(load.settings), bench.folder / "bare.log") as program:
         program.wait_for(partial(rig.says_ready, program), rig.READY_WITHIN_S, "ready")
         with rig.Utilization(bench.device) as busy:

@@ -5,8 +5,8 @@
 Files are in the system's cache and Kafka's jars are there (the first start of all downloads them): a warm start.
 Nothing is tied to a core, for nobody starts it so. *Up*: ``streamer up`` until it returns with Kafka and Redis
 answering. *Worker*: ``streamer worker`` until /readyz says yes. Its parts are measured in a process of their own
-(``bench/parts.py``): *imports* from the start of the interpreter until ``streamer.worker.worker`` is imported, *model*
-its loading and first run; the rest is spent with Kafka and Redis: topics, group, partitions.
+(``bench/programs/parts.py``): *imports* from the start of the interpreter until ``streamer.worker.worker`` is imported,
+*model* its loading and first run; the rest is spent with Kafka and Redis: topics, group, partitions.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def start(folder: Path, device: str) -> Parts:
         ) as it:
             it.wait_for(lambda: rig.answers(f"http://127.0.0.1:{port}/readyz"), WITHIN_S, "ready")
             worker_s = time.monotonic() - began_s
-        with Program([sys.executable, "-m", "bench.parts"], env, folder / "parts.log", None, folder) as it:
+        with Program([sys.executable, "-m", "bench.programs.parts"], env, folder / "parts.log", None, folder) as it:
             imports_s, model_s = msgspec.json.decode(it.wait_end(WITHIN_S).splitlines()[-1], type=tuple[float, float])
     finally:
         command(folder, env, "down")

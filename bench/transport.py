@@ -3,10 +3,10 @@
     python -m bench.transport
 
 Records of frames and audio that no model ever opens are preloaded; three programs on one core read all of them, in
-turns (``bench/readers.py``): the worker without model and Redis, a Faust agent as its documentation shows it, which
-does nothing with its events, and a plain aiokafka consumer's loop, which does neither. CPU (user and system, of all
-threads) from the first fetch to the last record, an event; for the first two the rest of Faust's first rebalance is in
-that, once a run.
+turns (``bench/programs/readers.py``): the worker without model and Redis, a Faust agent as its documentation shows it,
+which does nothing with its events, and a plain aiokafka consumer's loop, which does neither. CPU (user and system, of
+all threads) from the first fetch to the last record, an event; for the first two the rest of Faust's first rebalance
+is in that, once a run.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def preload(bench: Rig, size: int, count: int) -> rig.Load:
 
 def read_s(bench: Rig, load: rig.Load, name: str) -> float:
     """Let a reader read the load from its beginning to its end; returns its CPU seconds."""
-    command = [sys.executable, "-m", "bench.readers", name, str(load.records)]
+    command = [sys.executable, "-m", "bench.programs.readers", name, str(load.records)]
     with rig.Program(command, environment(load.fresh()), bench.folder / f"{name}.log") as program:
         return float(program.wait_end().splitlines()[-1])
 

@@ -19,8 +19,10 @@ from typing import Literal
 
 import numpy as np
 
-from bench import batching, growth, rig
-from bench.feeds import Feed
+from bench import batching, rig
+from bench.growth.feeds import Feed
+from bench.growth.measure import preloaded
+from bench.growth.points import Config
 from bench.rig import Figure, Report, Rig, Run, Spread
 from streamer.errors import UsageError
 
@@ -58,7 +60,7 @@ def on_full_topics(
         load = bench.preload(SESSIONS, seconds)
     else:
         feed = Feed(LARGE_SESSIONS, seconds * SIMULATED_KB // frame_kb + 1, frame_kb=frame_kb)
-        load, _ = growth.preloaded(bench, growth.Config("frames", frame_kb, feed))
+        load, _ = preloaded(bench, Config("frames", frame_kb, feed))
     for number in rounds:
         for tree in trees:
             runs[tree].append(bench.worker(load, tree=tree))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.align_only import Forgetting
+from bench.programs.align_only import Forgetting
 from streamer.align.decode import Decoder
 from streamer.align.group import PartitionGroup
 from streamer.align.windows import Late, Rules

@@ -7,9 +7,9 @@ from collections import Counter
 import msgspec
 import pytest
 
-from bench import alone, feeds, fit, growth
-from bench.bare import aligned
-from bench.feeds import Feed, Sent
+from bench.growth import alone, feeds, fit, points
+from bench.growth.feeds import Feed, Sent
+from bench.programs.bare import aligned
 from bench.rig import Run
 from streamer.events import END_TYPE, IMAGE
 from streamer.feeds import simulate
@@ -52,15 +52,15 @@ def test_the_windows_of_a_feed_are_as_many_without_kafka(window_ms: int) -> None
     feed = Feed(sessions=2, seconds=20, frame_hz=10)
     settings = Settings(partitions=1, window_ms=window_ms)
     found = list(aligned(settings, list(alone.records(feed))))
-    assert len(found) == growth.Config("", 0, feed, window_ms=window_ms).windows
+    assert len(found) == points.Config("", 0, feed, window_ms=window_ms).windows
 
 
-def point(axis: str, seconds: int, frame_kb: int, decoded: int) -> growth.Point:
+def point(axis: str, seconds: int, frame_kb: int, decoded: int) -> points.Point:
     """What a program whose costs are ``TRUE`` would have been measured at."""
-    config = growth.Config("", 0, Feed(4, 40, frame_kb=frame_kb), window_ms=seconds * 1000, decoded=decoded)
+    config = points.Config("", 0, Feed(4, 40, frame_kb=frame_kb), window_ms=seconds * 1000, decoded=decoded)
     frames = 4 * 40 * 10
     sent = Sent((frames, 800, 60, 800), (frames * frame_kb * 1000, 5_000_000, 50_000, 250_000), 0)
-    empty = growth.Point(axis, config, (), sent, "")
+    empty = points.Point(axis, config, (), sent, "")
     window = empty.window
     run = Run(config.windows, 1.0, TRUE.window_ms(window) * config.windows / 1000)
     bare_ms = TRUE.decode_ms(window) + TRUE.model_ms(window)
@@ -84,7 +84,7 @@ def test_an_axis_that_was_not_measured_apart_is_not_fitted() -> None:
 
 
 def test_the_axes_owe_the_same_windows_in_however_many_sessions() -> None:
-    assert len({config.windows for config in growth.axes(quick=False)["sessions"]}) == 1
-    for configs in growth.axes(quick=False).values():
+    assert len({config.windows for config in points.axes(quick=False)["sessions"]}) == 1
+    for configs in points.axes(quick=False).values():
         for config in configs:
             assert config.feed.seconds * 1000 % config.window_ms == 0

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench import rig
-from bench.rig import Figure, Report, Spread
+from bench.rig import Figure, Report, Spread, host, report
 from streamer.errors import Stop
 
 
@@ -64,14 +64,14 @@ def test_a_page_keeps_everything_outside_the_markers() -> None:
 
 
 def test_what_was_measured_on_a_device_has_a_page_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(rig, "PAGE", tmp_path / "benchmarks.md")
-    monkeypatch.setattr(rig, "DEVICE_PAGE", tmp_path / "benchmarks-cuda.md")
-    monkeypatch.setattr(rig, "HISTORY", tmp_path / "history.jsonl")
+    monkeypatch.setattr(report, "PAGE", tmp_path / "benchmarks.md")
+    monkeypatch.setattr(report, "DEVICE_PAGE", tmp_path / "benchmarks-cuda.md")
+    monkeypatch.setattr(report, "HISTORY", tmp_path / "history.jsonl")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
     for name, value in (("one", 1.0), ("two", 2.0), ("one", 3.0)):
         options = argparse.Namespace(device="cuda", quick=False, record=True, out=tmp_path)
         rig.finish(Report(name, [figure(value)]), options)
-    page = rig.DEVICE_PAGE.read_text()
+    page = report.DEVICE_PAGE.read_text()
     assert page.startswith("# Benchmarks on CUDA\n")
     assert "GPU cuda, " in page
     assert [line for line in page.splitlines() if line.startswith(("## ", "| cost"))] == [
@@ -80,7 +80,7 @@ def test_what_was_measured_on_a_device_has_a_page_of_its_own(monkeypatch: pytest
         "## two",
         "| cost | 2 |  |",
     ]
-    assert not rig.PAGE.exists()
+    assert not report.PAGE.exists()
 
 
 def test_a_device_that_is_not_here_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,8 +96,8 @@ def test_utilization_is_the_mean_of_what_nvml_said(monkeypatch: pytest.MonkeyPat
         nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
         nvmlDeviceGetUtilizationRates=lambda handle: {"GPU-7": SimpleNamespace(gpu=next(said))}[handle],
     )
-    monkeypatch.setattr(rig, "pynvml", nvml)
-    monkeypatch.setattr(rig, "UTILIZATION_EVERY_S", 0.001)
+    monkeypatch.setattr(host, "pynvml", nvml)
+    monkeypatch.setattr(host, "UTILIZATION_EVERY_S", 0.001)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid="7"))
     with rig.Utilization("cuda") as busy:
         time.sleep(0.1)

@@ -1,6 +1,6 @@
-"""Three programs that read the same records, run by ``bench.transport``: ``python -m bench.readers NAME COUNT``.
+"""Three readers of the same records, run by ``bench.transport``: ``python -m bench.programs.readers NAME COUNT``.
 
-    streamer   the worker as far as alignment, ``bench/align_only.py``
+    streamer   the worker as far as alignment, ``bench/programs/align_only.py``
     faust      a Faust agent as its documentation shows it, which counts events
     aiokafka   a plain consumer's loop, which counts records
 
@@ -18,7 +18,7 @@ import aiokafka
 import faust
 import uvloop
 
-from bench.clock import Clock
+from bench.programs.clock import Clock
 from streamer.settings import Settings
 
 
@@ -69,7 +69,7 @@ def main() -> None:
     settings = Settings.load()
     match name:
         case "streamer":
-            from bench import align_only  # not before: PyTorch comes with it, which the others have no use for
+            from bench.programs import align_only  # not before: PyTorch comes with it, which the others have no use for
 
             uvloop.install()  # as the worker does
             uvloop.run(align_only.read(settings, count))

@@ -1,4 +1,4 @@
-"""The clock of the programs that ``bench.transport`` compares (``bench/readers.py``)."""
+"""The clock of the programs that ``bench.transport`` compares (``bench/programs/readers.py``)."""
 
 from __future__ import annotations
 

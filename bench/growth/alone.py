@@ -1,7 +1,7 @@
-"""What decoding and the model cost of a feed, without any Kafka: ``python -m bench.alone FEED``, as one line of JSON.
+"""What decoding and the model cost of a feed, without any Kafka: ``python -m bench.growth.alone FEED``.
 
-FEED is a ``bench.feeds.Feed`` as JSON. Its records are aligned in memory, each logged when it is due, and measured as
-``bench.bare`` does.
+FEED is a ``bench.growth.feeds.Feed`` as JSON. Its records are aligned in memory, each logged when it is due, and
+measured as ``bench.programs.bare`` does. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from bench.bare import aligned, measure
-from bench.feeds import Feed, stream
+from bench.growth.feeds import Feed, stream
+from bench.programs.bare import aligned, measure
 from streamer.events import Record
 from streamer.settings import Settings
 from streamer.training.simulated import logged

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
-from bench.clock import Clock
+from bench.programs.clock import Clock
 from streamer.broker import topics
 from streamer.events import Stored, Window
 from streamer.settings import Settings

@@ -21,7 +21,7 @@ from streamer.operate import sizing
 from streamer.operate.costs import Coefficients, Costs, Others, Span
 
 if TYPE_CHECKING:
-    from bench.growth import Point
+    from bench.growth.points import Point
 
 AXES = ("frames", "windows", "decoded")  # that are fitted
 KEPT_UP = 0.9  # of what was offered: with less published, a load was not one in real time

@@ -1,4 +1,4 @@
-"""An open-loop load, run by ``bench.batching``: ``python -m bench.load SESSIONS SECONDS START_US NAME``.
+"""An open-loop load, run by ``bench.batching``: ``python -m bench.programs.load SESSIONS SECONDS START_US NAME``.
 
 Sends simulated drives by a schedule that is fixed before it begins, whatever becomes of the results, and says as one
 line of JSON how far it was behind at its worst moments. Cars' clocks are spread evenly over a second, so that windows

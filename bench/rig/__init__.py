@@ -1,0 +1,81 @@
+"""What benchmarks share: servers and programs on cores of their own, preloaded topics, figures with their spread.
+
+    options = rig.parse(rig.parser(__doc__))          # --quick, --rounds, --device, --record, --out
+    with rig.Rig(options.device) as bench:            # Kafka and Redis, pinned to the first core
+        load = bench.preload(sessions=8, seconds=100) # simulated drives that end: every window of them closes
+        for _ in rig.rounds(options):                 # interleave what is compared: ABAB, never AABB
+            before.append(bench.worker(load, tree=old))  # `streamer worker`, pinned to the last core
+            after.append(bench.worker(load))
+    cost = [[run.cpu_ms_per_window for run in runs] for runs in (after, before)]
+    rig.finish(rig.Report("trees", [rig.Figure("after ÷ before, CPU s a window", rig.ratios(*cost))]), options)
+
+What reads a load gets its settings as ``STREAMER_…`` variables (``Settings.load()`` reads them: addresses, topics, a
+consumer group and a key prefix that nothing used before), reads the topics from their beginning and puts one entry a
+window into the stream ``Keys(settings.key_prefix).results(session)``. It is measured from the moment it is ready until
+Redis holds all windows: wall time, and CPU seconds (user and system, of all its threads and children).
+
+A figure is a :class:`Figure`: median and quartiles over rounds. Only ratios of two things that were measured side by
+side say something on another day or machine; :func:`finish` compares them, not the absolute figures, with
+``bench/history.jsonl``. Runs on Linux; elsewhere nothing is pinned, and the report says so.
+"""
+
+from bench.rig.figures import Curve, Figure, Plot, Report, Spread, ratios, regression, table
+from bench.rig.host import ROOT, SERVERS_CORE, Utilization, machine, versions
+from bench.rig.options import console, parse, parser, rounds, run
+from bench.rig.programs import (
+    DONE_WITHIN_S,
+    POLL_S,
+    READY_WITHIN_S,
+    Program,
+    cpu_s,
+    family,
+    idle_cores,
+    kill,
+    says_ready,
+)
+from bench.rig.report import between, finish, regressions
+from bench.rig.servers import DRIVES, PARTITIONS, Bare, Load, Rig, Run, answers, busy, described, metric, published
+
+__all__ = [
+    "DONE_WITHIN_S",
+    "DRIVES",
+    "PARTITIONS",
+    "POLL_S",
+    "READY_WITHIN_S",
+    "ROOT",
+    "SERVERS_CORE",
+    "Bare",
+    "Curve",
+    "Figure",
+    "Load",
+    "Plot",
+    "Program",
+    "Report",
+    "Rig",
+    "Run",
+    "Spread",
+    "Utilization",
+    "answers",
+    "between",
+    "busy",
+    "console",
+    "cpu_s",
+    "described",
+    "family",
+    "finish",
+    "idle_cores",
+    "kill",
+    "machine",
+    "metric",
+    "parse",
+    "parser",
+    "published",
+    "ratios",
+    "regression",
+    "regressions",
+    "rounds",
+    "run",
+    "says_ready",
+    "table",
+    "versions",
+]
