@@ -1,6 +1,6 @@
-"""Late records and dead letters, counted by reason from the moment the page's server starts.
+"""Late records and dead letters, counted by reason since the page's server started.
 
-Workers count them too (see their /metrics), but the page does not know the workers: it reads the two topics.
+Workers count them too (see their /metrics), but the page does not know the workers, so it reads the two topics.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NEWEST = 10
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """A record that went aside.
+    """A record that was set aside.
 
     Attributes:
         reason: Of a dead letter; ``late`` for a late record.
@@ -40,11 +40,11 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class Faults(msgspec.Struct, frozen=True):
-    """What has been counted.
+    """The counts.
 
     Attributes:
         since_us: When counting began.
-        kept: Late records and dead letters that Kafka held then.
+        kept: Late records and dead letters that Kafka already held then.
         late: Source topic -> late records.
         dead: Reason -> dead letters.
     """
@@ -57,16 +57,16 @@ class Faults(msgspec.Struct, frozen=True):
 
 
 class Watch(threading.Thread):
-    """Counts in a thread of its own.
+    """Counts in its own thread.
 
     Args:
         on_change: Called in that thread after each change.
 
     Attributes:
-        seen: The counts so far; never changed, only replaced.
+        seen: The counts so far; replaced, never modified.
 
     Raises:
-        UsageError: No Kafka answers.
+        UsageError: Kafka does not answer.
     """
 
     def __init__(self, settings: Settings, on_change: Callable[[Faults], None]) -> None:
@@ -122,7 +122,7 @@ class Watch(threading.Thread):
         headers = {name: (value or b"").decode("utf-8", "replace") for name, value in message.headers}
         topic, _, place = headers.get(ORIGIN, "").partition("/")
         if kind == "late":
-            # what else may be written there must not make new names without end
+            # anybody may write there: unknown topics must not add names without limit
             self._counts[kind][topic if topic in self._sources else "other"] += 1
             reason, detail = "late", f"{headers.get(LATE_BY, '?')} µs after its windows had closed"
         else:

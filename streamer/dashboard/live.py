@@ -1,8 +1,8 @@
 """New results from Redis to all browsers.
 
-One subscription serves every browser. Each browser has a place of bounded size for what it has not yet taken: the
-newest summary of each session, and the last results of the session that it looks at. A slow one finds newer summaries
-in place of older ones and a note that results were left out, which it then reads from Redis by range.
+One subscription serves every browser. Each browser has a bounded queue: the newest summary of each session, and the
+last results of the session that it shows. For a slow browser newer summaries replace older ones, and a note reports
+that results were left out; it then reads them from Redis by range.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from streamer.result import Result, decision
 from streamer.store.results import Keys
 
 MAX_CLIENTS = 64
-MAX_SESSIONS = 200  # shown in the list, those heard last
-MAX_HELD = 100  # results that wait for one browser
+MAX_SESSIONS = 200  # in the list, those with the newest results
+MAX_HELD = 100  # results queued for one browser
 QUIET_S = 1.0
 BACKOFF_S = 1.0
 
@@ -31,7 +31,7 @@ class Summary(msgspec.Struct, frozen=True):
     """A session in the list, by its newest result.
 
     Attributes:
-        age_s: Seconds since that result was published; None: not known.
+        age_s: Seconds since that result was published; ``None`` if unknown.
     """
 
     session: str
@@ -45,17 +45,17 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 def summary(result: Result, age_s: float | None) -> Summary:
-    """What the list shows of a session."""
+    """A session's row in the list."""
     label, score = decision(result)
     total_us = result.latencies_us.get("total", 0)
     return Summary(result.session, result.end_us, result.status, result.closed_by, label, score, total_us, age_s)
 
 
 class Client:
-    """What waits for one browser, bounded.
+    """The bounded queue of one browser.
 
     Args:
-        session: Whose results it wants whole; None: the summaries alone.
+        session: The session whose full results it wants; ``None`` for the summaries only.
     """
 
     def __init__(self, session: str | None) -> None:
@@ -67,12 +67,12 @@ class Client:
         self.closed = False
 
     def close(self) -> None:
-        """Nothing more will come."""
+        """End the stream."""
         self.closed = True
         self._something.set()
 
     def result(self, result: Result) -> None:
-        """A result was published."""
+        """Queue a result that was published."""
         self._summaries.pop(result.session, None)
         self._summaries[result.session] = (summary(result, 0.0), monotonic())
         if len(self._summaries) > MAX_SESSIONS:
@@ -84,12 +84,12 @@ class Client:
         self._something.set()
 
     def note(self, name: str, value: Any) -> None:
-        """Something else that it should know; a newer value takes the place of one that still waits."""
+        """Queue another fact; a newer value replaces one that still waits."""
         self._notes[name] = value
         self._something.set()
 
     async def take(self, within_s: float) -> bytes | None:
-        """Everything that waits, as one line of JSON; None if nothing comes within so many seconds."""
+        """Everything queued, as one line of JSON; ``None`` if nothing comes within this time."""
         try:
             await asyncio.wait_for(self._something.wait(), within_s)
         except TimeoutError:
@@ -108,8 +108,8 @@ class Live:
     """Reads Redis for all browsers.
 
     Args:
-        client: Is closed by whoever made it.
-        faults: The newest counts of late records and dead letters, for a browser that has just come.
+        client: Not closed here.
+        faults: Gives the newest counts of late records and dead letters, for a new browser.
     """
 
     def __init__(self, client: redis.asyncio.Redis, keys: Keys, faults: Callable[[], Any]) -> None:
@@ -121,7 +121,7 @@ class Live:
         self._answers = True
 
     def join(self, session: str | None) -> Client | None:
-        """A place for a browser; None if there are too many."""
+        """A queue for a new browser; ``None`` if there are too many browsers."""
         if len(self._clients) >= MAX_CLIENTS:
             return None
         client = Client(session)
@@ -135,17 +135,17 @@ class Live:
         self._clients.discard(client)
 
     def close(self) -> None:
-        """Tell all streams to end."""
+        """End all streams."""
         for client in self._clients:
             client.close()
 
     def note(self, name: str, value: Any) -> None:
-        """Tell all browsers."""
+        """Send a fact to all browsers."""
         for client in self._clients:
             client.note(name, value)
 
     async def follow(self) -> None:
-        """Hand on new results until cancelled; while Redis does not answer, say so and try again."""
+        """Pass on new results until cancelled; while Redis does not answer, report that and try again."""
         while True:
             try:
                 async with self._redis.pubsub() as channel:
@@ -164,7 +164,7 @@ class Live:
             self._answers = answers
             self.note("redis", answers)
             if answers:
-                self.note("gap", True)  # what was published meanwhile was not heard
+                self.note("gap", True)  # results published meanwhile were missed
 
     def _publish(self, message: bytes) -> None:
         try:
@@ -179,18 +179,18 @@ class Live:
             client.result(result)
 
     async def sessions(self) -> list[Summary]:
-        """The sessions with the newest windows and those heard last, at most twice MAX_SESSIONS.
+        """The sessions with the newest windows and the newest results, at most twice MAX_SESSIONS.
 
         Raises:
-            RedisError: It does not answer.
+            RedisError: Redis does not answer.
         """
         newest = await self._redis.zrevrange(self._keys.sessions, 0, MAX_SESSIONS - 1)
         names = list(dict.fromkeys([*self._heard_s, *(name.decode() for name in newest)]))
         async with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.hgetall(self._keys.latest(name))
-                # Nobody but the publisher and a starting worker touches the state, so its idle time is the age of the
-                # newest result. Redis does not count it under an LFU policy, and answers with an error then.
+                # Only the publisher and a starting worker touch the state, so its idle time is the age of the newest
+                # result. Under an LFU policy Redis does not count it, and answers with an error.
                 pipe.object("IDLETIME", self._keys.state(name))
             answers = await pipe.execute(raise_on_error=False)
         now_s = monotonic()
@@ -206,17 +206,17 @@ class Live:
         """The newest results of a session that end in ``[since_us, until_us]``, oldest first, each as JSON.
 
         Raises:
-            RedisError: It does not answer.
+            RedisError: Redis does not answer.
         """
         stream = self._keys.results(session)
         page = await self._redis.xrevrange(stream, min=f"{since_us}-0", max=f"{until_us}-0", count=count)
         return [Result.from_fields(fields).to_json() for _, fields in reversed(page)]
 
     async def result(self, session: str, end_us: int) -> Result | None:
-        """One result; None if Redis does not have it.
+        """One result; ``None`` if Redis does not have it.
 
         Raises:
-            RedisError: It does not answer.
+            RedisError: Redis does not answer.
         """
         entry = f"{end_us}-0"
         page = await self._redis.xrange(self._keys.results(session), min=entry, max=entry)

@@ -15,16 +15,16 @@ const $ = (id) => document.getElementById(id);
 
 const sessions = new Map(); // name -> { ...summary, heard_ms }
 let modalities = [];
-let gap_s = 10; // silence after which a session is not live any more
+let gap_s = 10; // silence after which a session is no longer live
 let chosen = null; // name of the session that is shown
-let at_us = null; // end of the window that is shown; null: the newest, as they come
+let at_us = null; // end of the window that is shown; null: always the newest
 let results = []; // of the chosen session within the span, oldest first
 let contents = new Map(); // end_us -> content of that window; null: being read; false: cannot be read
 let reading = 0;
 let frame = { shown_us: 0, loading: false };
 let stream = null;
 let lanes = [];
-let asked = false; // the server has said what sessions there are
+let asked = false; // the server has answered with its sessions
 let drawn = false; // a drawing is due
 
 // small helpers
@@ -88,7 +88,7 @@ function isLive(summary) {
   return seconds !== null && seconds < gap_s && summary.closed_by !== "end";
 }
 
-// Live ones by name, so that they stay in their places; then the others, the one heard last first.
+// Live ones by name, so that they keep their places; then the others, by newest result.
 function order(one, other) {
   if (isLive(one) !== isLive(other)) return isLive(one) ? -1 : 1;
   if (isLive(one)) return one.session.localeCompare(other.session, undefined, { numeric: true });
@@ -129,7 +129,7 @@ function showSessions() {
     setText(nodes.health, state);
     nodes.health.dataset.health = state;
     nodes.link.setAttribute("aria-current", String(summary.session === chosen));
-    // moving a node takes the focus from it, so only those move that must
+    // moving a node takes its focus away, so only misplaced nodes move
     if (list.children[index] !== nodes.li) list.insertBefore(nodes.li, list.children[index] ?? null);
   });
   const live = ordered.filter(isLive).length;
@@ -153,7 +153,7 @@ function showEmpty() {
   setText(
     $("empty-text"),
     missing
-      ? "Redis has no results of this session. It appears here with its first one."
+      ? "Redis has no results of this session. It appears here with its first result."
       : "As soon as a worker publishes a result, its session appears here.",
   );
   $("empty-how").hidden = missing;
@@ -193,7 +193,7 @@ function address(name, end_us = null) {
   return `#session=${encodeURIComponent(name)}${end_us === null ? "" : `&at=${end_us}`}`;
 }
 
-// What the address names: a session, and a window of it that was looked for.
+// The session that the address names, and a window of it that a search found.
 function fromAddress() {
   const [, name, end_us] = location.hash.match(/^#session=([^&]+)(?:&at=(\d{1,16}))?$/) ?? [];
   try {
@@ -288,7 +288,7 @@ function milliseconds(us) {
   return us === undefined ? "" : `${Math.round(us / 1000)} ms`;
 }
 
-// frames: one is loaded at a time, so a slow line shows fewer of them, never older ones
+// frames: one is loaded at a time, so a slow connection shows fewer frames, never older ones
 
 function readFrame() {
   const newest = results.findLast((result) => result.present.includes("image"));
@@ -318,14 +318,14 @@ function readFrame() {
     if (mine !== frame) return;
     $("frame").hidden = true;
     $("no-frame").hidden = false;
-    setText($("no-frame"), "This frame is not in Kafka any more");
+    setText($("no-frame"), "Kafka no longer has this frame");
     setText($("frame-caption"), clock(newest.start_us));
     done();
   };
   image.src = `/api/frame?${new URLSearchParams({ session: chosen, end_us: newest.end_us })}`;
 }
 
-// sound, words and telemetry of the windows, the newest first
+// sound, words and telemetry of the windows, newest first
 
 function readContents() {
   if (document.hidden) return;
@@ -356,7 +356,7 @@ function loaded() {
   return results.map((result) => contents.get(result.end_us)).filter(Boolean);
 }
 
-// A segment lies in every window that it overlaps, and is shown once.
+// A segment is in every window that it overlaps, and is shown once.
 function segments() {
   const found = new Map();
   for (const content of loaded()) {
@@ -496,7 +496,7 @@ function rgb(hex) {
   return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 }
 
-// level -> colour: from the ground over the accent to the text's colour
+// level -> colour: from the background through the accent to the colour of text
 function palette(pen) {
   const stops = ["track", "accent", "text"].map((name) => rgb(pen.colour(name)));
   return Array.from({ length: 256 }, (_, level) => {
@@ -509,7 +509,7 @@ function palette(pen) {
 function tile({ audio: { columns, bands }, levels }, colours) {
   const picture = new ImageData(columns, bands);
   levels.forEach((level, at) => {
-    const row = bands - 1 - (at % bands); // the lowest band lies at the bottom
+    const row = bands - 1 - (at % bands); // the lowest band is at the bottom
     picture.data.set([...colours[level], 255], 4 * (row * columns + Math.floor(at / bands)));
   });
   const made = new OffscreenCanvas(columns, bands);
@@ -566,7 +566,7 @@ function drawValue(pen, head) {
   return curve(pen, shown.map((result) => result.end_us), values, 1.5 * span_us, newest?.outputs[head].unit ?? "");
 }
 
-// A line through values; across a gap longer than gap_us it would be made up.
+// A line through values, interrupted by gaps longer than gap_us.
 function curve(pen, times, values, gap_us, unit) {
   const { context, x, height } = pen;
   floor(pen);
@@ -603,7 +603,7 @@ function drawCover(pen, name) {
 function drawClosed(pen) {
   const { context, x, height } = pen;
   context.textAlign = "center";
-  let free = -Infinity; // letters must not lie on one another
+  let free = -Infinity; // letters must not overlap
   for (const result of results) {
     const middle = (x(result.start_us) + x(result.end_us)) / 2;
     if (middle - free < 7 || middle < 4) continue;
@@ -641,7 +641,7 @@ function drawAxis(pen) {
 
 // search
 
-let searching = null; // the search whose answer is awaited
+let searching = null; // the newest search
 
 async function look(parameters, options, what) {
   const mine = {};
@@ -654,7 +654,7 @@ async function look(parameters, options, what) {
     const found = await ask("/api/search", { ...parameters, ...limits }, options);
     if (searching !== mine) return;
     $("hits").replaceChildren(...found.map(hit));
-    setText($("found-state"), found.length ? `Most like ${what}, the likest first` : `No window is left that is like ${what}`);
+    setText($("found-state"), found.length ? `Most like ${what}, best match first` : `No window like ${what} is left in Redis`);
     showChosenHit();
   } catch (error) {
     if (searching === mine) setText($("found-state"), error.message);
@@ -665,7 +665,7 @@ function hit(one) {
   const shot = element("div", { className: "shot" });
   if (one.frame) {
     const image = element("img", { alt: "", loading: "lazy" });
-    image.onerror = () => shot.replaceChildren("not in Kafka any more");
+    image.onerror = () => shot.replaceChildren("no longer in Kafka");
     image.src = `/api/frame?${new URLSearchParams({ session: one.session, end_us: one.end_us })}`;
     shot.append(image);
   } else {
@@ -749,13 +749,13 @@ function listen() {
   const parameters = chosen === null ? "" : `?${new URLSearchParams({ session: chosen })}`;
   const mine = new EventSource(`/events${parameters}`);
   stream = mine;
-  // only now: nothing can be missed between what is read and what is heard
+  // only now: no result can fall between what is read here and what the stream brings
   mine.onopen = () => mine === stream && (connection("live", "Live"), catchUp());
   mine.onmessage = (event) => mine === stream && heard(JSON.parse(event.data));
   mine.onerror = () => {
     if (mine !== stream) return;
     connection("lost", "Connection lost, trying again");
-    // after a refusal the browser does not try again by itself
+    // after a refusal the browser does not retry by itself
     if (mine.readyState === EventSource.CLOSED) setTimeout(() => mine === stream && (listen(), catchUp()), RETRY_MS);
   };
 }

@@ -1,7 +1,7 @@
-"""The page's web server: who may look, what each address answers.
+"""The page's web server: who has access, and what each address answers.
 
     /                                         the page; /?token=… opens it once, then a cookie does
-    /api/sessions                             all sessions by their newest result, and settings that the page needs
+    /api/sessions                             all sessions with their newest results, and settings that the page needs
     /api/results?session=S&since=US&limit=N   results of a session that end at or after US, oldest first; &until=US
     /api/frame?session=S&end_us=US            newest frame of the window, as it was sent
     /api/window?session=S&end_us=US           spectrogram, transcripts and telemetry of the window
@@ -9,14 +9,14 @@
                                               those most like the body, a file of image/… or audio/…
     /events?session=S                         server-sent events: what is new, in all sessions and in S
 
-Sessions stand in the query, since browsers rewrite a path with ``..`` in it, which is a name like any other. Errors are
-JSON with one line, ``{"error": …}``: 400 for what cannot be answered like this, 401, 404 for what is not there any
-more, 413, 503 for what does not answer now.
+Sessions are in the query, since browsers rewrite a path with ``..``, which is a valid session name. Errors are JSON
+with one line, ``{"error": …}``: 400 for a bad request, 401 without the token, 404 for data that no longer exist, 413
+for a file that is too large, 503 for a server that does not answer now.
 
-Everything is read-only, and GET but for the search by a file, which a foreign site cannot send: its content type needs
-a leave that is never given, and its Origin is looked at. So no other site can do harm through a visitor's cookie. On
-loopback no token is needed, but the name that the browser asked for must be local too: a foreign name that resolves to
-127.0.0.1 would let its site read the page (DNS rebinding).
+Everything is read-only. All requests are GET except the search by a file, which a foreign site cannot send: its content
+type needs a CORS permission that is never given, and its Origin is checked. So no other site can do harm through a
+visitor's cookie. On loopback no token is needed, but the name that the browser asked for must be local too: a foreign
+name that resolves to 127.0.0.1 would let its site read the page (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -41,12 +41,13 @@ from redis.exceptions import RedisError
 from streamer import clients
 from streamer.dashboard.faults import Faults, Watch
 from streamer.dashboard.live import Client, Live
-from streamer.dashboard.search import Finder, Query
+from streamer.dashboard.search import Finder
 from streamer.errors import Stop, Unavailable, UsageError
 from streamer.events import MAX_SESSION_BYTES, MODALITY_NAMES
 from streamer.result import Result
 from streamer.retrieval import MAX_FILE_BYTES, MAX_HITS, MAX_TEXT
 from streamer.retrieval.contents import Gone, Log, Windows
+from streamer.retrieval.search import Query
 from streamer.settings import Settings
 from streamer.store import results
 from streamer.store.results import Keys
@@ -58,8 +59,8 @@ MAX_RESULTS = 1000  # in one answer
 SEARCH_LIMIT = 12  # windows in the answer to a search
 MOST_US = 2**53
 UPDATE_S = 0.2  # shortest time between two events to one browser
-BEAT_S = 10.0  # a quiet stream still says that it is there
-SEND_S = 30.0  # a browser that takes nothing for so long has gone
+BEAT_S = 10.0  # between two signs of life on a quiet stream
+SEND_S = 30.0  # a browser that reads nothing for this long has gone
 SHUTDOWN_S = 1.0
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; "
@@ -67,7 +68,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",  # pictures of people are not for the disk of whoever looks
+    "Cache-Control": "no-store",  # pictures of people must not be left on a visitor's disk
 }
 FILES = {
     "/": ("page.html", "text/html"),
@@ -75,7 +76,7 @@ FILES = {
     "/page.css": ("page.css", "text/css"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-OPEN = {"/page.css", "/icon.svg"}  # the form that asks for the token uses them
+OPEN = {"/page.css", "/icon.svg"}  # used by the form that asks for the token
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -85,7 +86,7 @@ class Dashboard:
 
     Args:
         settings: Where to listen, and the token.
-        live, windows, finder: Where the data come from; not closed here.
+        live, windows, finder: The sources of the data; not closed here.
     """
 
     def __init__(self, settings: Settings, live: Live, windows: Windows, finder: Finder) -> None:
@@ -95,7 +96,7 @@ class Dashboard:
         self._windows = windows
         self._finder = finder
         self._token = _token(settings)
-        self._made_token: str | None = None  # which nobody but the log knows
+        self._made_token: str | None = None  # shown in the log only
         if self._token is None and not _is_loopback(settings.dashboard_host):
             self._token = self._made_token = secrets.token_urlsafe(24)
         self._runner: web.AppRunner | None = None
@@ -103,18 +104,18 @@ class Dashboard:
 
     @property
     def url(self) -> str:
-        """Where the page is; with the token if that was made here, for who reads the log."""
+        """The page's address, with the token if the server made it: then only the log shows it."""
         host = self._settings.dashboard_host
         if host in ("0.0.0.0", "::"):
-            host = "localhost"  # every address of this machine, and browsers refuse to open that
+            host = "localhost"  # means every address of this machine, which browsers refuse to open
         token = f"?token={self._made_token}" if self._made_token is not None else ""
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/{token}"
 
     async def start(self) -> None:
-        """Listen; port 0 takes a free one, which ``port`` and ``url`` then tell.
+        """Listen; with port 0 on a free one, which ``port`` and ``url`` then name.
 
         Raises:
-            UsageError: The address is taken or not ours.
+            UsageError: The address is taken, or is not an address of this machine.
         """
         app = web.Application(middlewares=[self._guard], client_max_size=MAX_FILE_BYTES)
         app.on_shutdown.append(self._shut)
@@ -151,7 +152,7 @@ class Dashboard:
     async def _shut(self, app: web.Application) -> None:
         self._live.close()
 
-    # who may look
+    # access
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -190,10 +191,10 @@ class Dashboard:
     def _is_known(self, request: web.Request) -> bool:
         return self._token is not None and _same(request.cookies.get(COOKIE, ""), _pass(self._token))
 
-    # what is answered
+    # answers
 
     async def _file(self, request: web.Request) -> web.Response:
-        if "token" in request.query:  # known already: out of the address bar with it
+        if "token" in request.query:  # known already: remove it from the address bar
             return web.Response(status=303, headers={"Location": "/"})
         name, content_type = FILES[request.path]
         return web.Response(body=_content(name), content_type=content_type, charset="utf-8")
@@ -264,13 +265,13 @@ class Dashboard:
             await response.prepare(request)
             await self._stream(client, response)
         except (TimeoutError, ConnectionError):
-            pass  # the browser has gone, or takes nothing
+            pass  # the browser has gone, or reads nothing
         finally:
             self._live.leave(client)
         return response
 
     async def _stream(self, client: Client, response: web.StreamResponse) -> None:
-        """Write what is new; write() waits while the browser is slow, and what comes meanwhile is merged in client."""
+        """Write what is new; write() waits for a slow browser, while ``client`` merges what comes."""
         while not client.closed:
             message = await client.take(BEAT_S)
             async with asyncio.timeout(SEND_S):
@@ -282,7 +283,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
     """Serve the page until SIGTERM or Ctrl-C.
 
     Args:
-        say: Told the page's address once it can be opened.
+        say: Called with the page's address once it can be opened.
 
     Raises:
         UsageError: Kafka or Redis does not answer, the address is taken, or the token is too short.
@@ -300,7 +301,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
 
 @contextmanager
 def running(settings: Settings) -> Iterator[str]:
-    """Serve the page in a thread for as long as the context is open; gives its address.
+    """Serve the page in a thread while the context is open; gives its address.
 
     Raises:
         UsageError: As :func:`run`.
@@ -332,7 +333,7 @@ def running(settings: Settings) -> Iterator[str]:
 
 @asynccontextmanager
 async def _served(settings: Settings) -> AsyncIterator[Dashboard]:
-    """The page with everything that it needs, connected and listening."""
+    """The page with its sources, connected and listening."""
     _check_access(settings)
     await asyncio.to_thread(_check_redis, settings)
     loop = asyncio.get_running_loop()
@@ -368,7 +369,7 @@ async def _served(settings: Settings) -> AsyncIterator[Dashboard]:
 
 def _check_redis(settings: Settings) -> None:
     with results.connected(settings):
-        pass  # a UsageError if it does not answer
+        pass  # raises UsageError if Redis does not answer
 
 
 def _check_access(settings: Settings) -> None:
@@ -397,7 +398,7 @@ def _host(request: web.Request) -> str:
 
 
 def _pass(token: str) -> str:
-    """What the cookie holds: proves the token without being it, and has no character that a cookie may not have."""
+    """The cookie's value: proves the token without containing it, in characters that a cookie may have."""
     return hmac.new(token.encode(), COOKIE.encode(), hashlib.sha256).hexdigest()
 
 

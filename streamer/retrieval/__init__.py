@@ -1,15 +1,16 @@
-"""Search: which published windows are like these words, this picture or this sound.
+"""Windows found again by words, a picture or a sound, and what was in them.
 
-    Redis ─ results with their embeddings ─► mirror.py ─► store.py (a folder) or vectorsets.py (Redis 8)
-    words, picture, sound ─► query.py ─ the model's own vector ─┐             │
-                                                                ▼             ▼
-                                                              search.py ─► hits, each a result that Redis still has
+    Redis ─ results with embeddings ─► mirror.py ─► store.py (a folder) or vectorsets.py (Redis 8)
+                                                          │
+    words, picture, sound ─► query.py ─ vector ─► search.py ─► hits ─► thumbnails.py ─► files
+    Kafka ─ payloads of a window, by offset ─► contents.py ──────────────┘    └─► the live page
 
-query       what is asked for -> a vector in the model's common space
-mirror      makes an index hold what the results streams hold, no more and no less
+mirror      keeps an index equal to the results streams
 store       an index in a folder: SQLite, with a graph of USearch beside it
 vectorsets  an index in Redis, where it has vector sets
-search      vector -> windows
+query       words, a picture or a sound -> a vector in the model's common space
+search      a query -> windows: the whole search, for the command and the page
+contents    a window -> its newest frame, sound, transcripts and telemetry
 thumbnails  windows -> their newest frames as files
 """
 
@@ -28,7 +29,7 @@ from streamer.settings import Settings
 from streamer.store.results import Keys
 
 MAX_TEXT = 500  # characters of a query
-MAX_FILE_BYTES = 16 << 20  # of a picture or a sound that is looked for
+MAX_FILE_BYTES = 16 << 20  # of a picture or a sound to look for
 MAX_HITS = 100  # of one search
 
 
@@ -37,10 +38,10 @@ def opened(settings: Settings, client: redis.Redis, keys: Keys, writable: bool =
     """The index of these settings: in Redis where it has vector sets, else in the folder ``index``.
 
     Args:
-        writable: Make it if it is not there.
+        writable: Create the index if there is none.
 
     Raises:
-        UsageError: There is none, or it cannot be opened.
+        UsageError: There is no index, or it cannot be opened.
         RedisError: Redis does not answer.
     """
     if has_vector_sets(client, keys):

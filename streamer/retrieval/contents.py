@@ -1,9 +1,8 @@
 """What was in a window: its newest frame, sound, transcripts and telemetry, read from Kafka by offset.
 
-A few threads have a consumer each, without a group: every read seeks in one partition and takes the records of the
-window. What was read stays in a small cache, and browsers that ask for the same at once share one read. Payloads are
-judged by the same code as a worker's, so nothing that a worker would refuse is shown, but a frame goes to the browser
-as it was sent.
+Each of a few threads has a consumer without a group: a read seeks in one partition and takes the records of the window.
+A small cache keeps what was read, and concurrent requests for one window share one read. The worker's own code checks
+the payloads, so records that a worker would refuse are left out. A frame is returned as it was sent.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ from streamer.settings import Settings
 
 THREADS = 2
 TIMEOUT_S = 5.0  # of one read
-FETCH_WAIT_MS = 100  # what is asked for is there already: a broker that has nothing to send should say so soon
-FETCH_BYTES = 64 << 10  # a larger record comes whole all the same, and what is not wanted costs time to unpack
+FETCH_WAIT_MS = 100  # the records exist already: a broker that has none to send should answer soon
+FETCH_BYTES = 64 << 10  # a larger record still comes whole; unpacking unwanted records costs time
 CACHE_BYTES = 16 << 20
-MAX_WAITING = 64  # reads that are under way or wait for a thread
+MAX_WAITING = 64  # reads that run or wait for a thread
 
 BANDS = 48  # of the spectrogram, evenly spaced in log frequency
 LOWEST_HZ, HIGHEST_HZ = 60.0, 8000.0
@@ -52,11 +51,11 @@ T = TypeVar("T")
 
 
 class Gone(Exception):
-    """What was asked for is not there: never was, or Kafka's retention has passed."""
+    """What was asked for does not exist: it never did, or Kafka has deleted it."""
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """An encoded image as it was sent; the media type is one of the three that frames may have."""
+    """An encoded image as it was sent; its media type is one of the three that frames may have."""
 
     media_type: str
     content: bytes
@@ -66,8 +65,8 @@ class Sound(msgspec.Struct, frozen=True):
     """The spectrogram of a window.
 
     Attributes:
-        levels: base64 of uint8 [columns, bands], lowest band first; 0: silence or no data.
-        peak_dbfs: Largest sample, decibels of full scale; None: digital silence.
+        levels: base64 of uint8 [columns, bands], lowest band first; 0 is silence or no data.
+        peak_dbfs: Largest sample, decibels of full scale; ``None`` if there is digital silence.
     """
 
     columns: int
@@ -93,7 +92,7 @@ class Signal(msgspec.Struct, frozen=True):
 
 
 class Content(msgspec.Struct, frozen=True):
-    """What was in a window, besides frames; ``gone`` names the modalities that cannot be read any more."""
+    """What was in a window, except frames; ``gone`` names the modalities that can no longer be read."""
 
     start_us: int
     end_us: int
@@ -104,7 +103,7 @@ class Content(msgspec.Struct, frozen=True):
 
 
 class Source(Protocol):
-    """Where records are read from; :class:`Log` is the real one."""
+    """Where records are read from; :class:`Log` reads Kafka."""
 
     partitions: int
 
@@ -113,7 +112,7 @@ class Source(Protocol):
 
 
 class Log:
-    """Reads records by offset; every thread gets a consumer of its own.
+    """Reads records by offset, with one consumer for each thread.
 
     Raises:
         UsageError: No Kafka answers, or a source topic does not exist.
@@ -133,10 +132,10 @@ class Log:
         self.partitions = min(counts.values())
 
     def read(self, row: int, partition: int, ranges: Ranges) -> list[Record]:
-        """The records of a modality at these offsets, as many of them as are there.
+        """The records of a modality at these offsets, as far as Kafka has them.
 
         Raises:
-            Gone: The first of them is not in Kafka any more.
+            Gone: Kafka has deleted the first of them.
             Unavailable: Kafka does not answer in time.
         """
         topic = TopicPartition(self._topics[row], partition)
@@ -157,12 +156,12 @@ class Log:
         except KafkaError as error:
             raise Unavailable(f"Kafka at {self._settings.kafka}: {error}") from None
         finally:
-            consumer.pause(topic)  # else it would go on fetching
-            consumer.seek(topic, 0)  # a position that was refused would be refused in every later read too
+            consumer.pause(topic)  # else it would continue to fetch
+            consumer.seek(topic, 0)  # else a refused position would fail every later read too
         return found
 
     def close(self) -> None:
-        """Close all consumers; no read may be under way."""
+        """Close all consumers; no read may be running."""
         for consumer in self._consumers:
             consumer.close()
 
@@ -172,7 +171,7 @@ class Log:
                 consumer = self._connect()
             except UsageError as error:
                 raise Unavailable(str(error)) from None
-            # All at once, for good: after every change of the assignment kafka-python waits 0.1 s for metadata.
+            # Assigned once: after every change of the assignment kafka-python waits 0.1 s for metadata.
             places = [TopicPartition(topic, number) for topic in self._topics for number in range(self.partitions)]
             consumer.assign(places)
             consumer.pause(*places)
@@ -195,8 +194,8 @@ class Windows:
     """Frames and contents of windows, cached; for one event loop.
 
     Args:
-        settings: Limits that payloads are judged by.
-        source: Is read in threads; closed by :meth:`close`.
+        settings: The limits of payloads.
+        source: Read in threads; closed by :meth:`close`.
     """
 
     def __init__(self, settings: Settings, source: Source) -> None:
@@ -212,8 +211,8 @@ class Windows:
         """The newest frame of a window.
 
         Raises:
-            Gone: The window has none, or Kafka does not have it any more.
-            Unavailable: Kafka does not answer in time, or too much is asked for at once.
+            Gone: The window has no frame, or Kafka has deleted it.
+            Unavailable: Kafka does not answer in time, or too many requests wait.
         """
         found = await self._once("frame", result, self._read_frame)
         assert isinstance(found, Frame)
@@ -223,14 +222,14 @@ class Windows:
         """The :class:`Content` of a window as JSON.
 
         Raises:
-            Unavailable: Kafka does not answer in time, or too much is asked for at once.
+            Unavailable: Kafka does not answer in time, or too many requests wait.
         """
         found = await self._once("content", result, self._read_content)
         assert isinstance(found, bytes)
         return found
 
     async def close(self) -> None:
-        """Wait for the reads that are under way and close the source."""
+        """Wait for the reads that are running and close the source."""
         await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
         await asyncio.to_thread(self._source.close)
 
@@ -245,7 +244,7 @@ class Windows:
             future = asyncio.get_running_loop().run_in_executor(self._threads, read, result)
             self._reads[key] = future
             future.add_done_callback(lambda done: self._keep(key, done))
-        # a browser that goes away must not take the answer from the others
+        # one caller that goes away must not cancel the read of the others
         return await asyncio.shield(self._reads[key])
 
     def _keep(self, key: tuple[str, str], done: asyncio.Future[Frame | bytes]) -> None:
@@ -296,14 +295,14 @@ class Windows:
         return result.members.get(self._settings.source_topics[row], ())
 
     def _events(self, result: Result, row: int, ranges: Ranges) -> list[Event]:
-        """The session's own events at these offsets; a topic that was made anew may hold anything there."""
+        """The session's events at these offsets; a topic that was created again may hold other records there."""
         partition = home_partition(result.session.encode(), self._source.partitions)
         records = self._source.read(row, partition, ranges)
         return [event for event in _readable(records, self._decoder.decode) if event.session == result.session]
 
 
 def sound(chunks: Sequence[Event], start_us: int, end_us: int) -> Sound | None:
-    """Spectrogram of the audio chunks of a window; None if nothing of them can be heard in it.
+    """Spectrogram of the audio chunks of a window; ``None`` if they have no sample in it.
 
     Hann windows of 1/16 s or the distance of columns, whichever is longer; a band's level is its mean power.
     """
@@ -330,7 +329,7 @@ def sound(chunks: Sequence[Event], start_us: int, end_us: int) -> Sound | None:
 def _levels(samples_S: NDArray[np.float32], rate_hz: int, columns: int) -> NDArray[np.uint8]:
     """uint8 [columns, BANDS]."""
     length = max(rate_hz // 16, len(samples_S) // columns)
-    # centred on its column; at a window's border half a frame is not there to be seen
+    # centred on its column; at the window's border half of a frame is missing
     padded_S = np.pad(samples_S, length // 2 + 1)
     starts = np.linspace(0, len(samples_S), columns, endpoint=False).astype(int) + len(samples_S) // (2 * columns)
     frames_CL = padded_S[starts[:, None] + np.arange(length)] * np.hanning(length).astype(np.float32)
@@ -371,7 +370,7 @@ def _speech(event: Event) -> Speech:
 
 
 def _readable(items: Sequence[S], read: Callable[[S], T]) -> list[T]:
-    """What can be read of these; the worker tells of the others."""
+    """The items that can be read; a worker reports the others."""
     found = []
     for item in items:
         with suppress(BadRecord):

@@ -1,7 +1,7 @@
-"""Makes an index hold what the results streams hold: windows published since, and none that Redis no longer has.
+"""Keeps an index equal to the results streams: adds new windows, drops those that Redis has deleted.
 
-So the index is bounded as the streams are (setting ``results_maxlen``), and a session that was forgotten leaves it with
-the next update at the latest.
+So the limit of the streams (setting ``results_maxlen``) bounds the index too, and a forgotten session leaves it at the
+next update at the latest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOST_US = (1 << 53) - 1  # the last entry that a results stream can have
 
 
 class Index(Protocol):
-    """Where embeddings are kept and compared: :class:`streamer.retrieval.store.Store` says what each method does."""
+    """Where embeddings are kept and compared; :class:`streamer.retrieval.store.Store` documents each method."""
 
     @property
     def where(self) -> str: ...
@@ -40,12 +40,12 @@ class Index(Protocol):
 
 
 class Update(msgspec.Struct, frozen=True):
-    """What an update did so far.
+    """What an update has done so far.
 
     Attributes:
-        sessions: Looked through, of ``of`` in all.
-        read: Results that were read; those without an embedding are not indexed.
-        added, dropped: Windows that came into the index and left it.
+        sessions: Sessions done, of ``of`` in all.
+        read: Results read; those without an embedding are not indexed.
+        added, dropped: Windows that entered and left the index.
     """
 
     sessions: int = 0
@@ -64,14 +64,14 @@ def update(
     since_us: int = 0,
     on_progress: Callable[[Update], None] = lambda so_far: None,
 ) -> Update:
-    """Bring the index up to the results of now; the caller holds ``index.writing()``.
+    """Bring the index up to date; the caller holds ``index.writing()``.
 
     Args:
-        only: These sessions alone; empty: all, and those that Redis no longer has are dropped.
-        since_us: Leave out windows that end earlier, and are not indexed yet.
+        only: Update these sessions only; if empty, all, and sessions that Redis no longer has are dropped.
+        since_us: Leave out windows that end earlier, unless they are indexed already.
 
     Raises:
-        RedisError: It does not answer.
+        RedisError: Redis does not answer.
         UsageError: The index cannot be written.
     """
     covered = index.covered()
@@ -97,7 +97,7 @@ def follow(
     since_us: int = 0,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Update]:
-    """Update again and again, without end; the caller holds ``index.writing()``."""
+    """Update every ``FOLLOW_S``, without end; the caller holds ``index.writing()``."""
     while True:
         yield update(client, keys, index, only=only, since_us=since_us)
         index.refresh()
@@ -112,11 +112,11 @@ def _update_session(
     client: redis.Redis, keys: Keys, index: Index, session: str, covered: Covered | None, since_us: int
 ) -> Iterator[Update]:
     oldest_us, newest_us = _span_us(client, keys, session)
-    if oldest_us is None or newest_us is None:  # nothing was published, or all of it forgotten
+    if oldest_us is None or newest_us is None:  # never published, or forgotten
         if covered is not None:
             yield Update(dropped=index.forget(session))
         return
-    if covered is not None and newest_us < covered.upto_us:  # forgotten, and heard again with older windows
+    if covered is not None and newest_us < covered.upto_us:  # forgotten, then published again with older windows
         yield Update(dropped=index.forget(session))
         covered = None
     if covered is None:
@@ -126,14 +126,14 @@ def _update_session(
         if since_us < covered.from_us:
             yield from _read(client, keys, index, session, covered, (since_us, covered.from_us - 1))
             covered = Covered(since_us, covered.upto_us)
-            index.add(session, [], covered)  # noted once they are all there: what died half-way is read again
+            index.add(session, [], covered)  # noted only once all are indexed: after a crash they are read again
     yield from _read(client, keys, index, session, covered, (covered.upto_us + 1, MOST_US))
 
 
 def _read(
     client: redis.Redis, keys: Keys, index: Index, session: str, covered: Covered, between_us: tuple[int, int]
 ) -> Iterator[Update]:
-    """Index the results that end between two times, inclusive; each page is there whole or not at all."""
+    """Index the results that end between two times, inclusive; each page is one change."""
     from_us, last_us = between_us
     while True:
         page = client.xrange(keys.results(session), min=f"{from_us}-0", max=f"{last_us}-0", count=PAGE)
@@ -148,7 +148,7 @@ def _read(
 
 
 def _span_us(client: redis.Redis, keys: Keys, session: str) -> tuple[int | None, int | None]:
-    """When the oldest and the newest window end of which Redis has a result."""
+    """The ends of the oldest and the newest window in Redis."""
     stream = keys.results(session)
     ends = [client.xrange(stream, count=1), client.xrevrange(stream, count=1)]
     oldest, newest = (int(page[0][0].split(b"-")[0]) if page else None for page in ends)

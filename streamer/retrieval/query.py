@@ -1,8 +1,7 @@
-"""What is asked for -> a vector in the model's common space.
+"""A query -> a vector in the model's common space.
 
-A query goes through the code that cuts and decodes windows, as if it were all that a window had, and its vector is the
-modality's own, not the fused one of such a window: bench/retrieval.py measures both, docs/retrieval.md says what came
-of it.
+A query is decoded and cut like a window that contains nothing else. Its vector is the modality's own, not the fused
+vector of such a window: bench/retrieval.py measures both, docs/retrieval.md has the result.
 """
 
 from __future__ import annotations
@@ -22,15 +21,31 @@ from streamer.model.predictor import ModelFault, Predictor
 from streamer.model.sample import Phrase, Sample
 from streamer.retrieval import MAX_FILE_BYTES, MAX_TEXT
 
-MAX_AUDIO_S = 60.0  # of a longer file nobody could say which second is looked for
+MAX_AUDIO_S = 60.0  # the mean over a longer file would stand for no second of it
 MEDIA_TYPES = {name: media_type for media_type, name in PILLOW_FORMATS.items()}
+
+
+def vector(predictor: Predictor, kind: str, content: str | bytes, name: str) -> NDArray[np.float32]:
+    """The vector [D] of a query, length 1.
+
+    Args:
+        kind: ``text``, whose content is a string, ``image`` or ``audio``.
+        name: Of the file, for messages.
+
+    Raises:
+        UsageError: The content cannot be read, or is too long.
+        ModelError: The model does not know this modality.
+    """
+    if isinstance(content, str):
+        return text(predictor, content)
+    return (image if kind == "image" else audio)(predictor, content, name)
 
 
 def text(predictor: Predictor, words: str) -> NDArray[np.float32]:
     """The vector [D] of words.
 
     Raises:
-        UsageError: There are none, or too many.
+        UsageError: The query is empty or too long.
         ModelError: The model has no text.
     """
     _check_model(predictor, TEXT)

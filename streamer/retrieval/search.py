@@ -1,29 +1,52 @@
-"""A vector -> the windows that are most like it, each with the result that Redis still has of it."""
+"""One search, for the command and for the page: a query -> the windows most like it, each with its result in Redis."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
 import redis
 from numpy.typing import NDArray
 
+from streamer import retrieval
 from streamer.align.decode import home_partition
 from streamer.errors import UsageError
 from streamer.events import IMAGE
 from streamer.result import Result, decision
 from streamer.retrieval.mirror import Index
 from streamer.retrieval.store import Found, space_of
+from streamer.retrieval.thumbnails import save
 from streamer.settings import Settings
+from streamer.store import results
 from streamer.store.results import Keys
+
+if TYPE_CHECKING:  # importing it loads PyTorch, which the page needs only once somebody searches
+    from streamer.model.predictor import Predictor
+
+
+class Query(msgspec.Struct, frozen=True):
+    """What to look for: words, a picture or a sound.
+
+    Attributes:
+        kind: ``text``, ``image`` or ``audio``.
+        content: The words, or the bytes of the file.
+        session: Search this session only; ``None``: all sessions.
+        name: Of the file, for messages.
+    """
+
+    kind: str
+    content: str | bytes
+    limit: int
+    session: str | None
+    name: str = "the file"
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """Where the window's newest frame lies in Kafka."""
+    """Where Kafka has the window's newest frame."""
 
     topic: str
     partition: int
@@ -37,8 +60,8 @@ class Hit(msgspec.Struct, frozen=True):
         time: When it begins, RFC 3339 in UTC.
         similarity: Cosine of its embedding and the query's vector, -1 to 1.
         label, score: What the model decided, see :func:`streamer.result.decision`.
-        frame: None: it has no frame.
-        thumbnail: File that its frame was written to.
+        frame: ``None`` if the window has no frame.
+        thumbnail: The file that the frame was written to.
     """
 
     session: str
@@ -52,6 +75,38 @@ class Hit(msgspec.Struct, frozen=True):
     thumbnail: str | None = None
 
 
+def find(settings: Settings, query: Query, load: Callable[[], Predictor], thumbnails: Path | None = None) -> list[Hit]:
+    """The windows most like a query, best match first.
+
+    Args:
+        load: Gives the model; called only if there is an index.
+        thumbnails: A folder to write the windows' newest frames to.
+
+    Raises:
+        UsageError: There is no index, Redis does not answer, or the query cannot be read.
+        ModelError: The model cannot be loaded, or does not know this modality.
+        Unavailable: Kafka does not give the frames in time.
+    """
+    with results.connected(settings) as (client, keys), retrieval.opened(settings, client, keys) as index:
+        predictor = load()
+        from streamer.retrieval.query import vector  # like the model, it loads PyTorch
+
+        found = search(
+            client,
+            keys,
+            index,
+            vector(predictor, query.kind, query.content, query.name),
+            model=predictor.name,
+            version=predictor.version,
+            limit=query.limit,
+            session=query.session,
+        )
+    files: Sequence[Path | None] = [None] * len(found)
+    if thumbnails is not None:
+        files = save(settings, [result for result, _ in found], thumbnails)
+    return [hit(result, score, settings, file) for (result, score), file in zip(found, files, strict=True)]
+
+
 def search(
     client: redis.Redis,
     keys: Keys,
@@ -63,16 +118,16 @@ def search(
     limit: int,
     session: str | None = None,
 ) -> list[tuple[Result, float]]:
-    """The results of the windows most like a vector, with their similarity, the likest first.
+    """The results of the windows most like a vector, with their similarity, best match first.
 
-    What Redis does not have any more (trimmed or forgotten since the index was made) is passed over.
+    Windows that were trimmed or forgotten since they were indexed are skipped.
 
     Args:
-        model, version: Of the model that made the vector: only its own windows can be compared.
-        session: Of this session alone.
+        model, version: Of the model that made the vector: only windows of the same version can be compared.
+        session: Search this session only.
 
     Raises:
-        UsageError: Nothing is indexed that could be compared.
+        UsageError: The index has no window that could be compared.
     """
     space = space_of(model, version)
     check_space(index, space, session)
@@ -89,7 +144,7 @@ def check_space(index: Index, space: str, session: str | None) -> None:
     """Refuse a search that could find nothing.
 
     Raises:
-        UsageError: With what is indexed, and how to mend it.
+        UsageError: Names what is indexed, and how to fix it.
     """
     sizes = index.sizes()
     if not sizes:
@@ -113,7 +168,7 @@ def _still_there(client: redis.Redis, keys: Keys, found: Sequence[Found]) -> lis
 
 
 def hit(result: Result, similarity: float, settings: Settings, thumbnail: Path | None = None) -> Hit:
-    """What is told of a window that was found."""
+    """A found window as the command and the page show it."""
     label, score = decision(result)
     topic = settings.source_topics[IMAGE]
     offsets = result.members.get(topic, ())

@@ -1,14 +1,13 @@
-"""An index in a folder: what is indexed lies in SQLite, and a graph for fast search beside it.
+"""An index in a folder: SQLite holds what is indexed, a graph beside it makes the search fast.
 
     {prefix}.sqlite                  every indexed window with its embedding, and how far each session has been read
     {prefix}-{space}-{key}.usearch   HNSW graph (Malkov & Yashunin 2018) of the vectors up to this key
 
-SQLite is the truth: a change is there whole or not at all, whatever dies when. A graph is only a faster way to the same
-vectors: windows after its last key are compared one by one, what it holds of deleted ones is passed over, and without
-one all are compared. It is named in SQLite once it is on the disk, so a reader never opens half of one.
+SQLite is the truth: each change is one transaction. A graph is only a faster way to the same vectors: windows after its
+last key are compared one by one, deleted windows that it still holds are skipped, and without a graph all are compared.
+SQLite names a graph only once its file is complete, so a reader never opens an incomplete one.
 
-Embeddings of two versions of a model cannot be compared: each version has a space of its own, and a search looks in
-one.
+Embeddings of two versions of a model cannot be compared: each version has its own space, and a search looks in one.
 """
 
 from __future__ import annotations
@@ -29,16 +28,16 @@ from streamer.errors import UsageError
 from streamer.result import Result
 
 FORMAT = 1  # of the tables
-BUSY_S = 10.0  # longest wait for another process's change
-CHUNK = 10_000  # vectors that are compared at once
-LEAST_TAIL, TAIL_SHARE = 2_000, 0.1  # windows after the graph's last that are compared one by one before it is extended
-MOST_DEAD = 0.3  # share of a graph that may be deleted windows before it is built anew
-MARGIN = 2  # times as many are asked of a graph as are wanted, since some of them may be deleted
-EXPANSION = 128  # candidates that a search in the graph keeps; bench/retrieval.py measures its recall
+BUSY_S = 10.0  # longest wait for a change by another process
+CHUNK = 10_000  # vectors compared at once
+LEAST_TAIL, TAIL_SHARE = 2_000, 0.1  # more windows than this after the graph's last extend it
+MOST_DEAD = 0.3  # a graph with a larger share of deleted windows is rebuilt
+MARGIN = 2  # a graph is asked for this many times the windows wanted: some may be deleted
+EXPANSION = 128  # candidates that a search in the graph keeps; bench/retrieval.py measures the recall
 
 TABLES = """
 CREATE TABLE windows (
-  key INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice, so that no graph can mean another window by it
+  key INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused: a graph may still hold the key of a deleted window
   space TEXT NOT NULL,
   session TEXT NOT NULL,
   end_us INTEGER NOT NULL,
@@ -52,7 +51,7 @@ CREATE TABLE graphs (space TEXT PRIMARY KEY, file TEXT NOT NULL, upto_key INTEGE
 
 
 class Found(NamedTuple):
-    """A window with its cosine similarity to what was asked for, -1 to 1."""
+    """A window with its cosine similarity to the query, -1 to 1."""
 
     session: str
     end_us: int
@@ -75,10 +74,10 @@ class Store:
     """The index in a folder.
 
     Args:
-        writable: Make it if it is not there.
+        writable: Create the index if there is none.
 
     Raises:
-        UsageError: There is none, it cannot be opened, or another version of streamer made it.
+        UsageError: There is no index, it cannot be opened, or another version of streamer made it.
     """
 
     def __init__(self, folder: Path, prefix: str, writable: bool = False) -> None:
@@ -87,21 +86,21 @@ class Store:
         self._path = folder / f"{prefix}.sqlite"
         try:
             if writable:
-                _new_graph(1)  # said at once, not with the first graph
+                _new_graph(1)  # a missing library is reported now, not with the first graph
                 folder.mkdir(parents=True, exist_ok=True)
             elif not self.exists(folder, prefix):
                 raise UsageError(f"there is no index in {folder}; run `streamer index`, or set STREAMER_INDEX")
             self._db = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")  # readers need not wait for a writer
-            self._db.execute("PRAGMA synchronous = NORMAL")  # a power cut may undo the last changes, never half of one
-            self._db.execute("PRAGMA secure_delete = ON")  # what was forgotten is overwritten
+            self._db.execute("PRAGMA journal_mode = WAL")  # readers do not wait for a writer
+            self._db.execute("PRAGMA synchronous = NORMAL")  # a power cut may undo the last changes, each as a whole
+            self._db.execute("PRAGMA secure_delete = ON")  # forgotten vectors are overwritten
             self._make_tables(writable)
         except (OSError, sqlite3.Error) as error:
             raise self._broken(error) from None
 
     @staticmethod
     def exists(folder: Path, prefix: str) -> bool:
-        """Whether there is one."""
+        """Whether there is an index."""
         return (folder / f"{prefix}.sqlite").is_file()
 
     def _make_tables(self, writable: bool) -> None:
@@ -121,7 +120,7 @@ class Store:
 
     @property
     def where(self) -> str:
-        """Where the index is, for people."""
+        """The folder, for messages."""
         return str(self._folder)
 
     def __enter__(self) -> Self:
@@ -166,10 +165,10 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """The right to extend the index, of one process at a time.
+        """Hold the right to extend the index, which one process has at a time.
 
         Raises:
-            UsageError: Another process has it.
+            UsageError: Another process holds it.
         """
         with self._path.with_suffix(".lock").open("wb") as lock:
             try:
@@ -179,10 +178,10 @@ class Store:
             yield
 
     def add(self, session: str, results: Sequence[Result], covered: Covered) -> int:
-        """Index what has an embedding of these results, and note how far the session has now been read.
+        """Index the results that have an embedding, and note how far the session has now been read.
 
         Returns:
-            How many windows were new.
+            The number of new windows.
         """
         rows = [
             (space_of(result.model, result.version), session, result.end_us, result.embedding)
@@ -196,7 +195,7 @@ class Store:
         return added
 
     def trim(self, session: str, before_us: int) -> int:
-        """Drop a session's windows that end before this time; returns how many."""
+        """Drop a session's windows that end before this time; returns their number."""
         where = "WHERE session = ? AND end_us < ?"
         if not self._rows(f"SELECT 1 FROM windows {where} LIMIT 1", session, before_us):
             return 0
@@ -204,7 +203,7 @@ class Store:
             return self._db.execute(f"DELETE FROM windows {where}", (session, before_us)).rowcount
 
     def forget(self, session: str) -> int:
-        """Drop a session, with the graphs that hold vectors of it; returns the number of its windows."""
+        """Drop a session, with the graphs that hold its vectors; returns the number of its windows."""
         with self._change():
             spaces = "SELECT space FROM windows WHERE session = ?"
             files = self._db.execute(f"SELECT file FROM graphs WHERE space IN ({spaces})", (session,)).fetchall()
@@ -213,16 +212,16 @@ class Store:
             self._db.execute("DELETE FROM sessions WHERE session = ?", (session,))
         for (file,) in files:
             (self._folder / file).unlink(missing_ok=True)
-        self._rows("PRAGMA wal_checkpoint(TRUNCATE)")  # the log of changes holds the vectors too
+        self._rows("PRAGMA wal_checkpoint(TRUNCATE)")  # the write-ahead log holds the vectors too
         return count
 
     # graphs
 
     def refresh(self, on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Make graphs for the spaces that need one, or have outgrown theirs; drop those of spaces that are gone.
+        """Build or extend the graphs that need it; drop those of spaces that are empty.
 
         Args:
-            on_progress: Told how many vectors of how many have been added.
+            on_progress: Called with the number of vectors added, and of how many.
         """
         sizes = self.sizes()
         for space, size in sizes.items():
@@ -237,7 +236,7 @@ class Store:
         named = {file for (file,) in self._rows("SELECT file FROM graphs")}
         for path in self._folder.glob(f"{self._prefix}-*.usearch*"):
             if path.name not in named:
-                path.unlink(missing_ok=True)  # replaced by a newer one, or left by a process that died
+                path.unlink(missing_ok=True)  # replaced, or left by a process that died
 
     def _graph(self, space: str) -> tuple[str | None, int]:
         rows = self._rows("SELECT file, upto_key FROM graphs WHERE space = ?", space)
@@ -260,7 +259,7 @@ class Store:
             self._name_graph(space, graph, upto)
 
     def _without_dead(self, space: str, graph: Any) -> Any:
-        """A graph without the windows that were deleted; None where it is better built anew."""
+        """A graph without the deleted windows; ``None`` if it should be rebuilt."""
         if graph is None:
             return None
         keys_N = np.array([key for (key,) in self._rows("SELECT key FROM windows WHERE space = ?", space)], np.uint64)
@@ -283,7 +282,7 @@ class Store:
             raise UsageError(f"cannot write {beside}: {error}") from None
         with self._change():
             count = self._db.execute("SELECT count(*) FROM windows WHERE space = ? AND key <= ?", (space, upto))
-            if count.fetchone()[0] == len(graph):  # else a session was forgotten meanwhile, and is in this graph
+            if count.fetchone()[0] == len(graph):  # else a session was forgotten meanwhile, which this graph holds
                 self._db.execute("INSERT OR REPLACE INTO graphs VALUES (?, ?, ?)", (space, name, upto))
 
     def _vectors(self, where: str, *values: object) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
@@ -301,10 +300,10 @@ class Store:
     def search(
         self, space: str, vector_D: NDArray[np.float32], count: int, session: str | None = None, exact: bool = False
     ) -> list[Found]:
-        """The windows whose embeddings are most like a vector of length 1, the likest first.
+        """The windows whose embeddings are most like a vector of length 1, best match first.
 
         Args:
-            session: Of this session alone; these are compared one by one.
+            session: Search this session only; its windows are compared one by one.
             exact: Compare with every window, not through the graph.
         """
         best: list[tuple[float, int]] = []
@@ -318,7 +317,7 @@ class Store:
         return self._named(best)
 
     def _by_graph(self, space: str, vector_D: NDArray[np.float32], count: int) -> tuple[int, list[tuple[float, int]]]:
-        """The last key of the graph and the best of what it finds; 0 and nothing where there is none."""
+        """The last key of the graph and its best matches; 0 and an empty list if there is no graph."""
         file, upto = self._graph(space)
         graph = None if file is None else _open_graph(self._folder / file, view=True)
         if graph is None:
@@ -364,12 +363,12 @@ def _new_graph(dimensions: int) -> Any:
 
 
 def _open_graph(path: Path, view: bool = False) -> Any:
-    """A graph from its file; None where it is not there or cannot be read, since it can be done without.
+    """A graph from its file; ``None`` if there is none or it cannot be read: a search works without.
 
     Args:
-        view: Only to be searched: it stays on the disk.
+        view: Leave the graph on the disk, for searching only.
     """
-    graph = _new_graph(1)  # the file says how many dimensions there are
+    graph = _new_graph(1)  # loading sets the real number of dimensions
     with suppress(OSError, RuntimeError):
         if path.is_file():
             (graph.view if view else graph.load)(str(path))

@@ -18,10 +18,10 @@ def save(settings: Settings, results: Sequence[Result], folder: Path) -> list[Pa
     """Write the newest frame of each window to ``folder``, named by rank and by the window's end in µs.
 
     Returns:
-        For each result its file; None: it has no frame, or Kafka has it no more.
+        The file of each result; ``None`` if the window has no frame, or Kafka has deleted it.
 
     Raises:
-        UsageError: No Kafka answers, or the folder cannot be written.
+        UsageError: Kafka does not answer, or the folder cannot be written.
         Unavailable: Kafka does not answer in time.
     """
     try:

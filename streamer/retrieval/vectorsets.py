@@ -5,9 +5,9 @@
     {prefix}:index:in:{SPACE}          vector set of a space; an element is a window's id, with its session as attribute
     {prefix}:{SESSION}:indexed         sorted set of what is indexed of a session, by the window's end
 
-Redis compares by an HNSW graph of vectors in 8 bits a number. Several processes may index at the same time: each change
-may be repeated. An element is noted with its session before it is made and until it is gone, so nothing can be left
-behind by a process that dies.
+Redis compares by an HNSW graph of vectors with 8 bits a number. Several processes may index at once: each change is
+idempotent. An element is noted with its session before it is added and until it is removed, so a process that dies
+leaves no element that later updates do not know.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from streamer.store.results import PAGE, Keys
 
 
 def has_vector_sets(client: redis.Redis, keys: Keys) -> bool:
-    """Whether this Redis knows the commands, and lets us use them.
+    """Whether this Redis has the commands, and this user may use them.
 
     Raises:
-        RedisError: It does not answer.
+        RedisError: Redis does not answer.
     """
     try:
         client.vset().vcard(keys.index_space("probe"))
@@ -44,7 +44,7 @@ def has_vector_sets(client: redis.Redis, keys: Keys) -> bool:
 
 
 class VectorSets:
-    """The index in Redis; every method raises ``RedisError`` if it does not answer."""
+    """The index in Redis; every method raises ``RedisError`` if Redis does not answer."""
 
     where = "Redis"
 
@@ -56,7 +56,7 @@ class VectorSets:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        pass  # whoever made the client closes it
+        pass  # the client is not ours to close
 
     def exists(self) -> bool:
         """Whether anything was ever indexed."""
@@ -76,14 +76,14 @@ class VectorSets:
         return sorted(name.decode() for name in self._client.smembers(self._keys.index_spaces))
 
     def writing(self) -> AbstractContextManager[None]:
-        """Nothing to wait for: each change may be repeated."""
+        """No lock is needed: each change is idempotent."""
         return nullcontext()
 
     def add(self, session: str, results: Sequence[Result], covered: Covered) -> int:
-        """Index what has an embedding of these results, and note how far the session has now been read.
+        """Index the results that have an embedding, and note how far the session has now been read.
 
         Returns:
-            How many windows were new.
+            The number of new windows.
         """
         attributes = {"session": quote(session, safe="")}  # the filter language knows no escapes
         with_vectors = [(space_of(r.model, r.version), r) for r in results if r.embedding]
@@ -100,7 +100,7 @@ class VectorSets:
         return sum(map(int, answers))
 
     def trim(self, session: str, before_us: int) -> int:
-        """Drop a session's windows that end before this time; returns how many."""
+        """Drop a session's windows that end before this time; returns their number."""
         count = 0
         while marks := self._client.zrange(
             self._keys.indexed(session), "-inf", f"({before_us}", byscore=True, offset=0, num=PAGE
@@ -121,17 +121,17 @@ class VectorSets:
         return count
 
     def refresh(self, on_progress: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Forget the names of spaces that are empty; Redis keeps its graphs itself."""
+        """Forget the names of empty spaces; Redis maintains its graphs itself."""
         for space in set(self._spaces()) - set(self.sizes()):
             self._client.srem(self._keys.index_spaces, space)
 
     def search(
         self, space: str, vector_D: NDArray[np.float32], count: int, session: str | None = None, exact: bool = False
     ) -> list[Found]:
-        """The windows whose embeddings are most like a vector of length 1, the likest first.
+        """The windows whose embeddings are most like a vector of length 1, best match first.
 
         Args:
-            session: Of this session alone.
+            session: Search this session only.
             exact: Compare with every window, not through the graph.
         """
         answer = self._client.vset().vsim(
@@ -141,11 +141,11 @@ class VectorSets:
             count=count,
             ef=max(EXPANSION, count),
             filter=None if session is None else f'.session == "{quote(session, safe="")}"',
-            # a filter is asked of the neighbours that are met: of a rare session the graph would miss most
+            # a filter sees only the neighbours that the graph visits, and would miss most of a rare session
             truth=exact or session is not None,
         )
         found = []
         for element, score in answer.items():
             name, _, end_us = element.decode().rpartition("/")
-            found.append(Found(name, int(end_us), 2 * float(score) - 1))  # VSIM tells (1 + cosine) / 2
+            found.append(Found(name, int(end_us), 2 * float(score) - 1))  # VSIM returns (1 + cosine) / 2
         return found

@@ -128,7 +128,7 @@ def test_frames_that_kafka_has_deleted_leave_a_placeholder(topics: Settings, tmp
     admin.close()
     with dashboard.running(settings) as url:
         page.goto(url)
-        page.get_by_text("This frame is not in Kafka any more").wait_for()
+        page.get_by_text("Kafka no longer has this frame").wait_for()
         assert page.locator("#words li").count() == 0
         assert page.locator("#heads .label").text_content() in page.locator(".lane .label").all_text_contents()
 

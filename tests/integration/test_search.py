@@ -25,11 +25,8 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 
 pytestmark = pytest.mark.integration
 
-SECONDS, SESSIONS, SEED = (
-    20,
-    2,
-    38,
-)  # an ambulance behind and a pedestrian ahead for eight seconds, and nothing for some
+SECONDS, SESSIONS = 20, 2
+SEED = 38  # an ambulance behind and a pedestrian ahead for eight seconds, and nothing for some
 Command = Callable[..., subprocess.CompletedProcess[bytes]]
 
 

@@ -21,13 +21,14 @@ from redis.exceptions import ConnectionError as RedisDown
 
 from streamer.dashboard import live as live_module
 from streamer.dashboard.live import MAX_CLIENTS, MAX_HELD, MAX_SESSIONS, Client, Live
-from streamer.dashboard.search import MAX_WAITING, Finder, Query
+from streamer.dashboard.search import MAX_WAITING, Finder
 from streamer.dashboard.server import Dashboard, _content
 from streamer.errors import Unavailable, UsageError
 from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, TEXT, Record, rfc3339
 from streamer.result import Result
 from streamer.retrieval import contents as windows_module
 from streamer.retrieval.contents import BANDS, Gone, Ranges, Windows
+from streamer.retrieval.search import Query
 from streamer.settings import Settings
 from streamer.store.results import Keys
 
@@ -288,7 +289,7 @@ async def test_what_would_leave_the_page_open_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
-async def test_beyond_loopback_a_token_is_made_where_none_is_given_and_told_with_the_address(start: Start) -> None:
+async def test_beyond_loopback_a_missing_token_is_made_and_shown_with_the_address(start: Start) -> None:
     page = await start(dashboard_host="0.0.0.0")
     address, _, token = page.dashboard.url.partition("?token=")
     assert address == f"http://localhost:{page.dashboard.port}/"
@@ -299,7 +300,7 @@ async def test_beyond_loopback_a_token_is_made_where_none_is_given_and_told_with
     assert not again.dashboard.url.endswith(token)
 
 
-async def test_a_given_token_is_told_nobody(start: Start) -> None:
+async def test_a_given_token_is_not_shown(start: Start) -> None:
     page = await start(dashboard_token=TOKEN, dashboard_host="0.0.0.0")
     assert TOKEN not in page.dashboard.url
 
@@ -432,6 +433,14 @@ async def test_a_search_that_cannot_be_carried_out_says_why(start: Start) -> Non
         page.finder.fails = fault
         async with page.get("/api/search", params={"q": "x"}) as answer:
             assert (answer.status, await answer.json()) == (expected, {"error": str(fault)})
+
+
+async def test_a_search_without_redis_can_be_tried_again() -> None:
+    finder = Finder(Settings.load(redis="redis://127.0.0.1:1/0"))
+    assert await finder.available() is False
+    with pytest.raises(Unavailable, match="Redis does not answer"):
+        await finder.find(Query("text", "x", 1, None))
+    await finder.close()
 
 
 async def test_searches_beyond_the_limit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,7 +181,7 @@ def test_a_forgotten_session_leaves_the_index_with_its_vectors(index: Store, tmp
     assert secret.embedding not in held
 
 
-def test_a_session_that_was_forgotten_and_is_heard_again_is_read_anew(index: Store) -> None:
+def test_a_session_that_was_forgotten_and_published_again_is_read_again(index: Store) -> None:
     streams = Streams(*(result("car-1", second) for second in range(1, 6)))
     update(streams, index)
     streams.forget("car-1")
@@ -258,7 +258,7 @@ def find(streams: Streams, index: Store, seed: int, limit: int = 3, session: str
     return [one.id for one, _ in found]
 
 
-def test_the_likest_window_comes_first_with_its_result(index: Store) -> None:
+def test_the_best_match_comes_first_with_its_result(index: Store) -> None:
     streams = Streams(*(result("car-1", second) for second in range(1, 50)), result("car-2", 60))
     update(streams, index)
     found = search(streams, KEYS, index, vector(7), model="driving", version="1-a", limit=3)
@@ -275,7 +275,7 @@ def test_what_redis_no_longer_has_is_passed_over_before_the_index_knows(index: S
     assert sorted(find(streams, index, 7, 2)) == [f"car-2/{n * S_US}" for n in (60, 61)]
 
 
-def test_a_hit_says_where_its_newest_frame_lies() -> None:
+def test_a_hit_names_the_offset_of_its_newest_frame() -> None:
     one = hit(result("car-1", 5), 0.5, Settings.load(partitions=1))
     assert msgspec.json.decode(msgspec.json.encode(one)) == {
         "session": "car-1",
