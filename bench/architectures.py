@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -56,7 +57,8 @@ def windows() -> Inputs:
 @torch.inference_mode()
 def measure(part: str, name: str) -> tuple[int, float]:
     """Parameters of the encoder or fusion, and milliseconds of CPU that it takes for a window."""
-    module = build(Architecture(**{part: name}), PARTS[part], {"a": Head(6)}, Path(), pretrained=False).eval()
+    chosen: dict[str, Any] = {part: name}
+    module = build(Architecture(**chosen), PARTS[part], {"a": Head(6)}, Path(), pretrained=False).eval()
     measured = module.fusion if part == "fusion" else module.encoders[part]
     spent: list[float] = []
     begun = 0.0

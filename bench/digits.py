@@ -36,6 +36,7 @@ from streamer.training.data import idx
 from streamer.training.dataset import Example
 from streamer.training.fit import fit
 from streamer.training.recipe import Augment, Recipe
+from streamer.training.scores import Classes
 
 DIGITS = [str(digit) for digit in range(10)]
 RATE_HZ, WINDOW_S = 8000, 1.0
@@ -195,7 +196,7 @@ def quality(
     for given, said in seen.said.items():
         true = [labels["digit"] for labels in seen.labels]
         found = evaluate.quality(output, true, [outputs["digit"] for outputs in said])
-        assert isinstance(found, evaluate.Classes)
+        assert isinstance(found, Classes)
         rows[given] = {"accuracy": found.accuracy, "macro_f1": found.macro_f1, "ece": found.ece}
     return rows
 

@@ -18,6 +18,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def quality(
         alike_QN = (facts_N2[index_Q][:, None, shown] == facts_N2[None, :, shown]).all(-1)
         others_QN = drive_N[index_Q][:, None] != drive_N
         for vectors, vector_QD in (
-            ("own", batched(lambda part, name=name: predictor.embed(part, name), alone)),
+            ("own", batched(partial(predictor.embed, modality=name), alone)),
             ("fused", fused(predictor, alone)),
         ):
             score_QN = vector_QD @ embedding_ND.T
@@ -107,7 +108,7 @@ def quality(
 
 
 def precision(score_QN: Floats, alike_QN: NDArray[np.bool_], among_QN: NDArray[np.bool_]) -> dict[str, float]:
-    """Share of the TOP likest windows that are alike, and of all of them."""
+    """Share of the TOP best matches that are alike, and of all of them."""
     top_QK = np.argsort(np.where(among_QN, -score_QN, np.inf), axis=1)[:, :TOP]
     found = np.take_along_axis(alike_QN, top_QK, axis=1).mean()
     chance = (alike_QN & among_QN).sum() / among_QN.sum()
@@ -186,21 +187,19 @@ def speed(predictor: Predictor, embedding_ND: Floats, count: int, console: Conso
     many_MD /= np.linalg.norm(many_MD, axis=1, keepdims=True)
     space = space_of(predictor.name, predictor.version)
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder), "bench", writable=True) as index:
-        added_s = timed(lambda: fill(index, predictor, many_MD))
+        added_s, _ = timed(lambda: fill(index, predictor, many_MD))
         with console.status("building the graph"):
-            built_s = timed(index.refresh)
+            built_s, _ = timed(index.refresh)
         nbytes = sum(path.stat().st_size for path in Path(folder).iterdir())
         asked_SD = many_MD[rng.integers(count, size=SEARCHES)] + rng.normal(size=(SEARCHES, many_MD.shape[1])) * 0.02
         asked_SD = (asked_SD / np.linalg.norm(asked_SD, axis=1, keepdims=True)).astype(np.float32)
         by_graph_ms, exact_ms, shared = [], [], 0
         for number, vector_D in enumerate(asked_SD):
-            by_graph: list[Any] = []
-            by_graph_ms.append(1000 * timed(lambda v=vector_D, to=by_graph: to.extend(index.search(space, v, TOP))))
+            took_s, by_graph = timed(partial(index.search, space, vector_D, TOP))
+            by_graph_ms.append(1000 * took_s)
             if number < SEARCHES // 10:
-                exact: list[Any] = []
-                exact_ms.append(
-                    1000 * timed(lambda v=vector_D, to=exact: to.extend(index.search(space, v, TOP, exact=True)))
-                )
+                took_s, exact = timed(partial(index.search, space, vector_D, TOP, exact=True))
+                exact_ms.append(1000 * took_s)
                 shared += len({one[:2] for one in by_graph} & {one[:2] for one in exact})
     return {
         "windows": count,
@@ -238,10 +237,11 @@ def window(predictor: Predictor, number: int, vector_D: Floats) -> Result:
     )
 
 
-def timed(call: Callable[[], object]) -> float:
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that a call took, and what it returned."""
     began_s = time.perf_counter()
-    call()
-    return time.perf_counter() - began_s
+    returned = call()
+    return time.perf_counter() - began_s, returned
 
 
 # as text

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     feed.add_argument("--frame-kb", type=int, help="size of frames on full topics, 1,000 bytes (as simulated)")
     options = rig.parse(parser, arguments)
     trees = [tree.resolve() for tree in options.trees]
-    if missing := [tree for tree in trees if not (tree / "streamer" / "worker.py").is_file()]:
+    if missing := [tree for tree in trees if not (tree / "streamer" / "__main__.py").is_file()]:
         raise UsageError(f"{missing[0]} is no working tree of this project")
     with Rig(options.device) as bench:
         if options.offered:

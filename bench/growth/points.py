@@ -100,8 +100,8 @@ def axes(quick: bool) -> dict[str, list[Config]]:
     """What is varied, and what beside it."""
     usual = Feed(8, 10) if quick else Feed(16, 40)
     sessions = ((1, 80), (40, 2)) if quick else ((1, 1000), (50, 20), (1000, 1))
-    frames = ((10, Feed(8, 5)), (100, Feed(8, 5)))
-    windows = ((500, Feed(8, 5)), (2000, Feed(8, 10)))
+    frames: tuple[tuple[int, Feed], ...] = ((10, Feed(8, 5)), (100, Feed(8, 5)))
+    windows: tuple[tuple[int, Feed], ...] = ((500, Feed(8, 5)), (2000, Feed(8, 10)))
     if not quick:
         frames = ((200, Feed(8, 10)), (1000, Feed(4, 10)))
         windows = ((100, Feed(16, 4)), (1000, Feed(16, 20)), (10_000, Feed(16, 40)))

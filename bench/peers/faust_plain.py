@@ -45,7 +45,7 @@ def build(job: Job) -> faust.App:
     table = app.Table("windows", key_type=None, value_type=bytes, default=lambda: _encode([]), on_window_close=publish)
     windows: Any = table.tumbling(WINDOW_MS / 1000, expires=GRACE_MS / 1000)
 
-    @app.agent(source)
+    @app.agent(source)  # type: ignore[untyped-decorator]
     async def collect(stream: Any) -> None:
         async for event in stream.events():
             message = event.message
@@ -59,7 +59,9 @@ def build(job: Job) -> faust.App:
                 message.headers,
             )
             found = job.event(record)
-            for at_us in placed(found) if found is not None else ():
+            if found is None:
+                continue
+            for at_us in placed(found):
                 window = windows[found.session]
                 range_s = table.window.current(at_us / 1_000_000)
                 window[range_s] = _encode([*_decode(window[range_s]), record])
