@@ -30,6 +30,8 @@ RUN if [ -n "${TORCH_INDEX}" ]; then \
 # requirements.lock pins the build backend, which the worker's own lock has no need of.
 COPY pyproject.toml README.md LICENSE requirements.lock ./
 COPY streamer streamer
+COPY models models
+COPY schemas schemas
 RUN uv pip install --no-deps --build-constraints requirements.lock . && uv pip check
 
 # What serves only to compile: the final image has no compiler, without which Triton makes no kernel.

@@ -1,7 +1,8 @@
 """Every setting with its default and unit, read once from environment, TOML and the local stack, then frozen.
 
 Priority, highest first: arguments, environment (``STREAMER_…``), the TOML file named by ``STREAMER_CONFIG`` (default
-``streamer.toml`` in the working directory), the addresses that ``streamer up`` wrote to ``.streamer/endpoints.json``.
+``streamer.toml`` in the working directory), the addresses that ``streamer up`` wrote to ``.streamer/endpoints.json``,
+the models and schemas inside the package where the working directory has none.
 Nested settings use two underscores: ``STREAMER_MODALITIES__TEXT__MAX_DELAY_MS=4000``; ``null`` means none. A secret can
 lie in a file instead: ``STREAMER_KAFKA_PASSWORD_FILE=/run/secrets/kafka``. What is no setting is refused.
 """
@@ -31,6 +32,7 @@ from streamer.errors import UsageError
 from streamer.events import MODALITIES, MODALITY_NAMES, TOPIC_WINDOWS
 
 STATE_DIR = Path(".streamer")
+PACKAGED = Path(__file__).parent / "_data"  # made by the build of a wheel; a checkout has its folders at its root
 ENDPOINTS_FILE = STATE_DIR / "endpoints.json"
 MIB = 1 << 20
 ENV_PREFIX, CONFIG_VARIABLE = "STREAMER_", "STREAMER_CONFIG"
@@ -236,6 +238,7 @@ class Settings(BaseSettings):
             env_settings,
             _SecretFiles(settings_cls),
             *(_file(source, settings_cls, path) for source, path in files),
+            InitSettingsSource(settings_cls, _packaged()),
         )
 
     @classmethod
@@ -305,6 +308,14 @@ class Settings(BaseSettings):
         """For repr, str and pretty printers: none shows a password. Secrets mask themselves, the URL does not."""
         for name, value in super().__repr_args__():
             yield name, self.redis_shown if name == "redis" else value
+
+
+def _packaged() -> dict[str, Any]:
+    """Folders inside the package, for the defaults that are not in the working directory."""
+    defaults: dict[str, Path] = {name: Settings.model_fields[name].default for name in ("model", "schemas")}
+    return {
+        name: PACKAGED / path for name, path in defaults.items() if not path.exists() and (PACKAGED / path).exists()
+    }
 
 
 class _SecretFiles(PydanticBaseSettingsSource):

@@ -11,11 +11,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from torch.nn import functional
 
+from streamer.model import Inputs
 from streamer.model.nets.architecture import Architecture
 from streamer.model.nets.build import Data, build
 from streamer.model.nets.encoders.text import Vocabulary
 from streamer.model.nets.heads import Head
-from streamer.model.nets.inputs import Inputs
 from streamer.model.nets.model import FusedModel
 
 MODALITIES = "image", "audio", "text", "telemetry"

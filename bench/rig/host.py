@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pynvml
 
+from streamer import __version__
 from streamer.errors import Stop
 from streamer.local import kafka
 
@@ -53,7 +54,7 @@ def versions() -> dict[str, str]:
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     return {
-        "streamer": commit.stdout.strip() or importlib.metadata.version("streamer"),
+        "streamer": commit.stdout.strip() or __version__,
         "Python": platform.python_version(),
         "Kafka": kafka.VERSION,
         **{name: importlib.metadata.version(name) for name in LIBRARIES},

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal, NoReturn
 
 import typer
 
+from streamer import __version__
 from streamer.errors import StreamerError, UsageError
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ def _explain(error: typer.TyperException) -> NoReturn:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"streamer {version('streamer')}")
+        typer.echo(f"streamer {__version__}")
         raise typer.Exit
 
 
@@ -890,7 +889,7 @@ def _extra(name: str, doing: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise UsageError(f"{doing} needs {error.name}: pip install 'streamer[{name}]'") from None
+        raise UsageError(f"{doing} needs {error.name}: pip install 'streamer-multimodal[{name}]'") from None
 
 
 def _settings() -> Settings:

@@ -2,8 +2,7 @@
 
 A camera with a microphone needs no more than this::
 
-    from streamer.feeds import Producer
-    from streamer.settings import Settings
+    from streamer import Producer, Settings
 
     with Producer(Settings.load()) as producer:
         producer.frame("cab-7", jpeg_bytes)

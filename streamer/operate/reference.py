@@ -24,7 +24,7 @@ name. Where several say something, the first of these wins:
 2. the environment: `STREAMER_WINDOW_MS=2000`,
 3. the TOML file that `STREAMER_CONFIG` names, by default `streamer.toml` in the working directory: `window_ms = 2000`,
 4. the addresses that `streamer up` wrote to `.streamer/endpoints.json`,
-5. the defaults below.
+5. the defaults below; where the working directory has no `models/driving` or `schemas`, those inside the package.
 
 A secret (`kafka_password`, `redis_password`, `dashboard_token`) can lie in a file that a variable with `_FILE` at its
 end names, as Kubernetes and Docker mount secrets: `STREAMER_KAFKA_PASSWORD_FILE=/run/secrets/kafka-password`.

@@ -358,7 +358,7 @@ def _new_graph(dimensions: int) -> Any:
     try:
         from usearch.index import Index
     except ModuleNotFoundError:
-        raise UsageError("searching needs usearch: pip install 'streamer[search]'") from None
+        raise UsageError("searching needs usearch: pip install 'streamer-multimodal[search]'") from None
     return Index(ndim=dimensions, metric="cos", dtype="f16", expansion_search=EXPANSION)
 
 

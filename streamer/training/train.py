@@ -80,7 +80,7 @@ def train(
     """
     missing = next((name for name in NEEDED if find_spec(name) is None), None)
     if missing:
-        raise UsageError(f"training needs {missing}: pip install 'streamer[train]'")
+        raise UsageError(f"training needs {missing}: pip install 'streamer-multimodal[train]'")
     started_s = time.monotonic()
     spec = read_spec(folder)
     with joined() as processes:

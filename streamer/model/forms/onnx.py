@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 FORM, FILE, MAPPING_FILE = "onnx", "model.onnx", "onnx.toml"
 LIMIT_BYTES = (1 << 31) - 1  # of a protobuf message
 SEAL_ENTRY = "streamer"
-INSTALL = "pip install 'streamer[onnx]'"
+INSTALL = "pip install 'streamer-multimodal[onnx]'"
 ERRORS_ONLY = 3  # ONNX Runtime's log level
 
 # ONNX Runtime's names of types -> NumPy's

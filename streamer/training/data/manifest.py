@@ -71,7 +71,7 @@ class Table(msgspec.Struct, frozen=True):
         try:
             from streamer.feeds.replay import table  # here: only those who have tables need PyAV, which it brings
         except ModuleNotFoundError as error:
-            raise UsageError(f"telemetry tables need {error.name}: pip install 'streamer[feeds]'") from None
+            raise UsageError(f"telemetry tables need {error.name}: pip install 'streamer-multimodal[feeds]'") from None
         try:
             for record in table.part(Path(self.path)).records():
                 yield record.time_us, record.payload

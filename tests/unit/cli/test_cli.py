@@ -162,7 +162,10 @@ def test_without_what_an_extra_installs_a_command_names_the_extra(tmp_path: Path
     code = "import sys; sys.modules['psutil'] = None; from streamer.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "status"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == "streamer: running servers on this machine needs psutil: pip install 'streamer[local]'\n"
+    assert (
+        done.stderr
+        == "streamer: running servers on this machine needs psutil: pip install 'streamer-multimodal[local]'\n"
+    )
 
 
 def test_settings_are_printed_as_toml(streamer: Streamer) -> None:

@@ -20,10 +20,9 @@ from typer.testing import CliRunner
 
 from streamer.cli.main import app
 from streamer.errors import ModelError
-from streamer.model import forms, predictor, repository
+from streamer.model import Inputs, Outputs, forms, predictor, repository
 from streamer.model.collate import collate
 from streamer.model.forms import compiled
-from streamer.model.nets.inputs import Inputs, Outputs
 from streamer.model.predictor import Predictor
 from streamer.model.sample import Phrase, Sample
 from streamer.model.spec import read_spec
@@ -253,7 +252,7 @@ def test_int8_is_refused_on_another_device(exported: Path) -> None:
 
 def test_a_network_that_cannot_be_traced_is_one_line(folder: Path) -> None:
     (folder / "model.py").write_text(
-        "import torch\nfrom torch import nn\nfrom streamer.model.nets.inputs import Outputs\n"
+        "import torch\nfrom torch import nn\nfrom streamer.model import Outputs\n"
         "class Toy(nn.Module):\n"
         "    def __init__(self):\n        super().__init__()\n        self.bias = nn.Parameter(torch.zeros(3))\n"
         "    def forward(self, inputs):\n        rows = int(inputs.text_BT.sum())\n"

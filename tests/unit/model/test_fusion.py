@@ -9,9 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from streamer.model import repository
+from streamer.model import Inputs, repository
 from streamer.model.nets.architecture import KINDS
-from streamer.model.nets.inputs import Inputs
 from tests import small_nets
 
 FUSIONS = tuple(KINDS["fusion"])

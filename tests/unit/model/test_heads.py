@@ -16,9 +16,8 @@ from torch.nn import functional
 
 from streamer.errors import ModelError
 from streamer.golden.compare import differences
-from streamer.model import repository
+from streamer.model import Outputs, repository
 from streamer.model.nets.heads import Head
-from streamer.model.nets.inputs import Outputs
 from streamer.model.predictor import ModelFault, Predictor
 from streamer.model.sample import Limits, Sample
 from streamer.model.spec import read_spec

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from streamer.model import Inputs
 from streamer.model.nets.architecture import Architecture
 from streamer.model.nets.build import Data, build
 from streamer.model.nets.encoders.text import Vocabulary
 from streamer.model.nets.heads import Head
-from streamer.model.nets.inputs import Inputs
 from streamer.model.nets.model import FusedModel
 
 WORDS = Vocabulary(tuple(f"word{n}" for n in range(50)))

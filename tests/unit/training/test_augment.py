@@ -7,8 +7,8 @@ import torch
 import torchaudio
 from torch import Tensor
 
+from streamer.model import Inputs
 from streamer.model.nets.encoders.audio import AudioCrnn
-from streamer.model.nets.inputs import Inputs
 from streamer.training.augment import band_masks, vary, vary_images
 from streamer.training.recipe import Augment
 

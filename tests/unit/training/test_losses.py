@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from streamer.errors import UsageError
-from streamer.model.nets.inputs import Inputs
+from streamer.model import Inputs
 from streamer.model.spec import Output
 from streamer.training.losses import Contrast, Probes, same_content, task_loss
 from streamer.training.targets import labelled, targets_of

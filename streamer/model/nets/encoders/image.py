@@ -106,7 +106,7 @@ def timm_encoder(options: Timm, size: tuple[int, int], width: int, folder: Path,
     try:
         import timm
     except ImportError:
-        raise BuildError("encoder 'timm:…' needs timm: pip install 'streamer[backbones]'") from None
+        raise BuildError("encoder 'timm:…' needs timm: pip install 'streamer-multimodal[backbones]'") from None
     if not timm.is_model(options.of):
         near = ", ".join(timm.list_models(f"*{options.of.rstrip('0123456789')}*")[:8])
         raise BuildError(f"timm has no backbone {options.of!r}{f'; it has {near}' if near else ''}")

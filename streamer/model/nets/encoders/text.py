@@ -206,7 +206,7 @@ def hugging_face_encoder(
     try:
         from transformers import AutoConfig, AutoModel
     except ImportError:
-        raise BuildError("encoder 'hf:…' needs transformers: pip install 'streamer[backbones]'") from None
+        raise BuildError("encoder 'hf:…' needs transformers: pip install 'streamer-multimodal[backbones]'") from None
     if not (place / "config.json").is_file():
         raise BuildError(f"{place} is no folder of a model of transformers: it has no config.json")
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
