@@ -12,7 +12,7 @@ from bench.programs.clock import Clock
 from streamer.broker import topics
 from streamer.events import Stored, Window
 from streamer.settings import Settings
-from streamer.worker import role_align, worker
+from streamer.worker import process, role_align, worker
 from streamer.worker.ports import Owner
 
 POLL_S = 0.02
@@ -77,7 +77,8 @@ class Worker(worker.Worker):
 async def read(settings: Settings, count: int) -> None:
     """Read as a worker does, until so many records are aligned."""
     reader = Worker(settings, topics.check_for_worker(settings), count)
-    worker._spare_the_collector()  # as a worker does before it runs
+    process.share_one_heap()  # as a worker does before it runs
+    process.spare_the_collector()
     watching = asyncio.create_task(reader.watch())
     await reader.run()
     await watching

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 import aiokafka
 import aiokafka.errors
@@ -16,6 +15,7 @@ import msgspec
 from streamer import clients
 from streamer.backoff import Backoff
 from streamer.events import Event, Window
+from streamer.observe.health import Service
 from streamer.settings import Settings
 
 POLL_MS = 1000
@@ -30,16 +30,12 @@ class Refetch:
     """Reads single records of the source topics, with a consumer of its own that commits nothing.
 
     Args:
-        on_retry: Called with the error each time Kafka does not answer and is asked again.
-        on_success: Called after each window.
+        service: Learns whether Kafka answers.
     """
 
-    def __init__(
-        self, settings: Settings, on_retry: Callable[[Exception], None], on_success: Callable[[], None]
-    ) -> None:
+    def __init__(self, settings: Settings, service: Service) -> None:
         self._settings = settings
-        self._on_retry = on_retry
-        self._on_success = on_success
+        self._service = service
         self._consumer: aiokafka.AIOKafkaConsumer[bytes, bytes] | None = None
 
     async def __call__(self, window: Window) -> Window:
@@ -53,11 +49,11 @@ class Refetch:
                 async with asyncio.timeout(TIMEOUT_S):
                     found = await self._read(window)
             except (aiokafka.errors.KafkaError, OSError) as error:  # the latter: not within the time, too
-                self._on_retry(error)
+                self._service.away(error)
                 await self.close()
                 await backoff.pause()
             else:
-                self._on_success()
+                self._service.answers()
                 return _filled(window, found)
 
     async def close(self) -> None:

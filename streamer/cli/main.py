@@ -403,9 +403,9 @@ def worker(
 
     gc.disable()  # it takes a tenth of the seconds of the imports; the worker turns it on again
     from streamer.settings import Settings
-    from streamer.worker import worker
+    from streamer.worker import process
 
-    worker.run(Settings.load(role=None if role is None else str(role)))
+    process.run(Settings.load(role=None if role is None else str(role)))
 
 
 @app.command()

@@ -13,7 +13,7 @@ data is noticed. Why so: docs/decisions/0003-poison-windows.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ import redis.asyncio
 import redis.exceptions
 
 from streamer.events import Position
+from streamer.observe.health import Service
 from streamer.result import Result
 from streamer.store.results import Keys
 from streamer.store.states import States
@@ -108,8 +109,7 @@ class Publisher(States):
         maxlen: Results kept a session, about.
         wait_replicas: Replicas that must hold a result before it counts as published.
         wait_ms: Longest wait for them, in milliseconds.
-        on_retry: Called with the error each time Redis does not answer and the call will be repeated.
-        on_success: Called after each call that Redis answered.
+        service: Learns whether Redis answers.
     """
 
     SCRIPT = PUBLISH
@@ -118,14 +118,13 @@ class Publisher(States):
         self,
         client: redis.asyncio.Redis,
         keys: Keys,
+        service: Service,
         *,
         maxlen: int,
         wait_replicas: int = 0,
         wait_ms: int = 1000,
-        on_retry: Callable[[Exception], None] = lambda error: None,
-        on_success: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(client, keys, on_retry=on_retry, on_success=on_success)
+        super().__init__(client, keys, service)
         self._maxlen = maxlen
         self._wait_replicas = wait_replicas
         self._wait_ms = wait_ms

@@ -11,6 +11,7 @@ import redis.exceptions
 from streamer.backoff import Backoff
 from streamer.errors import Stop
 from streamer.events import Position, Saved, Stored
+from streamer.observe.health import Service
 from streamer.store.results import Keys
 
 REFUSED_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")  # Redis 6.2 and 7: without a code
@@ -33,8 +34,7 @@ class States:
     Args:
         client: A connection pool to Redis.
         keys: Names of the keys.
-        on_retry: Called with the error each time Redis does not answer and the call will be repeated.
-        on_success: Called after each call that Redis answered.
+        service: Learns whether Redis answers.
     """
 
     SCRIPT: ClassVar[str]
@@ -43,14 +43,11 @@ class States:
         self,
         client: redis.asyncio.Redis,
         keys: Keys,
-        *,
-        on_retry: Callable[[Exception], None] = lambda error: None,
-        on_success: Callable[[], None] = lambda: None,
+        service: Service,
     ) -> None:
         self._client = client
         self._keys = keys
-        self._on_retry = on_retry
-        self._on_success = on_success
+        self._service = service
         self._script = client.register_script(self.SCRIPT)
 
     async def load(self, session: str, group: str) -> Stored:
@@ -109,10 +106,10 @@ class States:
                     raise Stop(
                         f"Redis refuses this worker: {error}; check the user and password in STREAMER_REDIS"
                     ) from None
-                self._on_retry(error)
+                self._service.away(error)
                 await backoff.pause()
             else:
-                self._on_success()
+                self._service.answers()
                 return answers
 
 

@@ -10,6 +10,7 @@ from streamer.align.windows import Late
 from streamer.broker.deadletters import Letter
 from streamer.errors import BadRecord
 from streamer.events import Event, Position, Record, Window
+from streamer.observe.health import Service
 from streamer.observe.metrics import Metrics
 from streamer.observe.tracing import Tracer
 from streamer.settings import Settings
@@ -153,6 +154,14 @@ class Host(Protocol):
     metrics: Metrics
     tracer: Tracer | None
 
+    @property
+    def redis(self) -> Service:
+        """Whether Redis answers, as the role's clients report it."""
+
+    @property
+    def kafka(self) -> Service:
+        """Whether Kafka answers, likewise."""
+
     async def send(self, topic: str, letter: Letter, *, whole: bool = False) -> None:
         """Send a record to Kafka and wait until the broker has it."""
 
@@ -161,18 +170,6 @@ class Host(Protocol):
 
     def progressed(self) -> None:
         """Windows are done."""
-
-    def redis_away(self, error: Exception) -> None:
-        """Redis does not answer; the call will be repeated."""
-
-    def redis_answers(self) -> None:
-        """Redis answers."""
-
-    def kafka_away(self, error: Exception) -> None:
-        """Kafka does not answer; the call will be repeated."""
-
-    def kafka_answers(self) -> None:
-        """Kafka answers."""
 
 
 class Role(Protocol):

@@ -59,9 +59,7 @@ class Align(FromSources):
     def __init__(self, host: Host, partitions: int, client: redis.asyncio.Redis) -> None:
         super().__init__(host, partitions)
         settings = host.settings
-        self.store = Emissions(
-            client, Keys(settings.key_prefix), on_retry=host.redis_away, on_success=host.redis_answers
-        )
+        self.store = Emissions(client, Keys(settings.key_prefix), host.redis)
         self.sink = Outbox(
             read_spec(settings.model).inputs,
             settings.max_message_bytes,

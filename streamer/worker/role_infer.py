@@ -89,7 +89,7 @@ class Infer:
         settings = host.settings
         self.store = _publisher(host, client)
         self._host = host
-        self._refetch = Refetch(settings, host.kafka_away, host.kafka_answers)
+        self._refetch = Refetch(settings, host.kafka)
         self.sink = Pipeline(
             settings,
             served.predictor,
@@ -119,11 +119,10 @@ def _publisher(host: Host, client: redis.asyncio.Redis) -> Publisher:
     return Publisher(
         client,
         Keys(settings.key_prefix),
+        host.redis,
         maxlen=settings.results_maxlen,
         wait_replicas=settings.publish_wait_replicas,
         wait_ms=settings.publish_wait_ms,
-        on_retry=host.redis_away,
-        on_success=host.redis_answers,
     )
 
 

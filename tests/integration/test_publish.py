@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from streamer.errors import Stop
 from streamer.events import Position, Saved
 from streamer.local import Stack
+from streamer.observe.health import Service
 from streamer.result import Result
 from streamer.store.publish import Publication, Publisher
 from streamer.store.results import Keys
@@ -63,12 +64,24 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
+class Unbroken(Service):
+    """A Redis of which no call may be repeated."""
+
+    def away(self, error: Exception, what: str = "") -> None:
+        pytest.fail(str(error))
+
+
+UNBROKEN = Unbroken("Redis")
+
+
 @asynccontextmanager
-async def publisher(url: str, keys: Keys, maxlen: int = 1000, **options: Any) -> AsyncIterator[Publisher]:
+async def publisher(
+    url: str, keys: Keys, service: Service | None = None, maxlen: int = 1000, **options: Any
+) -> AsyncIterator[Publisher]:
     """As a worker makes it: the client's own retries are off."""
     client = redis.asyncio.Redis.from_url(url, socket_timeout=5.0, retry=Retry(NoBackoff(), 0))
     try:
-        yield Publisher(client, keys, maxlen=maxlen, **options)
+        yield Publisher(client, keys, service or Service("Redis"), maxlen=maxlen, **options)
     finally:
         await client.aclose()
 
@@ -228,7 +241,7 @@ async def test_a_session_that_was_forgotten_starts_anew(redis_url: str, client: 
 async def test_results_that_outlived_their_state_are_not_published_again(
     redis_url: str, client: redis.Redis, keys: Keys
 ) -> None:
-    async with publisher(redis_url, keys, on_retry=pytest.fail) as publish:
+    async with publisher(redis_url, keys, UNBROKEN) as publish:
         await publish.publish([publication(n) for n in (1, 2, 3)])
         client.delete(keys.state("car"))
         assert (await publish.load("car", "group")).saved is None
@@ -243,7 +256,7 @@ async def test_results_that_outlived_their_state_are_not_published_again(
 async def test_also_results_that_were_deleted_from_the_stream_are_not_published_again(
     redis_url: str, client: redis.Redis, keys: Keys
 ) -> None:
-    async with publisher(redis_url, keys, on_retry=pytest.fail) as publish:
+    async with publisher(redis_url, keys, UNBROKEN) as publish:
         await publish.publish([publication(1), publication(2)])
         client.xtrim(keys.results("car"), maxlen=0, approximate=False)
         client.delete(keys.state("car"))
@@ -251,21 +264,24 @@ async def test_also_results_that_were_deleted_from_the_stream_are_not_published_
     assert ends(client, keys) == [3]
 
 
-class Log:
+class Log(Service):
     """Notes how calls went; ``first`` is set at the first repetition."""
 
     def __init__(self, then: Callable[[], None] = lambda: None) -> None:
+        super().__init__("Redis")
         self.errors: list[str] = []
         self.successes = 0
         self.first = asyncio.Event()
         self._then = then
 
-    def retry(self, error: Exception) -> None:
+    def away(self, error: Exception, what: str = "") -> None:
+        super().away(error, what)
         self.errors.append(str(error))
         self.first.set()
         self._then()
 
-    def success(self) -> None:
+    def answers(self) -> None:
+        super().answers()
         self.successes += 1
 
 
@@ -273,7 +289,7 @@ async def test_a_redis_that_is_away_for_a_while_loses_nothing(own_redis: Stack, 
     log, url = Log(), own_redis.redis_url
     with redis.Redis.from_url(url) as client:
         client.config_set("appendfsync", "always")  # with everysec a busy disk may hold up the write itself
-    async with publisher(url, keys, on_retry=log.retry, on_success=log.success) as publish:
+    async with publisher(url, keys, log) as publish:
         await publish.publish([publication(1)])
         assert (log.errors, log.successes) == ([], 1)
 
@@ -294,7 +310,7 @@ async def test_a_redis_that_is_away_for_a_while_loses_nothing(own_redis: Stack, 
 
 
 async def test_a_redis_without_its_scripts_is_given_them_again(redis_url: str, client: redis.Redis, keys: Keys) -> None:
-    async with publisher(redis_url, keys, on_retry=pytest.fail) as publish:
+    async with publisher(redis_url, keys, UNBROKEN) as publish:
         await publish.publish([publication(1)])
         client.script_flush()
         assert await publish.publish([publication(2)]) == [True]
@@ -302,8 +318,8 @@ async def test_a_redis_without_its_scripts_is_given_them_again(redis_url: str, c
 
 async def test_replicas_that_are_not_there_are_waited_for(redis_url: str, client: redis.Redis, keys: Keys) -> None:
     log = Log()
-    options = {"wait_replicas": 1, "wait_ms": 10, "on_retry": log.retry, "on_success": log.success}
-    async with publisher(redis_url, keys, **options) as publish:
+    options = {"wait_replicas": 1, "wait_ms": 10}
+    async with publisher(redis_url, keys, log, **options) as publish:
         publishing = asyncio.create_task(publish.publish([publication(1)]))
         await asyncio.wait_for(log.first.wait(), 10)
         assert not publishing.done()
@@ -327,7 +343,7 @@ async def test_a_redis_that_refuses_us_stops_the_worker(own_redis: Stack, keys: 
     with redis.Redis.from_url(own_redis.redis_url) as admin:
         admin.execute_command("ACL", "SETUSER", "worker", *rights)
     url = own_redis.redis_url.replace("redis://", "redis://worker:secret@")
-    async with publisher(url, keys, on_retry=pytest.fail) as publish:
+    async with publisher(url, keys, UNBROKEN) as publish:
         with pytest.raises(Stop, match=r"^Redis refuses this worker: .*; check the user and password") as stopped:
             await asyncio.wait_for(publish.publish([publication(1)]), 10)
     assert "\n" not in str(stopped.value)
@@ -337,7 +353,7 @@ async def test_a_window_that_redis_refused_for_now_is_not_overtaken_by_the_next(
     """A large result does not fit into the memory that Redis may use; the small one after it would."""
     with redis.Redis.from_url(own_redis.redis_url) as client:
         log = Log(then=lambda: client.config_set("maxmemory", 0))
-        async with publisher(own_redis.redis_url, keys, on_retry=log.retry) as publish:
+        async with publisher(own_redis.redis_url, keys, log) as publish:
             await publish.publish([publication(1), publication(1, session="other")])
             client.config_set("maxmemory", client.info("memory")["used_memory"] + (6 << 20))
             large = publication(2, outputs={"text": "x" * (4 << 20)})

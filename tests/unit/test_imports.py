@@ -8,7 +8,7 @@ import pytest
 from streamer.local.process import free_port
 
 MODULES = (
-    "streamer.worker.worker",
+    "streamer.worker.process",
     "streamer.worker.role_align",
     "streamer.golden.record",
     "streamer.feeds",

@@ -24,7 +24,7 @@ from streamer.local import compose
 from streamer.operate import costs
 from streamer.settings import DEFAULT_MODALITIES, FILE_SUFFIX, SECRETS, ModalitySettings, Settings
 from streamer.worker.endpoints import Endpoints
-from streamer.worker.worker import REDIS_START_S
+from streamer.worker.process import REDIS_START_S
 from tests.conftest import KAFKA_IMAGE, REDIS_IMAGE
 from tests.kustomized import EXTENSIONS, K8S, OVERLAYS, Object, overlay, pod, with_components, workloads
 

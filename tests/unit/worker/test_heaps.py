@@ -9,10 +9,10 @@ import pytest
 
 PROGRAM = """
 import ctypes, sys, threading
-from streamer import worker
+from streamer.worker import process
 
 if sys.argv[1] == "shared":
-    worker._share_a_heap()
+    process.share_one_heap()
 together = threading.Barrier(4)
 def allocate():
     held = [bytearray(100_000) for _ in range(20)]

@@ -1,0 +1,43 @@
+"""Whether a server answers: reported by its clients, asked by readiness."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """Kafka or Redis, as those see it who call it.
+
+    Args:
+        name: For people: ``Redis``.
+        on_retry: Called for each call that will be repeated.
+
+    Attributes:
+        error: Why the last call failed; ``None`` if it was answered.
+    """
+
+    def __init__(self, name: str, on_retry: Callable[[], object] = lambda: None) -> None:
+        self.name = name
+        self.error: str | None = None
+        self._on_retry = on_retry
+
+    def away(self, error: Exception, what: str = "") -> None:
+        """A call failed and will be repeated.
+
+        Args:
+            what: What the service did not do, where that is more than not to answer.
+        """
+        said = f"{what or f'{self.name} does not answer'}: {error}"
+        if self.error is None:
+            log.warning("%s; what is in flight is held", said)
+        self.error = said
+        self._on_retry()
+
+    def answers(self) -> None:
+        """A call was answered."""
+        if self.error is not None:
+            log.info("%s answers again", self.name)
+            self.error = None
