@@ -57,7 +57,7 @@ import signal
 import torch
 from torch import nn
 
-from streamer.nets.inputs import Outputs
+from streamer.model import Outputs
 
 
 class Touchy(nn.Module):

@@ -11,7 +11,7 @@ import gc, sys, time
 import psutil
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
-from streamer.decode import Decoder
+from streamer.align.decode import Decoder
 from streamer.events import Record
 from streamer.feeds import pace, simulate
 from streamer.feeds.producer import headers

@@ -38,7 +38,7 @@ labels = ["go", "stop", "wait"]
 CUSTOM = """
 import torch
 from torch import nn
-from streamer.nets.inputs import Inputs, Outputs
+from streamer.model import Inputs, Outputs
 
 class Toy(nn.Module):
     def __init__(self, labels):

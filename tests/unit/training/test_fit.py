@@ -115,7 +115,7 @@ def _without_dropout(folder: Path, spec: ModelSpec, data: list[Example], recipe:
 MODEL = """
 import torch
 from torch import nn
-from streamer.nets.inputs import Inputs, Outputs
+from streamer.model import Inputs, Outputs
 
 class Net(nn.Module):
     def __init__(self, outputs):
