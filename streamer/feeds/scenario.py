@@ -7,8 +7,8 @@
 Each fact shows in two modalities and no modality shows all three. So no single modality can tell the six actions apart
 (an ideal one is right in two thirds of the cases), and any one of them may be missing.
 
-Other details do not affect the action. They distinguish windows from one another, which the joint embedding space of
-several modalities, and a search in it, needs:
+Other details do not affect the action. They distinguish windows from one another, which the common embedding space of
+the modalities, and a search in it, needs:
 
     which obstacle, the light, the weather, the bend    seen in the frames, spoken of in the transcripts
     which siren, and what sounds beside the road        heard in the audio, spoken of in the transcripts

@@ -19,11 +19,11 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def collate(samples: Sequence[Sample], spec: InputSpec, tokenizer: Tokenizer | None) -> Inputs:
-    """Stack samples; what a sample lacks is masked, and so is the padding to the longest of the batch.
+    """Stack samples; masks are False where a sample has no content, and over the padding to the batch's longest.
 
     Args:
         samples: At least one.
-        tokenizer: Needed where the spec has a text input.
+        tokenizer: Required if the spec has a text input.
     """
     tensors: dict[str, Tensor | None] = {}
     shape: tuple[int, ...]
@@ -34,7 +34,7 @@ def collate(samples: Sequence[Sample], spec: InputSpec, tokenizer: Tokenizer | N
         tensors["image_mask_BF"] = _mask([sample.image_mask_F for sample in samples], shape[:1])
     if spec.audio:
         audio_S = max((len(sample.audio_S) for sample in samples if sample.audio_S is not None), default=0)
-        shape = (audio_S or spec.audio.rate_hz,)  # nobody has audio: any length does, for all of it is masked
+        shape = (audio_S or spec.audio.rate_hz,)  # no sample has audio: any length will do, all of it is masked
         tensors["audio_BS"] = torch.from_numpy(_stack([sample.audio_S for sample in samples], shape, np.float32))
         tensors["audio_mask_BS"] = _mask([sample.audio_mask_S for sample in samples], shape)
     if spec.text and tokenizer is not None:
@@ -49,7 +49,7 @@ def collate(samples: Sequence[Sample], spec: InputSpec, tokenizer: Tokenizer | N
 
 
 def _stack(arrays: Sequence[NDArray[Scalar] | None], shape: tuple[int, ...], kind: type[Scalar]) -> NDArray[Scalar]:
-    """Arrays in a batch of the given shape, 0 where one is None or shorter."""
+    """Arrays as a batch of the given shape, with 0 where one is ``None`` or shorter."""
     batch = np.zeros((len(arrays), *shape), kind)
     for row, array in zip(batch, arrays, strict=True):
         if array is not None:
@@ -62,13 +62,13 @@ def _mask(arrays: Sequence[NDArray[np.bool_] | None], shape: tuple[int, ...]) ->
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Without what a tokenizer puts around a text: an encoder that wants it puts it around the window's words."""
+    """Token ids without special tokens around the text: an encoder that needs those adds them around all phrases."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
     return ids
 
 
 def _text(samples: Sequence[Sample], tokenizer: Tokenizer, max_tokens: int) -> dict[str, Tensor | None]:
-    """Tokens of all phrases of a window after one another; of more than ``max_tokens`` the newest count."""
+    """Tokens of all phrases of a window, one after another; of more than ``max_tokens`` only the newest are kept."""
     rows = [
         [(token, phrase.overlap) for phrase in sample.text for token in _ids(tokenizer, phrase.text)][-max_tokens:]
         for sample in samples

@@ -1,4 +1,4 @@
-"""Which frames of a window a model looks at; aligners send these alone, so no PyTorch is imported here."""
+"""Which frames of a window a model looks at. Aligners import this to send only those, so it imports no PyTorch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from streamer.model.spec import InputSpec
 
 
 def opened(window: Window, spec: InputSpec) -> tuple[tuple[bool, ...], ...]:
-    """Which payloads :func:`.sample.cut` opens as long as none of them is broken, by modality and member."""
+    """Which payloads :func:`streamer.model.sample.cut` opens if none of them is broken, by modality and member."""
     flags = [[True] * len(events) for events in window.events]
     if spec.audio is None:
         flags[AUDIO] = [False] * len(flags[AUDIO])
@@ -19,12 +19,12 @@ def opened(window: Window, spec: InputSpec) -> tuple[tuple[bool, ...], ...]:
 
 
 def in_window(window: Window) -> list[Event]:
-    """Frames that were taken inside the window's borders, in order of time."""
+    """Frames taken inside the window's borders, in order of time."""
     return [event for event in window.events[IMAGE] if window.start_us <= event.start_us < window.end_us]
 
 
 def reading_order(available: int, wanted: int) -> list[int]:
-    """Indices of frames: first those spread evenly over the window, then the spares, nearest to a chosen one first."""
+    """Indices of frames in order of preference: evenly spread ones, then spares, nearest to a chosen one first."""
     chosen = sorted({(2 * k + 1) * available // (2 * wanted) for k in range(wanted)}) if available else []
     spares = [index for index in range(available) if index not in chosen]
     return chosen + sorted(spares, key=lambda index: min(abs(index - taken) for taken in chosen))

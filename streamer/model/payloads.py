@@ -1,7 +1,7 @@
 """Payload bytes -> arrays: the only code that opens frames, audio and claim checks.
 
-Whatever is wrong with a payload is a ``BadRecord`` of that one record. Sizes are read from headers and judged before a
-pixel or a sample is decoded, so that a small record cannot ask for a large buffer.
+Any fault of a payload raises ``BadRecord`` for that one record. Sizes are read from headers and checked before a pixel
+or a sample is decoded, so that a small record cannot demand a large buffer.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from streamer.align import bodies
 from streamer.errors import BadRecord, LeftBehind, Reason
 from streamer.events import Event, Telemetry, Transcript
 
-MAX_DATAREF_BYTES = 64 << 20  # a claim check is for payloads too large for a record, not for files without end
+MAX_DATAREF_BYTES = 64 << 20  # a claim check is for payloads too large for a record, not for files of any size
 MIN_AUDIO_RATE_HZ, MAX_AUDIO_RATE_HZ = 1_000, 384_000  # what microphones give; a buffer's size follows from it
 MAX_AUDIO_CHANNELS = 64
-MAX_AUDIO_VALUES = 32 << 20  # samples of all channels that one window may ask for: 128 MiB as float32
+MAX_AUDIO_VALUES = 32 << 20  # largest number of samples, over all channels, of one window: 128 MiB as float32
 MAX_JSON_BYTES = 8 << 20
 INT16_SCALE = 1.0 / 32768.0  # full scale of 16-bit samples -> [-1, 1)
 BUFFER = re.compile(r"<_io\.BytesIO object at 0x[0-9a-f]+>")
@@ -32,10 +32,10 @@ PILLOW_FORMATS = {"image/png": "PNG", "image/webp": "WEBP", "image/jpeg": "JPEG"
 
 
 def payload(event: Event) -> bytes:
-    """The event's payload: the record's value, or what its ``dataref`` points to (the prefix was checked by decode).
+    """The event's payload: the record's value, or what its ``dataref`` points to (decode has checked the prefix).
 
     Raises:
-        BadRecord: The reference cannot be fetched, is larger than MAX_DATAREF_BYTES or leads out of its prefix.
+        BadRecord: The reference cannot be fetched, is larger than MAX_DATAREF_BYTES or leaves its prefix.
         LeftBehind: The payload is still in its source topic.
     """
     if event.left_behind:
@@ -58,12 +58,12 @@ def payload(event: Event) -> bytes:
 
 
 def _options(url: str) -> dict[str, int]:
-    """A server may not send us on: where to is not under the allowed prefix. aiohttp counts the first answer too."""
+    """Options that forbid redirects, which could leave the allowed prefix; aiohttp counts the first response too."""
     return {"max_redirects": 1} if url.startswith(("http://", "https://")) else {}
 
 
 def _json(event: Event) -> bytes:
-    """A body that came by claim check; each of its numbers costs many times its text in memory."""
+    """A body that came by claim check; limited, since a parsed number takes many times the memory of its text."""
     content = payload(event)
     if len(content) > MAX_JSON_BYTES:
         raise BadRecord(Reason.BAD_PAYLOAD, f"dataref {event.dataref!r} holds more than {MAX_JSON_BYTES} bytes of JSON")
@@ -108,7 +108,7 @@ def _times_s(body: Telemetry, count: int) -> NDArray[np.float64]:
 def origin_us(event: Event, first_s: float) -> int:
     """The event's ``ce_time``, to which the times in its body are relative.
 
-    Decoding moved the event's start to the body's first time; not that of a claim check, whose body it never saw.
+    Decoding moved the event's start to the body's first time, except for a claim check, whose body it did not have.
     """
     return event.start_us if event.dataref is not None else event.start_us - round(first_s * 1e6)
 
@@ -122,7 +122,7 @@ def image(event: Event, height: int, width: int, max_pixels: int) -> NDArray[np.
         uint8 [height, width, 3].
 
     Raises:
-        BadRecord: IMAGE_BOMB for more than ``max_pixels`` in the header, BAD_PAYLOAD for what does not decode.
+        BadRecord: IMAGE_BOMB if the header says more than ``max_pixels``, BAD_PAYLOAD if it does not decode.
     """
     content = payload(event)
     try:
@@ -130,7 +130,7 @@ def image(event: Event, height: int, width: int, max_pixels: int) -> NDArray[np.
         frame_HW3 = decode(content, event.media_type, height, width, max_pixels)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadRecord(Reason.IMAGE_BOMB, _line(error)) from error
-    except (ValueError, OSError, SyntaxError, MemoryError) as error:  # SyntaxError: Pillow's word for a broken PNG
+    except (ValueError, OSError, SyntaxError, MemoryError) as error:  # SyntaxError: Pillow's error for a broken PNG
         raise BadRecord(Reason.BAD_PAYLOAD, f"{event.media_type} does not decode: {_line(error)}") from error
     if frame_HW3.shape[:2] != (height, width):
         frame_HW3 = np.asarray(Image.fromarray(frame_HW3).resize((width, height), Image.Resampling.BOX))
@@ -140,7 +140,7 @@ def image(event: Event, height: int, width: int, max_pixels: int) -> NDArray[np.
 def _jpeg(content: bytes, media_type: str, height: int, width: int, max_pixels: int) -> NDArray[np.uint8]:
     rows, columns, colour, _ = simplejpeg.decode_jpeg_header(content)
     _check_pixels(rows, columns, max_pixels)
-    if colour not in ("RGB", "YCbCr", "Gray"):  # CMYK and YCCK: libjpeg cannot turn them into RGB, Pillow can
+    if colour not in ("RGB", "YCbCr", "Gray"):  # CMYK and YCCK: libjpeg cannot convert them to RGB, Pillow can
         return _pillow(content, media_type, height, width, max_pixels)
     frame_HW3: NDArray[np.uint8] = simplejpeg.decode_jpeg(
         content, "RGB", fastdct=True, min_height=height, min_width=width
@@ -151,7 +151,7 @@ def _jpeg(content: bytes, media_type: str, height: int, width: int, max_pixels: 
 def _pillow(content: bytes, media_type: str, height: int, width: int, max_pixels: int) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(content), formats=[PILLOW_FORMATS[media_type]]) as opened:
         _check_pixels(opened.height, opened.width, max_pixels)
-        if opened.mode.startswith("I"):  # 16-bit grey: convert() would take every shade above 255 for white
+        if opened.mode.startswith("I"):  # 16-bit grey: convert() would make every value above 255 white
             return np.asarray(Image.fromarray((np.asarray(opened, np.uint16) >> 8).astype(np.uint8)).convert("RGB"))
         return np.asarray(opened.convert("RGB"))
 
@@ -170,7 +170,7 @@ def audio(event: Event, start_us: int, end_us: int) -> tuple[int, int, NDArray[n
         (rate in Hz, index of the first sample counted from ``start_us`` at that rate, float32 [samples] in [-1, 1]).
 
     Raises:
-        BadRecord: BAD_PAYLOAD for what does not decode or has a rate that no microphone has.
+        BadRecord: BAD_PAYLOAD if it does not decode or its rate is out of range.
     """
     content = payload(event)
     if event.media_type == "audio/l16":
@@ -218,19 +218,19 @@ def _span(event: Event, rate_hz: int, channels: int, samples: int, start_us: int
         raise BadRecord(Reason.BAD_PAYLOAD, f"{channels} channels, more than {MAX_AUDIO_CHANNELS}")
     first = sample_index(event.start_us - start_us, rate_hz)
     stop = min(first + samples, sample_index(min(end_us, event.end_us) - start_us, rate_hz))
-    skip = min(max(0, -first), samples)  # a payload may hold less than its ce_durationus says
+    skip = min(max(0, -first), samples)  # a payload may be shorter than its ce_durationus
     count = max(0, stop - first - skip)
-    if count * channels > MAX_AUDIO_VALUES:  # minutes of silence on many channels take no more than a few bytes
+    if count * channels > MAX_AUDIO_VALUES:  # minutes of silence on many channels compress to a few bytes
         raise BadRecord(Reason.BAD_PAYLOAD, f"{count} samples of {channels} channels, more than {MAX_AUDIO_VALUES}")
     return _Span(skip=skip, count=count, first=max(0, first))
 
 
 def sample_index(offset_us: int, rate_hz: float) -> int:
-    """Index of the sample nearest to an offset: chunks whose times were rounded to 1 µs still join without a seam."""
+    """Index of the sample nearest to an offset, so that chunks whose times were rounded to 1 µs join without a gap."""
     return round(offset_us * rate_hz / 1_000_000)
 
 
 def _line(error: BaseException) -> str:
-    """An error as one short line; libraries name the buffer that they read from by its address, which tells nothing."""
+    """An error as one short line, without the address of the buffer that libraries put into it."""
     text = BUFFER.sub("the payload", " ".join(str(error).split()))
     return (text or type(error).__name__)[:200]

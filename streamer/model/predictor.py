@@ -1,6 +1,6 @@
 """Window -> tensors -> model -> prediction.
 
-``decode`` is for a pool of threads (libjpeg, Pillow and NumPy let go of the GIL), ``predict`` for one thread a device.
+``decode`` is for a pool of threads (libjpeg, Pillow and NumPy release the GIL), ``predict`` for one thread per device.
 Shape suffixes: see ``nets/inputs.py``.
 """
 
@@ -29,10 +29,10 @@ from streamer.model.spec import Output
 from streamer.result import Result, ranges
 from streamer.settings import Settings
 
-SCORE_DIGITS = 4  # scores travel as JSON, and a float32 softmax holds no more
-VALUE_DIGITS = 6  # of a number, significant ones: those of a float32
-TAG_THRESHOLD = 0.5  # probability from which on a tag is said
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {  # kind of output -> what becomes of its logits
+SCORE_DIGITS = 4  # scores are sent as JSON, and a float32 softmax has no more
+VALUE_DIGITS = 6  # significant digits of a number: those of a float32
+TAG_THRESHOLD = 0.5  # least probability of a tag that is reported
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {  # kind of output -> function of its logits
     "classes": partial(torch.softmax, dim=-1),
     "tags": torch.sigmoid,
     "number": torch.Tensor.float,
@@ -43,10 +43,10 @@ class Prediction(msgspec.Struct, frozen=True):
     """What the model says about one window.
 
     Attributes:
-        outputs: Head -> what it says. Classes: ``{"label": …, "score": …, "scores": {label: score}}``; tags:
-            ``{"labels": [those of a score of 0.5 or more], "scores": {label: score}}``; a number: ``{"value": …,
+        outputs: Head -> its output. Classes: ``{"label": …, "score": …, "scores": {label: score}}``; tags:
+            ``{"labels": [those with a score of 0.5 or more], "scores": {label: score}}``; a number: ``{"value": …,
             "unit": …}``. Scores are probabilities.
-        embedding: float16 [D], length 1: the window in the common space.
+        embedding: float16 [D], length 1: the window in the common embedding space.
     """
 
     outputs: dict[str, Any]
@@ -64,11 +64,11 @@ def result_of(
     status: str = "ok",
     latencies_us: dict[str, int] | None = None,
 ) -> Result:
-    """What is to be published of a window.
+    """The result to publish for a window.
 
     Args:
-        sample: What was left of the window for the model.
-        prediction: None: the model raised.
+        sample: What the model was given.
+        prediction: ``None`` if the model raised.
         topics: Full names of the source topics, in the order of the modalities.
         status: See :class:`streamer.result.Result`.
     """
@@ -97,15 +97,15 @@ Vectors = tuple[NDArray[np.float32], NDArray[np.bool_]]  # [N, D], each of lengt
 
 
 class ModelFault(RuntimeError):
-    """The model answered something that cannot be a prediction; the batch is at fault, or a window in it."""
+    """The model's output cannot be a prediction; the batch, or a window in it, caused this."""
 
 
 class Predictor:
-    """A model of the repository on a device, in any of its forms.
+    """A model on a device, in any of its forms.
 
     Attributes:
-        spec: What its ``model.toml`` says.
-        name, version: For results; the version tells the weights apart.
+        spec: Its ``model.toml``.
+        name, version: For results; the version identifies the weights.
     """
 
     def __init__(self, model: repository.Model, device: torch.device, limits: Limits) -> None:
@@ -130,17 +130,17 @@ class Predictor:
 
         Args:
             device: ``auto`` (CUDA where there is one, else CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-            settings: Where the limits of decoding are taken from; None: the defaults.
-            threads: CPU threads of one forward pass, for the whole process; None: as ``OMP_NUM_THREADS`` says, else
-                half of the cores that the process may use, since decoding, Kafka and Redis want theirs (and two
-                threads cost a fifth more CPU than one for the same batch).
-            form: One of ``streamer.model.forms``; None: that of the settings, else eager.
+            settings: They have the limits of decoding; ``None``: the defaults.
+            threads: CPU threads of one forward pass, for the whole process; ``None``: ``OMP_NUM_THREADS``, else half
+                of the cores that the process may use, since decoding, Kafka and Redis need some (and two threads take
+                a fifth more CPU time than one for the same batch).
+            form: One of ``streamer.model.forms``; ``None``: that of the settings, else eager.
 
         Raises:
-            ModelError: The folder cannot be loaded as it is, or in this form.
+            ModelError: The folder cannot be loaded, or not in this form.
             UsageError: There is no such device.
         """
-        if threads is None and not os.environ.get("OMP_NUM_THREADS"):  # which PyTorch has heeded by itself
+        if threads is None and not os.environ.get("OMP_NUM_THREADS"):  # else PyTorch has applied it
             threads = max(1, usable_cores() // 2)
         if threads is not None:
             torch.set_num_threads(threads)
@@ -152,7 +152,7 @@ class Predictor:
         return cls(forms.read(folder, form, there), there, limits)
 
     def decode(self, window: Window) -> tuple[Sample, list[Reject]]:
-        """Cut and decode what the model asks for of a window; safe to call from many threads."""
+        """Cut and decode what the model needs of a window; thread-safe."""
         return cut(window, self.spec.inputs, self._limits)
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
@@ -191,10 +191,10 @@ class Predictor:
             return self._checked(self._outputs(samples), len(samples))
 
     def embed(self, samples: Sequence[Sample], modality: str) -> NDArray[np.float32]:
-        """One forward pass for the modality's own vectors, to be compared with the embeddings that are published.
+        """One forward pass for the vectors of one modality, comparable with the published embeddings.
 
         Args:
-            samples: At least one; only their content of this modality counts.
+            samples: At least one; only their content of this modality is used.
             modality: ``image``, ``audio``, ``text`` or ``telemetry``.
 
         Returns:
@@ -209,14 +209,14 @@ class Predictor:
             raise ModelError(f"model {self.name} has no vectors of {modality}; it has {', '.join(parts) or 'none'}")
         own_ND, present_N = parts[modality]
         if not (present_N.all() and np.isfinite(own_ND).all()):
-            raise ModelFault(f"vectors of {modality} are not finite, or of nothing")
+            raise ModelFault(f"vectors of {modality} are not finite, or a sample has no {modality}")
         return own_ND
 
     def vectors(self, samples: Sequence[Sample]) -> tuple[dict[str, Vectors], NDArray[np.float32]]:
-        """One forward pass for all vectors in the common space.
+        """One forward pass for all vectors in the common embedding space.
 
         Returns:
-            Those of each modality, of none where the form keeps no such vectors; and the embeddings [N, D].
+            The vectors by modality (empty if the form keeps none), and the embeddings [N, D].
         """
         with torch.inference_mode():
             outputs = self._outputs(samples)
@@ -233,13 +233,13 @@ class Predictor:
             return outputs
 
     def check(self) -> None:
-        """Ask, after the model raised, whether the device still works.
+        """Test, after the model raised, whether the device still works.
 
-        An illegal access or a failed assertion in a CUDA kernel breaks the whole context for the process: every later
-        call fails, with windows that are healthy too.
+        An illegal access or a failed assertion in a CUDA kernel breaks the process's whole CUDA context: every later
+        call fails, with healthy windows too.
 
         Raises:
-            DeviceLost: It does not.
+            DeviceLost: The device does not work.
         """
         if self.device.type != "cuda":
             return
@@ -256,7 +256,7 @@ class Predictor:
         """
         try:
             self.predict([Sample(present=(False,) * 4, coverage=(0.0,) * 4)] * batch)
-        except Exception as error:  # the model may be the user's code, and compilers raise what they like
+        except Exception as error:  # the model may be the user's code, and compilers raise anything
             what = f"{type(error).__name__}: {one_line(error)}"
             raise ModelError(f"model {self.name} fails on an empty window: {what}") from error
 
@@ -287,15 +287,15 @@ class Predictor:
 
 
 def predict_each(predictor: Predictor, samples: Sequence[Sample]) -> list[Prediction | BaseException]:
-    """Predict a batch; where the model raises, halve it until the samples that do it are alone.
+    """Predict a batch; if the model raises, halve the batch until each sample that causes it is alone.
 
-    Not for the main thread: what the model raises may be anything, and so an interrupt would be taken for it.
+    Not for the main thread: it catches all exceptions, so it would take an interrupt for the model's.
 
     Returns:
         For each sample, in the same order, its prediction, or what the model raised on it alone.
 
     Raises:
-        DeviceLost: No sample is to blame.
+        DeviceLost: The device no longer works; no sample is to blame.
     """
     try:
         return [*predictor.predict(samples)]
@@ -308,7 +308,7 @@ def predict_each(predictor: Predictor, samples: Sequence[Sample]) -> list[Predic
 
 
 def _decision(output: Output, said_L: NDArray[np.float32]) -> dict[str, Any]:
-    """What a result holds of a head: see :class:`Prediction`."""
+    """A head's entry in a result: see :class:`Prediction`."""
     if output.kind == "number":
         return {"value": float(f"{said_L[0]:.{VALUE_DIGITS}g}"), "unit": output.unit}
     scores = {label: round(float(score), SCORE_DIGITS) for label, score in zip(output.labels, said_L, strict=True)}
@@ -319,12 +319,12 @@ def _decision(output: Output, said_L: NDArray[np.float32]) -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on: of a machine's, those that it is bound to."""
+    """Number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_uuid(device: torch.device) -> str | None:
-    """What NVIDIA's tools call a device; None: it is none of theirs."""
+    """The UUID by which NVIDIA's tools know a device; ``None`` if it is not NVIDIA's."""
     if device.type != "cuda":
         return None
     return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
@@ -345,5 +345,5 @@ def pick_device(name: str) -> torch.device:
         "mps": torch.backends.mps.is_available(),
     }
     if not there.get(device.type, False):
-        raise UsageError(f"device {name!r} is not available here; STREAMER_DEVICE=auto takes what there is")
+        raise UsageError(f"device {name!r} is not available here; STREAMER_DEVICE=auto takes one that is")
     return device

@@ -1,12 +1,12 @@
 """A new version of the model in its folder: found, loaded beside the old one, and served from the next batch on.
 
-Files are looked at, not read, until they have changed and then stayed as they are for one more look: weights and
-tokenizer are two files, and whoever copies them may be slow. A version that cannot be loaded, that fails on empty
-windows, or that other parts of the system would have to know of is refused, once, with its reason; the old one goes on.
+Files are only polled (``stat``) until they have changed and then stayed the same for one more poll: weights and
+tokenizer are two files, and copying them may take long. A version that cannot be loaded, that fails on an empty window,
+or that other parts of the system depend on is refused once, with its reason, and the old one continues.
 
-What may change: weights, tokenizer, version, outputs, architecture, sizes of the inputs. What may not: the name
-(results go by it), the windows' length, which modalities the model reads and how many frames (what is put into a
-window, perhaps by another process). For those, restart the workers.
+May change: weights, tokenizer, version, outputs, architecture, sizes of the inputs. May not: the name (results are
+stored under it), the windows' length, which modalities the model reads and how many frames (they decide what is put
+into a window, perhaps by another process). To change those, restart the workers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def load(settings: Settings) -> Predictor:
-    """Load the model of the settings and run it once, so that no window pays for its set-up.
+    """Load the model of the settings and run it once, so that no window waits for its set-up.
 
     Raises:
         ModelError: It cannot be loaded, or fails on an empty window.
@@ -44,7 +44,7 @@ def load(settings: Settings) -> Predictor:
 
 
 def state_of(folder: Path) -> State:
-    """What tells whether a file of a model has changed: for each its inode, size and time of change; None: absent."""
+    """Inode, size and modification time of each file of a model (``None`` if absent), to see whether one changed."""
     return tuple(_stat(folder / name) for name in FILES)
 
 
@@ -57,7 +57,7 @@ def _stat(path: Path) -> tuple[int, int, int] | None:
 
 
 def check_successor(old: Predictor, new: Predictor) -> None:
-    """Whether one model may take the other's place while windows are under way.
+    """Check that a model may replace another while windows are in flight.
 
     Raises:
         ModelError: It may not; one line says why.
@@ -66,7 +66,7 @@ def check_successor(old: Predictor, new: Predictor) -> None:
         ("name", "window_ms", "modalities", "frames"), _contract(old.spec), _contract(new.spec), strict=True
     ):
         if before != after:
-            raise ModelError(f"{what} was {before} and is {after}, which takes a restart of the workers")
+            raise ModelError(f"{what} was {before} and is {after}; restart the workers to change it")
     if new.version == old.version and new.spec != old.spec:
         raise ModelError(f"{SPEC_FILE} has changed and its version is still {new.spec.version}: give it another")
 
@@ -81,7 +81,7 @@ class Reloader:
     """Watches the model's folder.
 
     Args:
-        state: Of the folder before ``predictor`` was loaded.
+        state: State of the folder before ``predictor`` was loaded.
         swap: Called on the event loop with each new version.
     """
 
@@ -95,12 +95,12 @@ class Reloader:
     ) -> None:
         self._settings = settings
         self._predictor = predictor
-        self._state = state  # of what was loaded, or refused
+        self._state = state  # of the version last loaded or refused
         self._metrics = metrics
         self._swap = swap
 
     async def run(self) -> None:
-        """Look every ``model_poll_ms``, for ever; at once done if that is 0."""
+        """Poll every ``model_poll_ms``, for ever; return at once if that is 0."""
         if not self._settings.model_poll_ms:
             return
         loop = asyncio.get_running_loop()
@@ -118,7 +118,7 @@ class Reloader:
             thread.shutdown(wait=False, cancel_futures=True)  # a stop does not wait for a model to load
 
     def _load(self) -> Predictor | Exception:
-        """The folder's model, if it may be served; else why not."""
+        """The folder's model if it may be served, else the error that says why not."""
         try:
             predictor = load(self._settings)
             check_successor(self._predictor, predictor)
@@ -131,9 +131,9 @@ class Reloader:
     def _take(self, found: Predictor | Exception) -> None:
         if isinstance(found, Exception):
             self._metrics.model_reloads.labels("refused").inc()
-            log.error("new model refused, %s goes on: %s", self._predictor.version, found)
+            log.error("new model refused, %s continues: %s", self._predictor.version, found)
         elif found.version != self._predictor.version:
-            log.info("model %s: version %s takes over from %s", found.name, found.version, self._predictor.version)
+            log.info("model %s: version %s replaces %s", found.name, found.version, self._predictor.version)
             self._metrics.model_reloads.labels("loaded").inc()
             self._metrics.model.info({"name": found.name, "version": found.version})
             self._predictor = found

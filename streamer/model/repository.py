@@ -1,10 +1,10 @@
-"""The model repository: ``models/<name>/`` read and written. Nothing in it is ever unpickled.
+"""Model folders, ``models/<name>/``, read and written. No file is ever unpickled.
 
 model.toml           name, version, inputs, outputs, architecture
 weights.safetensors  the weights, with the hash of the tokenizer that they were trained with
 tokenizer.json       for models that read text
-model.py             only where the built-in architecture does not serve: ``build(spec) -> nn.Module``; it is run,
-                     so a model folder is to be trusted like code
+model.py             optional, a network instead of the built-in architecture: ``build(spec) -> nn.Module``; it is
+                     executed, so treat a model folder like code
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def new_module(spec: ModelSpec, folder: Path, tokenizer: Tokenizer | None, *, pr
     """The model that the spec describes, with fresh weights.
 
     Args:
-        pretrained: Whether its parts begin with the files of weights and word vectors that the spec names; without,
-            none of these files need be there.
+        pretrained: Whether to load the files of weights and word vectors that the spec names; if not, these files need
+            not exist.
 
     Raises:
         ModelError: ``model.py`` does not build a module, or a part of the architecture cannot be built.
@@ -73,7 +73,7 @@ def new_module(spec: ModelSpec, folder: Path, tokenizer: Tokenizer | None, *, pr
 
 
 def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
-    """What a network must know of a tokenizer."""
+    """What a network needs to know about a tokenizer."""
     numbers: dict[str, int] = tokenizer.get_vocab()
     tokens = [""] * (1 + max(numbers.values(), default=0))
     for token, number in numbers.items():
@@ -84,10 +84,10 @@ def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
 
 
 def backbone_tokenizer(spec: ModelSpec, folder: Path) -> Tokenizer | None:
-    """The tokenizer that the text encoder comes with, if it comes with one; texts are neither cut nor padded by it.
+    """The tokenizer that comes with a pretrained text encoder, or ``None``; truncation and padding are switched off.
 
     Raises:
-        ModelError: It is missing or no tokenizer.
+        ModelError: It is missing or not a tokenizer.
     """
     options = spec.architecture.options("text")
     if not spec.inputs.text or not isinstance(options, HuggingFace) or (folder / CODE_FILE).is_file():
@@ -120,7 +120,7 @@ def read(folder: Path) -> Model:
     """Load a model folder.
 
     Raises:
-        ModelError: A file is missing, truncated or foreign, or the files do not belong together; one line says which.
+        ModelError: A file is missing, truncated or of another kind, or the files do not match; one line says which.
     """
     spec = read_spec(folder)
     tokenizer = read_tokenizer(folder) if spec.inputs.text else None
@@ -136,13 +136,13 @@ def read(folder: Path) -> Model:
 
 
 def _load_weights(module: nn.Module, path: Path) -> dict[str, str]:
-    """Load a file's weights, after its header has shown that they are the module's; returns its metadata."""
+    """Load a file's weights once its header has shown that they fit the module; returns the file's metadata."""
     wanted = module.state_dict()
     try:
         with safe_open(path, framework="pt") as file:
             mismatch = _mismatch(wanted, {name: list(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
             if mismatch:
-                raise ModelError(f"{path} does not fit {SPEC_FILE}: {mismatch}; train it anew, or restore the file")
+                raise ModelError(f"{path} does not fit {SPEC_FILE}: {mismatch}; train it again, or restore the file")
             weights = {name: file.get_tensor(name) for name in wanted}
             metadata: dict[str, str] = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
@@ -155,7 +155,7 @@ def _load_weights(module: nn.Module, path: Path) -> dict[str, str]:
 
 
 def _mismatch(wanted: dict[str, Tensor], given: dict[str, list[int]]) -> str | None:
-    """What is the first thing that differs, of missing, unknown and differently shaped weights."""
+    """The first missing, unknown or differently shaped weight as a message; ``None`` if all match."""
     for name, weight in wanted.items():
         if name not in given:
             return f"{name} is missing"
@@ -169,7 +169,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """Read ``tokenizer.json``.
 
     Raises:
-        ModelError: It is missing or no tokenizer.
+        ModelError: It is missing or not a tokenizer.
     """
     path = folder / TOKENIZER_FILE
     if not path.is_file():
@@ -185,7 +185,7 @@ def _tokenizer_of(path: Path) -> Tokenizer:
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:
-    """Short hash of what a tokenizer does."""
+    """Short hash of a tokenizer's behaviour."""
     content = json.dumps(json.loads(tokenizer.to_str()), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -194,7 +194,7 @@ def write(folder: Path, module: nn.Module, tokenizer: Tokenizer | None, notes: d
     """Write weights and tokenizer; a reader never sees half a file.
 
     Args:
-        notes: What the weights were trained on; travels in the file's metadata.
+        notes: What the weights were trained on; stored in the file's metadata.
     """
     metadata = {"notes": json.dumps(notes, sort_keys=True)}
     if tokenizer is not None:
@@ -205,8 +205,8 @@ def write(folder: Path, module: nn.Module, tokenizer: Tokenizer | None, notes: d
 
 
 def replace(path: Path, save: Callable[[Path], object]) -> None:
-    """Write a file beside its place and move it there: a reader never sees half of it."""
+    """Write a file under a temporary name and move it into place, so that a reader never sees half of it."""
     beside = path.with_name(path.name + ".new")
     save(beside)
-    beside.chmod(0o644)  # safetensors makes files that only their owner reads
+    beside.chmod(0o644)  # safetensors makes files that only their owner may read
     beside.replace(path)

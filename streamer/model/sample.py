@@ -1,6 +1,6 @@
-"""What a model sees of a window. Serving and training both cut their windows here, so they cannot drift apart.
+"""What a model sees of a window. Serving and training both cut their windows here, so they cannot diverge.
 
-A window's events are whole; the model sees of them what lies inside the window's borders. Shapes, by suffix:
+A window has whole events; the model sees only what is inside the window's borders. Shapes, by suffix:
 
     F frames · H height · W width · S audio samples · C telemetry channels · T telemetry grid points · 3 colours
 """
@@ -32,11 +32,11 @@ Reject = tuple[Event, BadRecord]
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What cutting needs of the settings.
+    """The settings that cutting needs.
 
     Attributes:
-        max_image_pixels: Larger frames are refused unopened.
-        image_expected_hz: Frames a second that a whole window has; None: one frame covers a window.
+        max_image_pixels: Larger frames are refused before they are decoded.
+        image_expected_hz: Frames a second of a complete window; ``None``: one frame covers a window.
     """
 
     max_image_pixels: int = 40_000_000
@@ -51,8 +51,8 @@ class Phrase(msgspec.Struct, frozen=True):
     """Words of one transcript that are spoken in the window.
 
     Attributes:
-        overlap: Share of the text that lies in the window: 1 where words have times, since then only those inside are
-            here; else the share of the transcript's time.
+        overlap: Share of the text that is in the window: 1 if words have times, since then only those inside are
+            kept; else the share of the transcript's time.
     """
 
     text: str
@@ -60,14 +60,15 @@ class Phrase(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """A window cut to its borders and decoded. Where a mask is False the content means nothing.
+    """A window cut to its borders and decoded. Where a mask is False the content is undefined.
 
     Attributes:
-        present: For each modality whether anything of it is left in the window.
+        present: For each modality whether the window has any content of it.
         coverage: For each modality the share of the window in [0, 1]: time covered for audio and telemetry, frames
             found ÷ expected, 1 for text.
-        image_FHW3: uint8, frames in order of time; None: absent, or the model has no such input (so for all below).
-        image_mask_F: False: fewer frames than asked for.
+        image_FHW3: uint8, frames in order of time; ``None`` if absent, or if the model has no such input (so for all
+            below).
+        image_mask_F: False where the window has fewer frames than the model wants.
         audio_S: float32 in [-1, 1].
         audio_mask_S: Where the waveform was heard; silence that was heard is True.
         telemetry_CT: float32 in the producer's units.
@@ -92,16 +93,16 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 def cut(window: Window, spec: InputSpec, limits: Limits) -> tuple[Sample, list[Reject]]:
-    """Cut a window's events to its borders and decode what the model asks for; nothing else is opened.
+    """Cut a window's events to its borders and decode what the model needs; no other payload is opened.
 
-    ``present`` and ``coverage`` are told for every modality, from the events' spans where nothing is opened.
+    ``present`` and ``coverage`` are set for every modality, from the events' spans where no payload is opened.
 
     Returns:
-        The sample, and the events whose payload is broken with what is wrong with each; these count as not there.
+        The sample, and the events with a broken payload, each with its fault; the sample is made without these.
 
     Raises:
-        LeftBehind: A payload is needed that did not come with the window: one that :func:`opened` does not name, since
-            a frame is broken; or any, of a window that was too large to travel whole.
+        LeftBehind: A needed payload did not come with the window: one that :func:`streamer.model.frames.opened` does
+            not name, needed because a frame is broken; or any payload of a window that was too large to send whole.
     """
     rejects: list[Reject] = []
     image_FHW3, image_mask_F, image_share = _cut_image(window, spec.image, limits, rejects)
@@ -180,7 +181,7 @@ def _cut_audio(
 def _one_rate(
     heard: dict[int, tuple[NDArray[np.float32], NDArray[np.bool_]]], rate_hz: int, length: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Resample every waveform to ``rate_hz`` and lay them over one another; where two were heard the last counts."""
+    """Resample every waveform to ``rate_hz`` and overlay them; where two have samples the last one counts."""
     audio_S, mask_S = np.zeros(length, np.float32), np.zeros(length, np.bool_)
     for own_hz, (own_S, own_mask_S) in heard.items():
         nearest_S = np.minimum((np.arange(length) * (own_hz / rate_hz)).astype(np.int64), len(own_S) - 1)
@@ -217,7 +218,7 @@ def _cut_text(window: Window, rejects: list[Reject]) -> tuple[Phrase, ...]:
 
 
 def _phrase(event: Event, window: Window) -> Phrase:
-    """The words whose middle lies in ``[start, end)``, so that each is in one window; without times all of them."""
+    """The words whose middle is in ``[start, end)``, so that each is in one window; without times, all of them."""
     body = payloads.transcript(event)
     if body.words:
         origin_us = payloads.origin_us(event, body.start)
@@ -234,7 +235,7 @@ def _phrase(event: Event, window: Window) -> Phrase:
 
 
 class _Block(msgspec.Struct, frozen=True):
-    """What a telemetry event has in the window; times count from the window's start."""
+    """A telemetry event's samples in the window; times count from the window's start."""
 
     event: Event
     times_us: NDArray[np.float64]
@@ -255,7 +256,7 @@ def _blocks(window: Window, rejects: list[Reject]) -> list[_Block]:
 
 
 def _block(event: Event, window: Window) -> _Block:
-    """The samples whose time lies in ``[start, end)``."""
+    """The samples whose time is in ``[start, end)``."""
     body = payloads.telemetry(event)
     counts = {len(channel.values) for channel in body.channels.values()}
     if len(counts) > 1:
@@ -271,7 +272,7 @@ def _block(event: Event, window: Window) -> _Block:
 def _cut_telemetry(
     window: Window, wanted: TelemetryInput | None, blocks: list[_Block]
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_] | None]:
-    """Interpolate linearly on the grid ``start + k / rate_hz``; beyond the outermost sample its value holds."""
+    """Interpolate linearly on the grid ``start + k / rate_hz``; the outermost samples' values extend outwards."""
     if wanted is None or not blocks:
         return None, None
     length = payloads.sample_index(window.end_us - window.start_us, wanted.rate_hz)
@@ -291,7 +292,7 @@ def _cut_telemetry(
 
 
 def _within(grid_us: NDArray[np.float64], blocks: list[_Block], window: Window) -> NDArray[np.bool_]:
-    """Which grid points lie in the span of a block."""
+    """Which grid points are in the span of a block."""
     mask = np.zeros(len(grid_us), np.bool_)
     for block in blocks:
         start_us, end_us = block.event.start_us - window.start_us, block.event.end_us - window.start_us

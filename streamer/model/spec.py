@@ -1,6 +1,6 @@
-"""``model.toml``: what a model takes of a window, what it says, and its architecture. Imports no PyTorch.
+"""``model.toml``: a model's inputs, outputs and architecture. Imports no PyTorch.
 
-Role align, sizing and the checks of ``doctor`` read it, and none of them runs the model.
+Role align, sizing and the checks of ``doctor`` read it, none of which runs the model.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class AudioInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TextInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The words of the window, at most so many tokens."""
+    """The words of the window, at most ``max_tokens``."""
 
     max_tokens: int
 
@@ -45,7 +45,7 @@ class TelemetryInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class InputSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[inputs]`` of a ``model.toml``: what a model wants of each modality; None where it has no use for one."""
+    """``[inputs]`` of a ``model.toml``: what a model needs of each modality; ``None`` if it does not read one."""
 
     image: ImageInput | None = None
     audio: AudioInput | None = None
@@ -59,7 +59,7 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         labels: Of classes and tags.
         kind: ``classes``: one of the labels is right; ``tags``: any number of them is; ``number``: a quantity.
-        unit: Of a number, for people: ``m/s``.
+        unit: Unit of a number, to be shown: ``m/s``.
     """
 
     labels: tuple[str, ...] = ()
@@ -93,7 +93,7 @@ def read_spec(folder: Path) -> ModelSpec:
     """Read and validate ``model.toml``.
 
     Raises:
-        ModelError: The folder or the file is missing, or something in it is wrong; one line says what.
+        ModelError: The folder or the file is missing, or the file is wrong; one line says how.
     """
     path = folder / SPEC_FILE
     if not path.is_file():

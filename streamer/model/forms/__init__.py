@@ -1,14 +1,14 @@
-"""A model's deployable forms: one network, several ways to run it, all behind :class:`.predictor.Predictor`.
+"""A model's forms: one network and several ways to run it, behind :class:`streamer.model.predictor.Predictor`.
 
-eager      PyTorch as it is written; what the others are measured by
+eager      PyTorch as it is written; the reference for the others
 compiled   torch.compile: kernels made for this machine when the worker starts
 exported   a torch.export archive: the graph without its Python code
 int8       weights of linear layers in 8 bits, on the CPU
 onnx       ONNX Runtime, with the exported network or one of any other framework
-archive    what ties an archive to the model folder that it was made of
-comparison how far the forms differ, and how fast each is
+archive    what all archives share; what binds one to the model folder that it was made from
 
-A model in any form but eager has the form in its version, ``1-3f2a9c01+int8``: its floats are not quite the same.
+A model in any form but eager has the form in its version, ``1-3f2a9c01+int8``: its numbers differ slightly.
+``streamer.training.forms`` measures how much, and how fast each form is.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from streamer.model.spec import WEIGHTS_FILE, ModelSpec, read_spec
 
 EAGER = "eager"
 
-# Form -> the largest difference from eager that is taken for the same answer, in probabilities and in the embedding's
-# elements. Of int8 those are whole quantisation steps, which add up over the layers.
+# Form -> the largest difference from eager that counts as the same answer, in probabilities and in the embedding's
+# elements. For int8 this allows for whole quantisation steps, which add up over the layers.
 TOLERANCES: dict[str, float] = {EAGER: 0.0, "compile": 1e-4, "export": 1e-4, "int8": 5e-2, "onnx": 1e-3}
 
 MAPPING_FILE = onnx.MAPPING_FILE
@@ -48,7 +48,7 @@ ARCHIVES: dict[str, str] = {"export": exported.FILE, "int8": int8.FILE, "onnx": 
 
 
 def real(folder: Path, form: str) -> str:
-    """The form that a folder is run in: one with an ONNX model and no weights has no other, whichever is asked for."""
+    """The form to run: ``form``, but always ``onnx`` for a folder that has an ONNX model and no weights."""
     return "onnx" if onnx.alone(folder) else form
 
 
@@ -56,7 +56,7 @@ def read(folder: Path, form: str, device: torch.device) -> Model:
     """Load a model folder in one of its forms.
 
     Raises:
-        ModelError: The folder, or this machine, does not have the form; or the archive is truncated, foreign or stale.
+        ModelError: The folder or this machine does not have the form; or the archive is truncated, stale or not ours.
     """
     form = real(folder, form)
     if form in (EAGER, "compile"):
@@ -71,7 +71,7 @@ def read(folder: Path, form: str, device: torch.device) -> Model:
 
 
 def check_window(folder: Path, form: str, window_ms: int) -> None:
-    """Hold the length of the windows to that of a graph which takes one length only.
+    """Check that the windows have the length that a graph of fixed length needs.
 
     Raises:
         ModelError: They differ.
@@ -80,7 +80,7 @@ def check_window(folder: Path, form: str, window_ms: int) -> None:
     if form in FIXED_LENGTH and window_ms != spec.window_ms:
         raise ModelError(
             f"{folder}: form {form} is for windows of {spec.window_ms} ms, and STREAMER_WINDOW_MS is {window_ms}; "
-            "give that, or a form of any length: eager, compile, int8"
+            "set that, or take a form for any length: eager, compile, int8"
         )
 
 
@@ -88,7 +88,7 @@ def write(folder: Path, form: str) -> Path:
     """Make a form's archive from the folder's weights, beside them.
 
     Raises:
-        ModelError: The folder cannot be loaded, or its network cannot be brought into this form.
+        ModelError: The folder cannot be loaded, or its network cannot be converted to this form.
     """
     if onnx.alone(folder):
         raise ModelError(f"{folder} has an ONNX model and no {WEIGHTS_FILE}: there is nothing to export")
@@ -96,5 +96,5 @@ def write(folder: Path, form: str) -> Path:
 
 
 def size_bytes(folder: Path, form: str) -> int:
-    """Bytes of the file that holds the weights of a form."""
+    """Bytes of the file that has the weights of a form."""
     return archive.size_bytes(folder / ARCHIVES.get(form, WEIGHTS_FILE))

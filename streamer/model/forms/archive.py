@@ -1,4 +1,4 @@
-"""What archives share: the seal that ties one to its model folder, and the shapes that a fixed graph takes."""
+"""What archives share: the seal that binds one to its model folder, and the shapes that a fixed graph takes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from streamer.model.sample import Sample
 from streamer.model.spec import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, InputSpec, ModelSpec
 
 EMBEDDING = "embedding"  # name of that output in a graph; the others have the names of the heads
-EXAMPLES = 3  # windows in the batch that a network is traced with: 1 and 2 are sizes that tracing takes for fixed
-GRAPH_BYTES = 64 << 20  # an archive may be larger than the weights, by what describes the graph
+EXAMPLES = 3  # windows in the batch that a network is traced with: tracing would treat 1 or 2 as fixed
+GRAPH_BYTES = 64 << 20  # by this much an archive may be larger than the weights, for the graph
 SHOWN = 200  # characters of another library's message
 
 
 class Seal(msgspec.Struct, frozen=True):
-    """Of what an archive was made; travels in its metadata.
+    """What an archive was made from; stored in its metadata.
 
     Attributes:
         weights: SHA-256 of ``weights.safetensors``, hexadecimal.
-        network: SHA-256 of all else that the graph depends on: inputs, heads, architecture, tokenizer and ``model.py``.
+        network: SHA-256 of all else that the graph depends on: inputs, heads, architecture, tokenizer, ``model.py``.
     """
 
     weights: str
@@ -40,7 +40,7 @@ class Seal(msgspec.Struct, frozen=True):
 
 
 def seal_of(folder: Path, spec: ModelSpec) -> Seal:
-    """The seal of an archive that is made of the folder now."""
+    """The seal of an archive made from the folder now."""
     return Seal(hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest(), _network(folder, spec))
 
 
@@ -52,10 +52,10 @@ def _network(folder: Path, spec: ModelSpec) -> str:
 
 
 def check_seal(path: Path, content: str | bytes | None, spec: ModelSpec, form: str) -> Seal:
-    """Hold an archive's seal to the folder that it lies in; where the weights are not there, to the rest.
+    """Check an archive's seal against its folder, leaving out the weights if the folder has none.
 
     Raises:
-        ModelError: It has none, or was made of something else.
+        ModelError: It has no seal, or was made from something else.
     """
     again = f"make it with `streamer export {path.parent} --form {form}`"
     try:
@@ -64,11 +64,11 @@ def check_seal(path: Path, content: str | bytes | None, spec: ModelSpec, form: s
         raise ModelError(f"{path} was not made by `streamer export`; {again}") from None
     if seal.network != _network(path.parent, spec):
         raise ModelError(
-            f"{path} is stale: it was made for another {SPEC_FILE}, {TOKENIZER_FILE} or {CODE_FILE}; {again}"
+            f"{path} is stale: it was made from another {SPEC_FILE}, {TOKENIZER_FILE} or {CODE_FILE}; {again}"
         )
     weights = path.parent / WEIGHTS_FILE
     if weights.is_file() and seal.weights != hashlib.sha256(weights.read_bytes()).hexdigest():
-        raise ModelError(f"{path} is stale: it was made of another {WEIGHTS_FILE}; {again}")
+        raise ModelError(f"{path} is stale: it was made from another {WEIGHTS_FILE}; {again}")
     return seal
 
 
@@ -78,10 +78,10 @@ def size_bytes(path: Path) -> int:
 
 
 def existing(path: Path, form: str, limit_bytes: int | None = None) -> Path:
-    """The path, if an archive of a sane size is there.
+    """The path, if an archive of a plausible size is there.
 
     Args:
-        limit_bytes: None: the weights' size, twice, with room for the graph; unlimited where there are no weights.
+        limit_bytes: ``None``: twice the weights' size plus room for the graph; unlimited if there are no weights.
 
     Raises:
         ModelError: It is missing or oversized.
@@ -92,12 +92,12 @@ def existing(path: Path, form: str, limit_bytes: int | None = None) -> Path:
     if limit_bytes is None and weights_bytes:
         limit_bytes = 2 * weights_bytes + GRAPH_BYTES
     if limit_bytes is not None and size_bytes(path) > limit_bytes:
-        raise ModelError(f"{path} has {size_bytes(path):,} bytes; more than {limit_bytes:,} it cannot need")
+        raise ModelError(f"{path} has {size_bytes(path):,} bytes; it cannot need more than {limit_bytes:,}")
     return path
 
 
 def line(error: BaseException) -> str:
-    """The first line of what another library says."""
+    """The first line of another library's message."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:SHOWN]
 
@@ -106,7 +106,7 @@ def line(error: BaseException) -> str:
 
 
 class Flat(nn.Module):
-    """The model as graphs have it: tensors by name in, heads and embedding by name out."""
+    """The model with a graph's signature: tensors by name in, heads and embedding by name out."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ def example(model: Model) -> dict[str, Tensor]:
 
 
 def time_lengths(inputs: InputSpec, window_ms: int) -> dict[str, int]:
-    """Length of the last axis of each input that has one for the time."""
+    """Length of the last axis of each input whose last axis is time."""
     lengths: dict[str, int] = {}
     if inputs.audio:
         lengths |= dict.fromkeys(("audio_BS", "audio_mask_BS"), window_ms * inputs.audio.rate_hz // 1000)
@@ -142,7 +142,7 @@ def time_lengths(inputs: InputSpec, window_ms: int) -> dict[str, int]:
 
 
 def dynamic_axes(name: str) -> tuple[int, ...]:
-    """The axes of an input that differ between batches: the windows, and the tokens of text."""
+    """The axes of an input whose size differs between batches: windows, and tokens of text."""
     return (0, 1) if name.startswith("text_") else (0,)
 
 
@@ -157,13 +157,13 @@ def named(inputs: Inputs) -> dict[str, Tensor]:
 def fitted(given: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int | None]]) -> dict[str, Tensor]:
     """The tensors in the shapes that a graph takes.
 
-    A modality that no window of the batch has may be of any length, since all of it is masked; it gets the graph's.
+    A modality that no window of the batch has is masked throughout, so it gets the graph's length.
 
     Args:
-        shapes: Name of an input -> its shape in the graph; None for an axis of any size.
+        shapes: Name of an input -> its shape in the graph; ``None`` for an axis of any size.
 
     Raises:
-        ValueError: There is content, and it has another size.
+        ValueError: An input with content has another size.
     """
     fits = {}
     for name, shape in shapes.items():
@@ -179,6 +179,6 @@ def fitted(given: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int | None
 
 
 def outputs_of(found: Mapping[str, Tensor]) -> Outputs:
-    """What a graph says, as a model says it; the embedding is brought to length 1."""
+    """A graph's outputs as a model's; the embedding is normalised to length 1."""
     logits = {name: tensor for name, tensor in found.items() if name != EMBEDDING}
     return Outputs(logits, functional.normalize(found[EMBEDDING].float(), dim=-1), {})

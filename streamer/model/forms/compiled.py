@@ -1,4 +1,4 @@
-"""torch.compile: kernels for this machine, made in the warm-up and not when a window waits."""
+"""torch.compile: kernels for this machine, made in the warm-up and not while a window waits."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.utils._triton import has_triton_package
 from streamer.errors import ModelError
 from streamer.model.nets.inputs import Inputs, Outputs
 
-LEAST = 2  # windows and tokens: the compiler makes a kernel of its own for 1
+LEAST = 2  # windows and tokens: the compiler makes a separate kernel for 1
 
 
 class Compiled(nn.Module):
-    """Runs a model through the compiler, with one set of kernels for all sizes of batch and text.
+    """Runs a compiled model, with one set of kernels for all sizes of batch and text.
 
-    A batch of one window gets an empty one beside it, and a text of one token a masked one, so that neither makes the
-    compiler start again in the middle of a stream.
+    A batch of one window is padded with an empty window, and a text of one token with a masked token, so that neither
+    makes the compiler start again in the middle of a stream.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -28,9 +28,9 @@ class Compiled(nn.Module):
 
     def forward(self, inputs: Inputs) -> Outputs:
         rows = next(len(tensor) for tensor in inputs if tensor is not None)
-        with torch.inference_mode(False):  # tensors made in that mode are another kind, with kernels of its own
+        with torch.inference_mode(False):  # tensors made in that mode are of another kind and get separate kernels
             padded = {name: _padded(name, tensor) for name, tensor in inputs._asdict().items() if tensor is not None}
-        # Else two sizes that are equal by chance would be one, and have to be compiled anew where they differ.
+        # Else two sizes that happen to be equal would be taken for one, and compiled again where they differ.
         with config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
             outputs: Outputs = self._run(Inputs(**padded))
         logits = {name: logits_BL[:rows] for name, logits_BL in outputs.logits.items()}
@@ -38,7 +38,7 @@ class Compiled(nn.Module):
 
 
 def compiled(module: nn.Module, device: torch.device) -> Compiled:
-    """The model to be compiled by its first call.
+    """The model, to be compiled at its first call.
 
     Raises:
         ModelError: There is no compiler for the device here.

@@ -1,8 +1,8 @@
 """A torch.export archive: the traced graph with its weights, which runs without the code that it was traced from.
 
-``torch.export.load`` unpickles what an archive marks as pickled, and evaluates expressions that stand in it. Archives
-with anything pickled in them are refused unread; the expressions remain, so an archive is to be trusted like code, as
-``model.py`` is. Its seal says what it was made of, not by whom.
+``torch.export.load`` unpickles what an archive marks as pickled, and evaluates expressions in it. Archives with pickled
+content are refused unread; the expressions remain, so treat an archive like code, as ``model.py``. Its seal says what
+it was made from, not by whom.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SEAL_ENTRY = "streamer.json"
 class Exported(nn.Module):
     """Runs an exported program.
 
-    Its graph was traced in float32 and says so at every step: autocast would find it at odds with itself.
+    Its graph was traced in float32 and names that type at every step, so autocast would cause mismatches.
     """
 
     def __init__(self, program: ExportedProgram) -> None:
@@ -47,7 +47,7 @@ class Exported(nn.Module):
             return archive.outputs_of(self.module(given))
 
     def eval(self) -> Exported:
-        """The graph is that of evaluation already."""
+        """Do nothing: the graph was traced in evaluation mode."""
         return self
 
 
@@ -55,22 +55,22 @@ def traced(model: Model) -> ExportedProgram:
     """Trace a model, for batches of any size and text of any length.
 
     Raises:
-        ModelError: Its code cannot be traced so.
+        ModelError: Its code cannot be traced this way.
     """
     given = archive.example(model)
     axes = {name: dict.fromkeys(archive.dynamic_axes(name), Dim.DYNAMIC) for name in given}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch's about its own modules, such as a GRU's flat weights
+            warnings.simplefilter("ignore")  # PyTorch warns about its own modules, such as a GRU's flat weights
             return torch.export.export(archive.Flat(model.module), (given,), dynamic_shapes=(axes,))
-    except Exception as error:  # the network may be the user's, and tracing raises whatever its code does
+    except Exception as error:  # the network may be the user's, whose code may raise anything
         raise ModelError(f"{model.spec.name} cannot be exported: {archive.line(error)}") from error
 
 
 def write(folder: Path, model: Model) -> Path:
     """Trace the model and write the archive."""
     program = traced(model)
-    program.example_inputs = None  # would travel as a pickle
+    program.example_inputs = None  # would be stored as a pickle
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -84,10 +84,10 @@ def read(folder: Path, spec: ModelSpec, device: torch.device) -> tuple[nn.Module
     """Load the archive.
 
     Returns:
-        The model and the hash of the weights that it was made of.
+        The model and the hash of the weights that it was made from.
 
     Raises:
-        ModelError: The archive is missing, truncated, foreign, stale, or holds something pickled.
+        ModelError: The archive is missing, truncated, stale or not ours, or has pickled content.
     """
     path = archive.existing(folder / FILE, FORM)
     content = path.read_bytes()
@@ -106,12 +106,12 @@ def read(folder: Path, spec: ModelSpec, device: torch.device) -> tuple[nn.Module
             if device.type != "cpu":
                 program = move_to_device_pass(program, device)
             return Exported(program), seal.weights
-    except Exception as error:  # PyTorch raises anything, down to AssertionError, on an archive that it cannot read
+    except Exception as error:  # PyTorch raises anything, even AssertionError, on an archive that it cannot read
         raise ModelError(f"{path} cannot be loaded: {archive.line(error)}") from error
 
 
 def _entry(entries: zipfile.ZipFile, name: str) -> bytes | None:
-    """An entry's bytes; all names begin with the archive's own."""
+    """An entry's bytes; all names begin with the archive's name."""
     found = next((entry for entry in entries.namelist() if entry.partition("/")[2] == name), None)
     return None if found is None else entries.read(found)
 
@@ -133,7 +133,7 @@ def _foreign(entries: zipfile.ZipFile) -> str | None:
 
 
 def _shapes(program: ExportedProgram) -> dict[str, list[int | None]]:
-    """Shape of each input; None for an axis of any size."""
+    """Shape of each input; ``None`` for an axis of any size."""
     names = program.call_spec.in_spec.child(0).child(0).context  # the keys of the one dict that it takes
     inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
     return {

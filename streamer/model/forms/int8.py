@@ -1,8 +1,8 @@
 """Linear layers with weights of 8 bits: a quarter of their size, and integer products, on the CPU.
 
-Dynamic quantisation (Jacob et al. 2018; torch.ao.nn.quantized.dynamic): weights with a scale for each output channel,
-activations with one that is taken from each batch as it comes. So a window's answer depends a little on the company
-that it has in its batch. All other layers stay as they are.
+Dynamic quantisation (Jacob et al. 2018; torch.ao.nn.quantized.dynamic): weights have a scale for each output channel,
+activations one scale computed from each batch. So a window's answer depends slightly on the other windows of its batch.
+All other layers stay as they are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from streamer.model.repository import Model
 from streamer.model.spec import SPEC_FILE, ModelSpec
 
 FORM, FILE = "int8", "model.int8.safetensors"
-LARGEST = 127  # of a weight in 8 bits; -128 is left out, so that 0 lies in the middle
+LARGEST = 127  # of a weight in 8 bits; -128 is not used, so that the range is symmetric about 0
 SCALE = "weight_scale"
 SEAL_ENTRY = "streamer"
 
@@ -45,10 +45,10 @@ def read(folder: Path, spec: ModelSpec, device: torch.device) -> tuple[nn.Module
     """Load the archive.
 
     Returns:
-        The model and the hash of the weights that it was made of.
+        The model and the hash of the weights that it was made from.
 
     Raises:
-        ModelError: The archive is missing, truncated, foreign or stale, or the device is no CPU.
+        ModelError: The archive is missing, truncated, stale or not ours, or the device is not a CPU.
     """
     if device.type != "cpu":
         raise ModelError(f"form int8 runs on the CPU, not on {device}; set STREAMER_DEVICE=cpu")
@@ -75,7 +75,7 @@ def read(folder: Path, spec: ModelSpec, device: torch.device) -> tuple[nn.Module
 
 
 def _linear(module: nn.Module) -> list[str]:
-    """Names of the layers to quantise: subclasses may use their weights in ways of their own."""
+    """Names of the layers to quantise; not subclasses, which may use their weights differently."""
     return [name for name, layer in module.named_modules() if type(layer) is nn.Linear]
 
 

@@ -1,8 +1,8 @@
-"""ONNX: the exported network, or one that any other framework has written, in ONNX Runtime.
+"""ONNX: the exported network, or one that another framework has written, in ONNX Runtime.
 
-A folder with ``model.toml``, ``model.onnx`` and no ``weights.safetensors`` is a whole model. Its graph takes any of
-the tensors of :class:`streamer.nets.inputs.Inputs` and gives logits [B, L] by head, and ``embedding`` [B, D]. Where its
-names are others, ``onnx.toml`` says which is which::
+A folder with ``model.toml``, ``model.onnx`` and no ``weights.safetensors`` is a complete model. Its graph takes any of
+the tensors of :class:`streamer.model.nets.inputs.Inputs` and returns logits [B, L] by head, and ``embedding`` [B, D].
+``onnx.toml`` maps names that differ::
 
     [inputs]                          # the graph's name = ours
     "serving_default_camera" = "image_BFCHW"
@@ -10,8 +10,8 @@ names are others, ``onnx.toml`` says which is which::
     "StatefulPartitionedCall:0" = "action"
     "StatefulPartitionedCall:1" = "embedding"
 
-Numbers are converted to the type that the graph asks for. A graph that takes no mask is given 0 where something is
-missing, and cannot tell. Weights must lie in the file itself, which limits it to 2 GB (protobuf).
+Numbers are converted to the type that the graph takes. A graph that takes no mask gets 0 where something is missing,
+and cannot distinguish that from a real 0. Weights must be in the file itself, which limits it to 2 GB (protobuf).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ log = logging.getLogger(__name__)
 
 
 class Names(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An ``onnx.toml``: names of the graph -> ours, for those that differ."""
+    """An ``onnx.toml``: the graph's names -> ours, for those that differ."""
 
     inputs: dict[str, str] = {}
     outputs: dict[str, str] = {}
@@ -72,8 +72,8 @@ class Graph(nn.Module):
     """Runs a session of ONNX Runtime.
 
     Args:
-        inputs: The graph's inputs by our names: its name, its type, its shape (None for an axis of any size).
-        outputs: Our names of the graph's outputs, in its order.
+        inputs: Our name of an input -> the graph's name, type and shape (``None`` for an axis of any size).
+        outputs: Our names of the graph's outputs, in the graph's order.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Graph(nn.Module):
 
 
 def alone(folder: Path) -> bool:
-    """Whether the folder is an ONNX model without weights of our own."""
+    """Whether the folder has an ONNX model and no ``weights.safetensors``."""
     return (folder / FILE).is_file() and not (folder / WEIGHTS_FILE).is_file()
 
 
@@ -110,17 +110,17 @@ def write(folder: Path, model: Model) -> Path:
     """Convert the model and write it.
 
     Raises:
-        ModelError: Its network uses what ONNX has no operators for.
+        ModelError: Its network uses operators that ONNX lacks.
     """
     _require("onnxscript")
     program = traced(model)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the converter's about PyTorch, and PyTorch's about the converter
+            warnings.simplefilter("ignore")  # the converter and PyTorch warn about each other
             converted = torch.onnx.export(
                 program, dynamo=True, verbose=False, output_names=[*model.spec.outputs, archive.EMBEDDING]
             )
-    except Exception as error:  # the converter raises whatever its translations do
+    except Exception as error:  # the converter may raise anything
         raise ModelError(f"{model.spec.name} cannot be converted to ONNX: {archive.line(error)}") from error
     if converted is None:
         raise ModelError(f"{model.spec.name} cannot be converted to ONNX")
@@ -134,7 +134,7 @@ def write(folder: Path, model: Model) -> Path:
 
 
 def _name(graph: Any, inputs: dict[str, Any], outputs: list[str]) -> None:
-    """Give inputs and outputs their names; a value inside that has one of these (an operator's) gets another."""
+    """Name inputs and outputs; inner values that have one of these names already get another."""
     wanted = [*inputs, *outputs]
     for node in graph:
         for value in node.outputs:
@@ -148,11 +148,11 @@ def read(folder: Path, spec: ModelSpec, device: torch.device) -> tuple[nn.Module
     """Load ``model.onnx``.
 
     Returns:
-        The model, and the hash of the weights that it was made of; of the file itself if it comes from elsewhere.
+        The model, and the hash of the weights that it was made from (of the file itself if it comes from elsewhere).
 
     Raises:
-        ModelError: The file is missing, truncated, foreign or stale, ONNX Runtime is not installed, or inputs or
-            outputs are not what ``model.toml`` says.
+        ModelError: The file is missing, truncated, stale or not ONNX, ONNX Runtime is not installed, or inputs or
+            outputs differ from ``model.toml``.
     """
     _require("onnxruntime")
     path = archive.existing(folder / FILE, FORM, LIMIT_BYTES)
@@ -188,7 +188,7 @@ def _session(path: Path, content: bytes, device: torch.device) -> InferenceSessi
     options.log_severity_level = ERRORS_ONLY
     try:
         return onnxruntime.InferenceSession(content, options, providers)
-    except Exception as error:  # its errors share no class but this
+    except Exception as error:  # its errors have no other common class
         raise ModelError(f"{path} is truncated or no ONNX model that runs here: {archive.line(error)}") from error
 
 
@@ -214,7 +214,7 @@ def _inputs(
             )
         if given.type not in TYPES:
             raise ModelError(f"{path}: its input {given.name} is a {given.type}; known: {', '.join(TYPES)}")
-        axes = len(name.rpartition("_")[2])  # a letter each
+        axes = len(name.rpartition("_")[2])  # one letter each
         if len(given.shape) != axes:
             raise ModelError(f"{path}: its input {given.name} has {len(given.shape)} axes, and {name} has {axes}")
         if isinstance(given.shape[0], int):

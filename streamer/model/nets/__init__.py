@@ -1,4 +1,4 @@
-"""PyTorch modules of the fused model; they know tensors, and nothing else of this package.
+"""PyTorch modules of the fused model; they depend on tensors alone, and on no other module of this package.
 
 inputs        the tensors that go in and come out
 architecture  every name, option and size that a model may choose
@@ -8,6 +8,6 @@ fusion        tokens of all modalities -> one vector
 heads         the fused vector -> classes, tags, numbers
 model         encoders + fusion + heads
 build         an architecture -> a model
-pretrained    weights from files of others
+pretrained    weights that others trained
 word_vectors  vectors from files of word2vec and GloVe
 """

@@ -1,4 +1,4 @@
-"""What ``[architecture]`` of a ``model.toml`` may say: a size, and each part by its name with options of its own.
+"""What ``[architecture]`` of a ``model.toml`` may say: a size, and each part by its name with its options.
 
     [architecture]
     size = "small"                      # or single sizes: width, common, heads, dropout
@@ -6,8 +6,9 @@
     image = { encoder = "timm:resnet18", pretrained = "resnet18.safetensors", frozen = true }
     text = { encoder = "gru", vectors = "glove.6B.100d.txt", dimensions = 100 }
 
-Each kind of a part is a struct below; its fields are its options, and one left out (None) is the size's. The name
-before a colon chooses the kind, what comes after it belongs to that kind. Paths are relative to the model's folder.
+Each kind of a part is a struct below; its fields are its options, and one left out (``None``) is taken from the size.
+The name before a colon chooses the kind, what follows it belongs to that kind. Paths are relative to the model's
+folder.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ class Sizes(msgspec.Struct, frozen=True):
 
     Attributes:
         width: Of tokens.
-        common: Of the common space.
+        common: Width of the common embedding space.
         heads: Of every attention.
-        patch: Of the first convolution on a frame, pixels, both ways.
-        queries: Vectors into which the fusion by attention gathers, and bottleneck tokens.
+        patch: Height and width, in pixels, of the patches of the first convolution on a frame.
+        queries: Number of query vectors of the fusion by attention, and of bottleneck tokens.
     """
 
     width: int
@@ -97,8 +98,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Options of one kind of a part.
 
     Attributes:
-        of: What comes after the colon of the name, ``resnet18`` of ``timm:resnet18``.
-        OF: What that is, for kinds that need it.
+        of: What follows the colon of the name, ``resnet18`` in ``timm:resnet18``.
+        OF: Describes it, for kinds that need it.
     """
 
     OF: ClassVar[str] = ""
@@ -109,14 +110,14 @@ class ImageOptions(Options, frozen=True):
     """Options of every image encoder.
 
     Attributes:
-        pool: ``attention``: the frames of a window become one token by attention; else each stays one.
+        pool: ``attention``: the frames of a window become one token by attention; else each frame is a token.
     """
 
     pool: Literal["none", "attention"] = "none"
 
 
 class ImageCnn(ImageOptions, frozen=True):
-    """Convolutions, the first on patches of so many pixels."""
+    """Convolutions, the first on patches of ``patch`` × ``patch`` pixels."""
 
     patch: Count | None = None
     channels: Channels | None = None
@@ -126,7 +127,7 @@ class Timm(ImageOptions, frozen=True):
     """A backbone of timm, by timm's name: ResNet, Inception and hundreds more.
 
     Attributes:
-        pretrained: File of weights (``.safetensors``, ``.pth``, ``.bin``); ``hub``: timm fetches its own; else random.
+        pretrained: File of weights (``.safetensors``, ``.pth``, ``.bin``); ``hub``: timm downloads them; else random.
         frozen: It is not trained.
     """
 
@@ -156,9 +157,9 @@ class Wav2Vec2(Options, frozen=True):
     """wav2vec 2.0 or HuBERT of torchaudio, by the name of its factory.
 
     Attributes:
-        pretrained: File of weights as torchaudio's bundles have them; else random.
+        pretrained: File of weights in the format of torchaudio's bundles; else random.
         frozen: It is not trained.
-        config: Arguments of the factory ``wav2vec2_model``, which has no sizes of its own.
+        config: Arguments of the factory ``wav2vec2_model``, which has no default sizes.
     """
 
     OF: ClassVar[str] = "a factory of torchaudio.models, as in torchaudio:hubert_base"
@@ -171,11 +172,11 @@ class Words(Options, frozen=True):
     """Each word's embedding is a token.
 
     Attributes:
-        vectors: File of word vectors, word2vec or GloVe, text or binary, that the embeddings begin with.
+        vectors: File of word vectors, word2vec or GloVe, text or binary, that initialise the embeddings.
         dimensions: Of these vectors.
-        frozen: The embeddings stay as the file has them (0 for a token without a vector).
-        vocabulary: Most words of the tokenizer that is made with word vectors: those of the training texts, then the
-            file's, in its order.
+        frozen: The embeddings are not trained (and 0 for a token without a vector).
+        vocabulary: Largest number of words of a tokenizer made from word vectors: those of the training texts, then
+            the file's, in the file's order.
     """
 
     vectors: str = ""
@@ -185,7 +186,7 @@ class Words(Options, frozen=True):
 
 
 class TextRnn(Words, frozen=True):
-    """A plain recurrent network over the words, both ways."""
+    """A plain recurrent network over the words, in both directions."""
 
     layers: Count | None = None
 
@@ -208,7 +209,7 @@ class HuggingFace(Options, frozen=True):
     """An encoder of transformers from a folder with config.json, model.safetensors and tokenizer.json.
 
     Attributes:
-        pretrained: Whether it begins with the folder's weights.
+        pretrained: Whether it is initialised with the folder's weights.
         frozen: It is not trained.
     """
 
@@ -218,30 +219,30 @@ class HuggingFace(Options, frozen=True):
 
 
 class TelemetryCnn(Options, frozen=True):
-    """Convolutions that halve the time."""
+    """Convolutions that each halve the number of time steps."""
 
     channels: Channels | None = None
 
 
 class TelemetryGru(Options, frozen=True):
-    """A GRU over the grid points, both ways."""
+    """A GRU over the grid points, in both directions."""
 
     layers: Count | None = None
 
 
 class TelemetryTransformer(Options, frozen=True):
-    """A transformer over patches of so many grid points."""
+    """A transformer over patches of ``patch`` grid points."""
 
     layers: Count | None = None
     patch: Count = 4
 
 
 class Concat(Options, frozen=True):
-    """A layer on the means of all modalities beside one another, with flags of presence."""
+    """A layer on the concatenated means of all modalities, with flags of presence."""
 
 
 class Gated(Options, frozen=True):
-    """A sum of the modalities' means, each weighted by a gate that sees them all."""
+    """A sum of the modalities' means, each weighted by a gate that sees all of them."""
 
 
 class AttentionFusion(Options, frozen=True):
@@ -252,7 +253,7 @@ class AttentionFusion(Options, frozen=True):
 
 
 class Bottleneck(Options, frozen=True):
-    """A transformer for each modality; they meet in a few tokens."""
+    """A transformer for each modality; they exchange information through a few tokens."""
 
     layers: Count | None = None
     tokens: Count | None = None
@@ -275,10 +276,10 @@ KINDS: dict[str, dict[str, type[Options]]] = {  # part -> name -> its options; t
 
 
 class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which network: see the module; left out where ``model.py`` builds its own.
+    """Which network: see the module; absent if ``model.py`` builds the network.
 
     Attributes:
-        size: A key of SIZES, for all that is not given.
+        size: A key of SIZES, for all options that are not given.
         fusion: ``name`` and its options, or the name alone.
         image, audio, text, telemetry: ``encoder`` and its options, or the encoder's name alone.
     """
@@ -299,7 +300,7 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """All sizes.
 
         Raises:
-            BuildError: The size is unknown, or sizes do not go together.
+            BuildError: The size is unknown, or sizes do not fit together.
         """
         if self.size not in SIZES:
             raise BuildError(f"architecture.size {self.size!r} is unknown; known: {', '.join(SIZES)}")
@@ -310,7 +311,7 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return sizes
 
     def options(self, part: str) -> Options:
-        """The kind of a part that was chosen, with its options.
+        """The chosen kind of a part, with its options.
 
         Args:
             part: A key of KINDS.
@@ -333,10 +334,10 @@ class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return _converted({k: v for k, v in table.items() if k != key}, kind, of, f"architecture.{part}", name)
 
     def check(self) -> None:
-        """Look through all of it, without building anything.
+        """Check all of it, without building anything.
 
         Raises:
-            BuildError: Something is unknown, or does not go together.
+            BuildError: Something is unknown, or options do not fit together.
         """
         _ = self.sizes
         for part in KINDS:
@@ -364,5 +365,5 @@ Kind = TypeVar("Kind")
 
 
 def either(own: Kind | None, preset: Kind) -> Kind:
-    """An option, or what the size says where it was left out."""
+    """An option, or the size's default if it was left out."""
     return preset if own is None else own

@@ -1,4 +1,4 @@
-"""An architecture and what the data dictates -> the model, with fresh weights or those of pretrained files."""
+"""An architecture and the data's dimensions -> the model, with fresh weights or those of pretrained files."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from streamer.model.nets.word_vectors import WordVectors
 
 @dataclass(frozen=True)
 class Data:
-    """What the data dictates; None: the model has no such input.
+    """The data's dimensions; ``None`` where the model has no such input.
 
     Attributes:
         image_size: Height and width of the frames, pixels.
-        max_tokens: Of a text, at most.
+        max_tokens: Largest number of tokens of a text.
     """
 
     image_size: tuple[int, int] | None = None
@@ -60,13 +60,13 @@ def build(
     """Build the model.
 
     Args:
-        heads: Name of an output -> what it is.
-        folder: Of the model; paths in the architecture are relative to it.
-        pretrained: Whether to begin with the weights that the architecture names, or leave them random, to be replaced
-            by the model's own; then none of these files need be there.
+        heads: Name of an output -> its head.
+        folder: The model's folder; paths in the architecture are relative to it.
+        pretrained: Whether to load the weights that the architecture names; if not, weights are random, to be replaced
+            by the model's, and these files need not exist.
 
     Raises:
-        BuildError: The architecture says something unknown or impossible, or a file that it names is broken.
+        BuildError: The architecture is unknown or impossible, or a file that it names is broken.
     """
     plan = _Plan(architecture, architecture.sizes, data, folder, pretrained)
     wanted: dict[str, tuple[object, Callable[[_Plan], nn.Module]]] = {

@@ -1,8 +1,8 @@
 """Tokens of all modalities -> one vector. Shape suffixes: see ``inputs``.
 
 Every fusion takes the tokens and masks of each modality, in the same order in every call, and works with any of them
-missing, or all. A missing modality is a masked one: it has no weight in any sum, whatever its tensors hold; where
-nothing is there a learned vector answers: the model's prior.
+missing, or all. A missing modality is masked: it has no weight in any sum, whatever its tensors contain; if all are
+missing, a learned vector, the model's prior, replaces them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streamer.model.nets.layers import Block, masked_mean
 
 
 class AttentionFusion(nn.Module):
-    """Learned queries attend to the tokens of whatever modalities are there (as in Perceiver, Jaegle et al. 2021)."""
+    """Learned queries attend to the tokens of all modalities present (as in Perceiver, Jaegle et al. 2021)."""
 
     def __init__(self, width: int, heads: int, queries: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -52,9 +52,9 @@ class AttentionFusion(nn.Module):
 class BottleneckFusion(nn.Module):
     """Multimodal bottleneck transformer (Nagrani et al. 2021): modalities exchange through a few tokens only.
 
-    In each layer the tokens of every modality attend to one another and to the bottleneck tokens, each with weights of
-    its own; the bottleneck tokens go on as the mean of what the modalities that are there made of them. What comes out
-    is their mean, where the paper reads a class token of each modality.
+    In each layer the tokens of every modality attend to one another and to the bottleneck tokens, with separate weights
+    per modality; the next bottleneck tokens are the mean over the modalities present. The output is the mean of the
+    bottleneck tokens, where the paper reads a class token of each modality.
     """
 
     def __init__(self, modalities: int, width: int, heads: int, tokens: int, layers: int, dropout: float) -> None:
@@ -90,7 +90,7 @@ class BottleneckFusion(nn.Module):
 
 
 class ConcatFusion(nn.Module):
-    """Late concatenation: the mean of each modality's tokens, 0 where it is missing, and a flag that says so."""
+    """Late concatenation: the mean of each modality's tokens, 0 where it is missing, and a flag of its presence."""
 
     def __init__(self, modalities: int, width: int, dropout: float) -> None:
         super().__init__()
@@ -110,9 +110,9 @@ class ConcatFusion(nn.Module):
 
 
 class GatedFusion(nn.Module):
-    """Gated multimodal units (Arevalo et al. 2017): gates, which see all modalities, weigh a vector of each.
+    """Gated multimodal units (Arevalo et al. 2017): gates, which see all modalities, weight a vector of each.
 
-    The gates are a softmax over the modalities that are there and the prior: their sum is 1 whatever is missing.
+    The gates are a softmax over the modalities present and the prior: their sum is 1 whatever is missing.
     """
 
     def __init__(self, modalities: int, width: int) -> None:
@@ -135,7 +135,7 @@ class GatedFusion(nn.Module):
 
 
 def _means(tokens: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean token of each modality, 0 where it is missing [B, M, D], and whether it is there [B, M]; M modalities."""
+    """Mean token of each modality, 0 where it is missing [B, M, D], and whether it is present [B, M]; M modalities."""
     means = [
         masked_mean(torch.where(mask_BN[..., None], tokens_BND, 0.0), mask_BN)
         for tokens_BND, mask_BN in zip(tokens, masks, strict=True)

@@ -1,4 +1,4 @@
-"""The fused vector -> what an output says. Shape suffixes: see ``inputs``."""
+"""The fused vector -> outputs. Shape suffixes: see ``inputs``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Head(NamedTuple):
 
     Attributes:
         size: Columns of its logits.
-        is_number: It is a quantity; else its columns are labels, of which one or any number is right.
+        is_number: It is a quantity; else its columns are labels, of which one, or any number, is right.
     """
 
     size: int
@@ -21,7 +21,7 @@ class Head(NamedTuple):
 
 
 class NumberHead(nn.Module):
-    """A quantity in its own unit: a linear layer learns it standardised, so that no unit makes it easy or hard."""
+    """A quantity in its unit: a linear layer learns it standardised, so that the unit does not affect learning."""
 
     mean: Tensor
     deviation: Tensor
@@ -42,14 +42,14 @@ class NumberHead(nn.Module):
         """Set mean and deviation from training targets.
 
         Raises:
-            ValueError: There are none, or one is not finite.
+            ValueError: There are no targets, or one is not finite.
         """
         values_N = values_N.double().flatten()
         if not len(values_N) or not torch.isfinite(values_N).all():
-            raise ValueError("the targets of a number must be finite, and one at least")
+            raise ValueError("a number needs at least one target, and finite ones")
         self.mean.fill_(values_N.mean())
         deviation = values_N.std(correction=0)
-        self.deviation.fill_(deviation if deviation > 0 else 1.0)  # all are the same: the mean says it
+        self.deviation.fill_(deviation if deviation > 0 else 1.0)  # 0 if all targets are equal
 
 
 def new_head(head: Head, width: int) -> nn.Module:

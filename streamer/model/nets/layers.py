@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-GROUPS = 4  # of channels, each normalised by itself
+GROUPS = 4  # of channels, each normalised separately
 
 
 class Attention(nn.Module):
-    """Multi-head attention of queries to tokens (Vaswani et al. 2017) that gives masked tokens no weight."""
+    """Multi-head attention of queries to tokens (Vaswani et al. 2017); masked tokens have no weight."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Feedforward(nn.Sequential):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer layer: tokens attend to one another, or queries to tokens where these are given."""
+    """Pre-norm transformer layer: tokens attend to one another, or queries to tokens if these are given."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ def halved(mask_BT: Tensor, times: int) -> Tensor:
 
 
 def masked_mean(tokens_BND: Tensor, mask_BN: Tensor) -> Tensor:
-    """Mean over the tokens that count; 0 where none does.
+    """Mean over the tokens that are not masked; 0 if all are.
 
     Returns:
         [B, D].
@@ -117,10 +117,10 @@ class Layers(nn.Module):
     def __init__(self, width: int, heads: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
-        self.nothing_D = nn.Parameter(torch.zeros(width))  # attended to where all are masked
+        self.nothing_D = nn.Parameter(torch.zeros(width))  # attended to if all are masked
 
     def forward(self, tokens_BND: Tensor, mask_BN: Tensor) -> Tensor:
-        """Returns [B, N, D]; what stands at masked tokens means nothing."""
+        """Returns [B, N, D], undefined at masked tokens."""
         tokens_BND = torch.where(mask_BN[..., None], tokens_BND, 0.0)
         tokens_BND = torch.cat([self.nothing_D.expand(tokens_BND.shape[0], 1, -1), tokens_BND], dim=1)
         attended_BN = functional.pad(mask_BN, (1, 0), value=True)
@@ -130,11 +130,11 @@ class Layers(nn.Module):
 
 
 class Backboned(nn.Module):
-    """An encoder around another project's network, which is trained with it or used as it is.
+    """An encoder around another project's network, which is trained with it or used unchanged.
 
     Args:
-        frozen: No gradients, and evaluation mode whatever the model is in: statistics of batches and dropout belong to
-            training.
+        frozen: No gradients, and evaluation mode even while the model is trained, so that batch statistics and dropout
+            do not change it.
     """
 
     def __init__(self, backbone: nn.Module, *, frozen: bool) -> None:
@@ -149,17 +149,17 @@ class Backboned(nn.Module):
         return self
 
     def run(self, *inputs: Tensor) -> Tensor:
-        """What the backbone says."""
+        """The backbone's output."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             answer: Tensor = self.backbone(*inputs)
         return answer
 
 
 class Recurrent(nn.Module):
-    """Recurrent layers over the first tokens of each row, both ways; what follows them cannot be heard.
+    """Recurrent layers over the first tokens of each row, in both directions; the padding has no effect.
 
-    The way back is a forward pass over each row turned round within its own length, so that no padding comes first and
-    nothing need be packed.
+    The backward direction is a forward pass over each row reversed within its length, so that padding stays at the end
+    and no packing is needed.
 
     Args:
         cell: ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``.
@@ -172,7 +172,7 @@ class Recurrent(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-        """Returns [B, T, D]; what stands after the last token that counts means nothing."""
+        """Returns [B, T, D], undefined after the last token that is not masked."""
         at_T = torch.arange(mask_BT.shape[1], device=mask_BT.device)
         length_B1 = ((at_T + 1) * mask_BT).amax(1, keepdim=True)
         turned_BT = torch.where(at_T < length_B1, length_B1 - 1 - at_T, at_T)  # its own inverse

@@ -17,7 +17,7 @@ from streamer.model.nets.layers import Backboned, masked_mean
 
 
 class FusedModel(nn.Module):
-    """Encoders -> tokens -> fusion -> heads, and every modality's own vector in the common space beside it.
+    """Encoders -> tokens -> fusion -> heads, and a vector of each modality in the common embedding space.
 
     Args:
         encoders: Modality -> encoder, for the modalities that the model has an input for.
@@ -41,11 +41,11 @@ class FusedModel(nn.Module):
         self.common = nn.ModuleDict({name: nn.Linear(width, common) for name in (*encoders, "fused")})
 
     def forward(self, inputs: Inputs, shown: Mapping[str, Tensor] | None = None) -> Outputs:
-        """Judge windows.
+        """Run the model on a batch of windows.
 
         Args:
-            shown: Modality -> which windows the fusion sees it in, bool [B], while each still gets its own vector:
-                training with gaps that costs the encoders nothing. None: it sees all.
+            shown: Modality -> in which windows the fusion sees it, bool [B]; its vector is computed in all. So training
+                with gaps needs no further pass of the encoders. ``None``: the fusion sees all.
         """
         tokens, masks, parts = [], [], {}
         for name in self.encoders:
@@ -58,16 +58,16 @@ class FusedModel(nn.Module):
         return Outputs(logits, self._in_common("fused", fused_BD), parts)
 
     def standardise(self, inputs: Inputs) -> None:
-        """Take from training data what is measured and not learned: each telemetry channel's mean and deviation."""
+        """Set each telemetry channel's mean and deviation from training data; they are measured, not learned."""
         for encoder in self.encoders.values():
             if isinstance(encoder, TelemetryEncoder) and inputs.telemetry_BCT is not None:
                 encoder.standardise(inputs.telemetry_BCT, cast(Tensor, inputs.telemetry_mask_BCT))
 
     def standardise_targets(self, name: str, values_N: Tensor | Sequence[float]) -> None:
-        """Take the mean and the deviation of a number from its training targets, in its unit.
+        """Set the mean and deviation of a number from its training targets, in its unit.
 
         Raises:
-            ValueError: The output is no number, or there is no target, or one is not finite.
+            ValueError: The output is not a number, or there is no target, or one is not finite.
         """
         head = self.heads[name]
         if not isinstance(head, NumberHead):
@@ -75,7 +75,7 @@ class FusedModel(nn.Module):
         head.standardise(torch.as_tensor(values_N))
 
     def notes(self) -> list[str]:
-        """What a person who trains the model should know of the parts that it begins with, a line each."""
+        """What the user should know about pretrained parts before training, a line each."""
         lines = []
         for name, encoder in self.encoders.items():
             if isinstance(encoder, TextEncoder) and encoder.begun_with:

@@ -1,4 +1,4 @@
-"""Weights that others trained, read from files that anybody may have made: nothing is unpickled, and all is checked."""
+"""Weights that others trained, from untrusted files: no file is unpickled, and all is checked."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ WRAPPERS = "state_dict", "model", "model_state_dict"  # keys under which trainin
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read ``.safetensors``, or what ``torch.save`` wrote.
+    """Read ``.safetensors``, or a file that ``torch.save`` wrote.
 
     Raises:
-        BuildError: It is missing, truncated, foreign, or holds more than weights.
+        BuildError: The file is missing, truncated, of another kind, or has more than weights.
     """
     if not path.is_file():
         raise BuildError(f"{path} is not a file")
@@ -55,7 +55,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _refuse_compressed(path: Path) -> None:
-    """torch.save stores and never compresses: what is compressed may unfold to any size."""
+    """Refuse a compressed archive, which could expand to any size; torch.save never compresses."""
     with zipfile.ZipFile(path) as archive:
         if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
             raise BuildError(f"{path} is a compressed archive, which torch.save does not make")
@@ -70,8 +70,8 @@ def load_weights(
     """Load a file into a module: every weight of the module must be in it.
 
     Args:
-        ignore: Beginnings of names in the file that the module has no use for, as a classifier's.
-        convert: What may bring a file of an older layout into the module's; tried if the file does not fit as it is.
+        ignore: Prefixes of names in the file that the module does not need, such as a classifier's.
+        convert: Converts a file of an older layout to the module's; tried if the file does not fit as it is.
 
     Raises:
         BuildError: The file cannot be read or is of another network.
@@ -81,7 +81,7 @@ def load_weights(
     if problem and convert is not None:
         try:
             given = convert(given)
-        except Exception as error:  # it expects a file of one of its layouts
+        except Exception as error:  # it expects a file in one of its layouts
             raise BuildError(f"{path} does not fit: {problem} ({one_line(error)})") from error
         problem = misfit(module, given, ignore)
     if problem:
@@ -91,11 +91,11 @@ def load_weights(
 
 
 def misfit(module: nn.Module, given: dict[str, Tensor], ignore: Iterable[str] = ()) -> str | None:
-    """What is the first thing that differs between a module and weights, if anything does."""
+    """The first difference between a module and weights as a message; ``None`` if they match."""
     own = module.state_dict()
     for name, weight in own.items():
         if name not in given:
-            if name.endswith("num_batches_tracked"):  # files older than PyTorch 0.4.1 lack it; it only counts
+            if name.endswith("num_batches_tracked"):  # a mere counter, which files older than PyTorch 0.4.1 lack
                 continue
             return f"{name} is missing"
         if given[name].shape != weight.shape:
@@ -108,5 +108,5 @@ def misfit(module: nn.Module, given: dict[str, Tensor], ignore: Iterable[str] = 
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, in one line of at most 200 characters."""
+    """An error's message in one line of at most 200 characters."""
     return (" ".join(str(error).split()) or type(error).__name__)[:200]

@@ -1,15 +1,15 @@
-"""Word vectors as the tools of their inventors write them.
+"""Files of word vectors: word2vec's and GloVe's formats.
 
 word2vec (Mikolov et al. 2013), text and binary: a line ``words dimensions``, then each word, a space and its vector: as
 decimal numbers and a line break, or as little-endian float32 (after which some tools write a line break, some do not).
-fastText's ``.vec`` is the former.
+fastText's ``.vec`` is the text form.
 
 GloVe (Pennington et al. 2014), text: the same without the first line. Binary: float64, no words: for each word of
 ``vocab.txt`` beside it, vector and bias as a word, then all of them again as context; a word's vector is the sum of
-both, as in the text.
+both, as in the text form.
 
-Text and word2vec's binary may be compressed (``.gz``). Files are read as streams, so that of millions of vectors only
-those that are wanted take memory.
+Text and word2vec's binary may be compressed (``.gz``). Files are read as streams: of millions of vectors only those
+that are needed take memory.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ MAX_DIMENSIONS = 16_384
 MAX_LINE_BYTES = 1 << 20
 MAX_WORD_BYTES = 4096
 HEADER = re.compile(rb"(\d{1,18}) (\d{1,18})\s*\n")
-VOCABULARY_FILE = "vocab.txt"  # as GloVe's own scripts call it
+VOCABULARY_FILE = "vocab.txt"  # the name that GloVe's scripts use
 
-Entry = tuple[str, bytes]  # a word and its vector as the file has it
+Entry = tuple[str, bytes]  # a word and its vector as in the file
 
 
 class WordVectors:
     """A file of word vectors.
 
     Raises:
-        BuildError: It is missing or no such file; while it is read: it is truncated, or a line in it is broken.
+        BuildError: It is missing or not such a file; while it is read: it is truncated, or a line is broken.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +64,7 @@ class WordVectors:
                 self._of_glove_binary()
 
     def words(self, most: int) -> list[str]:
-        """The first words, which are the most frequent ones in the files that the tools make."""
+        """The first words, which are the most frequent ones in files made by these tools."""
         found: list[str] = []
         for word, _ in self._entries():
             if len(found) == most:
@@ -73,7 +73,7 @@ class WordVectors:
         return found
 
     def vectors(self, wanted: Collection[str]) -> dict[str, NDArray[np.float32]]:
-        """Vectors [dimensions] of the words that are there; of a word that is there twice the first."""
+        """Vectors [dimensions] of the wanted words that the file has; of a repeated word the first."""
         names = set(wanted)
         found: dict[str, NDArray[np.float32]] = {}
         for word, stored in self._entries():
@@ -152,7 +152,7 @@ class WordVectors:
         self.dimensions = numbers // rows - 1
 
     def _check_claim(self) -> None:
-        """Before anything is read on the word of a header."""
+        """Compare the header with the file's size before anything is allocated because of it."""
         if not 0 < self.dimensions <= MAX_DIMENSIONS or not self._count:
             raise BuildError(f"{self.path} claims {self._count:,} vectors of {self.dimensions:,} numbers")
         least = self._count * 2 * (self.dimensions + 1)  # a digit and a space for each number, as text
@@ -181,7 +181,7 @@ class WordVectors:
 
 
 def _numbers_in(line: bytes) -> int:
-    """How many numbers stand at the end of a line after a word; 0 where there is no such thing."""
+    """The number of numbers at the end of a line after a word; 0 for any other line."""
     fields = line.rstrip().split(b" ")
     numbers = 0
     for field in reversed(fields[1:]):

@@ -167,14 +167,14 @@ def refusal(folder: Path, form: str) -> str:
 def test_an_archive_of_other_weights_is_stale(folder: Path, form: str) -> None:
     train(folder, 1)
     said = refusal(folder, form)
-    assert "is stale: it was made of another weights.safetensors" in said
+    assert "is stale: it was made from another weights.safetensors" in said
     assert f"streamer export {folder} --form {form}" in said
 
 
 @pytest.mark.parametrize("form", ARCHIVES)
 def test_an_archive_of_another_model_toml_is_stale(folder: Path, form: str) -> None:
     (folder / "model.toml").write_text(TOML.replace('"wait"', '"creep"'))
-    assert "is stale: it was made for another model.toml" in refusal(folder, form)
+    assert "is stale: it was made from another model.toml" in refusal(folder, form)
 
 
 @pytest.mark.parametrize("form", ARCHIVES)

@@ -88,7 +88,7 @@ def test_a_number_begins_at_the_mean_of_its_targets_in_their_unit() -> None:
     ("name", "values", "said"),
     [
         ("action", [1.0], "no number"),
-        ("distance", [], "one at least"),
+        ("distance", [], "at least one"),
         ("distance", [float("nan")], "finite"),
     ],
 )

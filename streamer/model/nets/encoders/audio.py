@@ -18,10 +18,10 @@ from streamer.model.nets.pretrained import load_weights, one_line
 
 
 class AudioCnn(nn.Module):
-    """Log-mel spectrogram on the device, then convolutions; a token for each step of time that is left."""
+    """Log-mel spectrogram on the device, then convolutions; a token for each remaining time step."""
 
-    FFT_S, HOP_S = 0.032, 0.010  # analysis length and step, the usual ones of speech and sound events
-    FLOOR = 1e-6  # power under which sound is silence: -60 dB of full scale
+    FFT_S, HOP_S = 0.032, 0.010  # analysis length and step, usual for speech and sound events
+    FLOOR = 1e-6  # power below which sound is silence: -60 dB of full scale
 
     def __init__(self, rate_hz: int, mels: int, channels: tuple[int, ...], width: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class AudioCnn(nn.Module):
         return self.in_time(tokens_BTD, mask_BT), mask_BT
 
     def in_time(self, tokens_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-        """What is done to the tokens so that each knows of the others: here they are told their place."""
+        """Relate the tokens to one another; here they only get their positions."""
         return tokens_BTD + positions(tokens_BTD.shape[1], tokens_BTD.shape[2], tokens_BTD.device)
 
     def _steps(self, mask_BS: Tensor, steps: int) -> Tensor:
@@ -66,7 +66,7 @@ class AudioCrnn(AudioCnn):
         self.over_time = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
 
     def in_time(self, tokens_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-        """Each token and what the GRU makes of it."""
+        """Each token plus the GRU's output at it."""
         return tokens_BTD + cast(Tensor, self.over_time(tokens_BTD)[0])
 
 
@@ -80,7 +80,7 @@ class AudioTransformer(AudioCnn):
         self.attend = Layers(width, heads, layers, dropout)
 
     def in_time(self, tokens_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-        """The tokens, told their place, attend to those that were heard."""
+        """The tokens, with their positions, attend to those that were heard."""
         return cast(Tensor, self.attend(super().in_time(tokens_BTD, mask_BT), mask_BT))
 
 
@@ -92,14 +92,14 @@ class Wav2Vec2Encoder(Backboned):
         normalise: The model was trained on waveforms of mean 0 and variance 1.
     """
 
-    RATE_HZ = 16_000  # all of them were trained at
+    RATE_HZ = 16_000  # at which all of them were trained
     AWAY = -10_000.0  # what torchaudio adds to the score of a masked step
 
     def __init__(self, model: torchaudio.models.Wav2Vec2Model, width: int, *, normalise: bool, frozen: bool) -> None:
         super().__init__(_Masked(model), frozen=frozen)
         self.normalise = normalise
         convolutions = [layer.conv for layer in model.feature_extractor.conv_layers]
-        self.hop, self.field = 1, 1  # samples from step to step, and that a step sees
+        self.hop, self.field = 1, 1  # samples from one step to the next, and samples that a step sees
         for convolution in convolutions:
             self.field += (convolution.kernel_size[0] - 1) * self.hop
             self.hop *= convolution.stride[0]
@@ -118,9 +118,9 @@ class Wav2Vec2Encoder(Backboned):
 
 
 class _Masked(nn.Module):
-    """A Wav2Vec2Model whose transformer gives steps that were not heard no weight, wherever they lie.
+    """A Wav2Vec2Model whose transformer gives steps that were not heard no weight, wherever they are.
 
-    torchaudio's own forward can only mask the end of a waveform.
+    torchaudio's ``forward`` can only mask the end of a waveform.
     """
 
     def __init__(self, model: torchaudio.models.Wav2Vec2Model) -> None:
@@ -150,11 +150,10 @@ def wav2vec2_encoder(options: Wav2Vec2, rate_hz: int, width: int, folder: Path, 
     """Build a network of torchaudio.
 
     Args:
-        pretrained: Whether to begin with the weights that the options name.
+        pretrained: Whether to load the weights that the options name.
 
     Raises:
-        BuildError: torchaudio has no such network, the rate is another than it was trained at, or the file of weights
-            is none of it.
+        BuildError: torchaudio has no such network, it was trained at another rate, or the weights do not fit it.
     """
     factories = torchaudio.models
     known = [name for name in dir(factories) if name.startswith(("wav2vec2_", "hubert_")) and "pretrain" not in name]
@@ -176,5 +175,5 @@ def wav2vec2_encoder(options: Wav2Vec2, rate_hz: int, width: int, folder: Path, 
 
 
 def _is_large(model: Any) -> bool:
-    """Whether every convolution has a layer norm, as in the networks that were trained on standardised waveforms."""
+    """Whether every convolution has a layer norm, as in networks trained on standardised waveforms."""
     return all(isinstance(layer.layer_norm, nn.LayerNorm) for layer in model.feature_extractor.conv_layers)

@@ -22,9 +22,9 @@ HUB = "hub"
 class ImageEncoder(nn.Module):
     """A convolutional network on each frame, its first layer on patches; a token for each frame.
 
-    The network sees where in the frame each pixel lies (CoordConv, Liu et al. 2018). Of each feature the strongest
-    place counts, for a thing of a few pixels at the right place would drown in a mean over the frame; and the mean
-    beside it, for through it every place learns from the start.
+    The network sees the position of each pixel in the frame (CoordConv, Liu et al. 2018). Each feature is pooled by its
+    maximum, since a mean over the frame would hide a thing of a few pixels, and by its mean, through which every place
+    gets a gradient from the start.
     """
 
     def __init__(self, patch: int, channels: tuple[int, ...], width: int) -> None:
@@ -42,10 +42,10 @@ class ImageEncoder(nn.Module):
         return tokens_BFD + positions(tokens_BFD.shape[1], tokens_BFD.shape[2], tokens_BFD.device), mask_BF
 
     def _patches(self, image_NCHW: Tensor, mask_N: Tensor) -> Tensor:
-        """The first convolution, over pixels from -1 to 1 and their places; a masked frame is black.
+        """The first convolution, over pixels from -1 to 1 and their positions; a masked frame is black.
 
-        It is linear: what no frame changes, places and the -1 of black, is convolved once for them all, and pixels go
-        in as they are, 0 to 255. To scale, stack and copy five channels of every frame took a fifth of the encoder.
+        It is linear: the part that is the same in all frames (positions, and -1 for black) is convolved once, and
+        pixels go in as they are, 0 to 255. Scaling and stacking five channels took a fifth of the encoder's time.
 
         Args:
             image_NCHW: N is windows × frames.
@@ -62,7 +62,7 @@ class ImageEncoder(nn.Module):
 
 
 class TimmEncoder(Backboned):
-    """A backbone of timm on each frame, normalised as its own training did it; a token for each frame."""
+    """A backbone of timm on each frame, normalised as in the backbone's training; a token for each frame."""
 
     mean_C11: Tensor
     deviation_C11: Tensor
@@ -81,11 +81,11 @@ class TimmEncoder(Backboned):
         return tokens_BFD + positions(tokens_BFD.shape[1], tokens_BFD.shape[2], tokens_BFD.device), mask_BF
 
     def _features(self, pixels_NCHW: Tensor, mask_N: Tensor) -> Tensor:
-        """Features of each frame; in training a frame that is not there must not enter the statistics of a batch."""
+        """Features of each frame; in training a missing frame must not enter the batch statistics."""
         if not self.training or self.frozen:
             return self.run(pixels_NCHW)
         seen_NCHW = pixels_NCHW[mask_N]
-        self.backbone.train(len(seen_NCHW) > 1)  # of a single frame there are no statistics: the running ones serve
+        self.backbone.train(len(seen_NCHW) > 1)  # one frame has no batch statistics: use the running ones
         features_NC = pixels_NCHW.new_zeros(len(pixels_NCHW), self.project.in_features)
         if len(seen_NCHW):
             features_NC = features_NC.masked_scatter(mask_N[:, None], self.run(seen_NCHW).to(features_NC.dtype))
@@ -97,11 +97,11 @@ def timm_encoder(options: Timm, size: tuple[int, int], width: int, folder: Path,
 
     Args:
         size: Height and width of the frames, pixels.
-        pretrained: Whether to begin with the weights that the options name.
+        pretrained: Whether to load the weights that the options name.
 
     Raises:
-        BuildError: timm is not installed or lacks the backbone, the file of weights is none of it, or it cannot read
-            frames of this size.
+        BuildError: timm is not installed or lacks the backbone, the weights do not fit it, or it cannot read frames of
+            this size.
     """
     try:
         import timm
@@ -114,7 +114,7 @@ def timm_encoder(options: Timm, size: tuple[int, int], width: int, folder: Path,
     try:
         backbone = _create(timm, options.of, size, hub)
         features = _features_of(backbone, size)
-    except Exception as error:  # of hundreds of networks each has its own, and so has the hub
+    except Exception as error:  # hundreds of networks and the hub may raise anything
         raise BuildError(
             f"timm:{options.of} cannot be built for frames of {size[0]} × {size[1]} pixels"
             f"{' from its hub' if hub else ''}: {one_line(error)}"
@@ -129,7 +129,7 @@ def timm_encoder(options: Timm, size: tuple[int, int], width: int, folder: Path,
 
 
 def _create(timm: Any, name: str, size: tuple[int, int], hub: bool) -> nn.Module:
-    """Without its classifier; a backbone that is built for one size of image is built for ours."""
+    """Create a backbone without its classifier; one of fixed image size is built for ours."""
     fixed = timm.get_pretrained_cfg(name).fixed_input_size
     sized = {"img_size": size} if fixed else {}
     return cast(nn.Module, timm.create_model(name, pretrained=hub, num_classes=0, **sized))
@@ -144,14 +144,14 @@ def _features_of(backbone: nn.Module, size: tuple[int, int]) -> int:
 
 
 def _heads(backbone: nn.Module) -> tuple[str, ...]:
-    """How names of what we have no use for begin: the classifier's, and that of Inception's training aid."""
+    """Prefixes of weights that are not needed: those of the classifier, and of Inception's auxiliary head."""
     classifier = cast(Any, backbone).pretrained_cfg.get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else classifier
     return (*(f"{name}." for name in names), "AuxLogits.")
 
 
 class Pooled(nn.Module):
-    """The frames of a window as one token: the sum that a learned query takes by attention (Ilse et al. 2018)."""
+    """The frames of a window as one token: their sum, weighted by a learned query's attention (Ilse et al. 2018)."""
 
     def __init__(self, encoder: nn.Module, width: int, heads: int) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class Pooled(nn.Module):
 
 
 def _places(rows: int, columns: int, device: torch.device) -> Tensor:
-    """Where each pixel lies, from -1 to 1: down the frame, then across.
+    """Position of each pixel, from -1 to 1: down the frame, then across.
 
     Returns:
         float32 [1, 2, rows, columns].

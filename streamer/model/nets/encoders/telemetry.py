@@ -11,7 +11,7 @@ from streamer.model.nets.layers import Layers, conv1d, halved, positions
 
 
 class TelemetryEncoder(nn.Module):
-    """What all share: standardised channels beside their masks, and positions on the tokens made of them."""
+    """Base class: standardised channels stacked with their masks, and positions added to the resulting tokens."""
 
     mean_C1: Tensor
     deviation_C1: Tensor
@@ -28,11 +28,11 @@ class TelemetryEncoder(nn.Module):
         return self.encode(planes_BCT, mask_BCT.any(1))
 
     def encode(self, planes_BCT: Tensor, mask_BT: Tensor) -> Tokens:
-        """Make tokens of channels and their masks [B, 2 C, T]."""
+        """Channels and their masks [B, 2 C, T] -> tokens."""
         raise NotImplementedError
 
     def standardise(self, telemetry_BCT: Tensor, mask_BCT: Tensor) -> None:
-        """Set mean and deviation of each channel from what was measured; a channel that nobody sent keeps 0 and 1."""
+        """Set mean and deviation of each channel from its measurements; a channel without any keeps 0 and 1."""
         for channel in range(telemetry_BCT.shape[1]):
             measured = telemetry_BCT[:, channel][mask_BCT[:, channel]]
             if len(measured) > 1:
@@ -41,7 +41,7 @@ class TelemetryEncoder(nn.Module):
 
 
 class TelemetryCnn(TelemetryEncoder):
-    """Convolutions over time; a token for each step that is left."""
+    """Convolutions over time; a token for each remaining step."""
 
     def __init__(self, inputs: int, channels: tuple[int, ...], width: int) -> None:
         super().__init__(inputs)
@@ -56,7 +56,7 @@ class TelemetryCnn(TelemetryEncoder):
 
 
 class TelemetryGru(TelemetryEncoder):
-    """A GRU over the grid points, both ways; a token for each."""
+    """A GRU over the grid points, in both directions; a token for each."""
 
     def __init__(self, inputs: int, layers: int, width: int) -> None:
         super().__init__(inputs)

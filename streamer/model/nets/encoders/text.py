@@ -19,11 +19,11 @@ WORD_STARTS = "Ġ", "▁"  # how byte-level BPE and SentencePiece write the spac
 
 
 class Vocabulary(NamedTuple):
-    """What a text encoder must know of the tokenizer.
+    """What a text encoder needs to know about the tokenizer.
 
     Attributes:
         tokens: By number.
-        prefix, suffix: Numbers of the tokens that the tokenizer puts around a text, ``[CLS]`` and ``[SEP]``.
+        prefix, suffix: Numbers of the special tokens around a text, ``[CLS]`` and ``[SEP]``.
     """
 
     tokens: tuple[str, ...]
@@ -32,15 +32,15 @@ class Vocabulary(NamedTuple):
 
 
 class TextEncoder(nn.Module):
-    """Embeddings with their places; each is a token. The encoders below make more of them.
+    """Embeddings with their positions; each is a token. The encoders below add context.
 
     Args:
-        dimensions: Of word vectors that the embeddings begin with, which a layer brings to the width; None: there are
-            none, and the embeddings are as wide as the tokens.
+        dimensions: Of word vectors that initialise the embeddings, which a layer projects to the width; ``None``: there
+            are none, and the embeddings are as wide as the tokens.
         frozen: The embeddings are not trained.
     """
 
-    begun_with: str | None = None  # how many tokens have a vector of a file
+    begun_with: str | None = None  # sentence: how many tokens have a vector from a file
 
     def __init__(self, vocabulary: int, width: int, dimensions: int | None = None, *, frozen: bool = False) -> None:
         super().__init__()
@@ -56,16 +56,16 @@ class TextEncoder(nn.Module):
         return self.in_context(words_BTD, mask_BT), mask_BT
 
     def in_context(self, words_BTD: Tensor, mask_BT: Tensor) -> Tensor:
-        """What is done so that each word knows of the others: here nothing."""
+        """Relate the words to one another; here, leave them as they are."""
         return words_BTD
 
     def begin_with(self, file: WordVectors, tokens: tuple[str, ...]) -> None:
-        """Take over the vectors of a file: the token's own, or that of the word in small letters.
+        """Copy vectors from a file: the token's, or that of the word in lower case.
 
-        A token without a vector gets a random one of the same spread; 0 where the embeddings are frozen.
+        A token without a vector gets a random one of the same spread, or 0 if the embeddings are frozen.
 
         Raises:
-            BuildError: The file has other dimensions, cannot be read, or knows none of the tokens.
+            BuildError: The file has other dimensions, cannot be read, or has none of the tokens.
         """
         weight_VC = self.embed.weight
         if file.dimensions != weight_VC.shape[1]:
@@ -115,7 +115,7 @@ class TextTransformer(TextEncoder):
 
 
 class TextRecurrent(TextEncoder):
-    """Recurrent layers over the window's words, both ways."""
+    """Recurrent layers over the window's words, in both directions."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class TextRecurrent(TextEncoder):
 
 
 class HuggingFaceEncoder(Backboned):
-    """An encoder of transformers over the window's words, between the tokens that it knows texts to stand between."""
+    """An encoder of transformers over the window's words, between its special tokens."""
 
     prefix_P: Tensor
     suffix_P: Tensor
@@ -159,7 +159,7 @@ class HuggingFaceEncoder(Backboned):
         return tokens_BTD + self.missing(torch.where(mask_BT, 1.0 - overlap_BT, 0.0)[..., None]), mask_BT
 
     def _framed(self, text_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Prefix, words, and right after the last one the suffix; what stands elsewhere is padding."""
+        """Prefix, words, and right after the last one the suffix; the rest is padding."""
         batch, steps = text_BT.shape
         first, after = len(self.prefix_P), len(self.suffix_P)
         words_BT = torch.where(mask_BT, text_BT, self.pad)
@@ -200,7 +200,7 @@ def hugging_face_encoder(
         pretrained: Whether to read the folder's weights; without, its ``config.json`` is enough.
 
     Raises:
-        BuildError: transformers is not installed, or the folder is no encoder, truncated, or of another tokenizer.
+        BuildError: transformers is not installed, or the folder is not an encoder, truncated, or of another tokenizer.
     """
     place = folder / options.of
     try:
