@@ -1,1 +1,1 @@
-"""The command line: what can be asked for."""
+"""The command line: one table of commands, one module for each group of them."""

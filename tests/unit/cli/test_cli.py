@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -16,16 +18,12 @@ from typing import NamedTuple
 import pytest
 from typer.testing import CliRunner
 
-from streamer.cli.main import app, main
+from streamer.cli.app import app
+from streamer.cli.commands import COMMANDS, help_text
+from streamer.cli.main import main
 from streamer.local.process import free_port
 
-SERVERS = ("up", "down", "status", "doctor", "topics")
-FEEDS = ("simulate", "replay")
-GOLDEN = ("record", "verify")
-WORK = ("worker", "train", "evaluate", "export", "forms")
-VIEWS = ("watch", "results", "index", "search", "deadletters", "forget", "settings", "demo", "dashboard")
-COMMANDS = (*SERVERS, *FEEDS, *GOLDEN, *WORK, *VIEWS)
-HEAVY = ("torch", "av", "faust", "kafka", "redis", "rich", "pydantic")
+HEAVY = ("typer", "torch", "av", "faust", "kafka", "redis", "rich", "pydantic")
 
 
 class Done(NamedTuple):
@@ -65,11 +63,34 @@ def nobody() -> str:
     return f"127.0.0.1:{free_port()}"
 
 
-def test_the_help_names_every_command_and_each_fits_its_line() -> None:
+def test_the_help_names_every_command_and_each_fits_80_columns() -> None:
     text = CliRunner().invoke(app, ["--help"]).output
-    listed = {line.split()[0]: line for line in text.partition("Commands:")[2].splitlines() if line.strip()}
-    assert [name for name in COMMANDS if name not in listed] == []
-    assert [line for name, line in listed.items() if name in COMMANDS and line.endswith("...")] == []
+    listed = {line.split()[0] for line in text.partition("Commands:")[2].splitlines() if line.strip()}
+    assert listed >= set(COMMANDS)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "..." not in text.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_the_help_is_the_same_with_and_without_typer(arguments: list[str], streamer: Streamer) -> None:
+    assert streamer(*arguments) == (0, help_text(), "")
+    assert CliRunner().invoke(app, arguments).output.strip() == help_text().strip()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_begins_with_its_line_in_the_table(command: str) -> None:
+    assert f"\n\n  {COMMANDS[command].summary}\n" in CliRunner().invoke(app, [command, "--help"]).output
+
+
+def test_every_command_of_a_module_is_in_the_table() -> None:
+    for name in {entry.module for entry in COMMANDS.values()}:
+        module = importlib.import_module(f"streamer.cli.{name}")
+        found = {
+            name
+            for name, value in vars(module).items()
+            if isinstance(value, types.FunctionType) and value.__module__ == module.__name__ and name[0] != "_"
+        }
+        assert {command.partition("_")[0] for command in found} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "topics create"])

@@ -14,7 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
-from streamer.cli.main import app
+from streamer.cli.app import app
 from streamer.events import TELEMETRY, TEXT
 from streamer.model.predictor import Predictor
 from streamer.model.sample import Sample

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streamer.align.decode import Decoder
-from streamer.cli.main import app
+from streamer.cli.app import app
 from streamer.events import Event, Record
 from streamer.settings import DEFAULT_MODALITIES, ModalitySettings, Settings
 

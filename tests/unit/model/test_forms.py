@@ -18,7 +18,7 @@ from torch._inductor import exc
 from torch._inductor.cpp_builder import get_cpp_compiler
 from typer.testing import CliRunner
 
-from streamer.cli.main import app
+from streamer.cli.app import app
 from streamer.errors import ModelError
 from streamer.model import Inputs, Outputs, forms, predictor, repository
 from streamer.model.collate import collate

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from streamer.cli.main import app
+from streamer.cli.app import app
 from streamer.errors import ModelError, UsageError
 from streamer.operate import costs, sizing
 from streamer.operate.costs import Coefficients, Costs, Others, Span
@@ -176,7 +176,7 @@ def test_the_command_prints_the_numbers_with_what_they_rest_on() -> None:
 
 def test_a_size_needs_no_pytorch() -> None:
     program = (
-        "import sys; from streamer.cli.main import app\n"
+        "import sys; from streamer.cli.app import app\n"
         "app(['size', '--feeds', '5', '--fps', '10', '--frame-kb', '40'], standalone_mode=False)\n"
         "sys.exit('torch' in sys.modules)"
     )

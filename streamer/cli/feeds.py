@@ -1,0 +1,126 @@
+"""Records go in: ``simulate`` and ``replay``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamer.cli.options import console, extra, load_settings, say
+from streamer.errors import UsageError
+
+if TYPE_CHECKING:
+    from streamer.settings import Settings
+
+
+def simulate(
+    sessions: Annotated[int, typer.Option(min=1, help="Cars that drive at the same time.")] = 4,
+    seconds: Annotated[int, typer.Option(min=1, help="Length of each drive, s.")] = 60,
+    speed: Annotated[float, typer.Option(min=0, help="1: real time; 0: as fast as possible.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the drives; the same seed gives the same bytes.")] = 0,
+    truth: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write the true events to this file, a JSON object a line.")
+    ] = None,
+    jitter_ms: Annotated[float, typer.Option(min=0, help="Send each record up to this much later, at random.")] = 0.0,
+    drop: Annotated[float, typer.Option(min=0, max=1, help="Share of records that are never sent.")] = 0.0,
+    late: Annotated[float, typer.Option(min=0, max=1, help="Share of records that are sent late.")] = 0.0,
+    late_ms: Annotated[float, typer.Option(min=0, help="How late these records are.")] = 5000.0,
+    dies: Annotated[
+        str | None, typer.Option(metavar="MODALITY:SECOND", help="The modality stops at this second, e.g. audio:20.")
+    ] = None,
+) -> None:
+    """Send simulated drives to Kafka, with faults on demand.
+
+    Camera frames, sound, transcripts (late, as speech recognition is) and telemetry of cars. Each run has sessions with
+    new names.
+    """
+    import secrets
+
+    from streamer.feeds import simulate
+    from streamer.terminal.board import Sending
+
+    options = simulate.Options(
+        jitter_ms=jitter_ms, drop=drop, late=late, late_ms=late_ms, dies=None if dies is None else _death(dies)
+    )
+    name = secrets.token_hex(2)
+    with Sending(console(), seconds * 1_000_000) as bar:
+        count = simulate.run(
+            load_settings(),
+            sessions=sessions,
+            seconds=seconds,
+            speed=speed,
+            seed=seed,
+            name=name,
+            truth=truth,
+            options=options,
+            on_sent=bar.sent,
+        )
+    say(f"sent {count} records of the sessions sim-{name}-0 to sim-{name}-{sessions - 1}")
+
+
+def replay(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Recordings: together the parts of one session.")
+    ],
+    speed: Annotated[
+        float, typer.Option(min=0, help="1: as recorded, 2: twice as fast; 0: as fast as possible.")
+    ] = 1.0,
+    session: Annotated[str | None, typer.Option(help="The session's name; default: a new one each run.")] = None,
+    stream: Annotated[
+        list[int] | None,
+        typer.Option(
+            metavar="N", help="Send track (MCAP: channel) N, not the default one of its kind; can be repeated."
+        ),
+    ] = None,
+    keep_times: Annotated[
+        bool, typer.Option("--keep-times", help="Keep the times of the recording; default: as if it began now.")
+    ] = False,
+) -> None:
+    """Send recordings to Kafka.
+
+    Films and sound (what FFmpeg reads) with subtitles in them or beside them (.srt, .vtt), word timings beside sound
+    (.json) and GoPro telemetry; telemetry tables (.csv); MCAP files. All PATHs together are one session and begin
+    together, e.g. a film and the car's log; logs with times of the same clock keep their distance. A recording of
+    `streamer record` is sent as it was: the same sessions, partitions, order and gaps.
+    """
+    with extra("feeds", "replaying"):
+        from streamer.feeds import replay
+        from streamer.golden import recording
+    from streamer.terminal.board import Sending
+
+    settings = load_settings()
+    if any(recording.is_recording(path) for path in paths):
+        if len(paths) > 1 or session is not None or stream:
+            raise UsageError("a recording of `streamer record` is sent alone and as it was: no --session, no --stream")
+        _send_again(settings, paths[0], speed, keep_times)
+        return
+    recorded = replay.open_all(paths, stream or ())
+    name = session if session is not None else replay.new_session()
+    with Sending(console(), recorded.length_us) as bar:
+        count = replay.run(settings, recorded, speed=speed, session=name, keep_times=keep_times, on_sent=bar.sent)
+    for note in recorded.notes:
+        say(note)
+    say(f"sent {count} records of the session {name}")
+
+
+def _send_again(settings: Settings, path: Path, speed: float, keep_times: bool) -> None:
+    from streamer.golden import recording
+    from streamer.golden.again import send_again
+    from streamer.terminal.board import Sending
+
+    first_us, last_us = recording.span_us(path) or (0, 0)
+    with Sending(console(), last_us - first_us) as bar:
+        count = send_again(settings, path, speed, keep_times=keep_times, on_sent=bar.sent_again)
+    say(f"sent {count} records of {path} again")
+
+
+def _death(text: str) -> tuple[int, float]:
+    """``audio:20`` -> the modality's number and the second."""
+    from streamer.events import MODALITY_NAMES
+
+    name, _, second = text.partition(":")
+    try:
+        return MODALITY_NAMES.index(name), float(second)
+    except ValueError:
+        raise UsageError(f"--dies takes {'|'.join(MODALITY_NAMES)}:SECOND, not {text!r}") from None

@@ -1,0 +1,114 @@
+"""What an operator asks: ``doctor``, ``size``, ``deadletters``, ``settings``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamer.cli.options import AsJson, console, emit, load_settings, say
+
+
+def doctor(json: AsJson = False) -> None:
+    """Check everything that a worker needs.
+
+    Addresses, TLS and passwords, topics, rights, lag, what Redis promises to keep, the model, the device, clocks, port
+    and disk; with a remedy for each problem. Changes nothing. Exit code 1 if a worker could not run.
+    """
+    import msgspec
+
+    from streamer.operate import doctor
+
+    findings = []
+    out = console(stderr=False)
+    for finding in doctor.examine(load_settings()):
+        findings.append(finding)
+        if json:
+            emit(msgspec.json.encode(finding))
+        else:
+            out.print(doctor.line(finding))
+    if any(finding.status is doctor.Status.FAIL for finding in findings):
+        raise typer.Exit(1)
+
+
+def size(
+    feeds: Annotated[int, typer.Option(help="Devices that send at the same time.")],
+    fps: Annotated[float, typer.Option(help="Frames a second of a feed; 0: no frames.")],
+    frame_kb: Annotated[float, typer.Option(help="Size of a frame as it is sent, KB of 1,000 bytes.")],
+    window_ms: Annotated[
+        int | None, typer.Option(help="Length of a window, ms; default: the model's, without --model the setting.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A model folder, for the frames of a window that are decoded; default: 2.")
+    ] = None,
+    cpu_ms: Annotated[
+        float | None,
+        typer.Option(help="CPU time of your model for a window, ms; default: as measured for models/driving."),
+    ] = None,
+    gpu_ms: Annotated[float | None, typer.Option(help="GPU time of a window, ms.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Compute partitions, workers, cores and bytes for many feeds.
+
+    Arithmetic on what `make bench-growth` measured, with the basis of each number; nothing is started. Besides frames,
+    a feed is assumed to send what `streamer simulate` sends. Warns where the numbers go beyond what was measured.
+    """
+    import msgspec
+
+    from streamer.operate import costs, sizing
+
+    settings = load_settings()
+    own_ms, decoded = (settings.window_ms, 2) if model is None else sizing.of_model(model)
+    demand = sizing.Demand(feeds, fps, frame_kb, own_ms if window_ms is None else window_ms, decoded, cpu_ms, gpu_ms)
+    measured = costs.load()
+    found = sizing.size(demand, measured, settings)
+    if json:
+        emit(msgspec.json.encode(found))
+        return
+    console(stderr=False).print(sizing.view(found, measured))
+
+
+def deadletters(
+    json: AsJson = False,
+    requeue: Annotated[
+        bool, typer.Option("--requeue", help="Send them back to their topics, after the cause is fixed.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Only records with this reason, e.g. bad_payload.")] = None,
+) -> None:
+    """List the records that could not be processed.
+
+    Each with its reason. --requeue sends each record once: a second call sends only what has come since. With --reason
+    the others stay, and a later call can send them.
+    """
+    import msgspec
+
+    from streamer.broker import deadletters
+    from streamer.terminal import board
+
+    settings = load_settings()
+    if requeue:
+        say(f"sent {deadletters.requeue(settings, reason)} records back to their topics")
+    elif json:
+        for letter in deadletters.read(settings, reason):
+            emit(msgspec.json.encode(letter))
+    else:
+        table = board.letters(deadletters.read(settings, reason))
+        if table.row_count:
+            console(stderr=False).print(table)
+        else:
+            say("no dead letters")
+
+
+def settings(
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the reference of all settings, as Markdown.")
+    ] = False,
+) -> None:
+    """Print the settings in effect, as TOML.
+
+    Passwords are masked.
+    """
+    from streamer.operate import reference
+
+    typer.echo(reference.markdown() if markdown else reference.toml(load_settings()), nl=False)

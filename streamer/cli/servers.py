@@ -1,0 +1,143 @@
+"""Servers and workers on this machine: ``up``, ``down``, ``status``, ``topics``, ``worker``, ``demo``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamer.cli.commands import COMMANDS
+from streamer.cli.options import console, extra, load_settings, say
+
+if TYPE_CHECKING:
+    from streamer.local import Service
+
+topics = typer.Typer(rich_markup_mode=None, help=COMMANDS["topics"].summary)
+
+
+class Role(StrEnum):
+    """What a worker does."""
+
+    ALL = "all"
+    ALIGN = "align"
+    INFER = "infer"
+
+
+def up(
+    docker: Annotated[
+        bool, typer.Option("--docker", help="Use containers of docker-compose.yml in place of embedded servers.")
+    ] = False,
+) -> None:
+    """Start Kafka and Redis on this machine.
+
+    Servers that run already are left alone. By default the real servers run embedded, without Docker or Java: on free
+    ports, with data and logs in .streamer/. If STREAMER_KAFKA or STREAMER_REDIS gives a server's address, that server
+    is used as it is. All other commands find the addresses by themselves.
+    """
+    with extra("local", "running servers on this machine"):
+        from streamer import local
+
+    _show_services(local.up(load_settings(), docker=docker, progress=say))
+
+
+def down() -> None:
+    """Stop what `streamer up` started.
+
+    The data stay in .streamer/.
+    """
+    with extra("local", "running servers on this machine"):
+        from streamer import local
+
+    stopped = local.down(say)
+    say(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
+
+
+def status() -> None:
+    """Show where Kafka and Redis are.
+
+    Exit code 1 if one of them does not answer.
+    """
+    with extra("local", "running servers on this machine"):
+        from streamer import local
+
+    services = local.status(load_settings())
+    _show_services(services)
+    if not all(service.answers for service in services):
+        raise typer.Exit(1)
+
+
+@topics.command("create")
+def topics_create() -> None:
+    """Make the topics that are missing; check those that exist."""
+    from streamer.broker import topics
+
+    for topic in topics.create(load_settings()):
+        state = "created" if topic.created else "exists"
+        typer.echo(f"{topic.name:<32} {topic.partitions:>4} partitions  {topic.timestamp_type}  {state}")
+
+
+def worker(
+    role: Annotated[
+        Role | None, typer.Option(help="all: everything; align: up to closed windows; infer: from closed windows on.")
+    ] = None,
+) -> None:
+    """Read Kafka, align, infer, publish to Redis.
+
+    Runs until Ctrl-C or SIGTERM. Several workers share the partitions. /metrics, /healthz and /readyz are on
+    STREAMER_PORT.
+
+    With roles, workers with a GPU scale separately from the others: some run --role align, some --role infer, with the
+    windows topic between them. The results are the same.
+    """
+    import gc
+
+    gc.disable()  # collections take a tenth of the time of the imports; the worker enables them again
+    from streamer.settings import Settings
+    from streamer.worker import process
+
+    process.run(Settings.load(role=None if role is None else str(role)))
+
+
+def demo(
+    sessions: Annotated[int, typer.Option(min=1, help="Cars that drive at the same time.")] = 4,
+    seconds: Annotated[int, typer.Option(min=2, help="Length of the drives, s.")] = 45,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the drives.")] = 1,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="Print lines of progress in place of the live table.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", dir_okay=False, help="Also write the summary to this file.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave Kafka and Redis running afterwards.")] = False,
+    page: Annotated[bool, typer.Option("--page", help="Serve the live page during the demo.")] = False,
+) -> None:
+    """See the whole system at work, from cars to results.
+
+    Uses the running Kafka and Redis, or starts embedded ones. Ends with a summary; exit code 1 if a window was lost, a
+    record was refused or the model failed.
+    """
+    import signal
+
+    with extra("local", "the demo"):
+        from streamer.demo import run, summary
+
+    # a plain kill too must stop everything that was started
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    out = console(stderr=False)
+    options = run.Options(sessions=sessions, seconds=seconds, seed=seed, headless=headless, keep=keep, page=page)
+    outcome = run.run(load_settings(), options, out)
+    out.print(summary.view(outcome))
+    if json_file is not None:
+        json_file.write_bytes(summary.as_json(outcome))
+    if not outcome.clean:
+        raise typer.Exit(1)
+
+
+def _show_services(services: Iterable[Service]) -> None:
+    for service in services:
+        answers = "answers" if service.answers else "does not answer"
+        typer.echo(f"{service.name:<6} {service.address:<32} {answers:<16} {service.runs_as}")
