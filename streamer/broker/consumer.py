@@ -8,7 +8,7 @@
    for records never delays a freed partition by more than ``POLL_CAP_S``.
 4. *Cost*: Faust makes a message, an event and four asyncio tasks of each record, to be able to abandon it. Here the
    records that one poll brought travel together, :class:`Batch`, and a delivery that does not block takes no task.
-   The client makes ours of a record, not one of its own first: ``_record``. Its reading and its checksums are
+   The client makes ours of a record, not one of its own first: ``record``. Its reading and its checksums are
    ``fetch``'s: what passes ``is_intact`` is not checked again.
 5. *Knowing that a partition is drained*: :meth:`Consumer.idle_since_us`, the bound of the merge. The consumer's
    position runs ahead of what was delivered, so neither position nor high watermark alone proves it.
@@ -27,16 +27,13 @@ import asyncio
 import contextlib
 import logging
 import types
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from time import time_ns
 from typing import Any, NamedTuple
 
 import aiokafka
 import faust
-from aiokafka.consumer.fetcher import FetchResult
-from aiokafka.errors import NodeNotReadyError
-from aiokafka.protocol.fetch import FetchRequest
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as driver
@@ -45,6 +42,7 @@ from faust.types.tuples import ConsumerMessage
 from yarl import URL
 
 from streamer import clients
+from streamer.broker import internals
 from streamer.broker.fetch import AnswerReader, FetchPace, is_intact
 from streamer.events import Record
 from streamer.settings import MIB, Settings
@@ -131,23 +129,18 @@ async def _finish(coroutine: Coroutine[Any, Any, Any], pending: Any) -> Any:
     return await _resume(coroutine, pending)
 
 
-class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """The thread that fetches, with a watch on what was asked, answered and handed on."""
+class ConsumerThread(internals.OpenThread):
+    """The thread that fetches, with a watch on what was asked, answered and returned."""
 
     consumer: Consumer
     logger = logger
+    fetch_max_bytes = FETCH_MAX_BYTES
 
-    async def on_start(self) -> None:
-        """Start the client, then watch its fetches."""
-        await super().on_start()
-        fetcher = self._consumer._fetcher
-        fetcher._fetch_max_bytes = FETCH_MAX_BYTES
-        fetcher._get_actions_per_node = partial(self._paced, fetcher._get_actions_per_node)
-        fetcher._proc_fetch_request = partial(self._watched, fetcher, fetcher._proc_fetch_request)
-        fetcher._client.send = partial(self._asked, fetcher._client, fetcher._client.send)
-        self._intact: set[tuple[str, int]] = set()  # partitions of the answer that came last
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._intact: set[tuple[str, int]] = set()  # partitions of the newest answer
 
-    def _paced(self, plan: Callable[[Any], Any], assignment: Any) -> Any:
+    def plan(self, plan: Callable[[Any], Any], assignment: Any) -> Any:
         """What the client would send now, less the fetches that should not leave yet."""
         requests, resets, timeout_s, *others = plan(assignment)
         leaving, pace = [], self.consumer.pace
@@ -156,49 +149,29 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             if hold_us := pace.hold_us(node_id, now_us):
                 timeout_s = min(timeout_s, hold_us / 1e6)  # then the client asks again
                 continue
-            request._max_wait_ms = pace.wait_ms(node_id, now_us)
+            internals.wait_at_broker(request, pace.wait_ms(node_id, now_us))
             pace.left(node_id, now_us)
             leaving.append((node_id, request))
         return leaving, resets, timeout_s, *others
 
-    async def _watched(
-        self, fetcher: Any, fetch: Callable[..., Any], assignment: Any, node_id: int, request: Any
-    ) -> bool:
-        """A fetch from its leaving until the client has applied its answer."""
-        asked = []
-        for topic, partitions in request.topics:
-            for partition, offset, _ in partitions:
-                tp = aiokafka.TopicPartition(topic, partition)
-                if (state := assignment.state_value(tp)) is not None:
-                    # The client stamps a partition whose answer it applied; that stamp is the only sign of it.
-                    asked.append((tp, offset, state, state.timestamp))
-                    state.timestamp = None
+    async def fetch(self, fetcher: Any, fetch: Callable[..., Any], assignment: Any, node_id: int, request: Any) -> bool:
+        """Fetch, then note what the answer proves and who makes its records."""
+        asked = internals.Fetch(assignment, request)
         sent_us = time_ns() // 1000
         needs_wakeup: bool = await fetch(assignment, node_id, request)
-        applied = False
-        for tp, offset, state, earlier in asked:
-            if state.timestamp is None:
-                state.timestamp = earlier
-                continue
-            applied = True
-            # On the assignment's own state, so that a stale answer cannot leak into the next assignment.
-            state.streamer_answer = Answer(sent_us, offset, state.highwater)
-            result = fetcher._records.get(tp)
-            if type(result) is FetchResult:  # else it brought nothing, or an error, which the next poll raises
-                result._partition_records._consumer_record = self._record
-                result._partition_records._check_crcs = tp not in self._intact
+        applied = asked.answered(partial(Answer, sent_us))
+        for tp in applied:
+            internals.make_records(fetcher, tp, self.record, check_crcs=tp not in self._intact)
         if applied:
             self.consumer.pace.answered(node_id, sent_us, needs_wakeup, time_ns() // 1000)
             self.consumer.answered()
         return needs_wakeup
 
-    async def _asked(self, client: Any, send: Callable[..., Any], node_id: int, request: Any, **options: Any) -> Any:
-        """Send a request; of a fetch, read and check the answer, which the client applies before anything else runs."""
-        if not isinstance(request, FetchRequest):
+    async def send(self, client: Any, send: Callable[..., Any], node_id: int, request: Any, **options: Any) -> Any:
+        """Send a request; read and check a fetch's answer, which the client applies before anything else runs."""
+        if not internals.is_fetch(request):
             return await send(node_id, request, **options)
-        if (connection := await client._get_conn(node_id)) is None:
-            raise NodeNotReadyError(f"no connection to broker {node_id}")  # as the client would, after a second try
-        AnswerReader.take_over(connection)
+        AnswerReader.take_over(await internals.connection_to(client, node_id))
         response = await send(node_id, request, **options)
         self._intact = {
             (topic, partition)
@@ -208,8 +181,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         }
         return response
 
-    def _record(self, tp: aiokafka.TopicPartition, record: Any) -> Record:
-        """As we have it, from what the client has parsed."""
+    def record(self, tp: aiokafka.TopicPartition, record: Any) -> Record:
+        """Our record, from what the client has parsed."""
         return Record(
             row=self.consumer.transport.rows[tp.topic],
             partition=tp.partition,
@@ -220,26 +193,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             headers=tuple(record.headers),
         )
 
-    async def _fetch_records(self, consumer: Any, active_partitions: Any, **kwargs: Any) -> Any:
-        records = await super()._fetch_records(consumer, active_partitions, **kwargs)
+    def returned(self, records: Mapping[aiokafka.TopicPartition, Sequence[Record]]) -> None:
+        """Remember how far each partition was returned."""
         for tp, batch in records.items():
             if batch:
                 self.consumer.returned[tp] = batch[-1].offset + 1
-        return records
-
-    def answer(self, tp: TP) -> Answer | None:
-        """The newest answer about a partition of the present assignment."""
-        subscription = self._consumer._subscription.subscription if self._consumer is not None else None
-        assignment = subscription.assignment if subscription is not None else None
-        if assignment is None:
-            return None
-        return getattr(assignment.state_value(tp), "streamer_answer", None)  # any tuple finds it
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Nothing: see change 7 of this module."""
+        """Check nothing: see change 7 of this module."""
 
 
-class Consumer(driver.Consumer):  # type: ignore[misc]
+class Consumer(internals.OpenConsumer):
     """Faust's consumer with the changes that this module's text lists."""
 
     logger = logger
@@ -255,7 +219,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._freed = asyncio.Event()
         super().__init__(*args, **kwargs)
 
-    def _new_consumer_thread(self) -> ConsumerThread:
+    thread: ConsumerThread
+
+    def new_thread(self) -> ConsumerThread:
+        """Make the thread that fetches."""
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     # 1: commits
@@ -268,10 +235,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         """Nothing: what Faust acknowledges by itself (records skipped in a rebalance) must never be committed."""
         return False
 
-    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
-        return iter([tp for tp in self._released if topics is None or tp in topics or tp.topic in topics])
+    def to_commit(self) -> Iterable[TP]:
+        """Partitions of which something was released."""
+        return self._released
 
-    def _new_offset(self, tp: TP) -> int | None:
+    def offset_to_commit(self, tp: TP) -> int | None:
+        """What was released, whatever was acknowledged."""
         return self._released.get(tp)
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
@@ -282,14 +251,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self.after_commit(noted)
         return did_commit
 
-    def committed(self, tp: TP) -> int | None:
-        """The offset that Kafka has committed of a partition of the present assignment; None: none yet, or 0."""
-        offset: int | None = self._committed_offset.get(tp)
-        return offset
-
     def lag(self, tp: TP) -> int:
         """Records of a partition that are not done, as of the last answer about it; 0 before the first."""
-        answer = self._thread.answer(tp)
+        answer: Answer | None = self.thread.answer(tp)
         done = self._released.get(tp) or self.committed(tp) or 0
         return 0 if answer is None else max(0, answer.highwater - done)
 
@@ -313,22 +277,23 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     # 3: waking
 
-    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:  # noqa: ASYNC109 - Faust's signature
+    async def next_records(self, timeout_s: float) -> tuple[Any, set[TP]]:
+        """Wait for records, or for a partition to be freed where all are held."""
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
-        active = self._get_active_partitions()
+        active = self.active()
         if active:
-            return await self._getmany(active_partitions=active, timeout=min(timeout, POLL_CAP_S)), active
+            return await self.poll(active, min(timeout_s, POLL_CAP_S)), active
         self._freed.clear()
         with contextlib.suppress(TimeoutError):  # nothing was freed: the caller looks at its stop flags and asks again
-            await asyncio.wait_for(self._freed.wait(), timeout)
+            await asyncio.wait_for(self._freed.wait(), timeout_s)
         return {}, active
 
     # 4: cost
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Batch]]:  # noqa: ASYNC109 - Faust's signature
         """What one poll brings, as few :class:`Batch` as may be."""
-        fetched, active = await self._wait_next_records(timeout)
+        fetched, active = await self.next_records(timeout)
         if self.should_stop:
             return
         if not self.flow_active:  # partitions are being taken or given: all that was fetched comes again
@@ -338,15 +303,13 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 logger.warning("cannot go back to the committed offsets: %r", error)
             return
         generation_id = self.app.consumer_generation_id
-        ours = [(tp, records) for tp, records in fetched.items() if tp in active or tp in self._buffered_partitions]
+        full = self.full()
+        ours = [(tp, records) for tp, records in fetched.items() if tp in active or tp in full]
         for parts in _cut(ours):
             if not self.flow_active or self.app.consumer_generation_id != generation_id:
                 return
             yield parts[0][0], Batch(parts, generation_id)
             await asyncio.sleep(0)  # the agent and the pump have their turn
-
-    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Nothing: Faust takes a batch for a gap between acknowledgements, which count for nothing here."""
 
     async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109 - Faust's signature
         """As in ``mode``, but a delivery that completes at once costs no task."""
@@ -376,12 +339,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         No record that the broker appended before that time is still to come on this partition.
         """
         # The order of these reads matters: an answer that is older than what was returned since proves nothing less.
-        answer = self._thread.answer(tp)
+        answer: Answer | None = self.thread.answer(tp)
         returned = self.returned.get(tp, 0)
         if answer is None or returned > delivered or answer.highwater > max(answer.fetch_offset, delivered):
             return None
-        sent_us: int = answer.sent_us
-        return sent_us
+        return answer.sent_us
 
     async def on_partitions_revoked(self, revoked: Iterable[TP]) -> None:
         """Forget everything about partitions that are no longer ours."""
@@ -402,8 +364,7 @@ class NoTables(TableManager):  # type: ignore[misc]
 
     async def on_start(self) -> None:
         """As in Faust, without the second of sleep."""
-        await self._update_channels()
-        await self.recovery.start()
+        await internals.start_tables(self)
 
 
 def credentials(settings: Settings) -> Credentials | None:

@@ -10,17 +10,14 @@ it looks at it, and computes CRC32C without the processor's instruction for it. 
 
 from __future__ import annotations
 
-import asyncio
 import io
-import time
 from collections import deque
 from struct import Struct
 from typing import Any, Self
 
-from aiokafka.conn import CloseReason
-from aiokafka.errors import CorrelationIdError
-from aiokafka.protocol.fetch import FetchRequest
 from crc32c import crc32c
+
+from streamer.broker import internals
 
 FETCH_WAIT_MS = 100  # at the broker, for records
 FETCH_WAIT_UNSEEN_MS = 20  # while alignment has not looked at what came
@@ -106,18 +103,16 @@ class FetchPace:
         return min((at + self.slack_us for at in instants if at + self.slack_us > proven_us), default=None)
 
 
-class AnswerReader(asyncio.BufferedProtocol):
+class AnswerReader(internals.BytesReader):
     """Reads the answers of a connection into memory that is used again.
 
     The client's own reader, of ``asyncio``, gathers an answer in a buffer that grows and copies it out of there: twice
     its size in fresh memory, which the kernel has to clear. Here the socket fills what the answer before has left.
-
-    It takes the place of the reader and of the protocol of a connection; both know it by what they call.
     """
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self._protocol = connection._protocol
+        self._protocol = internals.protocol_of(connection)
         self._size = bytearray(SIZE_BYTES)
         self._answer = io.BytesIO()
         self._in_answer = False
@@ -126,22 +121,7 @@ class AnswerReader(asyncio.BufferedProtocol):
     @classmethod
     def take_over(cls, connection: Any) -> Self | None:
         """Read a connection from here on; None: it waits for an answer, is lost or about to be, or was taken over."""
-        if connection._writer is None or connection._requests or isinstance(connection._reader, cls):
-            return None
-        transport = connection._writer.transport
-        if transport.is_closing():
-            return None
-        reader = cls(connection)
-        transport.pause_reading()  # uvloop looks at its protocol when it begins to read
-        transport.set_protocol(reader)
-        connection._read_task.cancel()
-        connection._reader = reader
-        transport.resume_reading()
-        return reader
-
-    def at_eof(self) -> bool:
-        """For the connection: it forgets a reader whose connection is lost."""
-        return False
+        return internals.read_by(connection, cls)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the next bytes belong: what is lacking of a size, or of an answer."""
@@ -168,8 +148,7 @@ class AnswerReader(asyncio.BufferedProtocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the client as its own reader would."""
-        self._protocol.connection_lost(error)
-        self._connection.close(reason=CloseReason.CONNECTION_BROKEN, exc=error or EOFError("the broker hung up"))
+        internals.broken(self._connection, error)
 
     def pause_writing(self) -> None:
         """What is written waits."""
@@ -192,22 +171,11 @@ class AnswerReader(asyncio.BufferedProtocol):
 
     def _take(self) -> None:
         """Hand an answer to who waits for it. The client reads that of a fetch from our memory, others from a copy."""
-        connection = self._connection
-        correlation_id, request, waiting = connection._requests[0]
-        if self._filled < SMALL_BYTES or request is None or request.API_KEY != FetchRequest.API_KEY:
-            connection._handle_frame(bytes(self._room))
-            return
-        self._answer.seek(0)
-        said = request.parse_response_header(self._answer).correlation_id
-        if said != correlation_id:
-            raise CorrelationIdError(f"the broker answers request {said}, not {correlation_id}")
-        if not waiting.done():
-            response = request.RESPONSE_TYPE.decode(self._answer)
-            if self._answer.tell() > self._filled:  # what lies behind it is of an answer before
-                raise ValueError(f"an answer of {self._filled} bytes says that it has more")
-            waiting.set_result(response)
-        connection._last_action = time.monotonic()
-        connection._requests.popleft()
+        if self._filled < SMALL_BYTES or not internals.is_fetch(internals.awaited(self._connection)):
+            internals.take_answer(self._connection, bytes(self._room))
+        else:
+            self._answer.seek(0)
+            internals.take_answer_in_place(self._connection, self._answer, self._filled)
 
 
 def is_intact(batches: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""What transport.py mends, each beside what stock Faust does."""
+"""What consumer.py changes, each beside what stock Faust does."""
 
 import asyncio
 import inspect
@@ -170,7 +170,7 @@ async def test_a_partition_is_idle_only_when_nothing_can_be_on_its_way(
     delivered: int,
     idle: int | None,
 ) -> None:
-    monkeypatch.setattr(mended._thread, "answer", lambda tp: answer)
+    monkeypatch.setattr(mended.thread, "answer", lambda tp: answer)
     if returned:
         mended.returned[FRAMES] = returned
     assert mended.idle_since_us(FRAMES, delivered) == idle
@@ -194,7 +194,7 @@ async def test_the_lag_is_what_is_not_done_of_what_the_broker_has(
     committed: int | None,
     lag: int,
 ) -> None:
-    monkeypatch.setattr(mended._thread, "answer", lambda tp: answer)
+    monkeypatch.setattr(mended.thread, "answer", lambda tp: answer)
     monkeypatch.setattr(mended, "committed", lambda tp: committed)
     if released is not None:
         mended.release(FRAMES, released)
@@ -230,7 +230,7 @@ def poll_of(fetched: Mapping[TP, Sequence[object]]) -> Callable[[float], Awaitab
 
 async def test_the_records_of_a_poll_travel_together(mended: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = {FRAMES: records_of(FRAMES, 2), AUDIO: records_of(AUDIO, 3)}
-    monkeypatch.setattr(mended, "_wait_next_records", poll_of(fetched))
+    monkeypatch.setattr(mended, "next_records", poll_of(fetched))
     mended.flow_active = True
     [(tp, batch)] = [found async for found in mended.getmany(1.0)]
     assert (tp, batch.tp, batch.offset, batch.timestamp) == (FRAMES, FRAMES, 1, 1.0)
@@ -239,7 +239,7 @@ async def test_the_records_of_a_poll_travel_together(mended: Consumer, monkeypat
 
 async def test_a_batch_has_a_bound(mended: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = {FRAMES: records_of(FRAMES, BATCH_RECORDS + 3), AUDIO: records_of(AUDIO, BATCH_RECORDS)}
-    monkeypatch.setattr(mended, "_wait_next_records", poll_of(fetched))
+    monkeypatch.setattr(mended, "next_records", poll_of(fetched))
     mended.flow_active = True
     batches = [batch async for _, batch in mended.getmany(1.0)]
     assert [sum(len(part) for _, part in batch.parts) for batch in batches] == [BATCH_RECORDS, BATCH_RECORDS, 3]
@@ -253,7 +253,7 @@ async def test_records_of_a_partition_that_is_no_longer_ours_are_left_out(
     async def poll(_: float) -> object:
         return {FRAMES: records_of(FRAMES, 2), AUDIO: records_of(AUDIO, 3)}, {AUDIO}
 
-    monkeypatch.setattr(mended, "_wait_next_records", poll)
+    monkeypatch.setattr(mended, "next_records", poll)
     mended.flow_active = True
     assert [batch.parts async for _, batch in mended.getmany(1.0)] == [[(AUDIO, records_of(AUDIO, 3))]]
 
@@ -261,7 +261,7 @@ async def test_records_of_a_partition_that_is_no_longer_ours_are_left_out(
 async def test_a_poll_is_dropped_where_a_rebalance_begins_in_it(
     mended: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mended, "_wait_next_records", poll_of({FRAMES: records_of(FRAMES, 2 * BATCH_RECORDS)}))
+    monkeypatch.setattr(mended, "next_records", poll_of({FRAMES: records_of(FRAMES, 2 * BATCH_RECORDS)}))
     mended.flow_active = True
     seen = []
     async for _, batch in mended.getmany(1.0):
@@ -273,7 +273,7 @@ async def test_a_poll_is_dropped_where_a_rebalance_begins_in_it(
 async def test_the_client_makes_our_records(mended: Consumer) -> None:
     assert "self._consumer_record(tp, record)" in inspect.getsource(PartitionRecords._unpack_records)
     found = PartitionRecords(AUDIO, MemoryRecords(batch_of(b"jpeg")), [], 0, None, None, True, 0)
-    found._consumer_record = mended._thread._record
+    found._consumer_record = mended.thread.record
     assert list(found) == [
         Record(1, 3, 0, 1_234_000, b"car", b"jpeg", (("ce_type", b"frame"), ("empty", None))),
         Record(1, 3, 1, 1_235_000, None, b"", ()),
@@ -296,7 +296,7 @@ async def fetched_with(mended: Consumer, connection: object, part: tuple[object,
     fetcher = Fetcher.__new__(Fetcher)
     vars(fetcher).update(
         _client=SimpleNamespace(
-            send=partial(mended._thread._asked, SimpleNamespace(_get_conn=connect), send),
+            send=partial(mended.thread.send, SimpleNamespace(_get_conn=connect), send),
             force_metadata_update=lambda: None,
         ),
         _records={},
@@ -309,7 +309,7 @@ async def fetched_with(mended: Consumer, connection: object, part: tuple[object,
         _retry_backoff=0.0,
         _preferred_read_replica={},
     )
-    return await mended._thread._watched(fetcher, fetcher._proc_fetch_request, assignment, 1, request), fetcher
+    return await mended.thread.fetch(fetcher, fetcher._proc_fetch_request, assignment, 1, request), fetcher
 
 
 LOST = SimpleNamespace(_writer=None)  # a connection that the client still has, but the broker has left
@@ -366,7 +366,7 @@ async def test_a_broker_is_asked_for_4_mib_at_once(mended: Consumer, monkeypatch
         thread._consumer = SimpleNamespace(_fetcher=fetcher)
 
     monkeypatch.setattr(stock.AIOKafkaConsumerThread, "on_start", start)
-    await mended._thread.on_start()
+    await mended.thread.on_start()
     assert fetcher._fetch_max_bytes == 4 << 20
 
 

@@ -1,0 +1,354 @@
+"""The only file that uses what Faust, mode and aiokafka do not document.
+
+``consumer`` and ``fetch`` change how these libraries fetch, deliver and commit, and there is no public way to do so.
+Here each internal name that they need gets a name of ours, with the reason, so that an upgrade of the libraries is one
+file to read. ``INTERNALS`` lists the names: a test looks for each in the installed versions, and ``make canary`` looks
+in the newest ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
+from aiokafka.consumer.subscription_state import Assignment, Subscription, SubscriptionState, TopicPartitionState
+from aiokafka.errors import CorrelationIdError, NodeNotReadyError
+from aiokafka.protocol.api import RequestStruct
+from aiokafka.protocol.fetch import FetchRequest
+from faust.tables import TableManager
+from faust.tables.recovery import Recovery
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+# What is used of each class, in all of streamer.
+INTERNALS: dict[type, tuple[str, ...]] = {
+    driver.Consumer: (
+        "_add_gap",
+        "_buffered_partitions",
+        "_committed_offset",
+        "_filter_tps_with_pending_acks",
+        "_get_active_partitions",
+        "_getmany",
+        "_new_consumer_thread",
+        "_new_offset",
+        "_wait_next_records",
+        "can_resume_flow",
+        "flow_active",
+        "on_buffer_drop",
+        "on_buffer_full",
+        "perform_seek",
+        "wait_first",
+    ),
+    driver.AIOKafkaConsumerThread: ("_consumer", "_fetch_records", "verify_event_path"),
+    TableManager: ("_update_channels", "recovery"),
+    Recovery: ("start",),
+    AIOKafkaConsumer: ("_fetcher", "_subscription"),
+    Fetcher: ("_client", "_fetch_max_bytes", "_get_actions_per_node", "_proc_fetch_request", "_records"),
+    FetchResult: ("_partition_records",),
+    PartitionRecords: ("_check_crcs", "_consumer_record"),
+    SubscriptionState: ("subscription",),
+    Subscription: ("assignment",),
+    Assignment: ("state_value",),
+    TopicPartitionState: ("highwater", "timestamp"),
+    FetchRequest: ("API_KEY", "_max_wait_ms", "topics"),
+    RequestStruct: ("API_KEY", "RESPONSE_TYPE", "parse_response_header"),
+    AIOKafkaClient: ("_get_conn", "send"),
+    AIOKafkaConnection: (
+        "_handle_frame",
+        "_last_action",
+        "_protocol",
+        "_read_task",
+        "_reader",
+        "_requests",
+        "_writer",
+        "close",
+    ),
+}
+
+
+# Faust: what the consumer is asked, and when
+
+
+class OpenConsumer(driver.Consumer):  # type: ignore[misc]
+    """Faust's consumer with its inner steps as methods to be overridden, and their parts as methods to call.
+
+    Attributes:
+        thread: The consumer's thread, made by :meth:`new_thread`.
+    """
+
+    thread: OpenThread
+
+    def new_thread(self) -> OpenThread:
+        """Make the thread that fetches."""
+        raise NotImplementedError
+
+    def _new_consumer_thread(self) -> OpenThread:
+        self.thread = self.new_thread()
+        return self.thread
+
+    def to_commit(self) -> Iterable[TP]:
+        """Partitions with something to commit."""
+        raise NotImplementedError
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return iter([tp for tp in self.to_commit() if topics is None or tp in topics or tp.topic in topics])
+
+    def offset_to_commit(self, tp: TP) -> int | None:
+        """The offset that the next commit carries for a partition."""
+        raise NotImplementedError
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self.offset_to_commit(tp)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Ignore gaps: Faust takes a batch for a gap between acknowledgements, which are not used here."""
+
+    def committed(self, tp: TP) -> int | None:
+        """The committed offset of an assigned partition; ``None`` if there is none, or it is 0."""
+        offset: int | None = self._committed_offset.get(tp)
+        return offset
+
+    async def next_records(self, timeout_s: float) -> tuple[Any, set[TP]]:
+        """Wait for records.
+
+        Returns:
+            Records by partition, and the partitions that were asked.
+        """
+        raise NotImplementedError
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, set[TP]]:  # noqa: ASYNC109 - Faust's signature
+        return await self.next_records(timeout)
+
+    def active(self) -> set[TP]:
+        """Assigned partitions that are not held."""
+        partitions: set[TP] = self._get_active_partitions()
+        return partitions
+
+    def full(self) -> set[TP]:
+        """Partitions that are held: what their last poll brought must still be delivered."""
+        partitions: set[TP] = self._buffered_partitions
+        return partitions
+
+    async def poll(self, active: set[TP], timeout_s: float) -> Any:
+        """Records by partition that the client has, or that come in this time."""
+        return await self._getmany(active_partitions=active, timeout=timeout_s)
+
+
+async def start_tables(tables: TableManager) -> None:
+    """Do what Faust's manager of tables does at its start, without the second that it waits for declarations."""
+    await tables._update_channels()
+    await tables.recovery.start()
+
+
+# aiokafka: fetches, from the plan to the records
+
+
+class OpenThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's thread that fetches, with the steps of its client as methods to be overridden.
+
+    Attributes:
+        fetch_max_bytes: Of an answer; Faust has no setting for it.
+    """
+
+    fetch_max_bytes: int
+
+    async def on_start(self) -> None:
+        """Start the client, then take its steps over; it has no public way to do so."""
+        await super().on_start()
+        fetcher = self._consumer._fetcher
+        fetcher._fetch_max_bytes = self.fetch_max_bytes
+        fetcher._get_actions_per_node = partial(self.plan, fetcher._get_actions_per_node)
+        fetcher._proc_fetch_request = partial(self.fetch, fetcher, fetcher._proc_fetch_request)
+        fetcher._client.send = partial(self.send, fetcher._client, fetcher._client.send)
+
+    def plan(self, plan: Callable[[Any], Any], assignment: Any) -> Any:
+        """Choose what to send now, from what the client's own ``plan`` would send."""
+        raise NotImplementedError
+
+    async def fetch(self, fetcher: Any, fetch: Callable[..., Any], assignment: Any, node_id: int, request: Any) -> bool:
+        """Fetch with the client's own ``fetch``, which sends a request and applies its answer."""
+        raise NotImplementedError
+
+    async def send(self, client: Any, send: Callable[..., Any], node_id: int, request: Any, **options: Any) -> Any:
+        """Send a request with the client's own ``send``."""
+        raise NotImplementedError
+
+    def returned(self, records: dict[TopicPartition, list[Any]]) -> None:
+        """See what the client returns from a poll."""
+        raise NotImplementedError
+
+    async def _fetch_records(self, consumer: Any, active_partitions: Any, **kwargs: Any) -> Any:
+        records = await super()._fetch_records(consumer, active_partitions, **kwargs)
+        self.returned(records)
+        return records
+
+    def answer(self, tp: TP) -> Any:
+        """What :meth:`Fetch.answered` noted last about a partition of the current assignment, or ``None``."""
+        subscription = self._consumer._subscription.subscription if self._consumer is not None else None
+        assignment = subscription.assignment if subscription is not None else None
+        if assignment is None:
+            return None
+        return getattr(assignment.state_value(tp), "streamer_answer", None)  # any tuple finds it
+
+
+class Fetch:
+    """The partitions of a fetch, from its leaving until the client has applied its answer.
+
+    The client stamps each partition whose answer it applies; nothing else shows that it did.
+
+    Args:
+        assignment: The client's, when the fetch leaves.
+        request: The fetch.
+    """
+
+    def __init__(self, assignment: Any, request: FetchRequest) -> None:
+        self._asked: list[tuple[TopicPartition, int, Any, Any]] = []
+        for topic, partitions in request.topics:
+            for partition, offset, _ in partitions:
+                tp = TopicPartition(topic, partition)
+                if (state := assignment.state_value(tp)) is not None:
+                    self._asked.append((tp, offset, state, state.timestamp))
+                    state.timestamp = None
+
+    def answered(self, note: Callable[[int, int], Any]) -> list[TopicPartition]:
+        """The partitions whose answer was applied.
+
+        Args:
+            note: Makes of fetch offset and high watermark what :meth:`OpenThread.answer` returns. It is kept on the
+                assignment's own state, so that a stale answer cannot leak into the next assignment.
+        """
+        applied = []
+        for tp, offset, state, earlier in self._asked:
+            if state.timestamp is None:
+                state.timestamp = earlier
+                continue
+            state.streamer_answer = note(offset, state.highwater)
+            applied.append(tp)
+        return applied
+
+
+def make_records(fetcher: Fetcher, tp: TopicPartition, make: Callable[[Any, Any], Any], check_crcs: bool) -> None:
+    """Let ``make`` build the records of an applied answer, instead of the client's own class.
+
+    Without records there is nothing to do; nor with an error, which the next poll raises.
+    """
+    result = fetcher._records.get(tp)
+    if type(result) is FetchResult:
+        result._partition_records._consumer_record = make
+        result._partition_records._check_crcs = check_crcs
+
+
+def is_fetch(request: Any) -> bool:
+    """Whether a request, as built by the client or as sent, is a fetch."""
+    return request is not None and bool(request.API_KEY == FetchRequest.API_KEY)
+
+
+def wait_at_broker(request: FetchRequest, wait_ms: int) -> None:
+    """Set how long one fetch waits at the broker; Faust hard-codes one wait for all."""
+    request._max_wait_ms = wait_ms
+
+
+async def connection_to(client: AIOKafkaClient, node_id: int) -> AIOKafkaConnection:
+    """The connection that the client sends on.
+
+    Raises:
+        NodeNotReadyError: There is none, as the client itself raises after a second try.
+    """
+    connection = await client._get_conn(node_id)
+    if connection is None:
+        raise NodeNotReadyError(f"no connection to broker {node_id}")
+    return connection
+
+
+# aiokafka: the bytes of a connection
+
+
+class BytesReader(asyncio.BufferedProtocol):
+    """What can take the place of a connection's reader and of the protocol under it."""
+
+    def __init__(self, connection: AIOKafkaConnection) -> None:
+        raise NotImplementedError
+
+    def at_eof(self) -> bool:
+        """Whether the connection may forget this reader, as it does when it is lost."""
+        return False
+
+
+Reader = TypeVar("Reader", bound=BytesReader)
+
+
+def read_by(connection: AIOKafkaConnection, kind: type[Reader]) -> Reader | None:
+    """Replace the reader of a connection, and the protocol under it.
+
+    Args:
+        kind: Of what is both; it is made of the connection.
+
+    Returns:
+        The reader; ``None`` if the connection awaits an answer, is lost or about to be, or has such a reader.
+    """
+    if connection._writer is None or connection._requests or isinstance(connection._reader, kind):
+        return None
+    transport = connection._writer.transport
+    if transport.is_closing():
+        return None
+    reader = kind(connection)
+    transport.pause_reading()  # uvloop looks at its protocol when it begins to read
+    transport.set_protocol(reader)
+    connection._read_task.cancel()
+    connection._reader = reader
+    transport.resume_reading()
+    return reader
+
+
+def protocol_of(connection: AIOKafkaConnection) -> asyncio.Protocol:
+    """The client's protocol of a connection, which controls the flow of what it writes."""
+    protocol: asyncio.Protocol = connection._protocol
+    return protocol
+
+
+def awaited(connection: AIOKafkaConnection) -> Any:
+    """The sent form of the request whose answer comes next."""
+    return connection._requests[0][1]
+
+
+def take_answer(connection: AIOKafkaConnection, answer: bytes) -> None:
+    """Let the client decode the next answer, from a copy."""
+    connection._handle_frame(answer)
+
+
+def take_answer_in_place(connection: AIOKafkaConnection, answer: io.BytesIO, size: int) -> None:
+    """As :func:`take_answer`, without a copy: the client has no way to decode what is not ``bytes``.
+
+    Args:
+        answer: At its beginning; memory that may be longer than the answer.
+        size: Of the answer.
+
+    Raises:
+        CorrelationIdError: The answer belongs to another request.
+        ValueError: The answer claims to be longer than ``size``.
+    """
+    correlation_id, request, waiting = connection._requests[0]
+    answered_id = request.parse_response_header(answer).correlation_id
+    if answered_id != correlation_id:
+        raise CorrelationIdError(f"the broker answers request {answered_id}, not {correlation_id}")
+    if not waiting.done():
+        response = request.RESPONSE_TYPE.decode(answer)
+        if answer.tell() > size:  # the bytes behind it are of an earlier answer
+            raise ValueError(f"an answer of {size} bytes claims to be longer")
+        waiting.set_result(response)
+    connection._last_action = time.monotonic()
+    connection._requests.popleft()
+
+
+def broken(connection: AIOKafkaConnection, error: Exception | None) -> None:
+    """Report a lost connection to the client, as its own reader and protocol do."""
+    connection._protocol.connection_lost(error)
+    connection.close(reason=CloseReason.CONNECTION_BROKEN, exc=error or EOFError("the broker hung up"))

@@ -1,0 +1,109 @@
+"""What streamer uses of the insides of Faust, mode and aiokafka is there, is listed, and is used in one file."""
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import streamer
+from streamer.broker import internals
+from streamer.broker.internals import INTERNALS
+
+PACKAGE = Path(streamer.__file__).parent
+FOREIGN = ("faust", "mode", "aiokafka")
+OPEN_MODULES = {"aiokafka", "aiokafka.errors"}  # what aiokafka documents of itself
+# Of other libraries: methods of named tuples, a system call, a constructor of PyTorch that has no public name.
+NOT_OURS_EITHER = {"_asdict", "_fields", "_replace", "_exit", "_make_per_channel_quantized_tensor"}
+
+
+def knows(owner: type, name: str) -> bool:
+    """Whether instances of a class have an attribute, which may be set by any of its methods."""
+    parts = [part for part in owner.__mro__ if part.__module__.partition(".")[0] in FOREIGN]
+    return hasattr(owner, name) or any(
+        name in vars(part).get("__annotations__", ())
+        or re.search(rf"\bself\.{name}\b[^=\n]*=", inspect.getsource(part))
+        for part in parts
+    )
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def sources() -> Iterator[tuple[Path, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path != Path(internals.__file__):
+            yield path.relative_to(PACKAGE), ast.parse(path.read_text())
+
+
+def attributes(tree: ast.AST) -> Iterator[tuple[str, bool]]:
+    """Private names after a dot, each with whether it is one of ``self`` or ``cls``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            yield node.attr, isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [pytest.param(owner, name, id=f"{owner.__name__}.{name}") for owner in INTERNALS for name in INTERNALS[owner]],
+)
+def test_the_installed_versions_have_what_we_use(owner: type, name: str) -> None:
+    assert knows(owner, name), f"{owner.__module__}.{owner.__qualname__} has no {name} any more"
+
+
+def test_all_that_is_used_is_listed_and_the_reverse() -> None:
+    tree = ast.parse(inspect.getsource(internals))
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and is_private(node.attr)}
+    used |= {node.name for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef)}
+    own = {"_asked"}
+    assert {name for name in used if is_private(name)} - own == {
+        name for names in INTERNALS.values() for name in names if is_private(name)
+    }
+
+
+def test_no_other_file_reaches_into_a_foreign_object() -> None:
+    reached = {
+        (str(path), name)
+        for path, tree in sources()
+        for name, is_own in attributes(tree)
+        if not is_own and name not in NOT_OURS_EITHER
+    }
+    assert reached == set()
+
+
+def test_no_other_file_imports_what_aiokafka_does_not_document() -> None:
+    imported = {
+        (str(path), node.module)
+        for path, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "aiokafka"
+    }
+    # Why it refuses a password is asked by commands, which do without Faust and so without internals.py.
+    assert {found for found in imported if found[1] not in OPEN_MODULES} == {("clients.py", "aiokafka.conn")}
+
+
+def test_no_class_in_another_file_uses_a_private_name_of_a_foreign_base() -> None:
+    checked, inherited = set(), set()
+    for path, tree in sources():
+        modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        modules |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+        if not any(name.partition(".")[0] in FOREIGN or name.startswith("streamer.broker") for name in modules):
+            continue
+        module = importlib.import_module(".".join(("streamer", *path.with_suffix("").parts)))
+        for node in ast.walk(tree):
+            owner = getattr(module, node.name, None) if isinstance(node, ast.ClassDef) else None
+            bases = [base for base in getattr(owner, "__mro__", ()) if base.__module__.partition(".")[0] in FOREIGN]
+            if not bases:
+                continue
+            checked.add(node.name)
+            names = {name for name, is_own in attributes(node) if is_own}
+            names |= {part.name for part in ast.walk(node) if isinstance(part, ast.AsyncFunctionDef | ast.FunctionDef)}
+            inherited |= {
+                (node.name, name) for name in names if is_private(name) and any(knows(b, name) for b in bases)
+            }
+    assert {"Consumer", "ConsumerThread", "NoTables"} <= checked
+    assert inherited == set()
