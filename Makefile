@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
+CANARIES := faust-streaming mode-streaming aiokafka
 FLINK_KAFKA := org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2
 
 # Where it is set, every start compiles PyTorch's modules anew: 3 of 6 s of a worker's imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults bench bench-quick bench-growth bench-peers check audit format lock clean
+.PHONY: help install demo test faults bench bench-quick bench-growth bench-peers check canary audit format lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,6 +73,17 @@ endef
 bench-peers: .venv-peers/.installed .venv-flink/.installed  ## the same job in other engines, beside ours: their speed, and what a kill costs them; 20 minutes
 	@$(BIN)/python -m bench.peers.compare
 	@$(BIN)/python -m bench.peers.kill
+
+# Their newest versions, with what these need, before the packages of $(VENV).
+canary: install  ## whether the newest Faust, mode and aiokafka still have the internals that streamer uses
+	@env=$$(mktemp -d) && trap 'rm -rf "$$env"' EXIT && \
+	  $(BIN)/uv venv --quiet --clear --python $(BIN)/python "$$env" && \
+	  $(BIN)/uv pip install --quiet --python "$$env/bin/python" --upgrade $(CANARIES) && \
+	  $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	    > $$("$$env/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/streamer-venv.pth && \
+	  "$$env/bin/python" -c 'import sys; from importlib.metadata import version; \
+	    [print(name, version(name)) for name in sys.argv[1:]]' $(CANARIES) && \
+	  "$$env/bin/python" -m pytest -q tests/unit/broker
 
 audit: install  ## ask a vulnerability service (osv.dev) about the pinned packages; needs the network, so no part of check
 	@out=$$($(BIN)/uv tool run --quiet pip-audit==$(PIP_AUDIT_VERSION) --requirement requirements.lock --disable-pip \

@@ -1,19 +1,27 @@
-"""The tree of errors, and what each means for the stream: drop, retry or stop.
+"""The tree of errors, and what each means: the record or window is dropped, the call repeated, or the process stopped.
 
     StreamerError
-    ├── BadRecord     drop:  the record goes to the dead-letter topic with its reason; the stream goes on
-    ├── LeftBehind    retry: a payload is fetched from its source topic first (role infer)
-    ├── Unavailable   retry: Kafka or Redis does not answer; hold what is in flight, back off, lose nothing
-    ├── DeviceLost    stop:  the device answers nothing any more; a new process gets it back
-    └── Stop          stop:  going on would be wrong; the process ends with one line that says how to mend it
-        ├── UsageError      a command or setting that cannot be carried out as given
-        └── ModelError      a model folder that cannot be loaded as it is
+    ├── BadRecord    drop: the record goes to the dead-letter topic with its reason; the stream goes on
+    ├── LeftBehind   retry: role infer reads a payload from its source topic first
+    ├── ModelFault   retry: the batch is run again window by window; a window that fails alone is dropped
+    ├── DeviceLost   stop: the device answers nothing any more; only a new process gets it back
+    ├── Stalled      stop: there is work, and nothing gets done; a new process starts from the last commit
+    ├── Stop         stop: going on would be wrong; one line says what is wrong and how to fix it
+    │   ├── UsageError   a command or setting that cannot be carried out as given
+    │   └── ModelError   a model folder that cannot be loaded as it is
+    ├── BuildError   becomes a ModelError, which names the folder
+    ├── RowError     becomes a BadRow: a row of a data set that cannot be trained on
+    ├── Unavailable  a page: Kafka or Redis does not answer now, or too many ask; the same call may succeed later
+    └── Gone         a page: what is asked for is not in Kafka or Redis, or not any more
 
-Where on the data path each is raised:
+Where on the data path they are raised:
 
-    record ─decode─► event ─merge─► align ─► window ─batch─► infer ─────► result ─publish─► Redis
-            BadRecord                                        BadRecord (a payload)    Unavailable
-                                                             ModelError (at start)
+    record ─decode─► event ─merge─► align ─► window ─batch─► infer ─► result ─publish─► Redis
+           BadRecord                                         BadRecord, LeftBehind (a payload)
+                                                             ModelFault, DeviceLost (the model)
+
+UsageError and ModelError are raised at the start, Stalled by the worker's watchdog, Stop also where Redis refuses us.
+While Kafka or Redis does not answer, a worker raises nothing: it holds what is in flight, backs off and tries again.
 """
 
 from __future__ import annotations
@@ -49,7 +57,7 @@ class BadRecord(StreamerError):
 
     Args:
         reason: The machine-readable class of the fault.
-        detail: One sentence for a person: what is wrong with this very record.
+        detail: One sentence for a person: what is wrong with this record.
     """
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -67,11 +75,11 @@ class Unavailable(StreamerError):
 
 
 class DeviceLost(StreamerError):
-    """The device answers nothing any more, whatever it is asked: only a new process gets it back."""
+    """The device answers nothing any more: only a new process gets it back."""
 
 
 class Stop(StreamerError):
-    """The process must end: one line that says what is wrong and how to mend it."""
+    """The process must end: one line that says what is wrong and how to fix it."""
 
 
 class UsageError(Stop):

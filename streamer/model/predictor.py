@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamer.errors import DeviceLost, ModelError, UsageError
+from streamer.errors import DeviceLost, ModelError, StreamerError, UsageError
 from streamer.events import MODALITY_NAMES, Window
 from streamer.model import forms, repository
 from streamer.model.collate import collate
@@ -96,7 +96,7 @@ def result_of(
 Vectors = tuple[NDArray[np.float32], NDArray[np.bool_]]  # [N, D], each of length 1, and which samples have one [N]
 
 
-class ModelFault(RuntimeError):
+class ModelFault(StreamerError):
     """The model's output cannot be a prediction; the batch, or a window in it, caused this."""
 
 

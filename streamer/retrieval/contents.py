@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from streamer import clients
 from streamer.align.decode import Decoder, home_partition
-from streamer.errors import BadRecord, Unavailable, UsageError
+from streamer.errors import BadRecord, StreamerError, Unavailable, UsageError
 from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TELEMETRY, TEXT, Event, Record, Telemetry
 from streamer.model import payloads
 from streamer.result import Result
@@ -50,7 +50,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-class Gone(Exception):
+class Gone(StreamerError):
     """What was asked for does not exist: it never did, or Kafka has deleted it."""
 
 

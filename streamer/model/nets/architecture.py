@@ -17,12 +17,14 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
+from streamer.errors import StreamerError
+
 Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 Channels = Annotated[tuple[Count, ...], msgspec.Meta(min_length=1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)]
 
 
-class BuildError(ValueError):
+class BuildError(StreamerError):
     """This network cannot be built; one line says why."""
 
 

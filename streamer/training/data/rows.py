@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from streamer.align import bodies
-from streamer.errors import BadRecord, UsageError
+from streamer.errors import BadRecord, StreamerError, UsageError
 from streamer.events import (
     AUDIO,
     IMAGE,
@@ -53,7 +53,7 @@ class BadRow(msgspec.Struct, frozen=True):
         return f"{self.where}: {self.reason}"
 
 
-class RowError(Exception):
+class RowError(StreamerError):
     """What is wrong with a row; becomes the reason of a :class:`BadRow`."""
 
 
