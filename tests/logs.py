@@ -64,7 +64,7 @@ def log(rng: random.Random, length: int) -> list[Event]:
 
 def signature(window: Window) -> Closed:
     members = frozenset((e.row, e.record.offset) for events in window.events for e in events)
-    return Closed(window.session, window.end_us, str(window.closed_by), tuple(window.closed_at), members)
+    return Closed(window.session, window.end_us, str(window.closed_by), window.closed_at, members)
 
 
 def run(rules: Rules, events: list[Event], until_us: int, ticks: random.Random | None = None) -> list[Outcome]:

@@ -109,14 +109,14 @@ class Oracle:
             oldest = min(life.opened)
             if not self._complete(life, oldest) and self._deadline(life, oldest) > t:
                 break
-            self._close(name, life, oldest, tuple(event.position))
+            self._close(name, life, oldest, event.position)
 
     def _end(self, event: Event) -> None:
         life = self.lives.get(event.session)
         if life is not None and max(self._heard(life)) <= event.record.log_time_us:
             life.end_record = event
             if self._session_end(life) <= event.record.log_time_us:
-                self._end_life(event.session, life, tuple(event.position))
+                self._end_life(event.session, life, event.position)
 
     def _heard(self, life: Drive) -> list[int]:
         heard = list(life.heard_from)

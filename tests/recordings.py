@@ -170,7 +170,7 @@ class Log:
         self.add(self.channel("/microphone", "foxglove.RawAudio"), second + len(chunk) / 2 / channels / rate_hz, body)
 
     def finish(self) -> Path:
-        self._writer.finish()
+        self._writer.finish()  # type: ignore[no-untyped-call]  # mcap has no types here
         self._file.close()
         return self.path
 

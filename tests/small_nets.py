@@ -219,6 +219,6 @@ def tiny_bert(folder: Path, seed: int = 3) -> Path:
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    BertModel(config).save_pretrained(folder)
+    BertModel(config).save_pretrained(folder)  # type: ignore[no-untyped-call]  # transformers has no types here
     tokenizer().save(str(folder / "tokenizer.json"))
     return folder

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -370,7 +371,7 @@ def test_a_record_larger_than_any_letter_is_dead_lettered_without_its_payload(
                 now_us = time.time_ns() // 1000
                 huge = harness.record(settings, IMAGE, "car-9-0", now_us, bytes(int(times * MIB)), "image/jpeg")
                 huge = huge._replace(headers=[*huge.headers, (FUZZ, BROKEN)])
-                wait_for(lambda record=huge: is_taken(producer, record), 30)  # once the broker knows of its new limit
+                wait_for(partial(is_taken, producer, huge), 30)  # once the broker knows of its new limit
         finally:
             producer.close()
         worker.wait_ready()

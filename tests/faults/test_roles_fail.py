@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,10 @@ def hand_over_again(settings: Settings, stack: Stack, align: Supervised) -> None
     align.wait_ready()
 
 
+def misses_redis(worker: Supervised) -> bool:
+    return "Redis does not answer" in worker.worker.get("/readyz")[1]
+
+
 def test_kills_of_either_role_and_of_redis_while_data_flows(
     new_settings: NewSettings, healthy: Stack, tmp_path: Path, full: bool, say: Say
 ) -> None:
@@ -82,9 +87,7 @@ def test_kills_of_either_role_and_of_redis_while_data_flows(
             rig.wait_for_more(settings, 5, why=infer.why)
             healthy.redis.kill()
             for worker in (align, infer):
-                wait_for(
-                    lambda worker=worker: "Redis does not answer" in worker.worker.get("/readyz")[1], 30, worker.why
-                )
+                wait_for(partial(misses_redis, worker), 30, worker.why)
             start_redis(healthy)
             rig.wait_for_more(settings, 5, why=infer.why)
             feed.finish()

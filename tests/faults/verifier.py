@@ -573,7 +573,7 @@ def snapshot(settings: Settings) -> Snapshot:
     offsets = committed(settings)
     consumer = KafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
     try:
-        side = {}
+        side: dict[tuple[str, int], int] = {}
         for kind, suffix in (("late", "late"), ("dead", "deadletter")):
             topic = f"{settings.topic_prefix}.{suffix}"
             partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,14 @@ def test_the_page_shows_windows(compose: Compose, page: Any) -> None:
     expect(page.locator("#fact-window")).not_to_have_text(window, timeout=PAGE_TIMEOUT_MS)  # and others come
 
 
+def has_restarted(container: str, before: int) -> bool:
+    return restarts(container) == before + 1
+
+
+def has_windows(compose: Compose, count: int) -> bool:
+    return compose.windows() >= count
+
+
 def test_killed_workers_come_back_and_no_window_is_lost_or_doubled(compose: Compose) -> None:
     wait_for(lambda: compose.windows() >= 20, WITHIN_S)
     for worker in compose.workers:
@@ -195,8 +204,8 @@ def test_killed_workers_come_back_and_no_window_is_lost_or_doubled(compose: Comp
         before, starts = compose.windows(), restarts(container)
         # As the kernel would: by `docker kill` Docker would take it for stopped on purpose.
         subprocess.run(["docker", "exec", container, "python3", "-c", KILL], capture_output=True, timeout=60)
-        wait_for(lambda name=container, n=starts: restarts(name) == n + 1, WITHIN_S)
-        wait_for(lambda n=before: compose.windows() >= n + 40, WITHIN_S)
+        wait_for(partial(has_restarted, container, starts), WITHIN_S)
+        wait_for(partial(has_windows, compose, before + 40), WITHIN_S)
     compose("stop", "simulator")
 
     for session, ends in compose.ends_us().items():

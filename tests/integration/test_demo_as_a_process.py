@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -50,7 +51,7 @@ def streamer(settings: Settings, folder: Path, *arguments: str) -> subprocess.Co
     )
 
 
-def documents(text: str) -> list[dict[str, object]]:
+def documents(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -77,7 +78,7 @@ def worker_pid(demo: subprocess.Popen[str]) -> int:
     for line in demo.stdout:
         if line.startswith("driving"):
             (child,) = psutil.Process(demo.pid).children()
-            return child.pid
+            return int(child.pid)
     raise AssertionError(demo.communicate())
 
 

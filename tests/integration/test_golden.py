@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from streamer.broker import topics as topic_admin
+from streamer.errors import UsageError
 from streamer.events import AUDIO, MODALITY_NAMES, TELEMETRY
 from streamer.feeds import simulate
 from streamer.golden import again, record, recording, verify
@@ -358,5 +359,5 @@ def recorded_time(found: tuple[Any, ...]) -> int:
 def test_topics_with_other_partitions_are_refused(kafka: str, redis_url: str, model_folder: Path, live: Live) -> None:
     settings = other(live.settings, topic_prefix=f"g{uuid.uuid4().hex[:8]}", partitions=2)
     topic_admin.create(settings)
-    with pytest.raises(verify.UsageError, match="was recorded with 3 partitions a topic"):
+    with pytest.raises(UsageError, match="was recorded with 3 partitions a topic"):
         again.send_again(settings, live.whole)

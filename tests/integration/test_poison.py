@@ -115,7 +115,8 @@ def statuses(settings: Settings, session: str, origin_us: int) -> dict[int, str]
 
 def supervise(worker: WorkerProcess, done: Callable[[], bool], within_s: float) -> list[int]:
     """Start the worker whenever it does not run; returns the exit codes of those that died."""
-    deadline, codes = time.monotonic() + within_s, []
+    codes: list[int] = []
+    deadline = time.monotonic() + within_s
     while not done():
         assert time.monotonic() < deadline, f"deaths: {codes}\n{worker.log.read_text()[-3000:]}"
         if worker.process is None or worker.process.poll() is not None:

@@ -318,8 +318,7 @@ async def test_a_redis_without_its_scripts_is_given_them_again(redis_url: str, c
 
 async def test_replicas_that_are_not_there_are_waited_for(redis_url: str, client: redis.Redis, keys: Keys) -> None:
     log = Log()
-    options = {"wait_replicas": 1, "wait_ms": 10}
-    async with publisher(redis_url, keys, log, **options) as publish:
+    async with publisher(redis_url, keys, log, wait_replicas=1, wait_ms=10) as publish:
         publishing = asyncio.create_task(publish.publish([publication(1)]))
         await asyncio.wait_for(log.first.wait(), 10)
         assert not publishing.done()

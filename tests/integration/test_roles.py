@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -283,8 +284,12 @@ def test_a_windows_topic_with_other_partitions_is_refused_where_it_is_used(topic
     finally:
         admin.close()
     for role in ("align", "infer"):
-        wait_for(lambda role=role: "4 partitions, the source topics 3" in refusal(topics, role), 20)
+        wait_for(partial(refuses, topics, role), 20)
     assert refusal(topics, "all") == ""
+
+
+def refuses(settings: Settings, role: str) -> bool:
+    return "4 partitions, the source topics 3" in refusal(settings, role)
 
 
 def refusal(settings: Settings, role: str) -> str:

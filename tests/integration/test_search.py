@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ SEED = 38  # an ambulance behind and a pedestrian ahead for eight seconds, and n
 Command = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
+def is_complete(settings: Settings, number: int) -> bool:
+    return len(found(settings, number)) == SECONDS
+
+
 @pytest.fixture
 def published(topics: Settings, tmp_path: Path) -> tuple[Settings, list[simulate.Truth]]:
     """Two simulated drives, judged by the model that ships, with what was really going on."""
@@ -38,7 +43,7 @@ def published(topics: Settings, tmp_path: Path) -> tuple[Settings, list[simulate
     with running_worker(settings, tmp_path / "worker.log"):
         simulate.run(settings, sessions=SESSIONS, seconds=SECONDS, speed=4.0, seed=SEED, name="s", truth=truth)
         for number in range(SESSIONS):
-            wait_for(lambda n=number: len(found(settings, n)) == SECONDS, 60.0)
+            wait_for(partial(is_complete, settings, number), 60.0)
     return settings, simulate.read_truth(truth)
 
 

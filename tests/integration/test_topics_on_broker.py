@@ -10,6 +10,7 @@ import pytest
 from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
+from streamer import clients
 from streamer.broker import topics
 from streamer.errors import UsageError
 from streamer.events import TOPIC_DEADLETTER
@@ -35,7 +36,7 @@ def wait_until(topic: str, settings: Settings, **values: int) -> None:
     """A changed topic is seen when the controller's change has reached the broker."""
     deadline = monotonic() + 10
     while True:
-        with topics.admin(settings, topics.TIMEOUT_MS) as client:
+        with clients.admin(settings, clients.TIMEOUT_MS) as client:
             now = topics._existing(client, settings)[topic]
         if all(getattr(now, name) == value for name, value in values.items()):
             return

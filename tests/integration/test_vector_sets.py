@@ -19,6 +19,7 @@ import pytest
 import redis
 
 from streamer import retrieval
+from streamer.errors import UsageError
 from streamer.local.process import free_port
 from streamer.retrieval import mirror
 from streamer.retrieval.search import search
@@ -95,7 +96,7 @@ def test_the_index_lies_in_redis_where_it_has_vector_sets(client: redis.Redis, u
     settings = Settings.load(redis=url, index=tmp_path / "index")
     assert has_vector_sets(client, KEYS)
     with (
-        pytest.raises(retrieval.UsageError, match="there is no index in Redis; run `streamer index`"),
+        pytest.raises(UsageError, match="there is no index in Redis; run `streamer index`"),
         retrieval.opened(settings, client, KEYS),
     ):
         pass

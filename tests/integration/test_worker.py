@@ -138,8 +138,8 @@ def test_malformed_records_are_dead_lettered_with_their_reasons_and_the_stream_g
         letters = read_topic(topics, topics.topic(TOPIC_DEADLETTER))
         found = Counter(dict(letter.headers)["deadletter_reason"].decode() for letter in letters)
         assert found == wanted
-        good = results(topics.redis, topics, "good")
-        assert [r["present"] for r in good] == [b"image,audio,text,telemetry"] * SECONDS
+        published = results(topics.redis, topics, "good")
+        assert [r["present"] for r in published] == [b"image,audio,text,telemetry"] * SECONDS
         assert worker.ready()
         assert worker.stop() < 5.0
     for letter in letters[:50]:  # untouched payloads, with where they came from

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
 from kafka.partitioner.default import murmur2
-from referencing import Registry, Resource
+from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
 from streamer.align import bodies
@@ -646,7 +646,7 @@ def test_every_handed_over_window_is_what_its_schema_describes(window: Window) -
 
 # ---- headers
 
-_REGISTRY: Registry[Any] = Registry().with_resource("asyncapi", Resource(ASYNCAPI, DRAFT7))
+_REGISTRY: Registry[Any] = Registry().with_resource("asyncapi", DRAFT7.create_resource(ASYNCAPI))
 
 
 def headers_accepted(name: str, given: dict[str, str]) -> bool:

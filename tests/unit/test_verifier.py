@@ -16,7 +16,7 @@ from streamer.align.decode import Decoder
 from streamer.align.windows import Aligner, Late
 from streamer.align.windows import Rules as AlignRules
 from streamer.errors import BadRecord
-from streamer.events import MODALITY_NAMES, Kind, Record, Window
+from streamer.events import MODALITY_NAMES, Event, Kind, Record, Window
 from streamer.settings import Settings
 from tests import logs
 from tests.faults import verifier
@@ -264,5 +264,5 @@ def test_the_verifier_knows_nothing_of_the_code_that_it_judges() -> None:
 def test_control_records_are_no_data() -> None:
     source = source_log()[-1]
     event = verifier.parse(source, RULES)
-    assert isinstance(event, verifier.Event)
+    assert isinstance(event, Event)
     assert event.kind is Kind.END

@@ -5,15 +5,15 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.align.windows import Done, Joined, Late
-from streamer.events import Kind, Window
+from streamer.align.windows import Aligner, Done, Joined, Late, Outcome, Rules
+from streamer.events import Event, Kind, Window
 from tests import logs
 from tests.oracle import Oracle
 
 seeds = st.integers(min_value=0, max_value=2**32)
 
 
-def case(seed: int, **fixed: object) -> tuple[logs.Rules, list[logs.Event], int, random.Random]:
+def case(seed: int, **fixed: object) -> tuple[Rules, list[Event], int, random.Random]:
     rng = random.Random(seed)
     rules = logs.rules(rng, **fixed)
     events = logs.log(rng, rng.randint(1, 120))
@@ -68,9 +68,8 @@ def test_a_worker_that_is_killed_again_and_again_publishes_the_same_windows(seed
 @given(seeds, st.integers(min_value=600, max_value=20_000))
 def test_open_windows_never_hold_more_than_their_bound(seed: int, bound: int) -> None:
     rules, events, until_us, _ = case(seed, max_open_bytes=bound)
-    aligner = logs.Aligner(rules, 0)
-    held: dict[object, int] = {}
-    outcomes: list[logs.Outcome] = []
+    aligner = Aligner(rules, 0)
+    outcomes: list[Outcome] = []
     for event in events:
         outcomes += aligner.tick(event.record.log_time_us)
         if not aligner.knows(event.session):

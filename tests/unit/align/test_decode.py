@@ -390,10 +390,10 @@ def test_the_home_of_a_key_follows_from_the_number_of_partitions() -> None:
 @pytest.mark.parametrize("name", ["ce_specversion", "ce_id", "ce_source"])
 @pytest.mark.parametrize("ce_type", [None, END_TYPE, TICK_TYPE])
 def test_the_required_attributes_of_cloudevents_are_required(name: str, ce_type: str | None) -> None:
-    control = {} if ce_type is None else {"ce_type": ce_type}
+    control: dict[str, Any] = {} if ce_type is None else {"ce_type": ce_type}
     assert reason_of(record(**control)) is None
-    assert reason_of(record(**control, **{name: None})) is Reason.BAD_HEADER
-    assert reason_of(record(**control, **{name: ""})) is Reason.BAD_HEADER
+    assert reason_of(record(**{**control, name: None})) is Reason.BAD_HEADER
+    assert reason_of(record(**{**control, name: ""})) is Reason.BAD_HEADER
 
 
 @pytest.mark.parametrize("version", ["0.3", "1", "1.0.2", "2.0", " 1.0"])
@@ -430,7 +430,8 @@ def test_only_the_topics_own_type_and_control_records_belong_on_it(row: int) -> 
     ],
 )
 def test_whole_numbers_are_ascii_digits_and_no_more_than_18(name: str, text: str, is_good: bool) -> None:
-    assert reason_of(record(**{name: text})) is (None if is_good else Reason.BAD_HEADER)
+    header: dict[str, Any] = {name: text}
+    assert reason_of(record(**header)) is (None if is_good else Reason.BAD_HEADER)
 
 
 def test_a_sequence_may_have_18_digits() -> None:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import aiokafka
 import faust
@@ -274,8 +275,9 @@ async def test_the_client_makes_our_records(mended: Consumer) -> None:
     assert "self._consumer_record(tp, record)" in inspect.getsource(PartitionRecords._unpack_records)
     found = PartitionRecords(AUDIO, MemoryRecords(batch_of(b"jpeg")), [], 0, None, None, True, 0)
     found._consumer_record = mended.thread.record
+    headers: Any = (("ce_type", b"frame"), ("empty", None))
     assert list(found) == [
-        Record(1, 3, 0, 1_234_000, b"car", b"jpeg", (("ce_type", b"frame"), ("empty", None))),
+        Record(1, 3, 0, 1_234_000, b"car", b"jpeg", headers),
         Record(1, 3, 1, 1_235_000, None, b"", ()),
     ]
 

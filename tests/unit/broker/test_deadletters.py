@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from streamer.broker import deadletters
@@ -93,8 +95,8 @@ def test_what_somebody_else_put_on_the_topic_is_no_letter(headers: list[tuple[st
 
 
 def test_a_header_without_a_value_has_no_length_and_goes_along() -> None:
-    headers = (("empty", None), ("ce_id", b"1"))
-    record = Record(0, 0, 0, 0, b"k", b"v", headers)  # type: ignore[arg-type]
+    headers: Any = (("empty", None), ("ce_id", b"1"))
+    record = Record(0, 0, 0, 0, b"k", b"v", headers)
     assert record.nbytes == 1 + len("empty") + len("ce_id1") + RECORD_BYTES + 2 * HEADER_BYTES
     assert deadletters.dead_letter(record, Reason.BAD_HEADER, "", "t").headers[:2] == headers
 

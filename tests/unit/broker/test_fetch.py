@@ -110,11 +110,11 @@ def test_a_broken_batch_is_seen_by_its_checksum() -> None:
     for place in (21, 100, len(whole) - 1):  # the client checks none of what comes before
         broken = bytearray(whole + other)
         broken[place] ^= 1
-        assert not is_intact(broken)
+        assert not is_intact(bytes(broken))
         assert is_intact(other + broken[: len(whole) - 1])
     old = bytearray(whole)
     old[16] = 1  # the magic byte of a message set, which has another checksum
-    assert not is_intact(old)
+    assert not is_intact(bytes(old))
 
 
 FETCH = FetchRequest(100, 1, 1 << 20, 0, [("frames", [(0, 0, 1 << 20)])], rack_id="")

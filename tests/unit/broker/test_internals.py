@@ -95,7 +95,9 @@ def test_no_class_in_another_file_uses_a_private_name_of_a_foreign_base() -> Non
             continue
         module = importlib.import_module(".".join(("streamer", *path.with_suffix("").parts)))
         for node in ast.walk(tree):
-            owner = getattr(module, node.name, None) if isinstance(node, ast.ClassDef) else None
+            if not isinstance(node, ast.ClassDef):
+                continue
+            owner = getattr(module, node.name, None)
             bases = [base for base in getattr(owner, "__mro__", ()) if base.__module__.partition(".")[0] in FOREIGN]
             if not bases:
                 continue

@@ -156,7 +156,7 @@ class MemoryPipeline:
         return self._answers
 
 
-class MemoryFinder:
+class MemoryFinder(Finder):
     """Notes what is looked for and finds nothing, or fails."""
 
     def __init__(self) -> None:
@@ -625,7 +625,7 @@ async def test_when_redis_comes_back_browsers_are_told_to_catch_up(monkeypatch: 
     client = live.join(None)
     assert client is not None
     follow = asyncio.create_task(live.follow())
-    told = []
+    told: list[Any] = []
     while not told or told[-1]["redis"]:
         told.append(msgspec.json.decode(await client.take(5) or b"{}"))
     memory.down = False

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from streamer import clients
 from streamer.broker import topics
 from streamer.events import TOPIC_WINDOWS
 from streamer.local import compose
@@ -455,7 +456,7 @@ def test_a_stalled_worker_ends_itself_before_it_is_ended() -> None:
 def test_a_start_that_waits_for_kafka_and_redis_is_not_cut_short() -> None:
     probe = WORKER["startupProbe"]
     model_s = 60  # to import PyTorch, load the model and warm it up
-    waits_s = topics.TIMEOUT_MS / 1000 + REDIS_START_S + model_s
+    waits_s = clients.TIMEOUT_MS / 1000 + REDIS_START_S + model_s
     assert probe["periodSeconds"] * probe["failureThreshold"] >= waits_s
 
 
@@ -473,7 +474,8 @@ def test_selectors_find_workers_of_their_role_alone_and_the_ports_are_those_they
 
     def selectors(kind: str, name: str) -> dict[str, str]:
         spec: Object = of(built, kind, name)["spec"]["selector"]
-        return spec.get("matchLabels", spec)
+        labels: dict[str, str] = spec.get("matchLabels", spec)
+        return labels
 
     for deployment in workers(built):
         name = deployment["metadata"]["name"]
@@ -528,7 +530,7 @@ def test_the_stores_of_the_dev_overlay_are_where_its_worker_looks(monkeypatch: p
     import base64
 
     redis = urlsplit(base64.b64decode(of(objects, "Secret", secret)["data"]["url"]).decode())
-    for host, port in (settings.kafka.split(":"), (redis.hostname, redis.port)):
+    for host, port in (settings.kafka.split(":"), (redis.hostname, str(redis.port))):
         service = of(objects, "Service", host)
         assert [p["port"] for p in service["spec"]["ports"]] == [int(port)]
         served = of(objects, "StatefulSet", host)["spec"]["template"]

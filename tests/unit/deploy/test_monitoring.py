@@ -62,13 +62,13 @@ def exported() -> dict[str, set[str]]:
             continue
         (family,) = list(metric.collect())
         labels = set(metric._labelnames)
-        suffixes = {
+        by_type: dict[str, list[tuple[str, set[str]]]] = {
             "counter": [("_total", set())],
             "gauge": [("", set())],
             "info": [("_info", {"name", "version"})],
             "histogram": [("_bucket", {"le"}), ("_sum", set()), ("_count", set())],
-        }[family.type]
-        for suffix, more in suffixes:
+        }
+        for suffix, more in by_type[family.type]:
             found[family.name + suffix] = labels | more
     for family in REGISTRY.collect():  # what prometheus_client tells of the process, in the registry of the worker
         found |= {sample.name: set(sample.labels) for sample in family.samples if sample.name.startswith("process_")}

@@ -176,6 +176,7 @@ def test_the_sdks_older_interface_is_understood_too() -> None:
         b"\xff\xd8",
     )
     message = sdk_v1.to_binary(event, data_marshaller=lambda data: data)
+    assert isinstance(message.value, bytes)
     decoded = read(IMAGE, message.key, message.value, list(message.headers.items()))
     assert (decoded.session, decoded.start_us, decoded.sequence) == (SESSION, TIME_US, 41)
 

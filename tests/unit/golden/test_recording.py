@@ -39,7 +39,9 @@ bare = st.tuples(
 
 
 def records_of(drawn: list[tuple[int, int, int, bytes | None, bytes | None, object]]) -> list[Recorded]:
-    found, offsets, time_us = [], {}, T_US
+    found: list[Recorded] = []
+    offsets: dict[tuple[int, int], int] = {}
+    time_us = T_US
     for row, partition, step_ms, key, value, names in drawn:
         offset = offsets[row, partition] = offsets.get((row, partition), 4_294_967_290) + 1 + (step_ms > 15)
         time_us += step_ms * 1000
@@ -127,6 +129,7 @@ def test_any_reader_of_mcap_finds_topics_times_and_untouched_payloads(tmp_path: 
         reader = mcap.reader.make_reader(file, validate_crcs=True)
         assert reader.get_header().profile == "streamer"
         ((schema, channel, message),) = reader.iter_messages()
+    assert schema is not None
     assert (schema.name, channel.topic, channel.metadata) == ("streamer.Record", "t.audio", {"modality": "audio"})
     assert (message.log_time, message.publish_time, message.sequence) == (T_US * 1000, T_US * 1000, 7)
     assert msgspec.msgpack.decode(message.data) == {
@@ -173,7 +176,7 @@ def test_an_mcap_file_of_another_tool_is_no_recording(tmp_path: Path) -> None:
     with (tmp_path / "x.mcap").open("wb") as file:
         writer = mcap.writer.Writer(file)
         writer.start(profile="ros2")
-        writer.finish()
+        writer.finish()  # type: ignore[no-untyped-call]  # mcap has no types here
     assert not recording.is_recording(tmp_path / "x.mcap")
     assert not recording.is_recording(tmp_path / "none.mcap")
     with pytest.raises(UsageError, match="is no recording"):

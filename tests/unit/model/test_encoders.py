@@ -13,12 +13,14 @@ import timm
 import torch
 import torchaudio
 from safetensors.torch import load_file, save_file
+from timm.data.config import resolve_data_config
 from torch import nn
 
 from streamer.errors import ModelError
 from streamer.model import repository
 from streamer.model.nets.architecture import KINDS, Architecture, BuildError, Wav2Vec2
 from streamer.model.nets.encoders.audio import wav2vec2_encoder
+from streamer.model.nets.model import FusedModel
 from streamer.model.spec import read_spec
 from tests import small_nets
 
@@ -48,6 +50,16 @@ every_encoder = pytest.mark.parametrize(
 )
 
 
+def chosen(modality: str, choice: dict[str, Any], folder: Path) -> FusedModel:
+    choices: dict[str, Any] = {modality: choice}
+    return small_nets.model((modality,), folder, **choices)
+
+
+def encoder_of(model: FusedModel, modality: str) -> Any:
+    """An encoder, whose parts only its own class knows."""
+    return model.encoders[modality]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("encoders")
@@ -70,7 +82,7 @@ def test_every_kind_is_tried_here() -> None:
 
 @every_encoder
 def test_it_learns_what_its_modality_tells(modality: str, choice: dict[str, Any], folder: Path) -> None:
-    module = small_nets.model((modality,), folder, **{modality: choice})
+    module = chosen(modality, choice, folder)
     heavy = choice["encoder"].startswith("timm")
     small_nets.train(module, small_nets.cross_entropy, steps=12 if heavy else 40, rate=1e-3 if heavy else 5e-3)
     assert small_nets.accuracy(module) >= 0.95
@@ -78,7 +90,7 @@ def test_it_learns_what_its_modality_tells(modality: str, choice: dict[str, Any]
 
 @every_encoder
 def test_what_a_mask_hides_cannot_change_the_answer(modality: str, choice: dict[str, Any], folder: Path) -> None:
-    module = small_nets.model((modality,), folder, **{modality: choice})
+    module = chosen(modality, choice, folder)
     gappy = small_nets.with_gaps(small_nets.windows(6)[0])
     told = small_nets.answers(module, gappy)
     assert torch.isfinite(told).all()
@@ -91,9 +103,10 @@ def test_what_a_mask_hides_cannot_change_training(modality: str, choice: dict[st
     gappy = small_nets.with_gaps(small_nets.windows(6)[0])
     states = []
     for inputs in (gappy, small_nets.scrambled(gappy)):
-        module = small_nets.model((modality,), folder, **{modality: choice}).train()
+        module = chosen(modality, choice, folder).train()
         torch.manual_seed(0)
-        sum(logits.sum() for logits in module(inputs).logits.values()).backward()  # type: ignore[union-attr]
+        total = torch.stack([logits.sum() for logits in module(inputs).logits.values()]).sum()
+        total.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         gradients = [p.grad for p in module.parameters() if p.grad is not None]
         assert gradients
         states.append([*gradients, *module.buffers()])
@@ -102,7 +115,7 @@ def test_what_a_mask_hides_cannot_change_training(modality: str, choice: dict[st
 
 @every_encoder
 def test_windows_of_a_batch_do_not_touch_one_another(modality: str, choice: dict[str, Any], folder: Path) -> None:
-    module = small_nets.model((modality,), folder, **{modality: choice})
+    module = chosen(modality, choice, folder)
     small_nets.train(module, small_nets.cross_entropy, steps=2)  # so that batch norms have statistics
     inputs, order = small_nets.with_gaps(small_nets.windows(6)[0]), torch.tensor([4, 2, 0, 5, 3, 1])
     together = small_nets.answers(module, inputs)
@@ -117,10 +130,10 @@ def test_windows_of_a_batch_do_not_touch_one_another(modality: str, choice: dict
 def test_weights_that_were_saved_and_loaded_answer_the_same(
     modality: str, choice: dict[str, Any], folder: Path, tmp_path: Path
 ) -> None:
-    module = small_nets.model((modality,), folder, **{modality: choice})
+    module = chosen(modality, choice, folder)
     small_nets.train(module, small_nets.cross_entropy, steps=2)
     save_file({name: weight.contiguous() for name, weight in module.state_dict().items()}, tmp_path / "w.safetensors")
-    again = small_nets.model((modality,), folder, **{modality: choice})
+    again = chosen(modality, choice, folder)
     inputs = small_nets.with_gaps(small_nets.windows(6)[0])
     assert not torch.allclose(small_nets.answers(again, inputs), small_nets.answers(module, inputs), atol=1e-5)
     again.load_state_dict(load_file(tmp_path / "w.safetensors"))
@@ -142,7 +155,7 @@ def test_padding_the_text_changes_nothing(encoder: str, folder: Path) -> None:
 
 @pytest.mark.parametrize(("cell", "layer"), [("rnn", nn.RNN), ("lstm", nn.LSTM), ("gru", nn.GRU)])
 def test_recurrent_layers_say_what_pytorchs_packed_ones_say(cell: str, layer: Any) -> None:
-    module = small_nets.model(("text",), text={"encoder": cell}).encoders["text"].over_words
+    module = encoder_of(small_nets.model(("text",), text={"encoder": cell}), "text").over_words
     packed = layer(32, 16, batch_first=True, bidirectional=True)
     weights = dict(module.there[0].named_parameters())
     weights |= {f"{name}_reverse": weight for name, weight in module.back[0].named_parameters()}
@@ -165,12 +178,12 @@ def test_families_of_timm_are_there_by_name(name: str, side: int) -> None:
 
 
 def test_frames_are_normalised_as_the_backbone_was_trained() -> None:
-    encoder = small_nets.model(("image",), image="timm:resnet10t").encoders["image"]
+    encoder = encoder_of(small_nets.model(("image",), image="timm:resnet10t"), "image")
     seen = []
     encoder.backbone.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     inputs = small_nets.windows(2)[0]
     encoder.eval()(inputs.image_BFCHW, inputs.image_mask_BF)
-    config = timm.data.resolve_data_config({}, model=encoder.backbone)
+    config = resolve_data_config({}, model=encoder.backbone)  # type: ignore[no-untyped-call]  # timm has no types here
     mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
     assert torch.allclose(seen[0], ((inputs.image_BFCHW / 255 - mean) / std).flatten(0, 1), atol=1e-6)  # type: ignore[operator]
 
@@ -178,15 +191,15 @@ def test_frames_are_normalised_as_the_backbone_was_trained() -> None:
 def test_a_frozen_backbone_stays_as_it_is_while_the_rest_learns(tmp_path: Path) -> None:
     teacher = small_nets.model(("image",), image="timm:resnet10t")
     small_nets.train(teacher, small_nets.cross_entropy, steps=12, rate=1e-3)
-    save_file(teacher.encoders["image"].backbone.state_dict(), tmp_path / "taught.safetensors")
+    save_file(encoder_of(teacher, "image").backbone.state_dict(), tmp_path / "taught.safetensors")
     choice = {"encoder": "timm:resnet10t", "pretrained": "taught.safetensors", "frozen": True}
     module = small_nets.model(("image",), tmp_path, image=choice)
     assert module.notes() == ["image: the backbone's 4,922,488 parameters are frozen"]
-    backbone = module.encoders["image"].backbone
+    backbone = encoder_of(module, "image").backbone
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     small_nets.train(module, small_nets.cross_entropy, steps=20)
     assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
-    assert not module.train().encoders["image"].backbone.training
+    assert not encoder_of(module.train(), "image").backbone.training
     assert small_nets.accuracy(module) >= 0.95
 
 
@@ -199,8 +212,8 @@ def test_frames_that_are_not_there_are_not_in_the_statistics_of_a_batch() -> Non
     for given in (half, first):
         module = small_nets.model(("image",), image="timm:resnet10t").train()
         module(given)
-        buffers.append(torch.cat([b.flatten() for b in module.encoders["image"].backbone.buffers()]))
-    assert torch.allclose(*buffers)
+        buffers.append(torch.cat([b.flatten() for b in encoder_of(module, "image").backbone.buffers()]))
+    assert torch.allclose(buffers[0], buffers[1])
 
 
 @pytest.mark.parametrize("frames", [0, 1])
@@ -231,7 +244,7 @@ def test_pretrained_weights_come_from_a_file(form: str, tmp_path: Path) -> None:
         case _:
             torch.save(weights, tmp_path / form, _use_new_zipfile_serialization=form != "legacy.bin")
     module = small_nets.model(("image",), tmp_path, image={"encoder": "timm:resnet10t", "pretrained": form})
-    own = module.encoders["image"].backbone.state_dict()
+    own = encoder_of(module, "image").backbone.state_dict()
     assert own
     assert all(torch.equal(value, weights[name]) for name, value in own.items())
 
@@ -341,7 +354,7 @@ def test_weights_of_a_bundle_come_from_a_file(tmp_path: Path) -> None:
     weights = torchaudio.models.wav2vec2_model(**small_nets.TINY_WAV2VEC2, aux_num_out=7).state_dict()
     torch.save(weights, tmp_path / "bundle.pth")
     audio = {**WAV2VEC2, "pretrained": "bundle.pth", "frozen": True}
-    own = small_nets.model(("audio",), tmp_path, audio=audio).encoders["audio"].backbone.state_dict()
+    own = encoder_of(small_nets.model(("audio",), tmp_path, audio=audio), "audio").backbone.state_dict()
     assert own
     assert all(torch.equal(value, weights[name]) for name, value in own.items())
     (tmp_path / "bundle.pth").write_bytes((tmp_path / "bundle.pth").read_bytes()[:3000])
@@ -390,8 +403,9 @@ def test_a_folder_of_transformers_begins_with_its_weights_or_without(folder: Pat
 def test_words_are_read_between_the_tokens_that_the_tokenizer_puts_around_them(folder: Path) -> None:
     from transformers import BertModel
 
-    encoder = small_nets.model(("text",), folder, text="hf:bert").encoders["text"].eval()
-    original = BertModel.from_pretrained(folder / "bert").eval()
+    encoder = encoder_of(small_nets.model(("text",), folder, text="hf:bert"), "text").eval()
+    original: Any = BertModel.from_pretrained(folder / "bert")
+    original.eval()
     ids_BT = torch.tensor([[4, 7, 9], [5, 6, 0]])
     mask_BT = torch.tensor([[True] * 3, [True, True, False]])
     tokens_BTD, _ = encoder(ids_BT, mask_BT, torch.ones(2, 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from tests import small_nets
 
 FUSIONS = tuple(KINDS["fusion"])
 SUBSETS = [set(chosen) for count in range(5) for chosen in itertools.combinations(small_nets.MODALITIES, count)]
-ENCODERS = {"audio": "cnn", "text": "embedding"}  # the fastest
+ENCODERS: dict[str, Any] = {"audio": "cnn", "text": "embedding"}  # the fastest
 every_fusion = pytest.mark.parametrize("fusion", FUSIONS)
 
 
@@ -87,7 +88,8 @@ def test_modalities_of_a_bottleneck_exchange_through_its_tokens_only() -> None:
     tokens = [torch.randn(1, 2, 32), torch.randn(1, 4, 32)]
     masks = [torch.ones(1, part.shape[1], dtype=torch.bool) for part in tokens]
     seen: list[int] = []
-    for blocks in module.fusion.layers:
+    layers: Any = module.fusion.layers
+    for blocks in layers:
         for block in blocks:
             block.attention.register_forward_hook(lambda _, given, __: seen.append(given[0].shape[1]))
     module.fusion(tokens, masks)

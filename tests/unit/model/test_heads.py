@@ -76,7 +76,7 @@ def test_one_model_learns_classes_tags_and_a_number_together() -> None:
 def test_a_number_begins_at_the_mean_of_its_targets_in_their_unit() -> None:
     module = small_nets.model(("telemetry",), heads=HEADS)
     module.standardise_targets("distance", [900.0, 1100.0, 1000.0])
-    head = module.heads["distance"]
+    head: Any = module.heads["distance"]
     assert (float(head.mean), float(head.deviation)) == pytest.approx((1000, math.sqrt(20000 / 3)))
     value_B = module(small_nets.windows(32)[0]).logits["distance"]
     assert value_B.shape == (32, 1)
@@ -100,7 +100,8 @@ def test_targets_that_are_none_are_refused(name: str, values: list[float], said:
 def test_targets_that_are_all_the_same_do_not_divide_by_zero() -> None:
     module = small_nets.model(("telemetry",), heads=HEADS)
     module.standardise_targets("distance", [5.0, 5.0])
-    assert float(module.heads["distance"].deviation) == 1.0
+    head: Any = module.heads["distance"]
+    assert float(head.deviation) == 1.0
 
 
 class Says(nn.Module):

@@ -55,15 +55,20 @@ def answers(model: FusedModel, inputs: Inputs) -> Tensor:
 
 def other_content_under_the_mask(inputs: Inputs) -> Inputs:
     other = batch(len(inputs.image_BFCHW), seed=99)  # type: ignore[arg-type]
-    assert inputs.image_mask_BF is not None
-    image_mask = inputs.image_mask_BF[:, :, None, None, None]
     nan = torch.tensor(float("nan"))
+
+    def hidden(mask: Tensor | None, content: Tensor | None, instead: Tensor | None) -> Tensor:
+        assert mask is not None
+        assert content is not None
+        assert instead is not None
+        return torch.where(mask.view(*mask.shape, *[1] * (content.ndim - mask.ndim)), content, instead)
+
     return inputs._replace(
-        image_BFCHW=torch.where(image_mask, inputs.image_BFCHW, other.image_BFCHW),
-        audio_BS=torch.where(inputs.audio_mask_BS, inputs.audio_BS, nan),
-        text_BT=torch.where(inputs.text_mask_BT, inputs.text_BT, other.text_BT),
-        text_overlap_BT=torch.where(inputs.text_mask_BT, inputs.text_overlap_BT, nan),
-        telemetry_BCT=torch.where(inputs.telemetry_mask_BCT, inputs.telemetry_BCT, nan),
+        image_BFCHW=hidden(inputs.image_mask_BF, inputs.image_BFCHW, other.image_BFCHW),
+        audio_BS=hidden(inputs.audio_mask_BS, inputs.audio_BS, nan),
+        text_BT=hidden(inputs.text_mask_BT, inputs.text_BT, other.text_BT),
+        text_overlap_BT=hidden(inputs.text_mask_BT, inputs.text_overlap_BT, nan),
+        telemetry_BCT=hidden(inputs.telemetry_mask_BCT, inputs.telemetry_BCT, nan),
     )
 
 

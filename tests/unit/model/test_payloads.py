@@ -64,7 +64,7 @@ def decoded(value: bytes, media_type: str, height: int = 24, width: int = 32) ->
 @pytest.mark.parametrize("size", [(24, 32), (48, 64), (7, 5), (100, 300), (1, 1)])
 def test_a_frame_has_exactly_the_size_asked_for(media_type: str, size: tuple[int, int]) -> None:
     pixels = decoded(encoded(plain(), media_type), media_type, *size)
-    assert (pixels.shape, pixels.dtype) == ((*size, 3), np.uint8)
+    assert (pixels.shape, pixels.dtype) == ((*size, 3), np.dtype(np.uint8))
     assert np.abs(pixels.astype(int) - RED).max() <= 3
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,7 +160,7 @@ def test_warm_up_runs_without_a_window(folder: Path) -> None:
     Predictor.load(folder, device="cpu").warm_up(2)
 
 
-def one_line(folder: Path, error: type[StreamerError] = ModelError, **arguments: str) -> str:
+def one_line(folder: Path, error: type[StreamerError] = ModelError, **arguments: Any) -> str:
     with pytest.raises(error) as caught:
         Predictor.load(folder, **arguments)
     assert "\n" not in str(caught.value)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -85,10 +87,10 @@ def test_a_broken_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_tensorboard_has_the_losses_of_each_epoch(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    accumulator: Any = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
 
     epochs = fitted(tmp_path, run_dir=tmp_path).epochs
-    log = EventAccumulator(str(tmp_path))
+    log = accumulator.EventAccumulator(str(tmp_path))
     log.Reload()
     assert [event.value for event in log.Scalars("loss/validation")] == pytest.approx(
         [epoch.validation_loss for epoch in epochs]

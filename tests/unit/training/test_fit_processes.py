@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
@@ -27,9 +26,9 @@ def main(folder: Path, task: str) -> None:
         if task == "dies":
             checkpoint_of, saved = checkpoint.save, 0
 
-            def save_then_die(path: Path, content: Any) -> None:
+            def save_then_die(path: Path, checkpoint: checkpoint.Checkpoint) -> None:
                 nonlocal saved
-                checkpoint_of(path, content)
+                checkpoint_of(path, checkpoint)
                 saved += 1
                 if saved == 1:
                     os.kill(os.getpid(), signal.SIGKILL)

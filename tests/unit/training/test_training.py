@@ -173,6 +173,7 @@ def test_a_camera_that_takes_only_what_is_looked_at_changes_nothing_but_the_inst
         assert few.sample.present == all_frames.sample.present
         assert few.sample.text == all_frames.sample.text
         assert few.sample.audio_S is not None
+        assert all_frames.sample.audio_S is not None
         assert np.array_equal(few.sample.audio_S, all_frames.sample.audio_S)
         assert few.sample.image_mask_F is not None
         assert few.sample.image_mask_F.all()

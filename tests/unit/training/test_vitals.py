@@ -10,6 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from streamer.model import repository
 from streamer.model.spec import WEIGHTS_FILE, read_spec
@@ -102,7 +103,7 @@ def test_an_irregular_rhythm_has_uneven_intervals_and_a_wheeze_its_tone() -> Non
     assert power[1] > 3 * power[0]
 
 
-def loudest_hz(sound: np.ndarray) -> float:  # type: ignore[type-arg]
+def loudest_hz(sound: NDArray[np.float32]) -> float:
     """Highest amplitude of the spectrum where wheezes are, 300 to 1,000 Hz."""
     spectrum = np.abs(np.fft.rfft(sound))
     hz = np.fft.rfftfreq(len(sound), 1 / generate.AUDIO_HZ)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -208,15 +209,20 @@ def test_the_frames_that_a_model_opens_travel_and_no_others(count: int, wanted: 
     assert_same_sample(cut(back, inputs, Limits()), cut(window, inputs, Limits()))
 
 
-def assert_same_sample(mine: tuple[sample.Sample, list[sample.Reject]], theirs: object) -> None:
-    found, rejects = mine
-    other, others = theirs  # type: ignore[misc]
+Cut = tuple[sample.Sample, list[sample.Reject]]
+
+
+def assert_same_sample(mine: Cut, theirs: Cut) -> None:
+    (found, rejects), (other, others) = mine, theirs
     assert (found.present, found.coverage) == (other.present, other.coverage)
     if other.image_FHW3 is None:
         assert found.image_FHW3 is None
     else:
-        assert (found.image_FHW3 == other.image_FHW3).all()
-        assert (found.image_mask_F == other.image_mask_F).all()
+        assert found.image_FHW3 is not None
+        assert found.image_mask_F is not None
+        assert np.array_equal(found.image_FHW3, other.image_FHW3)
+        assert other.image_mask_F is not None
+        assert np.array_equal(found.image_mask_F, other.image_mask_F)
     assert [(e.position, str(r)) for e, r in rejects] == [(e.position, str(r)) for e, r in others]
 
 

@@ -48,6 +48,9 @@ class Owner:
     def window_done(self, window: Window) -> None:
         self.done.append(window.id)
 
+    def first_death(self, position: Position) -> bool:
+        raise AssertionError("no record is broken here")
+
     def suspicion(self, window: Window) -> int | None:
         raise AssertionError("nothing is run here")
 
