@@ -1,7 +1,7 @@
-"""JSON payloads: transcripts and telemetry blocks, parsed and judged, with when they began and how long they lasted.
+"""JSON payloads: transcripts and telemetry blocks, parsed and checked, with their start and length.
 
 Structure, types and bounds are those of ``schemas/transcript.json`` and ``schemas/telemetry.json``, held by the types
-in ``events``. What those types cannot say is judged here: times in order, words inside their transcript, channels of
+in ``events``. What they cannot express is checked here: times in order, words inside their transcript, channels of
 equal length, times or a rate. JSON has no NaN, and msgspec refuses numbers that overflow a double, so every number that
 gets here is finite.
 """
@@ -24,7 +24,7 @@ _telemetry: msgspec.json.Decoder[Telemetry] = msgspec.json.Decoder(Telemetry)
 
 
 class Span(NamedTuple):
-    """When a body's content began, relative to ``ce_time``, and how long it lasted, in microseconds."""
+    """Start of a body's content relative to ``ce_time``, and its length, in microseconds."""
 
     start_us: int
     length_us: int
@@ -42,7 +42,7 @@ def transcript(payload: bytes) -> tuple[Transcript, Span]:
     for word in body.words:
         _span(word.start, word.end, "a word")
         if word.start < body.start - WORD_SLACK_S or word.end > end + WORD_SLACK_S:
-            raise BadRecord(Reason.BAD_PAYLOAD, f"word {word.text[:40]!r} lies outside the transcript")
+            raise BadRecord(Reason.BAD_PAYLOAD, f"word {word.text[:40]!r} is outside the transcript")
     return body, span
 
 

@@ -47,11 +47,11 @@ SEGMENT_END = re.compile(r"[/?#;]")
 
 
 class Decoder:
-    """Decodes records of all source topics.
+    """Decodes the records of all source topics.
 
     Args:
         settings: Limits on size, length and clock.
-        partitions: Of every source topic; a record must lie where the Java client's partitioner puts its key.
+        partitions: Of every source topic; a record must be where the Java client's partitioner puts its key.
     """
 
     def __init__(self, settings: Settings, partitions: int) -> None:
@@ -59,7 +59,7 @@ class Decoder:
         self._max_event_us = settings.max_event_ms * 1000
         self._max_ahead_us = settings.max_ahead_ms * 1000
         self._dataref_prefixes = settings.dataref_prefixes
-        # A session's key comes with each of its records, and murmur2 is pure Python.
+        # Every record carries its session's key, and murmur2 is pure Python.
         self._place: Callable[[bytes], tuple[str, int]] = lru_cache(maxsize=65_536)(
             lambda key: (key.decode(), home_partition(key, partitions))
         )
@@ -121,7 +121,7 @@ class Decoder:
         if home != record.partition:
             raise BadRecord(
                 Reason.WRONG_PARTITION,
-                f"the key belongs to partition {home}, the record lies in {record.partition}: set the producer's "
+                f"the key belongs to partition {home}, the record is in {record.partition}: set the producer's "
                 f"partitioner to murmur2",
             )
         return session
@@ -197,7 +197,7 @@ def _headers(record: Record) -> dict[str, str]:
 
 
 def _own_headers(record: Record) -> dict[str, str]:
-    """Where something is wrong with a header: it may not be one of ours."""
+    """The headers that concern us, when some header is broken: it may be a foreign one."""
     headers: dict[str, str] = {}
     for name, value in record.headers:
         if not name.startswith("ce_") and name != "content-type":
@@ -212,7 +212,7 @@ def _own_headers(record: Record) -> dict[str, str]:
 
 
 def _is_plain(url: str) -> bool:
-    """Nothing in it that another reader of URLs could understand as a way out of its prefix.
+    """Whether no other reader of URLs could understand it as a way out of its prefix.
 
     fsspec chains protocols at ``::``; HTTP clients resolve ``..``, which ends at a query, a fragment or a parameter as
     well as at a slash, decode ``%2e`` and drop tabs and line ends.

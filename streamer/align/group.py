@@ -1,8 +1,4 @@
-"""A partition group: partition p of every source topic, and all the state that its records build up.
-
-It joins decode, merge, align and ledger. It lives from the assignment of its partition to the revocation and is then
-dropped whole; whoever owns the partition next rebuilds it from the committed offsets.
-"""
+"""A partition group: partition p of every source topic, through decode, merge, align and ledger."""
 
 from __future__ import annotations
 
@@ -23,13 +19,13 @@ log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
-    """What Redis is to a group: see the methods of :class:`streamer.store.publish.Publisher`."""
+    """What a group asks of Redis: see the methods of :class:`streamer.store.publish.Publisher`."""
 
     async def load(self, session: str, group: str) -> Stored:
-        """What is kept of a session."""
+        """State of a session."""
 
     async def open_group(self, group: str) -> int | None:
-        """What is known of a group."""
+        """Whether Redis knows the group, and until when it had lost data."""
 
     async def note_group(self, group: str, lost_until_us: int) -> None:
         """Make a group known."""
@@ -43,7 +39,7 @@ class Sink(Protocol):
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """A record that decode refused; it keeps its place in the merged order until the dead-letter topic has it."""
+    """A record that decode refused; it keeps its place in the merged order until its dead letter is acknowledged."""
 
     record: Record
     error: BadRecord
@@ -86,7 +82,9 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         self.aligner = Aligner(rules, partition)
         self._decoder = decoder
         self._metrics = metrics
-        self._counted: Counter[tuple[int, str]] = Counter()  # since the metrics were told, by modality and outcome
+        self._counted: Counter[tuple[int, str]] = (
+            Counter()
+        )  # since the last update of the metrics, by modality and outcome
         self._received_bytes = [0] * len(MODALITIES)  # likewise
         self._dead: set[Position] = set()
         self._committed = committed
@@ -138,7 +136,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
             store: Is asked about sessions that alignment does not know yet.
 
         Returns:
-            What leaves the group, in order; and whether there may be more to release at once.
+            What leaves the group, in order; and whether more may be released at once.
         """
         leaving: list[Leaving] = []
         violations = self.merge.violations
@@ -163,7 +161,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         self._metrics.order_violations.inc(self.merge.violations - violations)
         if len(items) < limit:
             self._settle(self.aligner.tick(self.merge.clock_us), leaving)
-        self._tell_metrics()
+        self._update_metrics()
         return leaving, len(items) == limit
 
     def relieve(self) -> list[Leaving]:
@@ -173,7 +171,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         return leaving
 
     async def _open(self, store: Store, log_time_us: int) -> None:
-        """Make the group known to Redis before its first commit, so that Redis' having lost its data will be noticed.
+        """Make the group known to Redis before its first commit, so that a later loss of Redis' data is noticed.
 
         Args:
             log_time_us: Of the first record after the committed cut.
@@ -189,12 +187,14 @@ class PartitionGroup(MergedLog[Event | Rejected]):
             lost_until_us = self._lost(log_time_us)
             await store.note_group(self.name, lost_until_us)
         if stored.saved is not None:
-            # What is published lies before its windows, and every record of an unpublished window is replayed.
+            # Published windows precede those to come, and every record of an unpublished window is replayed.
             lost_until_us = stored.lost_until_us
         if lost_until_us:
             self._lost_until_us[session] = lost_until_us
         published_end_us = 0 if stored.saved is None else stored.saved.published_end_us
-        if stored.emitted_end_us > published_end_us:  # they would be made again here, without what was committed
+        if (
+            stored.emitted_end_us > published_end_us
+        ):  # this role would repeat them without the records that are committed
             raise Stop(
                 f"windows of session {session} that role align has closed are not published yet: run role infer until "
                 f"it has none left, then start this worker again"
@@ -204,9 +204,9 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         self.aligner.restore(session, stored.saved)
 
     def _lost(self, log_time_us: int) -> int:
-        """Redis has lost its data. Windows with records that were done by then begin before the returned time.
+        """Redis has lost its data: until when windows may lack records that were done before the loss.
 
-        Such a record was in the log before ``log_time_us`` and its event ends at most ``max_ahead`` after its log time.
+        Such a record is in the log before ``log_time_us``, and its event ends at most ``max_ahead`` after its log time.
         """
         log.error(
             "partition %d: Redis has lost its data; windows that began before the restart are published as partial",
@@ -215,7 +215,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         return log_time_us + self._max_ahead_us
 
     def suspicion(self, window: Window) -> int | None:
-        """How often the window was run alone, if it was being run when a process died; else None. Tells it once."""
+        """How often the window was run alone since a process died running it; ``None`` if none did. Answers once."""
         suspects = self._suspects.get(window.session)
         if suspects is None:
             return None
@@ -225,7 +225,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         return number
 
     def lost_until_us(self, window: Window) -> int:
-        """Not 0: the window may lack records, and so may its session's later ones that begin before this time."""
+        """If not 0, this window and its session's later ones that begin before this time may lack records."""
         lost_until_us = self._lost_until_us.get(window.session, 0)
         if window.start_us < lost_until_us:
             return lost_until_us
@@ -233,7 +233,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         return 0
 
     def _settle(self, outcomes: list[Outcome], leaving: list[Leaving]) -> None:
-        for outcome in outcomes:  # no match statement: each record comes by here
+        for outcome in outcomes:  # no match statement: this runs for each record
             if isinstance(outcome, Joined):
                 event = outcome.event
                 self.ledger.add(event.position, outcome.holders)
@@ -255,7 +255,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
                     self._count(event.row, "replayed" if event.kind is Kind.DATA else "control")
 
     def window_done(self, window: Window) -> None:
-        """A window is published: its members are done as far as it goes."""
+        """A window is published: drop its references to its members."""
         for events in window.events:
             for event in events:
                 self.ledger.done(event.position)
@@ -274,8 +274,8 @@ class PartitionGroup(MergedLog[Event | Rejected]):
     def _count(self, row: int, outcome: str) -> None:
         self._counted[row, outcome] += 1
 
-    def _tell_metrics(self) -> None:
-        """Once a turn: for each record its label would be looked up, and a lock taken."""
+    def _update_metrics(self) -> None:
+        """Once a turn, since each update looks up a label and takes a lock."""
         for (row, outcome), count in self._counted.items():
             self._metrics.events.labels(MODALITY_NAMES[row], outcome).inc(count)
         self._counted.clear()

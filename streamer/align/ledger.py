@@ -1,4 +1,4 @@
-"""What may be committed: the records of a partition group in merge order, each until nothing holds it any more.
+"""Which offsets may be committed: a partition group's records in merge order, each with a reference count.
 
 Offsets are released from the head only, so the committed offsets of all topics are one consistent cut of the merged
 log: a restart replays exactly the suffix after it, and no window can be rebuilt from half of its modalities. Pure code.
@@ -15,14 +15,14 @@ class Ledger:
     """The ledger of one partition group."""
 
     def __init__(self) -> None:
-        self._pending: deque[Position] = deque()  # in merge order; a dict is slow to find its oldest key
+        self._pending: deque[Position] = deque()  # in merge order; finding the oldest key of a dict is slow
         self._references: dict[Position, int] = {}
 
     def add(self, position: Position, references: int) -> None:
         """A record was released by the merge.
 
         Args:
-            references: What holds it: windows, a letter on its way, the session that it ends. 0: nothing.
+            references: Windows, letters in flight, or a session to end that reference it; may be 0.
 
         Raises:
             ValueError: The position is there already, or the count is negative.
@@ -33,19 +33,19 @@ class Ledger:
         self._references[position] = references
 
     def done(self, position: Position, count: int = 1) -> None:
-        """``count`` of what held the record have let go.
+        """Drop ``count`` references to a record.
 
         Raises:
             KeyError: No such record is pending.
-            ValueError: More let go than held it.
+            ValueError: It has fewer references.
         """
         left = self._references[position] - count
         if left < 0:
-            raise ValueError(f"{position}: {count} let go, {left + count} held it")
+            raise ValueError(f"{position}: {count} references dropped, it had {left + count}")
         self._references[position] = left
 
     def release(self) -> list[Position]:
-        """Positions from the head on that nothing holds: these may be committed."""
+        """Take the positions at the head without references: these may be committed."""
         released: list[Position] = []
         pending, references = self._pending, self._references
         while pending and not references[pending[0]]:

@@ -1,8 +1,9 @@
 """Stage 2: the logs of a partition group become one order, that of the broker's append times.
 
 One byte-bounded FIFO a source topic. The head with the smallest position goes first; it may pass an *empty* sibling
-only when nothing older can still come there, which the sibling's *bound* says (``transport.Consumer.idle_since_us``
-knows it). So what alignment sees is a pure function of the logs: the same live, replayed, or restarted. Pure code.
+only when nothing older can still come there: the sibling's *bound* says so (``broker`` works it out, see
+``Consumer.idle_since_us``). So what alignment sees is a pure function of the logs: the same live, replayed, or
+restarted. Pure code.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ class Merge(Generic[T]):
     """
 
     def __init__(self, rows: int, fifo_bytes: int) -> None:
-        # With position and size, which are wanted again and again while an item waits.
+        # With position and size, which are needed often while an item waits.
         self._fifos: list[deque[tuple[Position, int, T]]] = [deque() for _ in range(rows)]
-        # Before this nothing can come of a row any more: the head's position, or, of an empty row, just before the
-        # first record at its bound. At equal times the row decides.
+        # The lowest position that a row may still bring: its head's, or, of an empty row, just before the first record
+        # at its bound. At equal times the row decides.
         self._fronts = [Position(0, row, -1) for row in range(rows)]
         self._bounds = [0] * rows
         self._nbytes = [0] * rows
@@ -102,7 +103,7 @@ class Merge(Generic[T]):
         if self._fifos[row]:
             return row
         head = min((front for front, fifo in zip(fronts, self._fifos, strict=True) if fifo), default=None)
-        # Below the clock waiting would mend nothing.
+        # A head below the clock is out of order already: waiting would not help.
         return fronts.index(head) if head is not None and head <= self.released else None
 
     @property

@@ -1,4 +1,4 @@
-"""The records of one partition of every topic that is read: merged into one order, and kept until each is done."""
+"""Records of one partition of every source topic: merged into one order, and tracked until each is done."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from streamer.events import Position, Record
 
 
 class MergedLog(Generic[T]):
-    """What every partition group has, whatever becomes of its records.
+    """The part that all partition groups share: a merge and a ledger.
 
-    It lives from the assignment of its partition to the revocation and is then dropped whole; whoever owns the
-    partition next rebuilds it from the committed offsets.
+    It lives from the assignment of its partition to the revocation and is then dropped whole; the next owner rebuilds
+    it from the committed offsets.
 
     Args:
         name: Of the group, in Redis.
@@ -21,10 +21,10 @@ class MergedLog(Generic[T]):
         fifo_bytes: Limit of each topic's FIFO.
 
     Attributes:
-        alive: False once the partition was taken away: completions that come later must change nothing.
+        alive: ``False`` once the partition was revoked: later completions must have no effect.
         next_offset: For each row the offset after the newest record that was received.
-        cut_us: Log time below which nothing would be replayed if what was released by now were committed.
-        trim_below_us: The same of what is committed.
+        cut_us: Log time from which a restart would replay, if all that is released now were committed.
+        trim_below_us: Log time from which it would replay as of the last commit.
     """
 
     def __init__(self, partition: int, name: str, rows: int, fifo_bytes: int) -> None:
@@ -37,7 +37,7 @@ class MergedLog(Generic[T]):
         self.ledger = Ledger()
 
     def _is_new(self, record: Record) -> bool:
-        """Whether a record was not received before; notes that it is now."""
+        """Whether the record is received for the first time; notes that it was received."""
         if record.offset < self.next_offset[record.row]:
             return False
         self.next_offset[record.row] = record.offset + 1
@@ -45,34 +45,34 @@ class MergedLog(Generic[T]):
 
     @property
     def buffered_bytes(self) -> int:
-        """Received, and waiting for the merge."""
+        """Bytes received and waiting in the merge."""
         return self.merge.nbytes_total
 
     @property
     def clock_us(self) -> int:
-        """Log time up to which the merge has released everything; 0: nothing is known yet."""
+        """Log time up to which the merge has released everything; 0 before the first record or bound."""
         return self.merge.clock_us
 
     @property
     def oldest_us(self) -> int | None:
-        """Log time of the oldest record that is not done; None: all are."""
+        """Log time of the oldest record that is not done; ``None`` if all are."""
         oldest = self.ledger.oldest
         return None if oldest is None else oldest.log_time_us
 
     def held(self, row: int) -> int:
-        """Bytes that wait in the FIFO of a topic."""
+        """Bytes in a topic's FIFO."""
         return self.merge.nbytes(row)
 
     def full(self, row: int) -> bool:
-        """Whether this FIFO is at its limit."""
+        """Whether a topic's FIFO is at its limit."""
         return self.merge.full(row)
 
     def bound(self, row: int, log_time_us: int) -> None:
-        """Nothing below this log time will come from a topic any more."""
+        """No record below this log time will come from the topic any more."""
         self.merge.advance(row, log_time_us)
 
     def record_done(self, position: Position) -> None:
-        """A record that left by itself, late or rejected, is where it belongs."""
+        """The broker has acknowledged the letter of a late or rejected record."""
         self.ledger.done(position)
 
     def releasable(self) -> dict[int, int]:
@@ -86,4 +86,4 @@ class MergedLog(Generic[T]):
         return grown
 
     def _forget(self, position: Position) -> None:
-        """A record will be committed; a group that remembers anything of it need not any more."""
+        """A record will be committed: drop what a subclass remembers of it."""

@@ -1,9 +1,9 @@
 """Stage 3: the merged log of a partition group becomes windows, session by session.
 
-Pure code: no Kafka, no asyncio, no clock of its own; time comes in as the log time of records and ticks. The rules:
+Pure code: no Kafka, no asyncio, no clock; time comes in as the log time of records and ticks. The rules:
 
 * An event joins each window ``[start, start + size)`` that its span overlaps and that ends after ``closed_end``, the
-  end of the newest closed window. An event that joins none is *late*, changes nothing, and is no sign of life.
+  end of the newest closed window. An event that joins none is *late*: it changes no state, not even ``heard``.
 * ``frontier[m]`` is the largest event end seen of modality m, ``heard[m]`` the log time of its last event that joined.
 * A window is *due* from L on, the log time at which the largest frontier first reached its end.
 * A window closes, never before an older one of its session:
@@ -13,8 +13,8 @@ Pure code: no Kafka, no asyncio, no clock of its own; time comes in as the log t
   ``memory`` when open windows hold ``max_open_bytes`` and it is the oldest.
 
 On a record at log time t every closing whose time is at most t happens first, in time order over all sessions; then the
-record has its effect; then its session's windows that it made closable close, at t. A restart goes on from
-``events.Saved``. Why this is enough for the same windows again: docs/decisions/0001-alignment.md.
+record has its effect; then its session's windows that it made closable close, at t. A restart resumes
+from ``events.Saved``. Why that reproduces the same windows: docs/decisions/0001-alignment.md.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Rules(msgspec.Struct, frozen=True):
     """When windows begin, wait and close; tuples have an entry for each modality.
 
     Attributes:
-        idle_after_us: NEVER_US for a modality whose silence says nothing.
+        idle_after_us: ``NEVER_US`` for a sparse modality, whose silence means nothing.
     """
 
     window_us: int
@@ -63,7 +63,7 @@ class Rules(msgspec.Struct, frozen=True):
 
     @property
     def fingerprint(self) -> str:
-        """Differs when windows could: stored with each session, see ``Saved``."""
+        """Hash of what decides where windows begin and end; stored with each session, see ``Saved``."""
         return hashlib.sha256(msgspec.json.encode((self.window_us, self.hop_us))).hexdigest()[:16]
 
     def ends_of(self, event: Event) -> range:
@@ -74,21 +74,21 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 class Joined(msgspec.Struct, frozen=True, gc=False):
-    """The event is held: by ``holders`` windows, or, an end record, by the session that it ends."""
+    """The event is referenced by ``holders`` windows or, an end record, by the session that it ends."""
 
     event: Event
     holders: int
 
 
 class Late(msgspec.Struct, frozen=True, gc=False):
-    """All windows of the event had closed when it came; the newest of them ``late_by_us`` after the event's end."""
+    """All windows of the event had closed before it came; the newest one ends ``late_by_us`` after the event."""
 
     event: Event
     late_by_us: int
 
 
 class Done(msgspec.Struct, frozen=True, gc=False):
-    """Nothing holds this record (any more): a tick, an end record that is spent, a member of published windows."""
+    """This record is no longer referenced: a tick, a spent end record, or a member of published windows only."""
 
     event: Event
 
@@ -110,7 +110,7 @@ class _Open:
 
 
 class _Session:
-    """State of a session that has been heard."""
+    """State of a session with events."""
 
     __slots__ = ("closed_end_us", "end_record", "floor_us", "frontier_us", "heard_us", "scheduled_us", "windows")
 
@@ -139,11 +139,11 @@ class Aligner:
         self._end_delay_us = max(rules.max_delay_us)
         self._fingerprint = rules.fingerprint
         self._sessions: dict[str, _Session] = {}
-        # What is known of sessions that are not open: as restored, or as left when the session was freed.
+        # State of sessions that are not open: as restored, or as of the moment the session was freed.
         self._saved: dict[str, Saved | None] = {}
         self._restored: dict[str, dict[int, Position]] = {}  # closings of published windows, for replayed members
         self._unpublished: dict[str, int] = {}
-        self._heap: list[tuple[int, str]] = []  # (closing time at the earliest, session): stale entries are recomputed
+        self._heap: list[tuple[int, str]] = []  # (earliest closing time, session); stale entries are recomputed
 
     @property
     def sessions(self) -> int:
@@ -152,24 +152,24 @@ class Aligner:
 
     @property
     def next_closing_us(self) -> int | None:
-        """Log time before which no window closes by time alone; None: no window is open."""
+        """Log time before which no window closes by time alone; ``None`` if no window is open."""
         return self._heap[0][0] if self._heap else None
 
     def knows(self, session: str) -> bool:
-        """Whether events of the session may come now; if not, :meth:`restore` it first.
+        """Whether the session's events may come now; if not, :meth:`restore` it first.
 
-        Ask after a :meth:`tick` to the event's log time: that may end the session.
+        Call :meth:`tick` with the event's log time before: it may end the session.
         """
         return session in self._sessions or session in self._saved
 
     def restore(self, session: str, saved: Saved | None) -> None:
-        """Tell what is stored of a session; None: it has never been published."""
+        """Set what is stored of a session; ``None`` if it was never published."""
         self._saved[session] = saved
         if saved is not None and saved.closings:
             self._restored[session] = saved.closings
 
     def published(self, window: Window) -> None:
-        """The window is in Redis: what was kept of a freed session until then may go."""
+        """The window is in Redis; after its last one, a freed session's state is dropped."""
         session = window.session
         left = self._unpublished[session] - 1
         if left:
@@ -181,7 +181,7 @@ class Aligner:
             self._restored.pop(session, None)
 
     def tick(self, log_time_us: int) -> list[Outcome]:
-        """Do every closing whose time has come."""
+        """Close every window whose time has come."""
         outcomes: list[Outcome] = []
         heap = self._heap
         while heap and heap[0][0] <= log_time_us:
@@ -198,7 +198,7 @@ class Aligner:
         return outcomes
 
     def on_event(self, event: Event) -> list[Outcome]:
-        """Do the closings up to the event's log time, then its own effect.
+        """Do the closings up to the event's log time, then apply the event.
 
         Raises:
             KeyError: The session is not known, see :meth:`knows`.
@@ -217,12 +217,12 @@ class Aligner:
     def _on_end(self, event: Event, outcomes: list[Outcome]) -> None:
         session = self._sessions.get(event.session)
         if session is None or max(session.heard_us) > event.record.log_time_us:
-            outcomes.append(Done(event))  # it ends nothing, or what came later has overtaken it (in a replay)
+            outcomes.append(Done(event))  # no session to end, or (in a replay) a newer event has overtaken it
             return
         self._cancel_end(session, outcomes)
         session.end_record = event
         outcomes.append(Joined(event, 1))
-        if self._end_us(session) <= event.record.log_time_us:  # nothing is waited for: it ends with this record
+        if self._end_us(session) <= event.record.log_time_us:  # no delay to wait for: it ends with this record
             self._end(event.session, session, event.position, outcomes)
         else:
             self._schedule(event.session, session)
@@ -243,8 +243,8 @@ class Aligner:
         if not ends:
             missed = self._missed(event, session.closed_end_us)
             if isinstance(missed, Done):
-                # It had joined, and so cancelled an end record just before it. `heard` alone does not tell: the two
-                # may have the same log time.
+                # It had joined, and so cancelled an end record just before it. `heard` does not show that: both may
+                # have the same log time.
                 self._cancel_end(session, outcomes)
             outcomes.append(missed)
             return
@@ -260,7 +260,7 @@ class Aligner:
         for end_us in ends:
             newest = self._window(session, end_us, event, reached_us)
             newest.events[row].append(event)
-        newest.nbytes += nbytes  # windows close in order, so this is the last to let the event go
+        newest.nbytes += nbytes  # windows close in order, so the newest releases the event last
         self.open_bytes += nbytes
         if t_us > session.heard_us[row]:
             session.heard_us[row] = t_us
@@ -272,7 +272,7 @@ class Aligner:
                     break
                 window.due_us = min(window.due_us, t_us)
         outcomes.append(Joined(event, len(ends)))
-        # A due window that has all of this modality waits for others: the event changes nothing for it or those after.
+        # A due window that lacks none of this modality waits for others: the event cannot make it closable.
         if oldest is None or session.windows[0] is not oldest:
             while session.windows and self._closable(session, t_us):
                 outcomes.append(self._close(name, session, self._reason(session), event.position))
@@ -290,19 +290,19 @@ class Aligner:
         return _Session(heard_us, saved.published_end_us, floor_us)
 
     def _missed(self, event: Event, closed_end_us: int) -> Outcome:
-        """All windows of the event are closed: before it came, or, in a replay, with it as a member."""
+        """What an event is whose windows are all closed: late, or (in a replay) a member of a published window."""
         closings = self._restored.get(event.session)
         if closings is not None:
             position = event.position
-            # At its own position: the event closed the window that it had joined.
+            # Equal positions: the event itself closed the window that it had joined.
             if any(end in closings and closings[end] >= position for end in self.rules.ends_of(event)):
                 return Done(event)
         return Late(event, max(0, closed_end_us - event.end_us))
 
     def _window(self, session: _Session, end_us: int, event: Event, reached_us: int) -> _Open:
-        """The open window that ends then; if there is none, the event opens it."""
+        """The open window with this end; the event opens it if there is none."""
         windows = session.windows
-        if windows and windows[-1].end_us == end_us:  # as for most events
+        if windows and windows[-1].end_us == end_us:  # the usual case
             return windows[-1]
         place = bisect_left(windows, end_us, key=_end_of)
         if place < len(windows) and windows[place].end_us == end_us:
@@ -324,7 +324,7 @@ class Aligner:
         return session.frontier_us[modality] < window.end_us + self.rules.disorder_us[modality]
 
     def _deadline_us(self, session: _Session, window: _Open) -> int:
-        """D of the module's text; NEVER_US while the window is not due."""
+        """D of the module's rules; ``NEVER_US`` while the window is not due."""
         due_us, rules = window.due_us, self.rules
         if due_us >= NEVER_US:
             return NEVER_US
@@ -337,7 +337,7 @@ class Aligner:
 
     def _closable(self, session: _Session, t_us: int) -> bool:
         oldest = session.windows[0]
-        if oldest.due_us >= NEVER_US:  # so it is for most events
+        if oldest.due_us >= NEVER_US:  # the usual case
             return False
         return self._complete(session, oldest) or self._deadline_us(session, oldest) <= t_us
 
@@ -345,7 +345,7 @@ class Aligner:
         return ClosedBy.COMPLETE if self._complete(session, session.windows[0]) else ClosedBy.DEADLINE
 
     def _end_us(self, session: _Session) -> int:
-        """When the session ends if nothing more is heard."""
+        """When the session ends unless another event comes."""
         silence_us = max(session.heard_us) + self.rules.session_gap_us
         if session.end_record is None:
             return silence_us
@@ -390,7 +390,7 @@ class Aligner:
     def _free(self, name: str, session: _Session) -> None:
         del self._sessions[name]
         if name in self._unpublished:
-            # Redis does not have its last windows yet: until it does, this is what the session would be restored to.
+            # Redis does not have its last windows yet; until then the session would be restored from this.
             self._saved[name] = Saved(session.closed_end_us, tuple(session.heard_us), {}, self._fingerprint)
         else:
             self._restored.pop(name, None)
@@ -410,13 +410,13 @@ class Aligner:
         return [window]
 
     def _schedule(self, name: str, session: _Session) -> None:
-        """See to it that the heap has an entry no later than the session's next closing.
+        """Ensure that the heap has an entry no later than the session's next closing.
 
-        An entry that is too early is recomputed when its time comes: an event that only postpones costs no entry.
+        An entry that is too early is recomputed when its time comes, so an event that only postpones adds none.
         """
         scheduled = session.scheduled_us < NEVER_US
         if scheduled and session.windows and session.windows[0].due_us >= NEVER_US and session.end_record is None:
-            return  # nothing but silence closes anything, and that later than when the entry was made
+            return  # only silence can close a window now, and later than the entry says
         next_us = self._next_us(session)
         if next_us < session.scheduled_us:
             session.scheduled_us = next_us

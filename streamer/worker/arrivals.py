@@ -1,8 +1,8 @@
-"""Role infer's partition group: the records of a partition of the windows topic, and all the state that they build up.
+"""Role infer's partition group: the records of one partition of the windows topic, and their state.
 
 What :class:`streamer.align.group.PartitionGroup` is to the source topics: it lives from the assignment of the partition
-to its revocation, and its ledger says what may be committed. There is one topic and so nothing to merge or to align; a
-window that came before (see ``emissions``) is passed over.
+to its revocation, and its ledger says what may be committed. There is one topic, so nothing to merge or align; a
+window that was received before (see ``emissions``) is skipped.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from streamer.worker import handover
 from streamer.worker.handover import WindowRecord
 from streamer.worker.ports import Sink
 
-MAX_IDLE_SESSIONS = 10_000  # known in a group with nothing in flight; who is forgotten is looked up in Redis again
-MAX_DEAD = 10_000  # broken payloads of late that are known to have been dead-lettered
+MAX_IDLE_SESSIONS = 10_000  # kept without windows in flight; a forgotten one is looked up in Redis again
+MAX_DEAD = 10_000  # recent broken payloads that are dead-lettered already
 ROW = 0
 
 
 class Arrival(msgspec.Struct, eq=False):
-    """A window that has come, which owns itself in the pipeline: each has facts of its own from role align.
+    """A received window. It is its own ``Owner``, because fingerprint, cut and loss differ per window.
 
     Attributes:
-        facts: All of its record but the members.
+        facts: Its record without the members.
         position: In the windows topic.
     """
 
@@ -73,8 +73,8 @@ class _Session(msgspec.Struct):
     """What is known of a session.
 
     Attributes:
-        reached_us: End of the newest window that was published or is on its way.
-        inflight: Windows on their way.
+        reached_us: End of the newest window that is published or in flight.
+        inflight: Windows in flight.
         suspects: See :class:`streamer.events.Stored`.
     """
 
@@ -90,7 +90,7 @@ class WindowGroup(MergedLog[Arrival | Rejected]):
         name: Of the group.
     """
 
-    # No window is open here, and none closes as time goes by.
+    # No window is open here, so none closes by time.
     open_bytes = 0
     next_closing_us: int | None = None
 
@@ -108,7 +108,7 @@ class WindowGroup(MergedLog[Arrival | Rejected]):
 
     @property
     def sessions(self) -> int:
-        """Sessions with windows on their way."""
+        """Sessions with windows in flight."""
         return sum(session.inflight > 0 for session in self._sessions.values())
 
     def receive(self, record: Record) -> None:
@@ -167,11 +167,11 @@ class WindowGroup(MergedLog[Arrival | Rejected]):
         return session
 
     def submit(self, item: Arrival, sink: Sink) -> None:
-        """Hand a window to the sink; it is owned by its arrival, which knows what role align said of it."""
+        """Hand a window to the sink; its owner is its arrival, with role align's facts."""
         sink.submit(item, item.window, item.facts.closed_us)
 
     def relieve(self) -> list[Arrival | Rejected]:
-        """Nothing: no window is open here."""
+        """Close no window: none is open here."""
         return []
 
     def done(self, arrival: Arrival) -> None:
@@ -181,7 +181,7 @@ class WindowGroup(MergedLog[Arrival | Rejected]):
         self._sessions[arrival.window.session].inflight -= 1
 
     def first_death(self, position: Position) -> bool:
-        """True once for each source record, as far back as is remembered: windows that overlap share their records."""
+        """True once for each source record, within ``MAX_DEAD``: overlapping windows share their records."""
         if position in self._dead:
             return False
         self._dead[position] = None

@@ -1,4 +1,4 @@
-"""Batches of whatever finishes: a batch is full at ``max_batch`` items or ``max_wait_s`` after its oldest came in."""
+"""Batching: a batch is ready at ``max_batch`` items, or ``max_wait_s`` after its oldest item came."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Batcher(Generic[T]):
     """First in, first out; since every item waits equally long, that is also the order of their deadlines.
 
     Args:
-        max_batch: Items in a batch at most.
+        max_batch: Most items in a batch.
         max_wait_s: Longest wait of an item for others, in seconds; while the consumer of the batches is busy, items
             wait for it instead, and the next batch takes all that fit.
     """

@@ -1,4 +1,4 @@
-"""The worker's HTTP side: /metrics for Prometheus, /healthz and /readyz for probes."""
+"""The worker's HTTP endpoints: /metrics for Prometheus, /healthz and /readyz for probes."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Endpoints:
         self.port = 0
 
     async def start(self, host: str, port: int) -> None:
-        """Listen; ``port`` 0 takes a free one, which ``self.port`` then tells.
+        """Listen; ``port`` 0 takes a free one: see ``self.port``.
 
         Raises:
-            UsageError: The address is taken or not ours.
+            UsageError: The address cannot be bound.
         """
         app = web.Application()
         app.add_routes(

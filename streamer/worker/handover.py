@@ -5,14 +5,13 @@
     value     a MessagePack map (https://github.com/msgpack/msgpack/blob/master/spec.md), see :class:`WindowRecord`;
               ``schemas/window.json`` describes it
 
-Fields may be added under the same type: readers pass over what they do not know. One that changes its meaning makes it
-``streamer.window.v2``.
+Fields may be added under the same type: readers ignore unknown ones. A changed meaning makes it ``streamer.window.v2``.
 
-Payloads that the model does not open stay behind: the frames beyond those that it asks for, all sound for a model
-without ears. Such a member travels as where it lies and when it was. Where the others are too large for a record,
-*all* payloads stay behind. Role infer fetches what it needs after all from the source topics (``refetch``), where
-everything still lies: a claim check whose store is the log itself. So a broken frame is replaced by its neighbour as
-in role all, and a model that asks for more than role align knew still gets it.
+Payloads that the model does not open stay behind: surplus frames, or all sound for a model without audio. Such a member
+is sent as a reference: offset and times, no payload. If the others are too large for one record, *all* payloads stay
+behind. Role infer fetches what it needs from the source topics (``refetch``): a claim check whose store is the log
+itself. So a broken frame is replaced by its neighbour as in role all, and a model that asks for more than role align
+knew still gets it.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ from streamer.errors import BadRecord, Reason
 from streamer.events import MODALITY_NAMES, WINDOW_TYPE, ClosedBy, Event, Kind, Position, Record, Window
 
 CONTENT_TYPE = b"application/msgpack"
-MARGIN_BYTES = 60 << 10  # more than the largest payload that the topic surely takes, beside key and headers
+MARGIN_BYTES = 60 << 10  # beyond the largest payload; the topic takes it, with key and headers
 
 Headers = tuple[tuple[str, bytes], ...]
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A record of the window; its modality and partition are told by where it stands.
+    """A record of the window; its modality and partition follow from its place.
 
     Attributes:
-        headers, value: Of the source record, as they were; None: left behind.
+        headers, value: Of the source record; ``None`` if left behind.
     """
 
     offset: int
@@ -54,7 +53,7 @@ class WindowRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         start_us, end_us, closed_by, closed_at, heard_us: See :class:`streamer.events.Window`.
-        closed_us: When it closed by the clock of role align, for the latencies.
+        closed_us: When it closed, by role align's clock; for the latencies.
         fingerprint, trim_below_us, lost_until_us: See :class:`streamer.store.publish.Publication`.
         members: Modality -> its records in the order of the window.
     """
@@ -94,7 +93,7 @@ def encode(
     """The value of a window's record.
 
     Args:
-        travels: For each modality and member whether its payload goes along.
+        travels: For each modality and member whether its payload is sent along.
     """
     record = WindowRecord(
         start_us=window.start_us,
@@ -138,10 +137,10 @@ _decoder = msgspec.msgpack.Decoder(WindowRecord)
 def decode(record: Record) -> tuple[Window, WindowRecord]:
     """The window of a record of the windows topic, and what came with it.
 
-    JSON payloads are not parsed here but where they are needed, in the threads that open payloads.
+    JSON payloads are parsed later, in the threads that open payloads.
 
     Raises:
-        BadRecord: It is none.
+        BadRecord: It is not a window's record.
     """
     if not record.key:
         raise BadRecord(Reason.NO_KEY, "a window's record has its session as key")

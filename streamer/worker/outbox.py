@@ -1,9 +1,9 @@
-"""The end of role align: closed windows go to the windows topic, and what went is recorded in Redis.
+"""The end of role align: closed windows go to the windows topic, and Redis records which ones.
 
     submit ─► batch ─► Kafka, window by window of a session ─► Redis (emissions) ─► the group's ledger
 
-The next window of a session is sent when the broker has acknowledged the one before: a send that fails and is repeated
-would otherwise let a newer window overtake it, and role infer would take the older one for a repetition.
+A session's next window is sent when the broker has acknowledged the one before. Otherwise a newer window could overtake
+one whose send is repeated, and role infer would take the older one for a duplicate.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Outbox:
     """Takes windows as :class:`streamer.worker.pipeline.Pipeline` does.
 
     Args:
-        inputs: What the model opens of a window: the payloads that travel.
-        max_bytes: Of a record's value; one that would be larger travels without payloads.
+        inputs: The model's inputs; the payloads that it opens are sent.
+        max_bytes: Of a record's value; a larger window is sent without payloads.
         send: Sends key, value and headers to the windows topic; returns when the broker has it.
         refuse: Sends a member to the dead-letter topic; returns when the broker has it.
         on_progress: Called after each batch.
@@ -90,7 +90,7 @@ class Outbox:
         self._batcher.close()
 
     async def withdraw(self, owners: Collection[Owner] | None = None) -> None:
-        """Nothing: no window is opened here, so none can be suspected of anything."""
+        """Do nothing: no payload is opened here, so no window is ever marked in flight."""
 
     async def run(self) -> None:
         """Work until :meth:`close` and the last emission.
@@ -118,7 +118,7 @@ class Outbox:
     async def _emit_in_turn(self, parcels: Sequence[_Parcel]) -> None:
         """Windows of one session."""
         for parcel in parcels:
-            if parcel.owner.alive:  # else who owns the partition now makes it again
+            if parcel.owner.alive:  # else the partition's new owner makes it again
                 window = parcel.window
                 value = self._encoded(parcel)
                 if len(value) > self._max_bytes + handover.MARGIN_BYTES:
@@ -135,11 +135,12 @@ class Outbox:
         return self._encode(parcel, window, [[False] * len(events) for events in window.events])
 
     async def _emptied(self, parcel: _Parcel) -> bytes:
-        """More members than a record holds the names of: they are dead letters, the session goes on."""
+        """Too many members for one record even by reference: they become dead letters, the session goes on."""
         window = parcel.window
         members = [event for events in window.events for event in events]
         error = BadRecord(
-            Reason.TOO_LARGE, f"window {window.id} has {len(members)} records, more than the windows topic can tell of"
+            Reason.TOO_LARGE,
+            f"window {window.id} has {len(members)} records, more than a record of the windows topic can list",
         )
         for event in members:
             await self._refuse(parcel.owner, event, error)

@@ -1,12 +1,12 @@
-"""From closed windows to published results: batch -> decode payloads -> predict -> publish, each batch in its turn.
+"""From closed windows to published results: batch -> decode payloads -> predict -> publish, batch by batch.
 
 Payloads of one batch are decoded while the device works on the batch before it and Redis takes the one before that.
 Every stage handles batches one after another, so results leave in the order in which windows closed.
 
-Native code may kill the process: what goes to it is marked in Redis first. Windows that were marked when a process
-died are *suspects*: each is run alone, with nothing else in native code, and one that has killed ``MAX_ALONE``
-processes so is not run again. A window on which decoding or the model merely raises fails by itself, however large its
-batch. Why so: docs/decisions/0003-poison-windows.md.
+Native code may kill the process, so windows are marked in Redis before they reach it (in-flight markers). Windows that
+were marked when a process died are *suspects*: each is run alone, and one that has killed ``MAX_ALONE`` processes
+that way is not run again. A window on which decoding or the model raises fails alone, however large its batch. Why:
+docs/decisions/0003-poison-windows.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from streamer.store.publish import Publication, Publisher, Run
 from streamer.worker.batch import Batcher
 from streamer.worker.ports import Owner
 
-MAX_ALONE = 3  # processes that a window may kill with nothing beside it
+MAX_ALONE = 3  # processes that a window may kill while it runs alone
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +42,13 @@ NOTHING_SEEN = Sample(present=(False,) * len(MODALITY_NAMES), coverage=(0.0,) * 
 
 
 class Job(msgspec.Struct):
-    """A closed window on its way to Redis, with what the stages found and how long each took.
+    """A closed window in flight, with what the stages found and how long each took.
 
     Attributes:
-        predictor: Cuts and predicts it, the same for a whole batch: another may be served before it is through.
+        predictor: Cuts and predicts it; the same for a whole batch, even if another model is loaded meanwhile.
         suspicion: See :meth:`Owner.suspicion`.
-        run: Its mark in Redis while it may kill the process, and after that until it is published.
-        judged: It has been to the model, or never will.
+        run: Its in-flight marker in Redis, from before decoding until it is published.
+        judged: It has been through the model, or never will be.
     """
 
     owner: Owner
@@ -68,7 +68,7 @@ class Job(msgspec.Struct):
     latencies_us: dict[str, int] = {}
 
     def mark(self, stage: str, metrics: Metrics) -> None:
-        """The job leaves a stage: note the time since it left the one before."""
+        """The job leaves a stage: record the time since it left the previous one."""
         now_ns = perf_counter_ns()
         self.latencies_us[stage] = (now_ns - self.marked_ns) // 1000
         metrics.stage(stage).observe((now_ns - self.marked_ns) / 1e9)
@@ -76,14 +76,14 @@ class Job(msgspec.Struct):
 
 
 class Pipeline:
-    """Runs windows through the model and publishes what it says.
+    """Runs windows through the model and publishes the results.
 
     Args:
         dead_letter: Sends a member whose payload turned out to be broken to the dead-letter topic; returns when the
             broker has it.
-        on_progress: Called after each batch that was published, or dropped because its owners are gone.
-        refetch: Brings what a window left behind in the source topics; only windows of role infer ever do.
-        tracer: Makes a trace of each published window; None: there are none.
+        on_progress: Called after each batch that was published, or dropped because its partitions were revoked.
+        refetch: Fetches payloads that were left behind in the source topics (role infer).
+        tracer: Traces each published window; ``None`` for no traces.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Pipeline:
         self._decode_threads = settings.decode_threads
         self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._told: set[str] = set()
-        self._jobs: dict[int, Job] = {}  # by identity: all that were submitted and not yet published
+        self._jobs: dict[int, Job] = {}  # by identity: submitted and not yet published
         self.inflight_bytes = 0
 
     @property
@@ -146,7 +146,7 @@ class Pipeline:
         self._batcher.put(job)
 
     def swap(self, predictor: Predictor) -> None:
-        """Serve another model from the next batch on; what has begun ends with the one that it began with."""
+        """Serve another model from the next batch on; a batch that has begun keeps its model."""
         self._predictor = predictor
 
     def close(self) -> None:
@@ -154,7 +154,7 @@ class Pipeline:
         self._batcher.close()
 
     async def run(self) -> None:
-        """Work until :meth:`close` and the last publication; an error in a stage ends all of them and is raised.
+        """Work until :meth:`close` and the last publication; an error in one stage ends all and is raised.
 
         Raises:
             DeviceLost: The device must be opened by a new process.
@@ -172,10 +172,10 @@ class Pipeline:
             self._device.shutdown(wait=False, cancel_futures=True)
 
     async def withdraw(self, owners: Collection[Owner] | None = None) -> None:
-        """Take back the marks of unfinished windows: no process has died, and none shall be blamed.
+        """Take back the in-flight markers of unfinished windows: this process does not die of them.
 
         Args:
-            owners: Only the windows of these; None: all.
+            owners: Only windows of these; ``None`` for all.
 
         Raises:
             RedisError, OSError: Redis does not answer.
@@ -207,14 +207,14 @@ class Pipeline:
     async def _run_alone(self, job: Job, before: int) -> None:
         """Decode and predict a suspect that has been run alone ``before`` times, unless that was too often."""
         if before >= MAX_ALONE:
-            await self._make_whole([job])  # its letters have their payloads
+            await self._make_whole([job])  # so that its dead letters carry their payloads
             self._condemn(job)
             return
-        await self._decoded.join()  # all that went in before it has left native code; and this stage lets nothing in
+        await self._decoded.join()  # earlier windows have left native code, and this stage admits none meanwhile
         run = await self._begin([job], before + 1)
         await self._decode_all([job])
         await self._predict_all([job])
-        # Now, not with the publication: a process that is killed while Redis or the next stage is slow says nothing.
+        # Now, not with the publication: a kill while Redis or the next stage is slow must not count against the window.
         await self._publisher.survived(run)
         job.run = None
 
@@ -225,7 +225,7 @@ class Pipeline:
         job.rejects = [(event, BadRecord(Reason.POISON, detail)) for events in job.window.events for event in events]
 
     async def _begin(self, jobs: Sequence[Job], number: int) -> Run:
-        """From here on these windows may kill the process: Redis must know it before they do."""
+        """Mark windows in Redis before they can kill the process."""
         runs = [Run(job.window.session, job.window.end_us, number) for job in jobs]
         for job, run in zip(jobs, runs, strict=True):
             job.run = run
@@ -246,7 +246,7 @@ class Pipeline:
         await asyncio.gather(*(loop.run_in_executor(self._decoders, self._decode, s) for s in shares if s))
 
     async def _make_whole(self, jobs: Sequence[Job]) -> None:
-        """Bring the payloads that were left behind."""
+        """Fetch the payloads that were left behind."""
         for job in jobs:
             if self._refetch is not None and any(event.left_behind for events in job.window.events for event in events):
                 self._metrics.refetched.inc()
@@ -261,7 +261,7 @@ class Pipeline:
                 job.sample, job.rejects = job.predictor.decode(job.window)
             except LeftBehind:
                 pass  # the job has no sample yet: see _decode_all
-            except BaseException as error:  # noqa: BLE001 - no BadRecord: a bug, a MemoryError, a panic in Rust
+            except BaseException as error:  # noqa: BLE001 - a bug, a MemoryError, a panic in Rust
                 self._fail(job, "decoding", error)
 
     async def _predict_batches(self) -> None:
@@ -291,11 +291,11 @@ class Pipeline:
                 job.prediction = found
 
     def _fail(self, job: Job, what: str, error: BaseException) -> None:
-        """The window is published without outputs. Its records are done with that: nothing says which is at fault."""
+        """Publish the window without outputs. Its records count as done: nothing shows which of them caused it."""
         job.status, job.judged = "failed", True
         kind = type(error).__name__
         self._metrics.model_errors.labels(kind).inc()
-        # The traceback once: a model that is broken for good would write it thousands of times.
+        # The traceback once: a broken model would log it thousands of times.
         log.error(
             "window %s failed: %s raised %r", job.window.id, what, error, exc_info=None if kind in self._told else error
         )
@@ -317,7 +317,7 @@ class Pipeline:
             self._on_progress()
 
     def _alive(self, jobs: list[Job]) -> list[Job]:
-        """Drop the windows of groups that are gone: who owns the partition now rebuilds them."""
+        """Drop windows of revoked partitions: the new owner rebuilds them."""
         alive = []
         for job in jobs:
             if job.owner.alive:
@@ -358,7 +358,7 @@ class Pipeline:
 
 
 def _parts(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """The jobs in their order, each suspect by itself."""
+    """The jobs in order, each suspect in a part of its own."""
     for suspected, group in groupby(jobs, key=lambda job: job.suspicion is not None):
         if suspected:
             for job in group:
@@ -368,6 +368,6 @@ def _parts(jobs: Sequence[Job]) -> Iterator[list[Job]]:
 
 
 def _newest_log_time_us(window: Window) -> int:
-    """Of its records; of its closing where it has lost them all, see ``outbox``."""
+    """Newest log time of its records; that of its closing if it has none left, see ``outbox``."""
     times_us = (event.record.log_time_us for events in window.events for event in events)
     return max(times_us, default=window.closed_at.log_time_us)

@@ -1,4 +1,4 @@
-"""What the parts of a worker ask of one another. Pure protocols: whoever implements one need not know the others."""
+"""What the parts of a worker ask of one another: protocols only."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Item = TypeVar("Item")
 
 
 class Owner(Protocol):
-    """Whose window it is: a partition group, which dies when its partition is taken away."""
+    """Owns windows in flight: a partition group, or one of role infer's arrivals."""
 
     @property
     def alive(self) -> bool:
-        """Whether completions may still change anything."""
+        """Whether completions may still have an effect: not after the revocation."""
 
     @property
     def fingerprint(self) -> str:
-        """Of the window settings."""
+        """Hash of the window settings."""
 
     @property
     def trim_below_us(self) -> int:
-        """Log time of the committed cut."""
+        """Log time from which a restart would replay, as of the last commit."""
 
     def window_done(self, window: Window) -> None:
         """The window is published."""
@@ -40,10 +40,10 @@ class Owner(Protocol):
         """True once for each record: a broken payload in several windows is dead-lettered once."""
 
     def suspicion(self, window: Window) -> int | None:
-        """How often the window was run alone since a process died with it; None: it is not suspected."""
+        """How often the window was run alone since a process died running it; ``None`` if it is no suspect."""
 
     def lost_until_us(self, window: Window) -> int:
-        """Not 0: the window may lack records, as do its session's windows that begin before this time."""
+        """If not 0, the session's windows that begin before this time may lack records."""
 
 
 class Sink(Protocol):
@@ -53,14 +53,14 @@ class Sink(Protocol):
 
     @property
     def inflight_windows(self) -> int:
-        """Windows that came and are not yet done."""
+        """Windows that were submitted and are not done."""
 
     def submit(self, owner: Owner, window: Window, closed_us: int | None = None) -> None:
         """Take a closed window; counts against ``inflight_bytes`` until it is done.
 
         Args:
-            owner: Learns that it is done.
-            closed_us: When another process closed it; None: now, here.
+            owner: Is told when the window is done.
+            closed_us: When another process closed it; ``None`` if this one did, now.
         """
 
     def close(self) -> None:
@@ -70,19 +70,19 @@ class Sink(Protocol):
         """Work until closed and empty."""
 
     async def withdraw(self, owners: Collection[Owner] | None = None) -> None:
-        """Take back the in-flight marks of unfinished windows: of these owners, None: of all."""
+        """Take back the in-flight marks of unfinished windows: of these owners, or of all."""
 
 
 class Group(Protocol[Item]):
-    """Partition p of every topic that a worker reads, and all the state that its records build up.
+    """Partition p of every topic that a worker reads, and the state of its records.
 
     It lives from the assignment of its partition to the revocation and is then dropped whole.
 
     Attributes:
-        alive: False once the partition was taken away: completions that come later must change nothing.
+        alive: ``False`` once the partition was revoked: later completions must have no effect.
         next_offset: For each row the offset after the newest record that was received.
-        cut_us: Log time below which nothing would be replayed if what was released by now were committed.
-        trim_below_us: The same of what is committed.
+        cut_us: Log time from which a restart would replay, if all that is released now were committed.
+        trim_below_us: Log time from which it would replay as of the last commit.
     """
 
     partition: int
@@ -105,31 +105,31 @@ class Group(Protocol[Item]):
 
     @property
     def buffered_bytes(self) -> int:
-        """Received, and waiting for the merge."""
+        """Bytes received and waiting in the merge."""
 
     @property
     def clock_us(self) -> int:
-        """Log time up to which the merge has released everything; 0: nothing is known yet."""
+        """Log time up to which the merge has released everything; 0 before the first record or bound."""
 
     @property
     def oldest_us(self) -> int | None:
-        """Log time of the oldest record that is not done; None: all are."""
+        """Log time of the oldest record that is not done; ``None`` if all are."""
 
     @property
     def next_closing_us(self) -> int | None:
-        """Log time at which a window closes if no record comes before; None: none is open."""
+        """Log time before which no window closes by time alone; ``None`` if none is open."""
 
     def receive(self, record: Record) -> None:
         """Take a record as the consumer delivers it; one that was received before is ignored."""
 
     def held(self, row: int) -> int:
-        """Bytes that wait in the FIFO of a topic."""
+        """Bytes in a topic's FIFO."""
 
     def full(self, row: int) -> bool:
-        """Whether this FIFO is at its limit."""
+        """Whether a topic's FIFO is at its limit."""
 
     def bound(self, row: int, log_time_us: int) -> None:
-        """Nothing below this log time will come from a topic any more."""
+        """No record below this log time will come from the topic any more."""
 
     async def advance(self, store: Store, limit: int) -> tuple[Sequence[Item | Late | Rejected], bool]:
         """Release at most ``limit`` records; returns what leaves, in order, and whether there may be more at once."""
@@ -141,7 +141,7 @@ class Group(Protocol[Item]):
         """Close the window that has been open longest, which frees memory; returns what leaves."""
 
     def record_done(self, position: Position) -> None:
-        """A record that left by itself, late or rejected, is where it belongs."""
+        """The broker has acknowledged the letter of a late or rejected record."""
 
     def releasable(self) -> dict[int, int]:
         """Offsets to commit, by row, as far as they grew since the last call."""
@@ -156,14 +156,14 @@ class Host(Protocol):
 
     @property
     def redis(self) -> Service:
-        """Whether Redis answers, as the role's clients report it."""
+        """Whether Redis answers; the role's clients report it."""
 
     @property
     def kafka(self) -> Service:
         """Whether Kafka answers, likewise."""
 
     async def send(self, topic: str, letter: Letter, *, whole: bool = False) -> None:
-        """Send a record to Kafka and wait until the broker has it."""
+        """Send a record to Kafka and wait for the acknowledgement; ``whole``: never leave its value out."""
 
     async def dead_letter_member(self, owner: Owner, event: Event, error: BadRecord) -> None:
         """Send a member of a window to the dead-letter topic, once."""
@@ -177,7 +177,7 @@ class Role(Protocol):
 
     @property
     def store(self) -> Store:
-        """What its groups ask about sessions."""
+        """Where its groups look sessions up."""
 
     @property
     def sink(self) -> Sink:
@@ -190,4 +190,4 @@ class Role(Protocol):
         """Work that runs beside the sink for as long as the worker does, by name."""
 
     async def close(self) -> None:
-        """Leave what only this role has opened."""
+        """Close what this role has opened."""

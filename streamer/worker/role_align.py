@@ -21,7 +21,7 @@ from streamer.worker.ports import Group, Host
 
 
 class FromSources:
-    """The side of the source topics: roles all and align."""
+    """Reads the source topics: roles all and align."""
 
     def __init__(self, host: Host, partitions: int) -> None:
         self._host = host

@@ -1,4 +1,4 @@
-"""What a worker does with the records that it reads: one class a role, each joins the stages that it has.
+"""What a worker does with its records: one class per role joins the stages.
 
     all     source topics ─► PartitionGroup ─► Pipeline ─► Redis (results)
     align   source topics ─► PartitionGroup ─► Outbox ─► windows topic, Redis (emissions)
@@ -19,9 +19,9 @@ from streamer.worker.ports import Host, Role
 
 
 def load(settings: Settings, partitions: int, client: redis.asyncio.Redis) -> Callable[[Host], Role]:
-    """Load what the role of the settings needs, its model above all; takes seconds.
+    """Load what the configured role needs, its model above all; takes seconds.
 
-    PyTorch is imported for the roles that run a model, and only for them.
+    Only the roles that run a model import PyTorch.
 
     Args:
         partitions: Of every topic that is read.

@@ -46,7 +46,7 @@ def test_letting_go_more_often_than_holding_is_an_error() -> None:
     ledger.add(at(0), 1)
     ledger.add(at(1), 1)
     ledger.done(at(1))
-    with pytest.raises(ValueError, match="1 let go, 0 held it"):
+    with pytest.raises(ValueError, match="1 references dropped, it had 0"):
         ledger.done(at(1))
     with pytest.raises(KeyError):
         ledger.done(at(7))
