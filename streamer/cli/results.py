@@ -140,44 +140,21 @@ def search(
     """
     import msgspec
 
-    from streamer import retrieval
     from streamer.model.predictor import Predictor
-    from streamer.retrieval import query as queries
-    from streamer.retrieval import search as searching
-    from streamer.store import results
+    from streamer.retrieval.search import Query, find
     from streamer.terminal import board
 
     if sum(given is not None for given in (query, image, audio)) != 1:
         raise UsageError('give one of QUERY, --image FILE and --audio FILE: streamer search "siren behind us"')
     settings = load_settings()
-    with results.connected(settings) as (client, keys), retrieval.opened(settings, client, keys) as opened:
-        predictor = Predictor.load(settings.model, settings.device, settings)
-        if query is not None:
-            vector = queries.text(predictor, query)
-        elif image is not None:
-            vector = queries.image(predictor, _content(image), str(image))
-        else:
-            assert audio is not None
-            vector = queries.audio(predictor, _content(audio), str(audio))
-        found = searching.search(
-            client,
-            keys,
-            opened,
-            vector,
-            model=predictor.name,
-            version=predictor.version,
-            limit=limit,
-            session=session,
-        )
-    files: list[Path | None] = [None] * len(found)
-    if thumbnails is not None:
-        from streamer.retrieval.thumbnails import save
-
-        files = save(settings, [result for result, _ in found], thumbnails)
-    hits = [
-        searching.hit(result, similarity, settings, file)
-        for (result, similarity), file in zip(found, files, strict=True)
-    ]
+    if query is not None:
+        wanted = Query("text", query, limit, session)
+    elif image is not None:
+        wanted = Query("image", _content(image), limit, session, str(image))
+    else:
+        assert audio is not None
+        wanted = Query("audio", _content(audio), limit, session, str(audio))
+    hits = find(settings, wanted, lambda: Predictor.load(settings.model, settings.device, settings), thumbnails)
     if json:
         for hit in hits:
             emit(msgspec.json.encode(hit))
