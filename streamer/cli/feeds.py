@@ -38,7 +38,7 @@ def simulate(
     import secrets
 
     from streamer.feeds import simulate
-    from streamer.terminal.board import Sending
+    from streamer.terminal.bars import Sending
 
     options = simulate.Options(
         jitter_ms=jitter_ms, drop=drop, late=late, late_ms=late_ms, dies=None if dies is None else _death(dies)
@@ -87,7 +87,7 @@ def replay(
     with extra("feeds", "replaying"):
         from streamer.feeds import replay
         from streamer.golden import recording
-    from streamer.terminal.board import Sending
+    from streamer.terminal.bars import Sending
 
     settings = load_settings()
     if any(recording.is_recording(path) for path in paths):
@@ -107,7 +107,7 @@ def replay(
 def _send_again(settings: Settings, path: Path, speed: float, keep_times: bool) -> None:
     from streamer.golden import recording
     from streamer.golden.again import send_again
-    from streamer.terminal.board import Sending
+    from streamer.terminal.bars import Sending
 
     first_us, last_us = recording.span_us(path) or (0, 0)
     with Sending(console(), last_us - first_us) as bar:

@@ -33,7 +33,7 @@ def record(
     from threading import Event
 
     from streamer.golden import record
-    from streamer.terminal.board import Recording
+    from streamer.terminal.bars import Recording
 
     if everything and (since is not None or seconds is not None):
         raise UsageError("--all records everything: give it without --since and --seconds")
@@ -83,7 +83,7 @@ def verify(
     from streamer.golden import verify
     from streamer.store import results
     from streamer.terminal import verification
-    from streamer.terminal.board import Verifying
+    from streamer.terminal.bars import Verifying
 
     if against is None and save is None:
         raise UsageError("give --against RESULTS to compare with, or --save FILE to make a reference")

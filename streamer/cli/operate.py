@@ -19,16 +19,17 @@ def doctor(json: AsJson = False) -> None:
     import msgspec
 
     from streamer.operate import doctor
+    from streamer.terminal import findings
 
-    findings = []
+    statuses = set()
     out = console(stderr=False)
     for finding in doctor.examine(load_settings()):
-        findings.append(finding)
+        statuses.add(finding.status)
         if json:
             emit(msgspec.json.encode(finding))
         else:
-            out.print(doctor.line(finding))
-    if any(finding.status is doctor.Status.FAIL for finding in findings):
+            out.print(findings.line(finding))
+    if doctor.Status.FAIL in statuses:
         raise typer.Exit(1)
 
 
@@ -57,6 +58,7 @@ def size(
     import msgspec
 
     from streamer.operate import costs, sizing
+    from streamer.terminal import sizing as views
 
     settings = load_settings()
     own_ms, decoded = (settings.window_ms, 2) if model is None else sizing.of_model(model)
@@ -66,7 +68,7 @@ def size(
     if json:
         emit(msgspec.json.encode(found))
         return
-    console(stderr=False).print(sizing.view(found, measured))
+    console(stderr=False).print(views.view(found, measured))
 
 
 def deadletters(
@@ -84,7 +86,7 @@ def deadletters(
     import msgspec
 
     from streamer.broker import deadletters
-    from streamer.terminal import board
+    from streamer.terminal import tables
 
     settings = load_settings()
     if requeue:
@@ -93,7 +95,7 @@ def deadletters(
         for letter in deadletters.read(settings, reason):
             emit(msgspec.json.encode(letter))
     else:
-        table = board.letters(deadletters.read(settings, reason))
+        table = tables.letters(deadletters.read(settings, reason))
         if table.row_count:
             console(stderr=False).print(table)
         else:

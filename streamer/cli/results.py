@@ -6,12 +6,15 @@ import sys
 from collections import deque
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamer.cli.options import TIME, AsJson, Sessions, console, emit, load_settings, say
 from streamer.errors import UsageError
+
+if TYPE_CHECKING:
+    from streamer.model.predictor import Predictor
 
 
 def watch(
@@ -60,7 +63,7 @@ def results(
 ) -> None:
     """Print the results of a session, oldest first."""
     from streamer.store import results
-    from streamer.terminal import board
+    from streamer.terminal import tables
 
     since_us = 0 if since is None else int(since.timestamp() * 1e6)
     with results.connected(load_settings()) as (client, keys):
@@ -71,7 +74,7 @@ def results(
         for result in found:
             emit(result.to_json())
     else:
-        console(stderr=False).print(board.listing(found))
+        console(stderr=False).print(tables.listing(found))
 
 
 def index(
@@ -94,7 +97,7 @@ def index(
     from streamer import retrieval
     from streamer.retrieval import mirror
     from streamer.store import results
-    from streamer.terminal.board import Indexing
+    from streamer.terminal.bars import Indexing
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     settings, only = load_settings(), tuple(dict.fromkeys(session or ()))
@@ -140,9 +143,8 @@ def search(
     """
     import msgspec
 
-    from streamer.model.predictor import Predictor
     from streamer.retrieval.search import Query, find
-    from streamer.terminal import board
+    from streamer.terminal import tables
 
     if sum(given is not None for given in (query, image, audio)) != 1:
         raise UsageError('give one of QUERY, --image FILE and --audio FILE: streamer search "siren behind us"')
@@ -154,12 +156,19 @@ def search(
     else:
         assert audio is not None
         wanted = Query("audio", _content(audio), limit, session, str(audio))
-    hits = find(settings, wanted, lambda: Predictor.load(settings.model, settings.device, settings), thumbnails)
+
+    def model() -> Predictor:
+        from streamer.model.predictor import Predictor
+
+        return Predictor.load(settings.model, settings.device, settings)
+
+    hits = find(settings, wanted, model, thumbnails)
     if json:
         for hit in hits:
             emit(msgspec.json.encode(hit))
     elif hits:
-        console(stderr=False).print(board.hits(hits))
+        out = console(stderr=False)
+        out.print(tables.hits(hits, out.width))
     else:
         say("none of the windows that are indexed is in Redis any more; run `streamer index`")
 

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from streamer.events import MODALITY_NAMES
 from streamer.result import Result, decision
+from streamer.terminal.tables import facts, plain
 
 
 class Expected(NamedTuple):
@@ -158,21 +159,19 @@ def as_json(summary: Summary) -> bytes:
 
 def view(summary: Summary) -> RenderableType:
     """The summary for people, within 80 columns."""
-    facts = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column()
-    facts.add_row("windows", _windows_line(summary))
-    facts.add_row("closed by", _shares(summary.closed_by, summary.windows))
-    facts.add_row("accuracy", _accuracy_line(summary))
-    facts.add_row("dead letters", Text(str(summary.dead_letters), style="red" if summary.dead_letters else ""))
-    facts.add_row("late events", str(summary.late_events))
-    facts.add_row(
+    table = facts()
+    table.add_row("windows", _windows_line(summary))
+    table.add_row("closed by", _shares(summary.closed_by, summary.windows))
+    table.add_row("accuracy", _accuracy_line(summary))
+    table.add_row("dead letters", Text(str(summary.dead_letters), style="red" if summary.dead_letters else ""))
+    table.add_row("late events", str(summary.late_events))
+    table.add_row(
         "throughput",
         f"{summary.windows_per_s:.1f} windows/s, {summary.records_per_s:,.0f} records/s, at the feeds' pace",
     )
-    facts.add_row("present", "  ".join(f"{name} {share:.0%}" for name, share in summary.present.items()))
-    facts.add_row("model", f"{summary.model} {summary.version}")
-    return Group(facts, "", _latency_table(summary.latency_ms))
+    table.add_row("present", "  ".join(f"{name} {share:.0%}" for name, share in summary.present.items()))
+    table.add_row("model", f"{summary.model} {summary.version}")
+    return Group(table, "", _latency_table(summary.latency_ms))
 
 
 def _windows_line(summary: Summary) -> Text:
@@ -199,8 +198,7 @@ def _shares(counts: Mapping[str, int], total: int) -> str:
 
 
 def _latency_table(latency_ms: Mapping[str, Percentiles]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("latency, ms", no_wrap=True)
+    table = plain("latency, ms", gap=2)
     for stage in latency_ms:
         table.add_column(stage, justify="right", no_wrap=True)
     for name in ("p50", "p99"):

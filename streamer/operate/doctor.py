@@ -19,8 +19,6 @@ import redis
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.errors import KafkaError
-from rich.table import Table
-from rich.text import Text
 
 from streamer import clients
 from streamer.broker import topics
@@ -32,7 +30,6 @@ SHORTEST_RETENTION_S = 3600  # a worker that is away for longer loses records
 MOST_SKEW_S = 1.0
 LEAST_FREE_BYTES = 100 << 20
 OLDEST_REDIS = (6, 2)  # ZADD GT, XTRIM's MINID and ids of our own in XADD
-STYLES = {"ok": "green", "warn": "yellow", "FAIL": "bold red"}
 
 
 class Status(StrEnum):
@@ -55,19 +52,6 @@ class Finding(msgspec.Struct, frozen=True):
     status: Status
     found: str
     mend: str = ""
-
-
-def line(finding: Finding) -> Table:
-    """A finding for a terminal of any width."""
-    text = Text(finding.found)
-    if finding.mend:
-        text.append(f"; {finding.mend}")
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(width=4)
-    grid.add_column(width=6)
-    grid.add_column(overflow="fold")
-    grid.add_row(Text(str(finding.status), STYLES[finding.status]), finding.check, text)
-    return grid
 
 
 def examine(settings: Settings) -> Iterator[Finding]:

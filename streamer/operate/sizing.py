@@ -10,9 +10,6 @@ import math
 from pathlib import Path
 
 import msgspec
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from streamer.errors import UsageError
 from streamer.events import MODALITIES
@@ -251,24 +248,6 @@ def _warnings(demand: Demand, costs: Costs, workers: int, partitions_each: int) 
             asked = f"{values[name]:.4g} {unit}".strip()
             found.append(f"{what}: {asked}, measured {span.low:.4g} to {span.high:.4g}: extrapolated")
     return found
-
-
-# for people
-
-
-def view(found: Size, costs: Costs) -> RenderableType:
-    """The numbers with what they rest on, and the warnings."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("", style="bold")
-    table.add_column("", justify="right", no_wrap=True)
-    table.add_column("rests on")
-    for line in found.lines():
-        table.add_row(line.name, shown(line), line.basis)
-    source = (
-        f"Measured by `{costs.command}`, {costs.at}, on {costs.machine}, streamer {costs.versions['streamer']}. What "
-        f"was not fitted was predicted at {costs.check.low:.2f} to {costs.check.high:.2f} of what it was."
-    )
-    return Group(table, "", Text(source), *(Text(f"warning: {line}", "yellow") for line in found.warnings))
 
 
 # the table of k8s/README.md

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from streamer.golden.compare import Difference
 from streamer.golden.verify import Report, Summary
-from streamer.terminal.board import clock, printable
+from streamer.terminal.tables import clock, facts, plain, printable, zone
 
 SHOWN = 20
 VALUE_CHARACTERS = 40
@@ -30,9 +30,7 @@ def view(report: Report, shown: int = SHOWN) -> RenderableType:
 
 
 def _table(found: Iterable[Difference]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("window", "session"):
-        table.add_column(name, no_wrap=True)
+    table = plain(f"window {zone()}", "session", gap=2)
     for name in ("difference", "expected", "found"):
         table.add_column(name)
     for difference in found:
@@ -55,17 +53,15 @@ def _shown(value: object) -> str:
 
 def _facts(report: Report) -> Table:
     summary = report.summary
-    facts = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column()
-    facts.add_row("recording", _recording_line(summary))
-    facts.add_row("windows", _windows_line(summary))
+    table = facts()
+    table.add_row("recording", _recording_line(summary))
+    table.add_row("windows", _windows_line(summary))
     if summary.kinds:
-        facts.add_row("differences", _counts(summary.kinds))
-    facts.add_row("late events", str(summary.late))
-    facts.add_row("refused", _counts(Counter(summary.refused) + Counter(summary.broken)) or "0")
-    facts.add_row("model", _models_line(summary))
-    return facts
+        table.add_row("differences", _counts(summary.kinds))
+    table.add_row("late events", str(summary.late))
+    table.add_row("refused", _counts(Counter(summary.refused) + Counter(summary.broken)) or "0")
+    table.add_row("model", _models_line(summary))
+    return table
 
 
 def _recording_line(summary: Summary) -> str:

@@ -22,6 +22,7 @@ from streamer.model import forms
 from streamer.model.predictor import Predictor
 from streamer.model.sample import Sample
 from streamer.model.spec import WEIGHTS_FILE, ModelSpec, read_spec
+from streamer.terminal.tables import plain
 from streamer.training.evaluate import only
 from streamer.training.simulated import FIRST_HELD_OUT_SEED, drive_examples
 
@@ -146,8 +147,7 @@ def _time_ms(predictor: Predictor, shown: Sequence[Sample], batch: int) -> float
 
 def view(found: Sequence[Measured]) -> Table:
     """The forms as a table of at most 80 columns, and below it those that do not run."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("form", no_wrap=True)
+    table = plain("form", gap=2)
     for name in ("file MB", "scores", "embedding", *(f"ms for {batch}" for batch in BATCHES), "windows/s"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in found:

@@ -22,7 +22,7 @@ from streamer.model.predictor import ModelFault, Predictor
 from streamer.model.sample import Limits, Sample
 from streamer.model.spec import read_spec
 from streamer.result import Result, decision
-from streamer.terminal import board
+from streamer.terminal import tables
 from tests import small_nets
 
 HEADS = {"action": Head(2), "sounds": Head(3), "distance": Head(1, is_number=True)}
@@ -201,7 +201,7 @@ def test_the_watcher_shows_every_kind(output: dict[str, Any], said: str, score: 
     shown = result({"first": output})
     assert decision(shown) == (said, score)
     console = Console(file=io.StringIO(), width=80, color_system=None)
-    console.print(board.listing([shown]))
+    console.print(tables.listing([shown]))
     assert said in console.file.getvalue()  # type: ignore[attr-defined]
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import socket
-from io import StringIO
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from streamer.local.process import free_port
 from streamer.operate import doctor
@@ -63,14 +61,3 @@ def test_a_port_that_is_taken_is_a_warning(settings: Settings) -> None:
         port = found(settings)["port"]
     assert port.status is Status.WARN
     assert "STREAMER_PORT" in port.mend
-
-
-def test_a_line_fits_80_columns_and_says_all() -> None:
-    finding = Finding("topics", Status.FAIL, "word " * 40 + "found", "word " * 20 + "mended")
-    shown = StringIO()
-    Console(file=shown, width=80).print(doctor.line(finding))
-    lines = shown.getvalue().splitlines()
-    assert max(map(len, lines)) <= 80
-    assert lines[0].startswith("FAIL topics word")
-    assert "found; word" in " ".join(shown.getvalue().split())
-    assert lines[-1].strip().endswith("mended")

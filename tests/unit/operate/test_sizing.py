@@ -168,7 +168,7 @@ def test_the_command_prints_the_numbers_with_what_they_rest_on() -> None:
     arguments = ["size", "--feeds", "50", "--fps", "10", "--frame-kb", "40", "--model", str(ROOT / "models/driving")]
     shown = CliRunner().invoke(app, arguments)
     assert shown.exit_code == 0, shown.output
-    assert "rests on" in shown.output
+    assert "feeds ÷ --window-ms" in shown.output
     found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
     assert found["windows_per_s"]["value"] == 50
     assert all(line["basis"] for line in found.values() if isinstance(line, dict))

@@ -1,0 +1,144 @@
+"""Tables of results, search hits and dead letters, and how names and times are printed. All fit 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from streamer.broker.deadletters import DeadLetter
+from streamer.events import MODALITY_NAMES
+from streamer.result import Result, decision
+
+if TYPE_CHECKING:  # its module needs an optional package
+    from streamer.retrieval.search import Hit
+
+HEADINGS = {"image": "img", "audio": "aud", "text": "txt", "telemetry": "tel"}
+CLOSED_STYLE = {"complete": "green", "deadline": "yellow", "end": "blue", "memory": "red"}
+LEAST_NAME = 8  # characters of a session's name
+HIT_COLUMNS = 52  # characters of all columns of a hit but the session's name and the frame
+MOST_PLACE = 24  # characters of a frame's file before it is wrapped
+
+
+def plain(*names: str, gap: int = 1) -> Table:
+    """An empty table without lines, with columns of these names that are not wrapped."""
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold", caption_justify="left")
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    return table
+
+
+def facts() -> Table:
+    """An empty table of names and values, without headings."""
+    table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    return table
+
+
+def listing(results: Iterable[Result]) -> Table:
+    """Results of one session as a table."""
+    table = plain()
+    add_result_columns(table)
+    for result in results:
+        table.add_row(*cells(result))
+    return table
+
+
+def hits(found: Sequence[Hit], width: int) -> Table:
+    """Windows that a search found, as a table of at most this many characters.
+
+    The frame is the file it was written to, else its partition and offset in the topic that the caption names.
+    """
+    places = [_place(hit) for hit in found]
+    place_width = min(MOST_PLACE, max(map(len, places), default=0))
+    name_width = max(LEAST_NAME, width - HIT_COLUMNS - place_width)
+    table = plain()
+    table.add_column("alike", justify="right", no_wrap=True)
+    table.add_column(f"window {zone()}", no_wrap=True)
+    table.add_column("session", overflow="ellipsis", no_wrap=True, max_width=name_width)
+    table.add_column("decision", no_wrap=True, overflow="ellipsis", max_width=18)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("frame", overflow="fold")
+    for hit, place in zip(found, places, strict=True):
+        table.add_row(
+            f"{hit.similarity:.3f}",
+            moment(hit.start_us),
+            Text(printable(hit.session)),
+            Text(printable(hit.label)),
+            "" if hit.score is None else f"{hit.score:.2f}",
+            Text(printable(place)),
+        )
+    if topics := {hit.frame.topic for hit in found if hit.frame and not hit.thumbnail}:
+        table.caption = f"frame: partition/offset in {', '.join(topics)}"
+    return table
+
+
+def _place(hit: Hit) -> str:
+    return hit.thumbnail or ("" if hit.frame is None else f"{hit.frame.partition}/{hit.frame.offset}")
+
+
+def letters(dead: Iterable[DeadLetter]) -> Table:
+    """Dead letters as a table."""
+    table = plain(f"time {zone()}", "from", "reason")
+    table.add_column("detail")
+    for letter in dead:
+        origin = f"{letter.topic}/{letter.partition}/{letter.offset}"
+        table.add_row(clock(letter.log_time_us), origin, letter.reason, Text(printable(letter.detail)))
+    return table
+
+
+def add_result_columns(table: Table) -> None:
+    """The columns of :func:`cells`."""
+    table.add_column(f"window {zone()}", no_wrap=True, min_width=8)
+    table.add_column("decision", no_wrap=True, overflow="ellipsis", min_width=14, max_width=18)
+    table.add_column("score", justify="right", no_wrap=True)
+    for name in MODALITY_NAMES:
+        table.add_column(HEADINGS.get(name, name[:3]), justify="right", no_wrap=True, min_width=3)
+    table.add_column("closed", no_wrap=True, min_width=8)
+    table.add_column("ms", justify="right", no_wrap=True, min_width=4)
+
+
+def cells(result: Result, right: bool | None = None) -> list[Text]:
+    """The columns of a result, after the session's name."""
+    label, score = decision(result)
+    mark, style = {None: ("", ""), True: ("✓", "green"), False: ("✗", "red")}[right]
+    return [
+        Text(clock(result.start_us)),
+        Text(f"{printable(label)}{' ' if mark else ''}{mark}", style="red" if result.status == "failed" else style),
+        Text("" if score is None else f"{score:.2f}"),
+        *(_coverage(result, name) for name in MODALITY_NAMES),
+        Text(result.closed_by, style=CLOSED_STYLE.get(result.closed_by, "")),
+        Text(f"{result.latencies_us.get('total', 0) / 1000:.0f}"),
+    ]
+
+
+def _coverage(result: Result, name: str) -> Text:
+    if name not in result.present:
+        return Text("–", style="dim")
+    share = result.coverage.get(name, 0.0)
+    return Text(f"{100 * share:.0f}", style="" if share > 0.9 else "yellow")
+
+
+def printable(text: str) -> str:
+    """Text from a producer, without characters that could control the terminal."""
+    return "".join(char if char.isprintable() else "�" for char in text)
+
+
+def clock(time_us: int) -> str:
+    """Time of day, in this machine's zone."""
+    return datetime.fromtimestamp(time_us / 1e6).strftime("%H:%M:%S")
+
+
+def moment(time_us: int) -> str:
+    """Date and time of day, in this machine's zone."""
+    return datetime.fromtimestamp(time_us / 1e6).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def zone() -> str:
+    """This machine's zone for headings: ``UTC``, or its offset from UTC such as ``+02:00``."""
+    offset = datetime.now().astimezone().isoformat()[-6:]
+    return "UTC" if offset == "+00:00" else offset
