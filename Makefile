@@ -45,9 +45,10 @@ bench-quick: install  ## the same in 2 to 4 minutes, to see that it runs
 bench-growth: install  ## how the cost of a window grows, and what `streamer size` reckons with; 20 minutes on 2 cores
 	@$(BIN)/python -m bench.growth $(ARGS)
 
-check: install  ## format, lint, types, import rules
+check: install  ## format, lint, spelling, types, import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/codespell
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 

@@ -214,8 +214,8 @@ async def test_a_session_of_any_name_has_keys_of_its_own_with_one_hash_tag(
         await publish.publish([publication(1, session=session)])
         saved = (await publish.load(session, "group")).saved
     names = sorted(key.decode() for key in client.scan_iter(f"{prefix}:*"))
-    whats = ("closings", "latest", "results", "state")
-    assert names == sorted([f"{prefix}:sessions", *(f"{prefix}:{{{name}}}:{what}" for what in whats)])
+    kinds = ("closings", "latest", "results", "state")
+    assert names == sorted([f"{prefix}:sessions", *(f"{prefix}:{{{name}}}:{what}" for what in kinds)])
     assert client.zrange(keys.sessions, 0, -1) == [session.encode()]
     assert saved is not None
     assert ends(client, keys, session) == [1]
