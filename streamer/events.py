@@ -208,7 +208,6 @@ class Window(msgspec.Struct, frozen=True):
             (closing time, -1, -1), which sorts before every record of that log time.
         heard_us: For each modality the log time of the last event that joined a window of the session, as of the
             closing; stored with the publication, since a restart needs it.
-        ends_session: No later window of this session follows from its present state.
     """
 
     session: str
@@ -219,7 +218,6 @@ class Window(msgspec.Struct, frozen=True):
     closed_at: Position
     events: tuple[tuple[Event, ...], ...]
     heard_us: tuple[int, ...]
-    ends_session: bool = False
 
     @property
     def id(self) -> str:
@@ -265,7 +263,11 @@ class Stored(msgspec.Struct, frozen=True):
     emitted_end_us: int = 0
 
 
-def rfc3339(time_us: int) -> str:
-    """Microseconds since the epoch as RFC 3339 in UTC with six fractional digits."""
+def rfc3339(time_us: int, precision: str = "microseconds") -> str:
+    """Microseconds since the epoch as RFC 3339 in UTC.
+
+    Args:
+        precision: Of the fraction, as ``datetime.isoformat`` names it; finer digits are cut off.
+    """
     moment = EPOCH + timedelta(microseconds=time_us)
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")

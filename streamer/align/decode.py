@@ -79,7 +79,7 @@ class Decoder:
             raise BadRecord(Reason.TOO_LARGE, f"{len(record.value)} bytes, the limit is {self._max_bytes}")
         media_type, params = self._content_type(record.row, headers)
         dataref = self._dataref(record, headers)
-        start_us = _time_us(headers["ce_time"]) if "ce_time" in headers else record.log_time_us
+        start_us = time_us(headers["ce_time"]) if "ce_time" in headers else record.log_time_us
         duration_us = _whole(headers, "ce_durationus")
         body: Transcript | Telemetry | None = None
         if record.row == IMAGE:
@@ -235,8 +235,12 @@ def _whole(headers: dict[str, str], name: str) -> int | None:
     return int(text)
 
 
-def _time_us(text: str) -> int:
-    """RFC 3339 to microseconds since the epoch; finer digits are cut off, a leap second (:60) is refused."""
+def time_us(text: str) -> int:
+    """RFC 3339 to microseconds since the epoch; finer digits are cut off.
+
+    Raises:
+        BadRecord: There is no such time, or it is a leap second (:60).
+    """
     upper = text.upper()  # "t" and "z" are allowed
     if RFC_3339.fullmatch(upper):
         try:

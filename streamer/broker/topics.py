@@ -19,7 +19,7 @@ from streamer.settings import Settings
 
 DEADLETTER_MARGIN_BYTES = 64 << 10  # the headers that say why and from where, beside the untouched record
 TIMESTAMP_TYPE, MAX_BYTES = "message.timestamp.type", "max.message.bytes"
-RETENTION_MS, RETENTION_BYTES = "retention.ms", "retention.bytes"
+RETENTION_MS = "retention.ms"
 LOG_APPEND_TIME = "LogAppendTime"
 # What a worker of each role does with the topics beside the source topics.
 _SIDE_RIGHTS = {
@@ -34,7 +34,6 @@ class Topic(msgspec.Struct, frozen=True):
 
     Attributes:
         retention_ms: How long records are kept; -1: for ever.
-        retention_bytes: How many bytes of a partition are kept; -1: all.
         created: The call that returned this has made it.
     """
 
@@ -43,7 +42,6 @@ class Topic(msgspec.Struct, frozen=True):
     timestamp_type: str
     max_message_bytes: int
     retention_ms: int
-    retention_bytes: int
     created: bool = False
 
 
@@ -194,7 +192,6 @@ def _topic(name: str, partitions: int, configs: dict[str, dict[str, str]]) -> To
         configs[TIMESTAMP_TYPE]["value"],
         int(configs[MAX_BYTES]["value"]),
         int(configs[RETENTION_MS]["value"]),
-        int(configs[RETENTION_BYTES]["value"]),
     )
 
 

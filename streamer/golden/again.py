@@ -19,17 +19,16 @@ what was sent later, and less of it is late.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from time import sleep, time_ns
 
 from kafka.errors import KafkaError
 
 from streamer import clients
-from streamer.align.decode import RFC_3339
+from streamer.align.decode import time_us
 from streamer.broker import topics
-from streamer.errors import UsageError
-from streamer.events import END_TYPE, EPOCH, MICROSECOND, rfc3339
+from streamer.errors import BadRecord, UsageError
+from streamer.events import END_TYPE, rfc3339
 from streamer.feeds import pace
 from streamer.golden import recording
 from streamer.golden.recording import Recorded
@@ -167,9 +166,6 @@ def shifted(headers: Headers, shift_us: int) -> Headers:
 
 def _shifted(value: bytes, shift_us: int) -> bytes:
     try:
-        text = value.decode().upper()
-        if not shift_us or not RFC_3339.fullmatch(text):
-            return value
-        return rfc3339((datetime.fromisoformat(text) - EPOCH) // MICROSECOND + shift_us).encode()
-    except (ValueError, OverflowError):
+        return rfc3339(time_us(value.decode()) + shift_us).encode() if shift_us else value
+    except (BadRecord, UnicodeDecodeError, OverflowError):
         return value

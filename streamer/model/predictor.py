@@ -255,7 +255,7 @@ class Predictor:
             ModelError: The model fails on it.
         """
         try:
-            self.predict([Sample(present=(False,) * 4, coverage=(0.0,) * 4)] * batch)
+            self.predict([Sample.empty()] * batch)
         except Exception as error:  # the model may be the user's code, and compilers raise anything
             what = f"{type(error).__name__}: {one_line(error)}"
             raise ModelError(f"model {self.name} fails on an empty window: {what}") from error

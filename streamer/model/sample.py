@@ -18,7 +18,7 @@ import torchaudio
 from numpy.typing import NDArray
 
 from streamer.errors import BadRecord, Reason
-from streamer.events import AUDIO, TELEMETRY, TEXT, Event, Window
+from streamer.events import AUDIO, MODALITY_NAMES, TELEMETRY, TEXT, Event, Window
 from streamer.model import payloads
 from streamer.model.frames import in_window, reading_order
 from streamer.model.spec import AudioInput, ImageInput, InputSpec, TelemetryInput
@@ -84,6 +84,11 @@ class Sample(msgspec.Struct, frozen=True):
     text: tuple[Phrase, ...] = ()
     telemetry_CT: NDArray[np.float32] | None = None
     telemetry_mask_CT: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def empty(cls) -> Sample:
+        """A sample of a window without any content."""
+        return cls(present=(False,) * len(MODALITY_NAMES), coverage=(0.0,) * len(MODALITY_NAMES))
 
     @property
     def nbytes(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from streamer import retrieval
 from streamer.align.decode import home_partition
 from streamer.errors import UsageError
-from streamer.events import IMAGE
+from streamer.events import IMAGE, rfc3339
 from streamer.result import Result, decision
 from streamer.retrieval.mirror import Index
 from streamer.retrieval.store import Found, space_of
@@ -177,9 +176,7 @@ def hit(result: Result, similarity: float, settings: Settings, thumbnail: Path |
         session=result.session,
         start_us=result.start_us,
         end_us=result.end_us,
-        time=datetime.fromtimestamp(result.start_us / 1e6, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z"),
+        time=rfc3339(result.start_us, "milliseconds"),
         similarity=round(similarity, 4),
         label=label,
         score=score,

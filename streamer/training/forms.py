@@ -28,7 +28,6 @@ from streamer.training.simulated import FIRST_HELD_OUT_SEED, drive_examples
 
 BATCHES = (1, 8, 32)  # windows in a model call
 TIMED_S = 1.0  # each batch size is run for at least so long
-NOTHING = Sample((False,) * len(MODALITY_NAMES), (0.0,) * len(MODALITY_NAMES))
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -118,8 +117,8 @@ def _cases(shown: Sequence[Sample], names: Sequence[str]) -> Iterator[list[Sampl
     for name in names:
         yield [only(sample, [name]) for sample in shown]
         yield [only(sample, [other for other in names if other != name]) for sample in shown]
-    yield [shown[0], NOTHING, *shown[1:]]
-    yield [NOTHING]
+    yield [shown[0], Sample.empty(), *shown[1:]]
+    yield [Sample.empty()]
 
 
 def _differences(answers: Answers, reference: Answers, spec: ModelSpec) -> tuple[float, float]:

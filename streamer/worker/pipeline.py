@@ -38,9 +38,6 @@ log = logging.getLogger(__name__)
 Rejects = list[tuple[Event, BadRecord]]
 
 
-NOTHING_SEEN = Sample(present=(False,) * len(MODALITY_NAMES), coverage=(0.0,) * len(MODALITY_NAMES))
-
-
 class Job(msgspec.Struct):
     """A closed window in flight, with what the stages found and how long each took.
 
@@ -332,7 +329,7 @@ class Pipeline:
 
     def _publication(self, job: Job) -> Publication:
         window, prediction = job.window, job.prediction
-        sample = job.sample if job.sample is not None else NOTHING_SEEN
+        sample = job.sample if job.sample is not None else Sample.empty()
         job.latencies_us["total"] = max(0, time_ns() // 1000 - _newest_log_time_us(window))
         result = result_of(
             window,

@@ -121,7 +121,7 @@ def example(model: Model) -> dict[str, Tensor]:
     """A batch to trace with: of the model's window length, with text of several tokens, nothing masked."""
     spec = model.spec
     lengths = time_lengths(spec.inputs, spec.window_ms)
-    given = named(collate([Sample((False,) * 4, (0.0,) * 4)] * EXAMPLES, spec.inputs, model.tokenizer))
+    given = named(collate([Sample.empty()] * EXAMPLES, spec.inputs, model.tokenizer))
     for name, tensor in given.items():
         if name.startswith("text_"):
             given[name] = tensor.new_zeros(EXAMPLES, EXAMPLES + 1)

@@ -53,7 +53,7 @@ def test_the_example_trains_evaluates_and_serves(tmp_path: Path, monkeypatch: py
     for row in (TEXT, TELEMETRY):  # each alone serves too
         alone = [e for e in examples if e.sample.present[row] and sum(e.sample.present) == 1]
         assert alone
-    assert predictor.predict([Sample((False,) * 4, (0.0,) * 4)])[0].outputs["state"]["label"] in ("ok", "worn")
+    assert predictor.predict([Sample.empty()])[0].outputs["state"]["label"] in ("ok", "worn")
 
 
 def test_the_model_toml_and_the_manifest_lines_of_the_page_are_valid() -> None:

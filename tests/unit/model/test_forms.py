@@ -51,7 +51,7 @@ labels = ["go", "stop", "wait"]
 size = "tiny"
 """
 ARCHIVES = tuple(forms.ARCHIVES)
-NOTHING = Sample((False,) * 4, (0.0,) * 4)
+NOTHING = Sample.empty()
 
 
 def tokenizer() -> Tokenizer:

@@ -85,7 +85,7 @@ def sample(seed: int = 0, text: str = "stop now") -> Sample:
     )
 
 
-NOTHING = Sample(present=(False,) * 4, coverage=(0.0,) * 4)
+NOTHING = Sample.empty()
 
 
 def test_there_is_one_prediction_for_each_sample_in_order(folder: Path) -> None:

@@ -70,7 +70,7 @@ def example(seed: int) -> Example:
 
 
 EXAMPLES = [example(seed) for seed in range(64)]
-NOTHING = Example(Sample(present=(False,) * 4, coverage=(0.0,) * 4), {"action": "go"})
+NOTHING = Example(Sample.empty(), {"action": "go"})
 
 
 @pytest.fixture(scope="module")
