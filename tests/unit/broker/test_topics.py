@@ -10,7 +10,9 @@ from streamer.local.process import free_port
 from streamer.settings import Settings
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:{free}", "nosuchhost.invalid:9092", "http://127.0.0.1", "nonsense"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:{free}", "nosuchhost.invalid:9092", "http://127.0.0.1:{free}", "nonsense"]
+)
 def test_no_broker_is_one_line_with_the_address_and_how_to_mend_it(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,8 +91,8 @@ def test_the_name_of_a_drive_changes_with_each_thing_that_its_examples_are_made_
     limits = msgspec.structs.replace(Limits.of(Settings()), max_image_pixels=1)
     for owner, name, changed in (
         (simulated, "VERSION", 0),
-        (simulated.windows.Rules, "from_settings", lambda settings: rules),
-        (simulated.Limits, "of", lambda settings: limits),
+        (Rules, "from_settings", lambda settings: rules),
+        (Limits, "of", lambda settings: limits),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, changed)
