@@ -1,6 +1,6 @@
-"""Varying and hiding what a training batch shows. Shape suffixes: see ``nets/inputs.py``.
+"""Varying and hiding parts of a training batch. Shape suffixes: see ``nets/inputs.py``.
 
-All draws come from PyTorch's generator on the CPU, so a seed means the same on every device.
+All random numbers come from PyTorch's generator on the CPU, so a seed gives the same on every device.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from streamer.training.recipe import Augment
 
 
 def gaps(inputs: Inputs, chance: float, solo: float = 0.0) -> dict[str, Tensor]:
-    """Modality dropout: of a share ``solo`` of the windows keep one modality, of the others hide each with a chance.
+    """Modality dropout: a share ``solo`` of windows keeps one modality; in the rest, each is hidden with ``chance``.
 
-    A window of which the draw would leave nothing keeps everything.
+    A window that would be left with no modality keeps all.
 
     Returns:
         Modality -> which windows show it, bool [B].
@@ -38,12 +38,12 @@ def gaps(inputs: Inputs, chance: float, solo: float = 0.0) -> dict[str, Tensor]:
 
 
 def hide(inputs: Inputs, chance: float, solo: float = 0.0) -> Inputs:
-    """The windows with the :func:`gaps` that were drawn for them."""
+    """The windows with randomly drawn :func:`gaps`."""
     return inputs.shown_in(gaps(inputs, chance, solo))
 
 
 def vary(inputs: Inputs, augment: Augment) -> Inputs:
-    """A batch, varied as far as its tensors show what is to be varied; mel bands: see :func:`band_masks`."""
+    """A batch with all variations that apply to its tensors; for mel bands see :func:`band_masks`."""
     if inputs.image_BFCHW is not None:
         inputs = inputs._replace(image_BFCHW=vary_images(inputs.image_BFCHW, augment))
     if inputs.audio_mask_BS is not None and augment.audio_time_mask:
@@ -56,7 +56,7 @@ def vary(inputs: Inputs, augment: Augment) -> Inputs:
 
 
 def vary_images(image_BFCHW: Tensor, augment: Augment) -> Tensor:
-    """Crop, mirror and recolour; all frames of a window alike.
+    """Crop, mirror and recolour, all frames of a window in the same way.
 
     Returns:
         uint8, of the same shape.
@@ -70,7 +70,7 @@ def vary_images(image_BFCHW: Tensor, augment: Augment) -> Tensor:
 
 def _moved(image_BFCHW: Tensor, augment: Augment) -> Tensor:
     count, frames, channels, rows, columns = image_BFCHW.shape
-    side_B = torch.empty(count).uniform_(augment.image_crop, 1.0).sqrt()  # of a crop with that share of the area
+    side_B = torch.empty(count).uniform_(augment.image_crop, 1.0).sqrt()  # side of a crop with that share of the area
     mirror_B = torch.where(torch.rand(count) < 0.5 * augment.image_flip, -1.0, 1.0)
     shift_B2 = (torch.rand(count, 2) * 2 - 1) * (1 - side_B)[:, None]
     affine_B23 = torch.zeros(count, 2, 3)
@@ -104,7 +104,7 @@ def _spans(rows: int, length: int, most: float) -> Tensor:
 
 
 def _keep_something(kept_BX: Tensor, before_BX: Tensor) -> Tensor:
-    """A row of which nothing would be left stays as it was: masking may vary a modality but not remove it."""
+    """Undo the masking of rows that it would hide completely: it may vary a modality but not remove it."""
     return torch.where(kept_BX.any(1, keepdim=True), kept_BX, before_BX)
 
 
@@ -113,7 +113,7 @@ def band_masks(module: nn.Module, most: float) -> Iterator[None]:
     """Silence one piece of the mel bands of each window while the module trains (SpecAugment, Park et al. 2019).
 
     Args:
-        module: Every ``torchaudio.transforms.MelScale`` in it is meant.
+        module: Affected is every ``torchaudio.transforms.MelScale`` in it.
         most: Up to this share of the bands.
     """
 

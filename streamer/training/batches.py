@@ -1,4 +1,4 @@
-"""Examples -> batches of tensors, in an order that a seed decides. Shape suffixes: see ``nets/inputs.py``."""
+"""Examples -> batches of tensors, in an order determined by a seed. Shape suffixes: see ``nets/inputs.py``."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from streamer.model.spec import InputSpec, ModelSpec
 from streamer.training.dataset import Example
 from streamer.training.targets import labelled, targets_of
 
-SURVEYED = 20_000  # examples that tokenizer and scales are made from, of a larger set drawn at random
+SURVEYED = 20_000  # most examples from which tokenizer and scales are made; drawn at random from a larger set
 
 
 class Dataset(Protocol):
-    """A map-style data set; examples may be read from disk only when they are asked for."""
+    """A map-style data set; examples may be read from disk on access."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Example: ...
 
 
 class Batch(NamedTuple):
-    """Windows as tensors, with what they should say."""
+    """Windows as tensors, with their targets."""
 
     inputs: Inputs
     targets: dict[str, Tensor]  # output -> see ``targets``
@@ -42,12 +42,12 @@ class Batch(NamedTuple):
 
     @property
     def windows(self) -> int:
-        """How many; a named tuple's own length is another."""
+        """Number of windows (``len`` is that of the named tuple)."""
         return len(next(part for part in self.inputs if part is not None))
 
 
 class Collator:
-    """Examples -> :class:`Batch`; a class, so that it can be sent to a process that loads."""
+    """Examples -> :class:`Batch`; a class, so that it can be sent to a loader process."""
 
     def __init__(self, spec: ModelSpec, tokenizer: Tokenizer | None) -> None:
         self._spec, self._tokenizer = spec, tokenizer
@@ -61,8 +61,8 @@ def shuffled(count: int, batch: int, seed: int, rank: int = 0, world: int = 1) -
     """The indices of one epoch, in batches.
 
     Args:
-        rank, world: Which of how many processes asks. All get equally many batches of the same sizes: what is
-            missing to a multiple of ``world`` is taken from the beginning of the same order.
+        rank, world: Number of this process, and how many there are. All get equally many batches of the same sizes:
+            the order is extended from its beginning to a multiple of ``world``.
     """
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
     order += (order * world)[: -count % world]
@@ -70,7 +70,7 @@ def shuffled(count: int, batch: int, seed: int, rank: int = 0, world: int = 1) -
 
 
 def in_order(count: int, batch: int, rank: int = 0, world: int = 1) -> list[list[int]]:
-    """All indices once, in batches; of several processes each gets a part, which may be empty."""
+    """All indices once, in batches; each of several processes gets a part, which may be empty."""
     return _split([*range(rank, count, world)], batch)
 
 
@@ -84,11 +84,11 @@ def load(data: Dataset, batches: list[list[int]], collator: Collator, workers: i
 
 
 class Survey(NamedTuple):
-    """What has to be known of the data before a module can be made.
+    """What must be known about the data before a module can be made.
 
     Attributes:
         texts: Of all phrases.
-        telemetry: The batch of all windows' telemetry, and nothing else.
+        telemetry: One batch with the telemetry of all windows, without other modalities.
         numbers: Output of kind number -> its values, in its unit.
     """
 
@@ -98,7 +98,7 @@ class Survey(NamedTuple):
 
 
 def survey(data: Dataset, spec: ModelSpec, seed: int, console: Console) -> Survey:
-    """Read the data once, or of a large set SURVEYED examples that the seed chooses."""
+    """Read the data once, or of a larger set SURVEYED examples chosen by the seed."""
     chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:SURVEYED].sort().values.tolist()
     only_telemetry = InputSpec(telemetry=spec.inputs.telemetry)
     texts: list[str] = []
@@ -115,7 +115,7 @@ def survey(data: Dataset, spec: ModelSpec, seed: int, console: Console) -> Surve
 
 
 def few(data: Dataset, spec: ModelSpec, shots: int, seed: int) -> Subset[Example]:
-    """Few-shot: of each label of each output the first ``shots`` examples, in an order that the seed decides.
+    """Few-shot: of each label of each output the first ``shots`` examples, in an order determined by the seed.
 
     Raises:
         UsageError: A label has fewer, or no output has labels.

@@ -1,4 +1,4 @@
-"""An evaluation as tables: on the terminal, and in the model's card."""
+"""An evaluation as tables: in the terminal, and in the model card."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def show(evaluation: Evaluation, console: Console) -> None:
     tables = [(f"{head.name}{_unit(head)}", _quality_rows(head)) for head in evaluation.heads]
     tables += [(f"{head.name}, tag by tag", rows) for head in evaluation.heads if (rows := _tag_rows(head))]
     if evaluation.recalls:
-        tables.append(("common space, in brackets by chance", _recall_rows(evaluation.recalls)))
+        tables.append(("common embedding space, in brackets by chance", _recall_rows(evaluation.recalls)))
     tables.append((f"speed on {evaluation.device}", _speed_rows(evaluation)))
     for title, (heading, *rows) in tables:
         table = Table(*heading, title=title)
@@ -34,7 +34,7 @@ def show(evaluation: Evaluation, console: Console) -> None:
 
 
 def write_card(evaluation: Evaluation, folder: Path) -> None:
-    """Replace what stands between the markers of the model card with what was measured.
+    """Replace the text between the markers of the model card with the measurements.
 
     Raises:
         UsageError: The card has no markers.
@@ -44,12 +44,12 @@ def write_card(evaluation: Evaluation, folder: Path) -> None:
     before, start, rest = card.partition(CARD_START)
     _, end, after = rest.partition(CARD_END)
     if not start or not end:
-        raise UsageError(f"{path} needs the lines {CARD_START} and {CARD_END} for the table to stand between")
+        raise UsageError(f"{path} needs the lines {CARD_START} and {CARD_END}, between which the table is written")
     path.write_text(f"{before}{start}\n{markdown(evaluation)}\n{end}{after}", "utf-8")
 
 
 def markdown(evaluation: Evaluation) -> str:
-    """All that was measured, as Markdown."""
+    """All measurements as Markdown."""
     return "\n\n".join(_blocks(evaluation))
 
 
@@ -57,7 +57,7 @@ def _blocks(evaluation: Evaluation) -> Iterator[str]:
     present = ", ".join(f"{name} {share:.1%}" for name, share in evaluation.present.items())
     yield (
         f"Version `{evaluation.version}`, measured on {evaluation.windows} windows of {evaluation.data}, none of which "
-        f"was trained on. Share of the windows that have each modality: {present}."
+        f"was used in training. Share of the windows that have each modality: {present}."
     )
     for head in evaluation.heads:
         yield f"Output `{head.name}`{_unit(head)}:"
@@ -65,8 +65,8 @@ def _blocks(evaluation: Evaluation) -> Iterator[str]:
         whole = head.rows[0].quality
         if isinstance(whole, Classes):
             yield (
-                f"ECE: expected calibration error of the score of what is said, {ECE_BINS} bins. With all modalities, "
-                f"rows true, columns said ([picture]({confusion_file(head.name)})):"
+                f"ECE: expected calibration error of the predicted label's score, {ECE_BINS} bins. With all "
+                f"modalities, rows true, columns predicted ([picture]({confusion_file(head.name)})):"
             )
             yield _table(_confusion_rows(head, whole))
         elif isinstance(whole, Tags):
@@ -74,10 +74,10 @@ def _blocks(evaluation: Evaluation) -> Iterator[str]:
             yield _table(_tag_rows(head))
     if evaluation.recalls:
         yield (
-            f"The common space: each of up to {GALLERY} windows is searched for among all of them, with its vector of "
-            "one modality among the vectors of another. Right is the window itself, and every one with the very same "
-            "words where texts are searched; ties count against. *Same labels*: share of the nearest other windows "
-            "that have the query's labels. In brackets: by chance."
+            f"The common embedding space: each of up to {GALLERY} windows is searched for among all of them, with its "
+            "vector of one modality among the vectors of another. Right is the window itself, and in a search among "
+            "texts every window with the same words; ties count as wrong. *Same labels*: share of the nearest other "
+            "windows that have the query's labels. In brackets: by chance."
         )
         yield _table(_recall_rows(evaluation.recalls))
     yield f"Speed on `{evaluation.device}`, from samples to predictions, {REPEATS} calls:"

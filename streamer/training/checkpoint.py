@@ -1,7 +1,7 @@
-"""The state of an interrupted training run, as safetensors: tensors and JSON, nothing that is ever unpickled.
+"""The state of an interrupted training run, as safetensors: tensors and JSON, never a pickle.
 
-A checkpoint is written after each epoch. Whatever is drawn by chance in an epoch follows from seed and epoch, so no
-state of a generator is needed to go on as if nothing had happened.
+A checkpoint is written after each epoch. All random numbers of an epoch are determined by seed and epoch, so a resumed
+run needs no generator's state to give the same result as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ State = dict[str, Tensor]
 
 
 class Checkpoint(NamedTuple):
-    """What a run needs to go on.
+    """What a run needs to resume.
 
     Attributes:
-        made_for: Name -> what must be the same for the run to go on: model, recipe, data.
-        notes: What JSON can hold: epochs so far, schedule, tokenizer.
-        current: Parameters and buffers of what is trained.
+        made_for: Name -> what must be the same to resume: model, recipe, data.
+        notes: What fits into JSON: epochs so far, schedule, tokenizer.
+        current: Parameters and buffers of the trained module.
         best: Those of the network in its best epoch.
         optimiser: Of ``torch.optim.Optimizer.state_dict``.
     """
@@ -61,7 +61,7 @@ def load(path: Path, made_for: dict[str, Any]) -> Checkpoint:
     """Read what :func:`save` wrote.
 
     Raises:
-        UsageError: There is none, it is broken, or it is of a run that differs in something; one line says in what.
+        UsageError: There is none, it is broken, or it is of a different run; one line says what differs.
     """
     if not path.is_file():
         raise UsageError(f"{path} is not there: no run was interrupted; train without --resume")

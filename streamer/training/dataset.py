@@ -1,7 +1,6 @@
-"""Examples for training: what a model sees of a window, and what it should say.
+"""Examples for training: what a model sees of a window, and the right outputs.
 
-A data set is anything that yields examples; one of files on disk would be a second function beside
-``simulated.examples``. Shape suffixes: see ``sample``; N counts windows.
+Shape suffixes: see ``streamer.model.sample``; N counts windows.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from streamer.model.sample import Phrase, Sample
 INT16 = 32768.0
 
 
-Label = str | float | tuple[str, ...]  # of an output of kind classes, number or tags
+Label = str | float | tuple[str, ...]  # for an output of kind classes, number or tags
 
 
 class Example(msgspec.Struct, frozen=True):
-    """A window's sample and its labels, by output of the model; an output that it has no label for teaches nothing."""
+    """A window's sample and its labels, by output of the model; outputs without a label learn nothing from it."""
 
     sample: Sample
     labels: dict[str, Label]
 
 
 class _Facts(msgspec.Struct, frozen=True):
-    """What of an example is no array."""
+    """The parts of an example that are not arrays."""
 
     present: tuple[bool, ...]
     coverage: tuple[float, ...]
@@ -83,11 +82,11 @@ def load(path: Path) -> list[Example]:
 
 
 def _stacked(arrays: Sequence[NDArray[Any] | None]) -> NDArray[Any]:
-    """One array of all, zeros for None; of one empty column where all are None."""
+    """All arrays in one, zeros for ``None``; with one empty column if all are ``None``."""
     like = next((array for array in arrays if array is not None), np.zeros(1, np.float32))
     return np.stack([np.zeros_like(like) if array is None else array for array in arrays])
 
 
 def _pair(name: str, mask_name: str, content: NDArray[Any], mask: NDArray[Any]) -> dict[str, Any]:
-    """Content and mask by name, or nothing where nothing is there."""
+    """Content and mask by name; empty if no row has content."""
     return {name: content, mask_name: mask.astype(np.bool_)} if mask.any() else {}

@@ -1,4 +1,4 @@
-"""Weights -> measured quality: on windows that no training saw, with the code that serves."""
+"""Weights -> measured quality: on windows not used in training, with the code that serves."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BATCH = 32
 GALLERY = 1000  # most windows to search among
 SPEED_BATCHES = (1, 8, 32)
 REPEATS, WARM_UPS = 50, 3
-WINDOW = "window"  # the fused vector of a window with everything, as it is published
+WINDOW = "window"  # the fused vector of a window with all modalities, as published
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What was measured of one output; ``rows``: all modalities first, then each alone, then each missing."""
+    """Measurements of one output; ``rows``: all modalities first, then each alone, then each missing."""
 
     name: str
     kind: str
@@ -64,8 +64,8 @@ class Evaluation(msgspec.Struct, frozen=True):
 
     Attributes:
         present: Share of the windows that have each modality.
-        recalls: Of every ordered pair of modalities in the common space, and of each to whole windows; empty where the
-            model has no such vectors.
+        recalls: Of every ordered pair of modalities in the common embedding space, and of each to whole windows; empty
+            if the model has no such vectors.
     """
 
     model: str
@@ -80,7 +80,7 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 
 class HeldOut(msgspec.Struct, frozen=True):
-    """Windows that no training saw, and how to say so."""
+    """Windows not used in training, and their description."""
 
     windows: Dataset
     told: str
@@ -90,7 +90,7 @@ def simulated(spec: ModelSpec, source: Source, seed: int, console: Console) -> H
     """Held-out drives; the first of their seeds is ``FIRST_HELD_OUT_SEED + 1000 × seed``.
 
     Raises:
-        UsageError: There is nothing to measure on.
+        UsageError: There are no windows to measure on.
     """
     if source.drives < 1 or source.seconds < 2 or seed < 0:
         raise UsageError("--drives must be above 0, --seconds above 1 and --seed not negative")
@@ -104,17 +104,17 @@ def from_data(spec: ModelSpec, path: Path, seed: int, console: Console, *, skip_
     """The test part of a data set.
 
     Args:
-        seed: Of the training: it draws the parts that the data do not give.
+        seed: The training's seed, which draws the parts that the data do not define.
     """
     return HeldOut(opened(path, spec, seed, console, skip_bad=skip_bad)[2], f"the test part of {path.name}")
 
 
 def evaluate(folder: Path, predictor: Predictor, held_out: HeldOut, console: Console) -> Evaluation:
-    """Measure a model: each output, the common space, the speed.
+    """Measure a model: each output, the common embedding space, the speed.
 
     Raises:
         ModelError: The folder cannot be loaded.
-        UsageError: There is nothing to measure on.
+        UsageError: There are no windows to measure on.
     """
     windows = held_out.windows
     if not len(windows):
@@ -144,7 +144,7 @@ def evaluate(folder: Path, predictor: Predictor, held_out: HeldOut, console: Con
 
 
 def _shown(names: Sequence[str]) -> dict[str, list[str]]:
-    """What the model is given: everything, each modality alone, everything but one."""
+    """The sets of modalities to test: all, each alone, all but one."""
     shown = {"all": [*names]}
     if len(names) > 1:
         shown |= {f"{name} alone": [name] for name in names}
@@ -153,10 +153,10 @@ def _shown(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 class Seen(NamedTuple):
-    """What came of one pass over the windows.
+    """Result of one pass over the windows.
 
     Attributes:
-        said: What was given -> for each window, output -> decision.
+        said: Name of a set of modalities -> for each window, output -> decision.
         labels: Of each window.
         present: Of each window, whether it has each modality.
     """
@@ -167,10 +167,10 @@ class Seen(NamedTuple):
 
 
 def look(predictor: Predictor, windows: Dataset, shown: Mapping[str, Sequence[str]], console: Console) -> Seen:
-    """Ask what is said of windows of which only some modalities are shown; each window is read once.
+    """Predict windows with different sets of modalities; each window is read once.
 
     Args:
-        shown: A name for what is given -> the modalities.
+        shown: Name of a set -> its modalities.
     """
     seen = Seen({given: [] for given in shown}, [], [])
     for start in track(range(0, len(windows), BATCH), "measuring the outputs", console=console, transient=True):
@@ -184,7 +184,7 @@ def look(predictor: Predictor, windows: Dataset, shown: Mapping[str, Sequence[st
 
 
 def only(sample: Sample, names: Sequence[str]) -> Sample:
-    """The sample as if the other modalities had never come."""
+    """The sample as if the other modalities had never arrived."""
     kept = {
         field: value
         for field, value in msgspec.structs.asdict(sample).items()
@@ -219,14 +219,14 @@ def quality(output: Output, true: Sequence[Label], said: Sequence[dict[str, Any]
 
 
 def recalls(folder: Path, predictor: Predictor, gallery: Sequence[Example], console: Console) -> Iterator[Recall]:
-    """How well each modality finds the others in the common space; nothing for models without weights of their own.
+    """How well each modality finds the others in the common embedding space; empty for models without weights.
 
     Args:
-        predictor: In any form: where it is another than the plain one, which alone has all vectors, that is loaded.
+        predictor: In any form; only eager has all vectors, so that is loaded if the form is another.
         gallery: The windows to search with and among.
     """
     if not (folder / WEIGHTS_FILE).is_file():
-        return  # a form without modules inside, such as ONNX, has no vectors of single modalities
+        return  # a foreign ONNX model has no vectors of single modalities
     plain = Predictor.load(folder, str(predictor.device)) if "+" in predictor.version else predictor
     vectors = _vectors(plain, gallery, console)
     labels = [tuple(sorted(e.labels.items())) for e in gallery] if any(e.labels for e in gallery) else None
@@ -254,7 +254,7 @@ def _vectors(predictor: Predictor, gallery: Sequence[Example], console: Console)
 
 
 def _content(sample: Sample, modality: str, number: int) -> object:
-    """What tells a candidate apart: its words; anything that is measured is like nothing else."""
+    """The content by which candidates are equal: their words; measurements are never equal."""
     return tuple(phrase.text for phrase in sample.text) if modality == "text" else number
 
 
@@ -272,7 +272,7 @@ def speed(predictor: Predictor, samples: Sequence[Sample], console: Console) -> 
 
 
 def write_json(evaluation: Evaluation, path: Path) -> None:
-    """Write all that was measured, for scripts."""
+    """Write all measurements, for scripts."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(msgspec.to_builtins(evaluation), indent=2) + "\n", "utf-8")
 

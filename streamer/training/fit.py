@@ -1,4 +1,4 @@
-"""Examples -> a fitted model, wherever the examples come from. Shape suffixes: see ``nets/inputs.py``."""
+"""Examples of any source -> a fitted model. Shape suffixes: see ``nets/inputs.py``."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from streamer.training.vocabulary import new_tokenizer
 
 WARM_UP = 0.1  # share of the steps until the highest learning rate
 MAX_NORM = 1.0  # of the gradient
-SEED_STRIDE = 1_000_003  # more than any run has epochs or processes: no two draw from the same seed
+SEED_STRIDE = 1_000_003  # more than any run has epochs or processes, so that no two share a seed
 
 
 class Epoch(msgspec.Struct, frozen=True):
-    """What an epoch came to.
+    """Result of an epoch.
 
     Attributes:
-        training_loss: The task's, mean over the epoch's windows as they were shown.
-        validation_loss: Mean of that with everything and that with gaps, the contrastive part included: examples
-            without any label have no other.
-        scores: Output -> score on the validation examples with everything: of classes the accuracy, of tags the share
-            of tags that are right, of numbers the mean absolute error in the output's unit.
+        training_loss: The task's loss, mean over the epoch's windows with their gaps and variations.
+        validation_loss: Mean of the loss with all modalities and of that with gaps; both include the contrastive part,
+            the only one for examples without labels.
+        scores: Output -> score on the validation examples with all modalities: accuracy for classes, share of right
+            tags for tags, mean absolute error in the output's unit for numbers.
         scores_with_gaps: The same with modalities hidden, the same ones in every epoch.
     """
 
@@ -68,8 +68,8 @@ class Where(NamedTuple):
     """Where a run takes place.
 
     Attributes:
-        run_dir: Gets the checkpoint and TensorBoard's logs; None: nothing is kept.
-        resume: Go on where the checkpoint of ``run_dir`` is.
+        run_dir: Gets the checkpoint and TensorBoard's logs; ``None``: these are not written.
+        resume: Resume from the checkpoint in ``run_dir``.
         device: Of this process.
     """
 
@@ -91,10 +91,10 @@ def fit(
     """Fit a fresh model; the weights of the epoch with the lowest validation loss are kept.
 
     Raises:
-        UsageError: A label is none of the model's, or there is nothing to learn from, or to go on with.
+        UsageError: The model lacks a label, or there is no example, or no checkpoint to resume from.
     """
     if not len(training) or not len(validation):
-        raise UsageError("there must be an example or more to train on, and one or more to validate with")
+        raise UsageError("there must be at least one example to train on and one to validate with")
     if recipe.shots is not None:
         training = few(training, spec, recipe.shots, recipe.seed)
     run = _Run(folder, spec, training, validation, recipe, console, where)
@@ -102,7 +102,7 @@ def fit(
 
 
 class _Objective(nn.Module):
-    """The network and what it is trained for, as one module, so that DistributedDataParallel sees all parameters."""
+    """The network and its losses as one module, so that DistributedDataParallel sees all parameters."""
 
     def __init__(
         self,
@@ -122,11 +122,11 @@ class _Objective(nn.Module):
     def forward(
         self, batch: Batch, same_BB: Tensor | None, shown: Mapping[str, Tensor] | None = None
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The loss to descend, the task's part of it, and the logits.
+        """The loss to minimise, the task's part of it, and the logits.
 
         Args:
-            shown: Modality -> which windows show it. The built-in network fuses what is shown and still has the vectors
-                of what is hidden, to learn the common space from; one of the folder's own sees only what is shown.
+            shown: Modality -> which windows show it. The built-in network does not fuse hidden modalities but computes
+                their vectors, for the contrastive loss; a network of ``model.py`` does not see them at all.
         """
         if shown is None:
             outputs: Outputs = self.network(batch.inputs)
@@ -138,14 +138,14 @@ class _Objective(nn.Module):
         loss = task
         if self.contrast is not None:
             loss = loss + self._recipe.contrast * self.contrast(outputs.parts, outputs.embedding_BD, same_BB)
-        if self.training and self.probes is not None and self.probes.probes:  # no part of the model: not validated
+        if self.training and self.probes is not None and self.probes.probes:  # not part of the model, so not validated
             loss = loss + self._recipe.probe * self.probes(outputs.parts, batch.targets)
         return loss, task.detach(), outputs.logits
 
 
 @torch.no_grad()
 def _widths(network: nn.Module, example: Inputs) -> dict[str, int]:
-    """Modality -> length of its own vectors, as an example shows it; a network may have none."""
+    """Modality -> length of its vectors, found by a forward pass; a network may have none."""
     outputs: Outputs = network.eval()(example)
     return {name: part_BD.shape[1] for name, (part_BD, _) in outputs.parts.items()}
 
@@ -181,7 +181,7 @@ class _Run:
         if recipe.compile:
             module.compile()
         own_windows = -(-len(training) // where.processes.world)
-        self._batches = -(-own_windows // recipe.batch)  # of this process, an epoch
+        self._batches = -(-own_windows // recipe.batch)  # of this process, per epoch
         self._steps = -(-self._batches // recipe.accumulate)
         self._optimiser, self._schedule = self._optimisation()
         self._epochs: list[Epoch] = []
@@ -193,7 +193,7 @@ class _Run:
             self._trained = DistributedDataParallel(self._objective, find_unused_parameters=True)
 
     def _optimisation(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
-        """Frozen parameters are left alone; vectors (norms, biases, the temperature) do not decay."""
+        """Optimiser and schedule of all parameters that are not frozen; vectors (norms, biases, …) do not decay."""
         free = [parameter for parameter in self._objective.parameters() if parameter.requires_grad]
         if not free:
             raise UsageError("every parameter of the model is frozen: there is nothing to train")
@@ -230,7 +230,7 @@ class _Run:
         return Fitted(self._module.cpu().eval(), self._tokenizer, tuple(self._epochs))
 
     def _finished(self) -> bool:
-        """Nothing has got better for as long as the recipe has patience."""
+        """Whether the validation loss has not improved for as many epochs as the recipe's patience."""
         best = min(self._epochs, key=lambda epoch: epoch.validation_loss, default=None)
         return best is not None and len(self._epochs) - best.number >= self._recipe.patience
 
@@ -252,7 +252,7 @@ class _Run:
         return float(loss / windows)
 
     def _descend(self, batch: Batch, together: int, *, step: bool) -> Tensor:
-        """Add the gradient of one batch, of ``together`` that make a step, and take the step after the last."""
+        """Add the gradient of one of ``together`` batches that make a step; take the step if ``step``."""
         recipe, device = self._recipe, self._where.device
         varied = batch._replace(inputs=vary(batch.inputs, recipe.augment))
         shown = {n: shown_B.to(device) for n, shown_B in gaps(varied.inputs, recipe.drop, recipe.solo).items()}
@@ -270,7 +270,7 @@ class _Run:
         return task  # type: ignore[no-any-return]
 
     def _validate(self, number: int, training_loss: float) -> Epoch:
-        """Losses and scores with all that is there, and with modalities hidden, the same ones in every epoch."""
+        """Losses and scores with all modalities, and with some hidden, the same ones in every epoch."""
         self._trained.eval()
         own = self._where.processes
         order = in_order(len(self._validation), self._recipe.batch, own.rank, own.world)
@@ -288,7 +288,7 @@ class _Run:
         return Epoch(number, training_loss, (means_2X[0][0] + means_2X[1][0]) / 2, scores, with_gaps)
 
     def _measure(self, shown: Batch) -> Tensor:
-        """Sums of loss and scores over a batch, with the counts that make means of them [1 + outputs, 2]."""
+        """Sums of loss and scores over a batch, with the counts to divide them by [1 + outputs, 2]."""
         batch = shown.to(self._where.device)
         with self._autocast():
             loss, _, logits = self._objective(batch, self._same(shown))
@@ -327,13 +327,13 @@ class _Run:
     def _restore(self, found: Checkpoint) -> None:
         self._objective.load_state_dict(found.current)
         self._optimiser.load_state_dict(found.optimiser)
-        self._schedule.last_epoch = found.notes["schedule"]  # steps so far: all that its next rate follows from
+        self._schedule.last_epoch = found.notes["schedule"]  # steps so far, which determine its next rate
         self._epochs = msgspec.convert(found.notes["epochs"], list[Epoch])
         self._best = {name: value.to(self._where.device) for name, value in found.best.items()}
 
 
 def _made_for(spec: ModelSpec, recipe: Recipe, examples: int, world: int) -> dict[str, Any]:
-    """What must not change between the parts of an interrupted run, as JSON gives it back."""
+    """What must be the same when a run is resumed, as decoded from JSON."""
     model = hashlib.sha256(msgspec.json.encode(spec)).hexdigest()[:8]
     fields = {f"recipe.{name}": value for name, value in msgspec.to_builtins(recipe).items()}
     return {"model.toml": model, **fields, "number of examples": examples, "number of processes": world}
@@ -342,7 +342,7 @@ def _made_for(spec: ModelSpec, recipe: Recipe, examples: int, world: int) -> dic
 def _tokenizer(
     spec: ModelSpec, folder: Path, seen: Survey | None, found: Checkpoint | None, console: Console
 ) -> Tokenizer | None:
-    """That of the interrupted run, else a new one."""
+    """The interrupted run's tokenizer, else a new one."""
     if found is not None:
         return Tokenizer.from_str(found.notes["tokenizer"]) if found.notes["tokenizer"] else None
     if seen is None:
@@ -351,14 +351,14 @@ def _tokenizer(
 
 
 def _moments(seen: Survey) -> dict[str, tuple[float, float]]:
-    """Mean and deviation of each number; the latter is 1 where nothing varies."""
+    """Mean and deviation of each number; the deviation is 1 if all values are equal."""
     known = {name: values_N for name, values_N in seen.numbers.items() if len(values_N)}
     moments = {name: (float(values_N.mean()), float(values_N.std(correction=0))) for name, values_N in known.items()}
     return {name: (mean, deviation or 1.0) for name, (mean, deviation) in moments.items()}
 
 
 def _standardise(module: nn.Module, seen: Survey, console: Console) -> None:
-    """Give the built-in model what is measured and not learned; a module of the folder's own does as it likes."""
+    """Set the built-in model's measured means and deviations; a module of ``model.py`` may scale as it likes."""
     if not isinstance(module, FusedModel):
         return
     module.standardise(seen.telemetry)
@@ -370,7 +370,7 @@ def _standardise(module: nn.Module, seen: Survey, console: Console) -> None:
 
 
 def _score(logits_BL: Tensor, target: Tensor, output: Output) -> Tensor:
-    """The sum that an output's score is the mean of, and the count [2]; see :class:`Epoch`."""
+    """Sum and count [2] whose quotient is an output's score; see :class:`Epoch`."""
     there_B = labelled(target)
     if output.kind == "classes":
         hits = (logits_BL.argmax(1) == target) & there_B
@@ -386,8 +386,8 @@ class _Board:
     """TensorBoard's log of a run.
 
     Args:
-        run_dir: Where; None: nowhere.
-        epochs: What later epochs of the same run wrote before it was interrupted does not count.
+        run_dir: Where to write it; ``None``: it is not written.
+        epochs: Number of epochs in the checkpoint; what the interrupted run wrote after these is dropped.
     """
 
     def __init__(self, run_dir: Path | None, epochs: int) -> None:

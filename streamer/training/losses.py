@@ -1,4 +1,4 @@
-"""What a model is trained for. Shape suffixes: see ``nets/inputs.py``; P counts windows that have both of a pair."""
+"""The losses of training. Shape suffixes: see ``nets/inputs.py``; P counts windows that have both of a pair."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def task_loss(
     """Sum over the outputs of the mean loss of the windows that have a label for it.
 
     Cross-entropy for classes, binary cross-entropy for tags (mean over the labels), Huber loss (Huber 1964) for
-    numbers, in standard deviations, so that a unit has no weight of its own.
+    numbers, in standard deviations, so that the unit does not matter.
 
     Args:
         logits: Output -> [B, L]; of a number [B, 1] in its unit.
@@ -59,11 +59,11 @@ def _loss(logits_BL: Tensor, target: Tensor, output: Output, deviation: float) -
 
 
 class Contrast(nn.Module):
-    """Pull the vectors of a window together, and away from other windows': one common space for all modalities.
+    """Pull the vectors of a window together, and away from other windows': one embedding space for all modalities.
 
     Symmetric InfoNCE with a learned temperature (CLIP, Radford et al. 2021) between every two modalities, and between
-    each modality and the fused vector, which binds those that seldom come together, as images do in ImageBind
-    (Girdhar et al. 2023). Negatives are the other windows of the same process and forward pass.
+    each modality and the fused vector, which links modalities that are rarely in the same window, as images do in
+    ImageBind (Girdhar et al. 2023). Negatives are the other windows of the same process and forward pass.
     """
 
     def __init__(self) -> None:
@@ -71,14 +71,14 @@ class Contrast(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(FIRST_TEMPERATURE)))
 
     def forward(self, parts: Mapping[str, tuple[Tensor, Tensor]], fused_BD: Tensor, same_BB: Tensor) -> Tensor:
-        """Compare every two spaces.
+        """Compare every two modalities, and each with the fused vector.
 
         Args:
             parts: Modality -> (vectors [B, D] of length 1, present [B]).
-            same_BB: Which windows have the same content: these are no negatives of one another.
+            same_BB: Which windows have the same content: these are not negatives of one another.
 
         Returns:
-            The mean over the pairs, a scalar; 0 where nothing can be compared.
+            The mean over the pairs, a scalar; 0 if there is no pair to compare.
         """
         somewhere_B = torch.zeros(len(fused_BD), dtype=torch.bool, device=fused_BD.device)
         for _, present_B in parts.values():
@@ -89,7 +89,7 @@ class Contrast(nn.Module):
             for (one_BD, here_B), (other_BD, there_B) in combinations(spaces, 2)
             if int((here_B & there_B).sum()) > 1
         ]
-        # nothing to compare: still a function of the parameters, as other processes expect gradients of them
+        # no pairs: still a function of the parameters, as other processes expect gradients of them
         return torch.stack(losses).mean() if losses else (fused_BD.sum() + self.log_temperature) * 0.0
 
     def _pair(self, one_BD: Tensor, other_BD: Tensor, both_B: Tensor, same_BB: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class Contrast(nn.Module):
 
 
 class Probes(nn.Module):
-    """A linear probe (Alain & Bengio 2016) for each output on each modality's own vector.
+    """A linear probe (Alain & Bengio 2016) for each output on each modality's vector.
 
     Args:
         widths: Modality -> length of its vectors.
@@ -123,7 +123,7 @@ class Probes(nn.Module):
         )
 
     def forward(self, parts: Mapping[str, tuple[Tensor, Tensor]], targets: Mapping[str, Tensor]) -> Tensor:
-        """The task's loss of every modality by itself.
+        """The task's loss of each modality alone.
 
         Args:
             parts: Modality -> (vectors [B, D] of length 1, present [B]).
@@ -134,7 +134,7 @@ class Probes(nn.Module):
         losses = []
         for modality, probes in self.probes.items():
             part_BD, present_B = parts[modality]
-            scaled_BD = part_BD * part_BD.shape[1] ** 0.5  # a vector of length 1 has entries too small for a layer
+            scaled_BD = part_BD * part_BD.shape[1] ** 0.5  # entries of a vector of length 1 are too small
             logits = {name: probe(scaled_BD) for name, probe in cast(nn.ModuleDict, probes).items()}
             for name, (mean, deviation) in self._numbers.items():
                 logits[name] = mean + deviation * logits[name]
@@ -145,10 +145,10 @@ class Probes(nn.Module):
 
 
 def same_content(targets: Mapping[str, Tensor], outputs: Mapping[str, Output], inputs: Inputs) -> Tensor:
-    """Which windows of a batch a contrast must not push apart, for their content is the same.
+    """Which windows of a batch have the same content, so that the contrast must not push them apart.
 
-    Where words were said in both windows these decide, for they tell more than a label. Else windows compare by the
-    classes and tags that both have; numbers and windows without labels are all different.
+    Two windows with words are compared by their words, which are more specific than a label; others by the classes and
+    tags that both have. Numbers are not compared; windows without labels are all different.
 
     Returns:
         bool [B, B].

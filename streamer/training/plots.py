@@ -1,4 +1,4 @@
-"""Pictures of a training run and of an evaluation. Shape suffixes: L labels (rows: true, columns: said)."""
+"""Pictures of a training run and of an evaluation. Shape suffixes: L labels (rows: true, columns: predicted)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def learning_curves(path: Path, losses: Mapping[str, Sequence[float]], scores: M
     """Losses on the left, scores on the right, over the epochs.
 
     Args:
-        losses, scores: Name of a line -> its values, one an epoch.
+        losses, scores: Name of a line -> its values, one per epoch.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, title, lines in zip(figure.subplots(1, 2), ("loss", "validation score"), (losses, scores), strict=True):
@@ -45,7 +45,7 @@ def confusion(path: Path, counts_LL: NDArray[np.int64], labels: Sequence[str], t
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Write a PNG without pyplot, whose global state is not for a library; a reader never sees half a file."""
+    """Write a PNG without pyplot and its global state; a reader never sees half a file."""
     beside = path.with_name(path.name + ".new")
     FigureCanvasAgg(figure).print_png(str(beside))  # type: ignore[no-untyped-call]
     beside.replace(path)

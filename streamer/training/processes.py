@@ -1,4 +1,4 @@
-"""Several processes that train one model together, as ``torchrun`` starts them; without it: this one alone."""
+"""The processes, started by ``torchrun``, that train one model together; without it, this one alone."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, distributed
 
 
 class Processes:
-    """Who this process is among those that train.
+    """This process's place among those that train.
 
     Attributes:
-        rank: Number of this process; 0 speaks and writes files.
-        world: How many there are.
-        local: Its number on this machine, which is that of its GPU.
+        rank: Number of this process; 0 prints and writes files.
+        world: Number of processes.
+        local: Its number on this machine, and that of its GPU.
     """
 
     def __init__(self, rank: int = 0, world: int = 1, local: int = 0) -> None:
@@ -33,7 +33,7 @@ class Processes:
         return values_N
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process has called this."""
         if self.world > 1:
             distributed.barrier()
 

@@ -1,4 +1,4 @@
-"""How a model is trained: what the loop, the losses and the augmentation are told. ``train.toml`` of a model folder."""
+"""How a model is trained: options of the loop, the losses and the augmentation; ``train.toml`` of a model folder."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ RECIPE_FILE = "train.toml"
 
 
 class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How training examples are varied; all off by default, for only who knows the task knows what a label survives.
+    """How training examples are varied; all off by default, since some variations change the label of some tasks.
 
     Attributes:
         image_crop: Crops keep at least this share of the frame's area; 1: off.
-        image_flip: Mirror half of the windows left to right. Wrong where a side means something: steering, text, ECGs.
+        image_flip: Mirror half of the windows left to right. Wrong where the side matters: steering, text, ECGs.
         image_jitter: Brightness, contrast and saturation change by up to this share.
         audio_time_mask: Up to this share of the window's sound is masked in one piece (SpecAugment, Park et al. 2019).
-        audio_band_mask: Up to this share of the mel bands is silenced, likewise.
-        text_drop: Chance of each token to be masked.
+        audio_band_mask: Up to this share of the mel bands is silenced in one piece.
+        text_drop: Probability of each token to be masked.
     """
 
     image_crop: float = 1.0
@@ -37,21 +37,21 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a model is trained.
 
     Attributes:
-        epochs: Most passes over the data.
-        batch: Windows in one forward pass, of each process.
+        epochs: Largest number of passes over the data.
+        batch: Windows in one forward pass of each process.
         accumulate: Forward passes whose gradients are added up before a step: a larger batch in the same memory.
         learning_rate: The highest of the one-cycle schedule (Smith & Topin 2018), reached after a tenth of the steps.
         patience: Epochs without a better validation loss after which training ends.
-        drop: Chance of each modality of a window to be hidden, so that the model learns to do without.
-        solo: Chance of a window to be shown through one modality alone: without it the modality that is easiest to
-            learn from leaves the others nothing to explain, and the model is lost where that one is missing.
-        contrast: Weight of the contrastive loss beside the task's.
-        probe: Weight of the task's loss of linear probes on each modality's own vector. They are thrown away after
-            training: they give an encoder that the others make dispensable something to learn from in every window.
+        drop: Probability of each modality of a window to be hidden, so that the model learns to work without it.
+        solo: Probability of a window to be shown through one modality alone: else the model learns from the easiest
+            modality only, and fails where that is missing.
+        contrast: Weight of the contrastive loss; the task's has weight 1.
+        probe: Weight of the task's loss of linear probes on each modality's vector. They are discarded after training;
+            they give every encoder a gradient from every window, even one that the fused output does not need.
         precision: Of the forward pass; ``auto``: bfloat16 on CUDA, float32 elsewhere.
-        compile: Whether ``torch.compile`` makes the network faster first: minutes that pay on long runs.
-        workers: Processes that load examples; 0: the training process itself, best for what lies in memory.
-        shots: Learn from so many examples of each label alone (few-shot); None: from all.
+        compile: Whether to run the network through ``torch.compile``: takes minutes, which pay on long runs.
+        workers: Processes that load examples; 0: the training process itself, best for examples in memory.
+        shots: Learn from only this many examples of each label (few-shot); ``None``: from all.
     """
 
     epochs: int = 8
@@ -73,14 +73,14 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_recipe(folder: Path, **given: Any) -> Recipe:
-    """The model's own recipe, with what the caller asks for put over it.
+    """The recipe of a model folder, with fields overridden by the caller.
 
     Args:
-        folder: May hold a ``train.toml`` with fields of :class:`Recipe`; what it leaves out has the default.
-        given: Fields of the recipe; None: as the folder says.
+        folder: May have a ``train.toml`` with fields of :class:`Recipe`; fields that it lacks have their defaults.
+        given: Fields that override those of the folder, unless they are ``None``.
 
     Raises:
-        UsageError: A field is unknown or of a wrong value; one line says which.
+        UsageError: A field is unknown or has a wrong value; one line says which.
     """
     path = folder / RECIPE_FILE
     try:

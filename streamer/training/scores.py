@@ -1,4 +1,4 @@
-"""How good predictions are, as numbers. Pure: arrays in, figures out; scikit-learn computes what it has.
+"""How good predictions are, as numbers. Pure: arrays in, figures out, by scikit-learn where it has them.
 
 Shape suffixes: N windows · L labels · Q queries · G candidates of a gallery.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 Floats = NDArray[np.floating]
-ECE_BINS = 15  # as Guo et al. 2017 take them
+ECE_BINS = 15  # as in Guo et al. 2017
 RECALL_AT = (1, 5, 10)
 
 
@@ -24,7 +24,7 @@ class Classes(msgspec.Struct, frozen=True):
     Attributes:
         macro_f1: Mean over the labels that occur.
         ece: Expected calibration error: see :func:`calibration_error`.
-        confusion: Windows by true label (rows) and said label.
+        confusion: Windows by true label (rows) and predicted label.
     """
 
     windows: int
@@ -35,7 +35,7 @@ class Classes(msgspec.Struct, frozen=True):
 
 
 class Tag(msgspec.Struct, frozen=True):
-    """Quality of one label of tags; None: not defined, for all windows have it or none has."""
+    """Quality of one label of tags; ``None`` where undefined, because all windows have it or none has."""
 
     label: str
     windows: int  # that have it
@@ -45,7 +45,7 @@ class Tag(msgspec.Struct, frozen=True):
 
 
 class Tags(msgspec.Struct, frozen=True):
-    """Quality of an output of kind tags; means over the labels, of AUROC and AP over those where they are defined."""
+    """Quality of an output of kind tags: means over the labels; for AUROC and AP, over those where they are defined."""
 
     windows: int
     macro_f1: float
@@ -55,7 +55,7 @@ class Tags(msgspec.Struct, frozen=True):
 
 
 class Number(msgspec.Struct, frozen=True):
-    """Quality of an output of kind number; errors are in its unit, ``r2`` is None where the truth does not vary."""
+    """Quality of an output of kind number; errors are in its unit, ``r2`` is ``None`` if the truth does not vary."""
 
     windows: int
     mae: float
@@ -88,8 +88,8 @@ def of_classes(true_N: NDArray[np.int64], scores_NL: Floats) -> Classes:
 def calibration_error(score_N: Floats, right_N: NDArray[np.bool_], bins: int = ECE_BINS) -> float:
     """Expected calibration error (Naeini et al. 2015; Guo et al. 2017, equation 3).
 
-    Windows fall into ``bins`` intervals (a, b] of equal width by the score of what is said; the error is the mean over
-    the windows of the distance between their interval's mean score and its share of right ones.
+    Windows are divided into ``bins`` intervals (a, b] of equal width by the predicted label's score; the error is the
+    mean over the windows of the distance between their interval's mean score and its share of right predictions.
     """
     bin_N = np.clip(np.ceil(score_N * bins).astype(np.int64) - 1, 0, bins - 1)
     error = 0.0
@@ -100,7 +100,7 @@ def calibration_error(score_N: Floats, right_N: NDArray[np.bool_], bins: int = E
 
 
 def of_tags(true_NL: NDArray[np.bool_], scores_NL: Floats, labels: Sequence[str], threshold: float = 0.5) -> Tags:
-    """Measure tag scores against true tags; a tag is said from the threshold on."""
+    """Measure tag scores against true tags; a tag is predicted from the threshold on."""
     each = tuple(
         _of_tag(label, true_N, scores_N, threshold)
         for label, true_N, scores_N in zip(labels, true_NL.T, scores_NL.T, strict=True)
@@ -140,12 +140,12 @@ class Recall(msgspec.Struct, frozen=True):
     """How well the vectors of one modality find those of another.
 
     Attributes:
-        query, found: What is searched with, and what for.
-        windows: That have both: each is a query once, and a candidate once.
+        query, found: Modality that is searched with, and modality that is searched for.
+        windows: Number of windows that have both: each is once a query and once a candidate.
         at: k -> share of the queries with a right candidate among the k nearest.
         chance: k -> the same for a random order.
-        same_labels: Share of the nearest candidates, own windows left out, that have the query's labels; None where no
-            window has labels.
+        same_labels: Share of the queries whose nearest candidate, the query's window left out, has its labels; ``None``
+            if no window has labels.
         same_labels_chance: The same for a random candidate.
     """
 
@@ -163,14 +163,14 @@ def recall(
 ) -> tuple[dict[str, float], dict[str, float], float | None, float | None]:
     """Search with each window's vector of one modality among all windows' vectors of another.
 
-    Right is the query's own window, and every one whose content is the same there: who searches for a sentence cannot
-    want one of two windows that say it. A candidate that is not right and as near as one that is counts as nearer, so
-    vectors that are all alike find nothing.
+    Right is the query's window, and every window with equal content: a search for a sentence cannot distinguish two
+    windows that contain it. A wrong candidate as near as a right one counts as nearer, so vectors that are all equal
+    find nothing.
 
     Args:
-        query_QD, found_GD: Rows belong together; Q = G.
-        content_G: What each candidate shows; equal where two cannot be told apart.
-        labels: Of the windows; None: they have none.
+        query_QD, found_GD: Row i of both is of the same window; Q = G.
+        content_G: Content of each candidate; equal if two cannot be distinguished.
+        labels: Of the windows; ``None`` if they have none.
 
     Returns:
         As in :class:`Recall`: at, chance, same_labels, same_labels_chance.
@@ -194,7 +194,7 @@ def recall(
 
 
 def _chance(candidates: int, right: int, k: int) -> float:
-    """Chance of one or more of ``right`` among ``k`` drawn without putting back (hypergeometric)."""
+    """Probability of one or more of ``right`` among ``k`` drawn without replacement (hypergeometric)."""
     if k > candidates - right:
         return 1.0
     return 1.0 - math.comb(candidates - right, k) / math.comb(candidates, k)

@@ -1,4 +1,4 @@
-"""Labels of examples -> tensors that losses understand. Shape suffixes: see ``nets/inputs.py``."""
+"""Labels of examples -> tensors for the losses. Shape suffixes: see ``nets/inputs.py``."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from streamer.errors import UsageError
 from streamer.model.spec import Output
 from streamer.training.dataset import Label
 
-NO_CLASS = -100  # what PyTorch's cross-entropy ignores
+NO_CLASS = -100  # ignored by PyTorch's cross-entropy
 NAN = float("nan")
 
 
 def targets_of(labels: Sequence[Mapping[str, Label]], outputs: Mapping[str, Output]) -> dict[str, Tensor]:
-    """One tensor for each output; a label that an example lacks is marked as missing.
+    """One tensor for each output; labels that an example lacks are marked as missing.
 
     Returns:
         For classes int64 [B], missing: NO_CLASS; for tags float32 [B, L] of 0 and 1, missing: NaN; for numbers
         float32 [B] in the output's unit, missing: NaN.
 
     Raises:
-        UsageError: A label is none of the output's.
+        UsageError: The output does not have a label.
     """
     return {name: _target(name, output, [row.get(name) for row in labels]) for name, output in outputs.items()}
 
 
 def labelled(target: Tensor) -> Tensor:
-    """Which rows of a target are there.
+    """Which rows of a target are not missing.
 
     Returns:
         bool [B].

@@ -27,7 +27,7 @@ from streamer.training.simulated import FIRST_HELD_OUT_SEED, examples
 CURVES_FILE = "learning_curves.png"
 NEEDED = ("matplotlib", "tensorboard")
 SHOWN_BAD_ROWS = 10
-VALIDATION_SHARE = 8  # one validation drive for every so many to learn from
+VALIDATION_SHARE = 8  # training drives per validation drive
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a training run did; CPU time is of this process and of those that it started."""
+    """Summary of a training run; CPU time is of this process and of those that it started."""
 
     windows: int
     epochs: tuple[Epoch, ...]
@@ -68,11 +68,11 @@ def train(
     Started by ``torchrun``, all processes train one model and the first writes it.
 
     Args:
-        folder: Holds a ``model.toml``; weights, tokenizer and the learning curves are written beside it.
+        folder: Has a ``model.toml``; weights, tokenizer and the learning curves are written beside it.
         data: Simulated drives, or the path of a data set.
-        run_dir: For TensorBoard's logs, and for the checkpoint that ``resume`` goes on from.
-        device: As :func:`streamer.model.predictor.pick_device` takes it.
-        skip_bad: Leave out bad rows of a data set and say how many; else the first one ends it.
+        run_dir: For TensorBoard's logs, and for the checkpoint that ``resume`` continues from.
+        device: Name of a device, see :func:`streamer.model.predictor.pick_device`.
+        skip_bad: Leave out bad rows of a data set and print how many; else the first one is an error.
 
     Raises:
         ModelError: The folder cannot be read.
@@ -94,7 +94,7 @@ def train(
         else:
             training, validation = _simulated(data, spec, recipe.seed, told, processes)
         if (run_dir / CHECKPOINT_FILE).is_file() and not resume:
-            told.log(f"{run_dir} has the checkpoint of an interrupted run, which this one replaces; --resume goes on")
+            told.log(f"replacing the checkpoint of an interrupted run in {run_dir}; --resume would continue it")
         where = Where(run_dir, resume, own, processes)
         module, tokenizer, epochs = loop.fit(folder, spec, training, validation, recipe, told, where)
         if processes.first:
@@ -107,12 +107,12 @@ def train(
 
 
 def opened(path: Path, spec: ModelSpec, seed: int, console: Console, *, skip_bad: bool) -> tuple[Dataset, ...]:
-    """A data set's parts: for training, for validation, for test; bad rows that are skipped are listed.
+    """A data set's parts: for training, for validation, for test; prints skipped bad rows.
 
     Raises:
-        UsageError: It cannot be opened as it is.
+        UsageError: It cannot be opened.
     """
-    from streamer.training.data import open_data  # it reads more formats than a worker has libraries for
+    from streamer.training.data import open_data  # its formats need libraries that a worker lacks
 
     data = open_data(path, spec, refuse_bad=not skip_bad, seed=seed, console=console)
     for row in data.bad[:SHOWN_BAD_ROWS]:
@@ -125,13 +125,13 @@ def opened(path: Path, spec: ModelSpec, seed: int, console: Console, *, skip_bad
 def _simulated(
     source: Source, spec: ModelSpec, seed: int, console: Console, processes: Processes
 ) -> tuple[Dataset, Dataset]:
-    """Drives to learn from, and others to validate with, of seeds that no evaluation uses."""
+    """Drives for training and others for validation, with seeds that no evaluation uses."""
     validation_drives = -(-source.drives // VALIDATION_SHARE)
     first = seed * 1000
     if source.drives < 1 or first < 0 or first + source.drives + validation_drives > FIRST_HELD_OUT_SEED:
         raise UsageError(f"--drives must be above 0 and --seed from 0 to {FIRST_HELD_OUT_SEED // 1000 - 1}")
     if not processes.first:
-        processes.wait()  # until the first has simulated: the others read its cache
+        processes.wait()  # until the first process has simulated: the others read its cache
     seeds = range(first, first + source.drives + validation_drives)
     parts = [
         examples(part, source.seconds, spec, source.cache, console, sparse=True)
@@ -143,7 +143,7 @@ def _simulated(
 
 
 def _named(data: Source | Path) -> object:
-    """What the weights' notes say of the data: no path of this machine."""
+    """The data as recorded with the weights, without paths of this machine."""
     return data.name if isinstance(data, Path) else {"drives": data.drives, "seconds": data.seconds}
 
 

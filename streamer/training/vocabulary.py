@@ -1,4 +1,4 @@
-"""The tokenizer of a model: from the training texts, or that of the parts that it begins with."""
+"""The tokenizer of a model: made from the training texts, or that of a pretrained part."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ UNKNOWN = "[UNK]"
 
 
 def new_tokenizer(spec: ModelSpec, folder: Path, texts: Iterable[str], tell: Callable[[str], None]) -> Tokenizer | None:
-    """The tokenizer that a model is trained with; None: it reads no text.
+    """The tokenizer that a model is trained with; ``None`` if it reads no text.
 
-    An encoder of transformers brings its own; word vectors need whole words; else it is byte-level BPE.
+    An encoder of transformers has its own; with word vectors it has whole words; else it is byte-level BPE.
 
     Args:
         texts: Of the training examples.
-        tell: Gets a line that says how many of the words the word vectors know.
+        tell: Called with a line that says how many of the words have word vectors.
 
     Raises:
         ModelError: A file that the spec names is missing or broken.
@@ -44,12 +44,12 @@ def new_tokenizer(spec: ModelSpec, folder: Path, texts: Iterable[str], tell: Cal
 
 
 def word_tokenizer(texts: Iterable[str], file: WordVectors, most: int, tell: Callable[[str], None]) -> Tokenizer:
-    """Whole words: those of the texts, the most frequent first, then the file's, for texts yet to come.
+    """Whole words: those of the texts, the most frequent first, then the file's, for later texts.
 
     Without case, unless there are capitals in the file's words.
 
     Args:
-        most: Most words in all.
+        most: Largest number of words.
 
     Raises:
         BuildError: The file is truncated or broken.
@@ -82,10 +82,10 @@ def _coverage(counts: Counter[str], file: WordVectors) -> str:
 
 
 def train_tokenizer(texts: Iterable[str], size: int = 768) -> Tokenizer:
-    """Byte-level BPE (Sennrich et al. 2016) without case: no text has a token that it does not know.
+    """Byte-level BPE (Sennrich et al. 2016) without case: no text has unknown tokens.
 
     Args:
-        size: Most tokens; 256 of them are the bytes.
+        size: Largest number of tokens; 256 of them are the bytes.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
@@ -94,7 +94,7 @@ def train_tokenizer(texts: Iterable[str], size: int = 768) -> Tokenizer:
         vocab_size=size,
         min_frequency=2,
         show_progress=False,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),  # a set: its order would change from run to run
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),  # a set, whose order changes from run to run
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer

@@ -1,9 +1,9 @@
-"""Data sets that people have -> training examples. ``open_data`` finds out what a path is.
+"""The user's data sets -> training examples. ``open_data`` detects the format of a path.
 
 opening    the formats, and which one a path has          rows       a row, cut as serving cuts a window
-labels     what a row says -> labels of the model         parts      training, validation and test
+labels     a row's labels -> labels of the model          parts      training, validation and test
 manifest   JSON lines with images, audio, text, telemetry, labels
-folders    a folder a class: ImageNet, IMDB               idx        MNIST and its family
+folders    a folder per class: ImageNet, IMDB             idx        MNIST and its family
 cifar      CIFAR-10, both batch formats                   texts      Wikipedia extracts and plain text
 recorded   recordings of ``streamer record`` with labels by time
 """

@@ -4,8 +4,8 @@ A binary batch is records of 3,073 bytes: the class, then 32 × 32 pixels of red
 Python batch is a pickled dictionary whose ``data`` has the same 3,072 bytes a row, and whose ``labels`` is the list
 of classes.
 
-A pickle can run any code. These are read by an unpickler that knows nothing but NumPy arrays of bytes, and makes even
-those itself: whatever else a file asks for, it is refused.
+A pickle can run any code. These are read by an unpickler that only knows NumPy arrays of bytes, and makes those itself;
+a file that names any other type is refused.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ MAX_BATCH_BYTES = 256 << 20  # a batch has 31 MB
 
 
 def looks_so(path: Path) -> bool:
-    """Whether it is a folder with batches; CIFAR's own archives make one."""
+    """Whether it is a folder with batches, as in CIFAR's archives."""
     return bool(_batches(path))
 
 
 def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
-    """The rows of all batches that are there; ``test_batch`` is the test part.
+    """The rows of all batches in the folder; ``test_batch`` is the test part.
 
     Raises:
-        UsageError: A batch is truncated or no batch.
+        UsageError: A batch is truncated or not a batch.
     """
     output = labels.class_output(spec, path)
     names = labels.class_names(spec.outputs[output], CLASSES, _names(path))
@@ -60,7 +60,7 @@ def _batches(path: Path) -> list[Path]:
 
 
 def _names(path: Path) -> Sequence[str]:
-    """The classes' names, where the file with them is there."""
+    """The classes' names, if there is a file with them."""
     lines, pickled = path / "batches.meta.txt", path / "batches.meta"
     if lines.is_file():
         return _content(lines).decode("utf-8", "replace").split()
@@ -104,18 +104,18 @@ def _python(path: Path) -> tuple[list[int], NDArray[np.uint8]]:
 
 
 class _Dtype:
-    """Stands for ``numpy.dtype``; all but unsigned bytes are refused."""
+    """Replaces ``numpy.dtype``; all but unsigned bytes are refused."""
 
     def __init__(self, name: object, *flags: object) -> None:
         if name not in ("u1", b"u1"):
             raise pickle.UnpicklingError(f"values of type {name!r}")
 
     def __setstate__(self, state: object) -> None:
-        """Byte order and fields: bytes have none."""
+        """Ignore byte order and fields, which bytes do not have."""
 
 
 class _Array:
-    """Stands for ``numpy.ndarray``: what the pickle says of one, which is believed only when it fits together."""
+    """Replaces ``numpy.ndarray``: the pickle's description of one, used only if it is consistent."""
 
     def __init__(self, *made_of: object) -> None:
         self._state: tuple[Any, ...] = ()
@@ -137,7 +137,7 @@ def _reconstruct(kind: object, shape: object, type_code: object) -> _Array:
     return _Array()
 
 
-# numpy.core was renamed in NumPy 2: a batch that was written anew with it names the new place
+# numpy.core was renamed in NumPy 2: a batch written with it has the new name
 KNOWN: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
     ("numpy._core.multiarray", "_reconstruct"): _reconstruct,

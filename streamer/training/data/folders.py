@@ -1,12 +1,11 @@
-"""Folders of files, a folder a class, as ImageNet and IMDB have them.
+"""Folders of files, a folder per class, as in ImageNet and IMDB.
 
     train/pos/0_9.txt  train/neg/0_3.txt  test/pos/…            parts given
     cat/1.jpg  dog/2.jpg                                        flat: parts are drawn
 
 The class folder's name is the label. Its files are images (JPEG, PNG, WebP), sounds (WAV, FLAC, Ogg, MP3) or texts
-(.txt), in folders of its own if need be; hidden files, and files that lie beside the class folders, are not looked
-at. Reviews in ``unsup``, as IMDB calls it (Maas et al. 2011, https://ai.stanford.edu/~amaas/data/sentiment/), have no
-label.
+(.txt), also in subfolders; hidden files, and files beside the class folders, are ignored. Reviews in ``unsup``, a
+folder of IMDB (Maas et al. 2011, https://ai.stanford.edu/~amaas/data/sentiment/), have no label.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ UNLABELLED = "unsup"
 
 
 def looks_so(path: Path) -> bool:
-    """Whether a folder of it, or of its train, val or test, has a file of a known kind."""
+    """Whether a subfolder of it, or of its train, val or test, has a file of a known kind."""
     if not path.is_dir():
         return False
     folders = [class_folder for _, part in _parts(path) for class_folder in _folders(part)]
@@ -36,7 +35,7 @@ def looks_so(path: Path) -> bool:
 
 
 def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
-    """The rows of all class folders; one that is no label of the model is a single bad row.
+    """The rows of all class folders; a folder whose name is not a label of the model is a single bad row.
 
     Raises:
         UsageError: A part has no class folders, or a folder cannot be read.
@@ -45,7 +44,7 @@ def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
     for part, folder in _parts(path):
         class_folders = _folders(folder)
         if not class_folders:
-            raise UsageError(f"{folder} has no class folders: sort its files into a folder a class")
+            raise UsageError(f"{folder} has no class folders: sort its files into a folder per class")
         for class_folder in class_folders:
             where = class_folder.relative_to(path).as_posix()
             files = list(_files(class_folder))
@@ -71,7 +70,7 @@ def _row(where: str, path: Path, own: dict[str, Label], part: str) -> Found:
 
 
 def _parts(path: Path) -> list[tuple[str, Path]]:
-    """Part -> its folder; the whole, if no folder is called as a part is."""
+    """Part -> its folder; the whole path, if no folder has the name of a part."""
     parts = [(NAMES[folder.name.lower()], folder) for folder in _folders(path) if folder.name.lower() in NAMES]
     return parts or [("", path)]
 

@@ -1,4 +1,4 @@
-"""Idx files: MNIST and all that are packed as it is (Fashion-MNIST, EMNIST, KMNIST), gzipped or not.
+"""Idx files: MNIST and other sets in its format (Fashion-MNIST, EMNIST, KMNIST), gzipped or not.
 
 The format, as http://yann.lecun.com/exdb/mnist/ describes it: two zero bytes, a byte for the type of the values (8:
 unsigned byte), a byte for the number of dimensions; a big-endian 32-bit size for each dimension; the values, row by
@@ -29,7 +29,7 @@ from streamer.training.data.rows import Found, of_pixels
 # train-images-idx3-ubyte.gz; some mirrors write train-images.idx3-ubyte
 IMAGES = re.compile(r"(?P<set>.*)images(?P<between>[-.])idx3-ubyte(?P<packed>\.gz)?")
 UNSIGNED_BYTE = 8
-MAX_BYTES = 4 << 30  # all of EMNIST has 0.6 GB; a header that asks for more is damaged
+MAX_BYTES = 4 << 30  # all of EMNIST has 0.6 GB; a header that claims more is damaged
 
 
 def looks_so(path: Path) -> bool:
@@ -38,10 +38,10 @@ def looks_so(path: Path) -> bool:
 
 
 def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
-    """The rows of all pairs of images and labels; of files called t10k or test they are the test part.
+    """The rows of all pairs of images and labels; files called t10k or test are the test part.
 
     Raises:
-        UsageError: A file is missing, truncated, too large or of another type, or the files of a pair do not fit.
+        UsageError: A file is missing, truncated, too large or of another type, or the files of a pair do not match.
     """
     output = labels.class_output(spec, path)
     for images_path in _images_files(path):
@@ -52,7 +52,7 @@ def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
 
 
 def _images_files(path: Path) -> list[Path]:
-    """A file that lies there both packed and unpacked counts once."""
+    """Files of images; one that exists both gzipped and not counts once."""
     candidates = sorted(path.iterdir()) if path.is_dir() else [path]
     found = {file.name.removesuffix(".gz"): file for file in candidates if IMAGES.fullmatch(file.name)}
     return list(found.values())
@@ -63,7 +63,7 @@ def _pair(images_path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     stem = f"{named['set']}labels{named['between']}idx1-ubyte" if named else ""
     labels_path = next((p for name in (stem, f"{stem}.gz") if (p := images_path.with_name(name)).is_file()), None)
     if labels_path is None:
-        raise UsageError(f"{images_path} has no labels: {stem} or {stem}.gz must lie beside it")
+        raise UsageError(f"{images_path} has no labels: {stem} or {stem}.gz must be beside it")
     pixels_NHW, numbers_N = read(images_path, 3), read(labels_path, 1)
     if len(pixels_NHW) != len(numbers_N):
         raise UsageError(f"{images_path} has {len(pixels_NHW)} images, {labels_path.name} {len(numbers_N)} labels")
@@ -71,7 +71,7 @@ def _pair(images_path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def read(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """The values of a file, with so many dimensions.
+    """The values of a file with this number of dimensions.
 
     Raises:
         UsageError: It cannot be read, or is not what its header says.
@@ -96,7 +96,7 @@ def _values(path: Path, file: BinaryIO | gzip.GzipFile, dimensions: int) -> NDAr
     sizes = struct.unpack(f">{dimensions}I", header)
     count = math.prod(sizes)
     if count > MAX_BYTES or 0 in sizes[1:]:
-        raise UsageError(f"{path} is damaged: its header tells the sizes {' × '.join(map(str, sizes))}")
+        raise UsageError(f"{path} is damaged: its header has the sizes {' × '.join(map(str, sizes))}")
     content = file.read(count + 1)
     if len(content) != count:
         more = "more" if len(content) > count else "truncated: less"

@@ -1,4 +1,4 @@
-"""What a row says -> labels of the model."""
+"""A row's labels -> labels of the model."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Given = str | float | Sequence[str]
 
 
 def checked(spec: ModelSpec, given: Mapping[str, Given]) -> dict[str, Label]:
-    """Labels by output, as an example has them.
+    """Check labels by output, and convert them to those of an example.
 
     Raises:
-        RowError: An output or a label that the model does not have, or a label of another kind than its output.
+        RowError: The model lacks an output or a label, or a label is of another kind than its output.
     """
     return {name: _label(name, _output(spec, name), value) for name, value in given.items()}
 
 
 def sole(spec: ModelSpec, given: Given) -> dict[str, Label]:
-    """A label that names no output: it is of the only one.
+    """A label without an output's name, for the model's only output.
 
     Raises:
-        RowError: The model has several.
+        RowError: The model has several outputs.
     """
     if len(spec.outputs) > 1:
         raise RowError(f"the model has the outputs {', '.join(spec.outputs)}: give labels by output, not one label")
@@ -34,10 +34,10 @@ def sole(spec: ModelSpec, given: Given) -> dict[str, Label]:
 
 
 def class_output(spec: ModelSpec, path: object) -> str:
-    """The output that the classes of a data set are labels of.
+    """The output whose labels are the classes of a data set.
 
     Raises:
-        UsageError: The model has none or several of that kind.
+        UsageError: The model has none or several of kind classes.
     """
     names = [name for name, output in spec.outputs.items() if output.kind == "classes"]
     if len(names) != 1:
@@ -49,10 +49,10 @@ def class_output(spec: ModelSpec, path: object) -> str:
 
 
 def class_names(output: Output, count: int, names: Sequence[str] = ()) -> list[str | None]:
-    """The model's label for each of a data set's class numbers; None where the model has none.
+    """The model's label for each of a data set's class numbers; ``None`` where the model has none.
 
-    A class's name in the data set, or else its number, is the label if the model has such labels; with others the
-    classes are the model's labels in their order.
+    If the model has labels equal to the classes' names, or else to their numbers, these are used; otherwise class i is
+    the model's label i.
     """
     for candidates in (list(names), [str(number) for number in range(count)]):
         if set(candidates) & set(output.labels):

@@ -1,9 +1,9 @@
-"""Manifests: JSON lines, an example a line, as ``schemas/manifest.json`` says.
+"""Manifests: JSON lines, one example per line, see ``schemas/manifest.json``.
 
     {"image": "frames/1.jpg", "audio": "sounds/1.wav", "text": "stop here", "label": "brake"}
 
-Paths are relative to the manifest's folder and stay inside it (links are followed), so that a data set can be moved as
-it is. JSON Lines: https://jsonlines.org.
+Paths are relative to the manifest's folder and stay inside it (links are followed), so that a data set can be moved.
+JSON Lines: https://jsonlines.org.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from streamer.training.data.parts import NAMES
 from streamer.training.data.rows import BadRow, File, Found, Row, RowError
 
 SUFFIXES = (".jsonl", ".ndjson")
-STEM = "manifest"  # of the one that a folder has
+STEM = "manifest"  # name, without suffix, of a folder's manifest
 RATE = "rate_hz"
 
 
@@ -35,9 +35,9 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         image: Path, or paths in order of time.
         telemetry: ``{"rate_hz": …, "channel": [values …], …}``, or the path of a CSV table.
-        label: Of a model's only output; ``labels``: by output.
+        label: For a model's only output; ``labels``: by output.
         split: The part that the example is in.
-        group: What must not be divided over parts: a patient, a speaker, a drive.
+        group: Examples of a group are in the same part: a patient, a speaker, a drive.
         start_s: Where in audio and telemetry the window begins, s.
     """
 
@@ -53,7 +53,7 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Inline(msgspec.Struct, frozen=True):
-    """Telemetry that stands in the manifest, as the payload of a record."""
+    """Telemetry in the manifest itself, as the payload of a record."""
 
     payload: bytes
 
@@ -69,7 +69,7 @@ class Table(msgspec.Struct, frozen=True):
 
     def blocks(self) -> Iterator[tuple[int, bytes]]:
         try:
-            from streamer.feeds.replay import table  # here: only those who have tables need PyAV, which it brings
+            from streamer.feeds.replay import table  # imported here, since it needs PyAV
         except ModuleNotFoundError as error:
             raise UsageError(f"telemetry tables need {error.name}: pip install 'streamer-multimodal[feeds]'") from None
         try:
@@ -83,12 +83,12 @@ _decoder = msgspec.json.Decoder(Line)
 
 
 def looks_so(path: Path) -> bool:
-    """Whether it is called as a manifest, or is a folder with one."""
+    """Whether it has a manifest's name, or is a folder with one."""
     return path.suffix in SUFFIXES if path.is_file() else any((path / f"{STEM}{end}").is_file() for end in SUFFIXES)
 
 
 def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
-    """The rows of a manifest; blank lines are passed over.
+    """The rows of a manifest; blank lines are skipped.
 
     Raises:
         UsageError: The file cannot be read.
@@ -141,7 +141,7 @@ def _row(folder: Path, where: str, text: bytes, spec: ModelSpec) -> Row:
 def _path(folder: Path, name: str) -> str:
     path = PurePosixPath(name)
     if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
-        raise RowError(f"path {name!r} leads out of the manifest's folder: put the manifest above, or a link inside")
+        raise RowError(f"path {name!r} leaves the manifest's folder: move the manifest up, or put a link inside")
     return str(folder / path)
 
 
@@ -164,7 +164,7 @@ def _inline(given: dict[str, float | list[float]]) -> Inline:
 
 
 def _key(line: Line, images: tuple[str, ...]) -> str:
-    """Rows of the same file are never divided over parts."""
+    """Key of a row for drawing parts: rows with the same files have the same key, so are in the same part."""
     files = (*images, line.audio, line.telemetry if isinstance(line.telemetry, str) else None)
     named = [name for name in files if name]
     return named[0] if named else hashlib.sha256(msgspec.json.encode((line.text, line.telemetry))).hexdigest()

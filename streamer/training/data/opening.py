@@ -1,4 +1,4 @@
-"""The formats that are understood, which one a path has, and the parts that its rows are divided into."""
+"""The known formats, which one a path has, and the division of its rows into parts."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from streamer.settings import Settings
 from streamer.training.data import cifar, folders, idx, manifest, parts, recorded, texts
 from streamer.training.data.rows import BadRow, Dataset, Found, Row, RowError, Rows
 
-CHUNK = 256  # rows that are waited for at a time
+CHUNK = 256  # rows decoded before progress is shown again
 
 
 class Data(NamedTuple):
     """A data set.
 
     Attributes:
-        format: What it was taken for.
-        bad: Rows that were left out; empty where bad rows are refused.
+        format: The detected format.
+        bad: Rows that were left out; empty if bad rows are refused.
     """
 
     format: str
@@ -38,11 +38,11 @@ class Data(NamedTuple):
 
 
 class Format(NamedTuple):
-    """A format that is understood.
+    """A known format.
 
     Attributes:
-        looks_so: Whether a path that is there looks like it.
-        load: Its rows.
+        looks_so: Whether an existing path seems to have it.
+        load: Reads its rows.
     """
 
     name: str
@@ -50,16 +50,16 @@ class Format(NamedTuple):
     load: Callable[[Path, ModelSpec, Settings], Iterable[Found]]
 
 
-# by files whose names tell what they are
+# detected by characteristic file names
 TOLD = (
     Format("manifest (.jsonl, or a folder with manifest.jsonl)", manifest.looks_so, manifest.load),
     Format("recording of `streamer record` (.mcap) with labels by time beside it", recorded.looks_so, recorded.load),
     Format("MNIST idx files (…-images-idx3-ubyte, …-labels-idx1-ubyte, .gz or not)", idx.looks_so, idx.load),
     Format("CIFAR-10 batches (data_batch_1 … or .bin)", cifar.looks_so, cifar.load),
 )
-# by the kinds of files, the first that fits: a folder of any format may have a readme.txt and folders of images
+# detected by kinds of files, the first that fits: a folder of any format may have a readme.txt and folders of images
 GUESSED = (
-    Format("folder a class (ImageNet, IMDB; in train/, val/, test/ or flat)", folders.looks_so, folders.load),
+    Format("folder per class (ImageNet, IMDB; in train/, val/, test/ or flat)", folders.looks_so, folders.load),
     Format("texts (wikiextractor, or .txt)", texts.looks_so, texts.load),
 )
 
@@ -73,20 +73,20 @@ def open_data(
     settings: Settings | None = None,
     console: Console | None = None,
 ) -> Data:
-    """Open a data set of any format that is understood, and look through it once.
+    """Open a data set of any known format, and check all of it once.
 
-    Every file that the model takes something of is opened and decoded here, in threads, so that whatever is wrong is
-    known before training begins. Examples are made anew when they are asked for.
+    Every file that the model uses is opened and decoded here, in threads, so that faults are known before training
+    begins. Examples are decoded again at each access.
 
     Args:
         refuse_bad: Raise on the first bad row; else they are left out and listed in ``Data.bad``.
-        seed: Draws the parts that the data do not give, see ``parts.divide``.
-        settings: For the limits of decoding and the windows of recordings; None: those of a worker started here.
-        console: Where progress is shown; None: nowhere.
+        seed: Draws the parts that the data do not define, see ``parts.divide``.
+        settings: For the limits of decoding and the windows of recordings; ``None``: those of a worker started here.
+        console: Where progress is shown; ``None``: it is not shown.
 
     Raises:
-        UsageError: The path is of no format that is understood or of several, a file is malformed, a row is bad
-            and bad rows are refused, or nothing is left.
+        UsageError: The path has no known format or several, a file is malformed, a row is bad and bad rows are
+            refused, or no row is left.
     """
     settings = settings if settings is not None else Settings.load()
     chosen = detect(path)
@@ -97,7 +97,7 @@ def open_data(
     bad = [item for item in found if isinstance(item, BadRow)]
     if bad and refuse_bad:
         others = f" (and {len(bad) - 1} more bad rows)" if len(bad) > 1 else ""
-        raise UsageError(f"{path}: {bad[0]}{others}; mend it, or leave bad rows out with --skip-bad")
+        raise UsageError(f"{path}: {bad[0]}{others}; repair it, or leave bad rows out with --skip-bad")
     rows = [item for item in found if isinstance(item, Row)]
     if not rows:
         raise UsageError(f"{path} has no examples" + (f": {bad[0]}" if bad else ""))
@@ -109,7 +109,7 @@ def detect(path: Path) -> Format:
     """The format of a path.
 
     Raises:
-        UsageError: Nothing is there, or it is of none of them, or of several.
+        UsageError: The path does not exist, or has none of the formats, or several.
     """
     if not path.exists():
         raise UsageError(f"{path} does not exist")
@@ -121,14 +121,14 @@ def detect(path: Path) -> Format:
     found += [known for known in GUESSED if known.looks_so(path)]
     if not found:
         listed = "; ".join(known.name for known in (*TOLD, *GUESSED))
-        raise UsageError(f"{path} is no data set that is understood: {listed}")
+        raise UsageError(f"{path} is no data set of a known format: {listed}")
     return found[0]
 
 
 def _looked_through(found: list[Found], spec: ModelSpec, limits: Limits, console: Console | None) -> list[Found]:
-    """The same, with a bad row in place of every row that turns out to be one."""
+    """Decode all rows once; those that fail, or divide their group, are replaced by bad rows."""
     rows = [item for item in found if isinstance(item, Row)]
-    # of rows that their loader has looked at, one tells whether the model takes anything of their kind
+    # of rows checked by their loader, one shows whether the model takes anything of their kind
     unseen = [row for row in rows if not row.checked] or rows[:1]
     dataset = Rows(unseen, spec, limits)
     faults: dict[str, BadRow] = {bad.where: bad for bad in parts.straddling(rows)}

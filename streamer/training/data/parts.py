@@ -11,7 +11,7 @@ from streamer.errors import UsageError
 from streamer.training.data.rows import BadRow, Row
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
-# what data sets call them
+# names of parts in data sets
 NAMES = {
     "training": TRAINING,
     "train": TRAINING,
@@ -21,7 +21,7 @@ NAMES = {
     "dev": VALIDATION,
     "test": TEST,
 }
-SHARES = {TEST: 0.1, VALIDATION: 0.1}  # of the groups, where the data do not give that part
+SHARES = {TEST: 0.1, VALIDATION: 0.1}  # of the groups, if the data do not define that part
 
 
 class Parts(NamedTuple):
@@ -35,12 +35,12 @@ class Parts(NamedTuple):
 def divide(path: Path, rows: Sequence[Row], seed: int) -> Parts:
     """Put every row into a part.
 
-    Rows that name a part are in it; where any does, the others are for training. A part that no row names is drawn from
-    training, ``SHARES`` of its groups by a hash of seed and group: which part a group is in depends on nothing else, so
-    it stays there when the data grow. Where the hash would leave a part empty, the group next in line fills it.
+    Rows that name a part are in it; all others are for training. A part that no row names is drawn from training:
+    ``SHARES`` of its groups, by a hash of seed and group only, so that a group stays in its part when the data grow. If
+    the hash leaves a part empty, it gets the remaining group with the lowest hash.
 
     Raises:
-        UsageError: There are not enough groups for a row in every part.
+        UsageError: There are not enough groups to fill every part.
     """
     found: dict[str, list[Row]] = {TRAINING: [], VALIDATION: [], TEST: []}
     for row in rows:
@@ -60,7 +60,7 @@ def divide(path: Path, rows: Sequence[Row], seed: int) -> Parts:
 
 
 def straddling(rows: Sequence[Row]) -> list[BadRow]:
-    """Rows whose group the data put into another part before."""
+    """Rows that name another part than an earlier row of their group."""
     first: dict[str, Row] = {}
     bad = []
     for row in rows:
@@ -74,7 +74,7 @@ def straddling(rows: Sequence[Row]) -> list[BadRow]:
 
 
 def _group(row: Row) -> str:
-    # told apart by the first letter: a group may be called as a row's key is
+    # the first letter distinguishes them: a group may have the name of a row's key
     return f"g{row.group}" if row.group else f"k{row.key}"
 
 
@@ -87,7 +87,7 @@ def _drawn(groups: set[str], missing: Sequence[str], seed: int) -> dict[str, str
         edge += SHARES[part]
         rest = [(value, group) for value, group in ranked if group not in drawn]
         taken = [group for value, group in rest if value < edge] or [rest[0][1]]
-        others = len(missing) - place  # training and the parts that are still to be drawn want one each
+        others = len(missing) - place  # training and the parts still to be drawn need one each
         drawn |= dict.fromkeys(taken[: len(rest) - others], part)
     return drawn
 

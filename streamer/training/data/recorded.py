@@ -1,19 +1,18 @@
 """Recordings of ``streamer record`` with labels by time.
 
-The labels of ``day.mcap`` lie beside it in ``day.labels.csv`` or ``day.labels.jsonl``, a stretch of a session's event
-time a row:
+The labels of ``day.mcap`` are beside it in ``day.labels.csv`` or ``day.labels.jsonl``; a row labels an interval of a
+session's event time:
 
     session,start,end,label
     cab-7,2026-05-01T12:00:00Z,2026-05-01T12:00:04.5Z,brake
 
-Times are RFC 3339 or seconds since 1970. In place of ``label`` a table may have a column for each output, and JSON
-lines ``labels`` by output; tags in a cell are divided by ``;``, and an empty cell says nothing. ``split`` may name
-the part.
+Times are RFC 3339 or seconds since 1970. Instead of ``label`` a table may have a column for each output, and JSON lines
+``labels`` by output; tags in a cell are separated by ``;``, and an empty cell is no label. ``split`` may name the part.
 
 The windows are those of a worker with the same settings and the model's length of window: the records go through its
-decoder, merge and alignment. A window has the labels of the stretches that its middle lies in; windows in no stretch
-are left out. Where ``split`` does not say otherwise, all windows of a session are in the same part. Windows are cut
-at once and held in memory: 0.2 MB one of a second with 16 kHz audio and two frames of 160 × 90.
+decoder, merge and alignment. A window has the labels of the intervals that contain its middle; windows in no interval
+are left out. Unless ``split`` says otherwise, all windows of a session are in the same part. Windows are cut when the
+data set is opened, and kept in memory: 0.2 MB for one second with 16 kHz audio and two frames of 160 × 90.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ COLUMNS = ("session", "start", "end")
 
 
 class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A stretch of a session and what is true in it; see the module."""
+    """An interval of a session with its labels; see the module."""
 
     session: str
     start: str | float
@@ -54,7 +53,7 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Stretch(msgspec.Struct):
-    """A labelled ``[start, end)`` of a session; ``windows`` counts those whose middle lies in it."""
+    """A labelled interval ``[start, end)`` of a session; ``windows`` counts those whose middle is in it."""
 
     where: str
     start_us: int
@@ -68,18 +67,18 @@ Stretches = Mapping[str, list[Stretch]]  # session -> in order of their starts
 
 
 def looks_so(path: Path) -> bool:
-    """Whether it is an MCAP file, or a folder with some."""
+    """Whether it is an MCAP file, or a folder with MCAP files."""
     return path.suffix == SUFFIX if path.is_file() else any(path.glob(f"*{SUFFIX}"))
 
 
 def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
-    """The labelled windows of a recording, or of all in a folder.
+    """The labelled windows of a recording, or of all recordings in a folder.
 
-    Records that decode refuses, payloads that cannot be opened and stretches without a window are listed as bad; the
-    windows are what they are without them, as in serving.
+    Records that decode refuses, payloads that cannot be opened and intervals without a window are yielded as bad rows;
+    windows are made without them, as in serving.
 
     Raises:
-        UsageError: A file cannot be read, is no recording, or has no labels.
+        UsageError: A file cannot be read, is not a recording, or has no labels.
     """
     for file in sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]:
         found: list[Found] = []
@@ -87,11 +86,11 @@ def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
         yield from found
         yield from asyncio.run(_windows(file, stretches, spec, settings))
         for stretch in (s for session in stretches.values() for s in session if not s.windows):
-            yield BadRow(stretch.where, "no window of the recording has its middle in this stretch")
+            yield BadRow(stretch.where, "no window of the recording has its middle in this interval")
 
 
 async def _windows(path: Path, stretches: Stretches, spec: ModelSpec, settings: Settings) -> list[Found]:
-    from streamer.golden.offline import Offline  # here: it wants mcap, of the extra feeds
+    from streamer.golden.offline import Offline  # imported here: it needs mcap, of the extra feeds
 
     hop_ms = settings.hop_ms if settings.hop_ms and settings.hop_ms < spec.window_ms else None
     settings = settings.model_copy(update={"window_ms": spec.window_ms, "hop_ms": hop_ms})
@@ -122,17 +121,17 @@ def _row(path: Path, window: Window, sample: Sample, stretches: list[Stretch]) -
         own, part = _together(stretches)
     except RowError as error:
         return BadRow(where, str(error))
-    group = "" if part else window.session  # who names parts may divide a session
+    group = "" if part else window.session  # parts named in the labels may divide a session
     return Row(where, own, part=part, group=group, key=window.id, sample=sample)
 
 
 def _at(stretches: list[Stretch], at_us: int) -> list[Stretch]:
-    """Those that a time lies in."""
+    """The intervals that contain a time."""
     return [stretch for stretch in stretches if stretch.start_us <= at_us < stretch.end_us]
 
 
 def _together(stretches: list[Stretch]) -> tuple[dict[str, Label], str]:
-    """Labels and part of a window: tags add up, anything else must agree."""
+    """Labels and part of a window: tags are united, anything else must agree."""
     own: dict[str, Label] = {}
     parts = {stretch.part for stretch in stretches if stretch.part}
     if len(parts) > 1:
@@ -203,7 +202,7 @@ def _csv(path: Path, spec: ModelSpec) -> Iterator[tuple[int, Line | RowError]]:
 
 
 def _line(cells: dict[str, str], spec: ModelSpec) -> Line | RowError:
-    """A table's row as JSON would have it; a cell for ``label`` is one for the model's only output."""
+    """A table's row as a line of JSON; a cell under ``label`` is for the model's only output."""
     session, start, end = (cells.pop(name) for name in COLUMNS)
     split = cells.pop("split", "")
     only = next(iter(spec.outputs))

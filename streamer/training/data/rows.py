@@ -1,9 +1,9 @@
-"""A row of a data set: where its contents lie, and the window that they make.
+"""A row of a data set: where its contents are, and the window made from them.
 
-A row's contents become the events of one window ``[0, window_ms)``, and ``sample.cut`` makes the model's sample of
-it, as it does in serving: images are scaled, audio is mixed to mono and resampled, telemetry is laid on the model's
-grid by the same code. Images of a row are spread evenly over the window. Audio and telemetry begin with the window;
-what is longer is cut off at its end, and where they are shorter the rest is masked, not silent.
+A row's contents become the events of one window ``[0, window_ms)``, which ``streamer.model.sample.cut`` cuts as in
+serving: the same code scales images, mixes audio to mono and resamples it, and interpolates telemetry on the model's
+grid. Images of a row are evenly spaced over the window. Audio and telemetry begin with the window and are cut off at
+its end; if they are shorter, the rest is masked, not silent.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ S_US = 1_000_000
 
 
 class BadRow(msgspec.Struct, frozen=True):
-    """A row that cannot teach: where it stands, and what is wrong with it."""
+    """A row that cannot be used: where it is, and what is wrong with it."""
 
     where: str
     reason: str
@@ -54,25 +54,25 @@ class BadRow(msgspec.Struct, frozen=True):
 
 
 class RowError(StreamerError):
-    """What is wrong with a row; becomes the reason of a :class:`BadRow`."""
+    """A row is wrong; the message becomes the reason of a :class:`BadRow`."""
 
 
 class Dataset(Protocol):
-    """A map-style data set, as PyTorch's ``DataLoader`` takes it: examples are made when they are asked for."""
+    """A map-style data set for PyTorch's ``DataLoader``: examples are made on access."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Example: ...
 
     def texts(self) -> Iterator[str]:
-        """The texts of all examples; no image or sound is opened for them."""
+        """The texts of all examples, read without opening images or sounds."""
 
 
 class Content(Protocol):
-    """Bytes that lie somewhere else until they are needed."""
+    """Bytes that are read when they are needed."""
 
     def read(self) -> bytes:
-        """Get them.
+        """Read them.
 
         Raises:
             RowError: They cannot be read.
@@ -83,7 +83,7 @@ class File(msgspec.Struct, frozen=True):
     """A file, or ``length`` bytes of it from ``begin``.
 
     Attributes:
-        name: How the data set calls it, for messages.
+        name: Its name in the data set, for messages.
     """
 
     path: str
@@ -110,17 +110,17 @@ class Pixels(msgspec.Struct, frozen=True):
     pixels: NDArray[np.uint8]
 
     def read(self) -> bytes:
-        """As PNG, so that they are scaled by the code that scales every frame."""
+        """Encode them as PNG, so that they are scaled by the code that scales every frame."""
         buffer = io.BytesIO()
         Image.fromarray(self.pixels).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
 
 
 class Blocks(Protocol):
-    """Telemetry that lies somewhere."""
+    """Telemetry that is read when it is needed."""
 
     def blocks(self) -> Iterable[tuple[int, bytes]]:
-        """When each block begins, µs from the start of the row's telemetry, and the block as ``telemetry.json`` says.
+        """Start of each block, µs from the start of the row's telemetry, and the block, see ``telemetry.json``.
 
         Raises:
             RowError: It cannot be read.
@@ -128,17 +128,17 @@ class Blocks(Protocol):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A row before anything of it is opened.
+    """A row whose contents are not opened yet.
 
     Attributes:
         where: File and line, for messages.
-        text: Itself, or where it lies.
+        text: The text, or where it is.
         start_s: Where in the row's audio and telemetry the window begins.
-        part: ``training``, ``validation`` or ``test``; empty: the data do not say.
-        group: What must not be divided over parts (a patient, a drive); empty: the row stands for itself.
-        key: What the row is told from others by when parts are drawn; the same from run to run.
-        checked: Its loader has seen that nothing is wrong with its contents.
-        sample: Its window, where that was cut already; there are no contents then.
+        part: ``training``, ``validation`` or ``test``; empty if the data do not say.
+        group: Rows of a group are in the same part (a patient, a drive); empty: the row is its own group.
+        key: Identifies the row when parts are drawn; the same from run to run.
+        checked: The loader has checked its contents.
+        sample: Its window, if that is already cut; the row has no contents then.
     """
 
     where: str
@@ -166,12 +166,12 @@ def of_pixels(
     output: str,
     part: str,
 ) -> Iterator[Found]:
-    """The rows of a file that holds images and the number of each one's class.
+    """The rows of a file with images and their class numbers.
 
     Args:
-        images: As :class:`Pixels` takes them.
-        names: The model's label of each class; None: it has none.
-        output: Whose labels they are.
+        images: See :class:`Pixels`.
+        names: The model's label of each class; ``None`` if it has none.
+        output: The output that has these labels.
     """
     for count, (pixels, number) in enumerate(zip(images, numbers, strict=True), 1):
         where, label = f"{file} image {count}", names[number] if number < len(names) else None
@@ -182,7 +182,7 @@ def of_pixels(
 
 
 class Rows:
-    """Examples made from rows as they are asked for."""
+    """Examples made from rows on access."""
 
     def __init__(self, rows: Sequence[Row], spec: ModelSpec, limits: Limits) -> None:
         self.rows = rows
@@ -196,7 +196,7 @@ class Rows:
         row = self.rows[index]
         try:
             return Example(self.sample(row), row.labels)
-        except RowError as error:  # opening looked at it, so it has changed since
+        except RowError as error:  # opening has checked it, so it has changed since
             raise UsageError(f"{row.where}: {error}") from None
 
     def texts(self) -> Iterator[str]:
@@ -212,12 +212,12 @@ class Rows:
         """What the model sees of a row.
 
         Raises:
-            RowError: Something of it is broken, or it has nothing that the model takes.
+            RowError: A part of it is broken, or it has no content that the model takes.
         """
         sample = row.sample if row.sample is not None else self._cut(row)
         taken = [name for name in MODALITY_NAMES if getattr(self._spec.inputs, name) is not None]
         if not any(here for name, here in zip(MODALITY_NAMES, sample.present, strict=True) if name in taken):
-            raise RowError(f"has nothing of what the model takes: {', '.join(taken)}")
+            raise RowError(f"has none of what the model takes: {', '.join(taken)}")
         wanted = self._spec.inputs.telemetry
         if wanted and sample.telemetry_mask_CT is not None and not sample.telemetry_mask_CT.any():
             raise RowError(f"telemetry has none of the model's channels {', '.join(wanted.channels)}")
@@ -231,7 +231,7 @@ class Rows:
 
 
 def window(row: Row, spec: ModelSpec) -> Window:
-    """The window that a row's contents make; what the model does not take stays unopened.
+    """The window made from a row's contents; contents that the model does not take are not opened.
 
     Raises:
         RowError: A file cannot be read.
@@ -245,7 +245,7 @@ def window(row: Row, spec: ModelSpec) -> Window:
             payload = content.read()
             events[IMAGE].append(_event(IMAGE, at_us, at_us, payload, _image_type(payload)))
     if spec.inputs.audio and row.audio is not None:
-        # the end is the window's: how long the sound is stands in its file
+        # ends with the window, since the sound's length is known only from its file
         events[AUDIO].append(_event(AUDIO, start_us, length_us, row.audio.read(), "audio/wav"))
     if spec.inputs.text and (text := _text(row)):
         events[TEXT].append(_event(TEXT, 0, length_us, b"", "application/json", Transcript(text)))
@@ -294,7 +294,7 @@ def _event(
 
 
 def _image_type(payload: bytes) -> str:
-    """By the first bytes, since names lie: ImageNet has a PNG that is called .JPEG."""
+    """Content type by the first bytes, since names are unreliable: ImageNet has a PNG called .JPEG."""
     if payload.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
     if payload.startswith(b"\x89PNG\r\n\x1a\n"):

@@ -1,11 +1,11 @@
-"""Texts without labels, to learn words and the common space from.
+"""Texts without labels, from which to learn words and the common embedding space.
 
-wikiextractor   https://github.com/attardi/wikiextractor: ``<doc id=… url=… title=…>`` … ``</doc>``, or with --json an
-                object a line that has ``id``, ``url``, ``title``, ``text``; a file, or the folder of ``AA/wiki_00`` …
-plain           .txt: texts between blank lines, or one a line where there are none; a file, or a folder of them
+wikiextractor   https://github.com/attardi/wikiextractor: ``<doc id=… url=… title=…>`` … ``</doc>``, or with --json
+                one object per line with ``id``, ``url``, ``title``, ``text``; a file, or the folder of ``AA/wiki_00``
+plain           .txt: texts separated by blank lines, or one per line if there are none; a file, or a folder of them
 
-A paragraph of an article is an example, since a model reads a few dozen words; all paragraphs of an article are in the
-same part. Texts are read from the files when they are needed; in memory an example takes half a kilobyte.
+Each paragraph of an article is an example, since a model reads a few dozen words; all paragraphs of an article are in
+the same part. Texts are read from the files when they are needed; an example takes half a kilobyte of memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from streamer.settings import Settings
 from streamer.training.data.rows import BadRow, File, Found, Row
 
 PLAIN = ".txt"
-WIKI = "wiki_*"  # what wikiextractor calls its files
+WIKI = "wiki_*"  # wikiextractor's file names
 DOCUMENT = re.compile(rb'<doc id="(?P<id>[^"]*)" [^>]*>\s*')
 END = b"</doc>"
 
@@ -49,7 +49,7 @@ class Paragraph(msgspec.Struct, frozen=True):
 
 
 class Line(NamedTuple):
-    """A line of a file without the white space around it, and where it lies."""
+    """A line of a file without surrounding white space, and where it is."""
 
     number: int
     begin: int
@@ -57,7 +57,7 @@ class Line(NamedTuple):
 
 
 def looks_so(path: Path) -> bool:
-    """Whether it is such a file or has such files."""
+    """Whether it is such a file or a folder with such files."""
     return any(_kind(file) for file in _files(path))
 
 
@@ -82,7 +82,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _kind(path: Path) -> str:
-    """The reader of a file, by its name or its first line; empty: none."""
+    """The reader of a file, by its name or its first line; empty if there is none."""
     if path.suffix.lower() == PLAIN:
         return "plain"
     try:
@@ -108,7 +108,7 @@ def _lines(path: Path) -> Iterator[Line]:
 
 
 def _plain(path: Path, name: str) -> Iterator[Found]:
-    """A run of lines is a text, or each line of it where no blank line divides the file."""
+    """Each run of lines is a text; if the file has no blank lines, each line is."""
     runs: list[list[Line]] = [[]]
     for line in _lines(path):
         if line.text:
@@ -131,7 +131,7 @@ def _wiki(path: Path, name: str) -> Iterator[Found]:
         elif line.text == END:
             article = ""
         elif line.text and not article:
-            yield BadRow(f"{name} line {line.number}", "stands outside of <doc …> and </doc>")
+            yield BadRow(f"{name} line {line.number}", "is outside of <doc …> and </doc>")
         elif line.text and titled:
             yield _row(path, name, [line], article)
         elif line.text:
@@ -164,7 +164,7 @@ def _paragraphs(article: Article) -> list[str]:
 
 
 def _row(path: Path, name: str, lines: Sequence[Line], group: str) -> Found:
-    """Lines that follow one another as one text. The same text twice is in the same part."""
+    """Consecutive lines as one text. Equal texts are in the same part."""
     where = f"{name} line {lines[0].number}"
     text = b" ".join(line.text for line in lines)
     try:

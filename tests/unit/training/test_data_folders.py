@@ -1,4 +1,4 @@
-"""Folders of files, a folder a class: ImageNet's and IMDB's, with sounds too."""
+"""Folders of files, one per class: ImageNet's and IMDB's, with sounds too."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_text_that_is_not_utf_8_is_a_bad_row(tmp_path: Path) -> None:
 def test_a_part_without_class_folders_says_what_is_wanted(tmp_path: Path) -> None:
     picture(tmp_path / "train" / "cat" / "1.png")
     picture(tmp_path / "val" / "ILSVRC2012_val_00000001.png")
-    with pytest.raises(UsageError, match="val has no class folders: sort its files into a folder a class"):
+    with pytest.raises(UsageError, match="val has no class folders: sort its files into a folder per class"):
         open_data(tmp_path, spec())
 
 

@@ -99,8 +99,8 @@ def test_a_class_without_a_label_is_a_bad_row(tmp_path: Path) -> None:
         (labels(), None, "begins with 00000801, not 00000803"),
         (b"\x89PNG\r\n\x1a\n", None, "begins with 89504e47, not 00000803"),
         (idx(b"\0\0\x0d\x03", 1, 1, 1, values=b"\0" * 4), None, "begins with 00000d03"),
-        (idx(b"\0\0\x08\x03", 2**32 - 1, 2**32 - 1, 3, values=b""), None, "is damaged: its header tells the sizes"),
-        (idx(b"\0\0\x08\x03", 30, 0, 5, values=b""), None, "is damaged: its header tells the sizes 30 × 0 × 5"),
+        (idx(b"\0\0\x08\x03", 2**32 - 1, 2**32 - 1, 3, values=b""), None, "is damaged: its header has the sizes"),
+        (idx(b"\0\0\x08\x03", 30, 0, 5, values=b""), None, "is damaged: its header has the sizes 30 × 0 × 5"),
         (None, labels(NUMBERS[:29]), "has 30 images, train-labels-idx1-ubyte 29 labels"),
     ],
 )
@@ -115,7 +115,7 @@ def test_images_without_labels_and_broken_gzip_are_named(tmp_path: Path) -> None
     path = tmp_path / "a-images-idx3-ubyte.gz"
     packed = gzip.compress(images())
     path.write_bytes(packed[:-20])
-    with pytest.raises(UsageError, match=r"a-labels-idx1-ubyte or a-labels-idx1-ubyte.gz must lie beside it"):
+    with pytest.raises(UsageError, match=r"a-labels-idx1-ubyte or a-labels-idx1-ubyte.gz must be beside it"):
         open_data(path, DIGIT)
     (tmp_path / "a-labels-idx1-ubyte").write_bytes(labels())
     for broken in (packed[:-20], packed[:20], b"no gzip", packed[:40] + b"\xff" * 40 + packed[80:]):
@@ -128,7 +128,7 @@ def test_a_model_without_a_place_for_it_refuses_the_data(tmp_path: Path) -> None
     mnist(tmp_path)
     with pytest.raises(UsageError, match=r"has 2 outputs of kind classes \(a, b\)"):
         open_data(tmp_path, spec({"a": Output(("0", "1")), "b": Output(("0", "1"))}))
-    with pytest.raises(UsageError, match="has nothing of what the model takes: text"):
+    with pytest.raises(UsageError, match="has none of what the model takes: text"):
         open_data(tmp_path, spec({"digit": DIGIT.outputs["digit"]}, InputSpec(text=TextInput(max_tokens=4))))
 
 

@@ -202,10 +202,10 @@ def test_real_spoken_digits_are_read_and_no_speaker_is_in_two_parts(data: Path, 
         ({"text": "x", "label": "cat", "labels": {"animal": "cat"}}, "has both label and labels"),
         ({"text": "x", "split": "holdout"}, "Invalid enum value 'holdout'"),
         ({"text": "x", "lable": "cat"}, "unknown field `lable`"),
-        ({"label": "cat"}, "has nothing of what the model takes: image, audio, text, telemetry"),
-        ({"image": "../1.jpg"}, "leads out of the manifest's folder"),
-        ({"image": "/1.jpg"}, "leads out of the manifest's folder"),
-        ({"image": "a\0.jpg"}, "leads out of the manifest's folder"),
+        ({"label": "cat"}, "has none of what the model takes: image, audio, text, telemetry"),
+        ({"image": "../1.jpg"}, "leaves the manifest's folder"),
+        ({"image": "/1.jpg"}, "leaves the manifest's folder"),
+        ({"image": "a\0.jpg"}, "leaves the manifest's folder"),
         ({"telemetry": {"speed": [1]}}, "telemetry needs a number rate_hz"),
         ({"telemetry": {"rate_hz": 10, "speed": 1}}, "telemetry channel 'speed' is a list of values"),
         ({"telemetry": {"rate_hz": 10, "speed": [1, 2], "x": [1]}}, "channels must be equally long"),
@@ -262,7 +262,7 @@ def test_bad_rows_are_refused_by_default_with_the_first_and_their_number(tmp_pat
         open_data(path, spec())
     message = str(refused.value)
     assert message.startswith(f"{path}: manifest.jsonl line 2: no.jpg cannot be read")
-    assert message.endswith("(and 1 more bad rows); mend it, or leave bad rows out with --skip-bad")
+    assert message.endswith("(and 1 more bad rows); repair it, or leave bad rows out with --skip-bad")
 
 
 def test_bad_rows_are_skipped_and_listed_in_their_order_where_asked(tmp_path: Path) -> None:

@@ -121,9 +121,9 @@ def touch(folder: Path, *names: str) -> Path:
         (["train-images.idx3-ubyte"], "MNIST"),
         (["data_batch_1.bin", "batches.meta.txt"], "CIFAR-10"),
         (["test_batch"], "CIFAR-10"),
-        (["train/cat/1.JPEG", "val/cat/1.JPEG", "notes.txt"], "folder a class"),
-        (["cat/1.flac"], "folder a class"),
-        (["train/pos/0_1.txt", "imdb.vocab"], "folder a class"),
+        (["train/cat/1.JPEG", "val/cat/1.JPEG", "notes.txt"], "folder per class"),
+        (["cat/1.flac"], "folder per class"),
+        (["train/pos/0_1.txt", "imdb.vocab"], "folder per class"),
         (["day.mcap", "day.labels.csv"], "recording"),
         (["a.txt"], "texts"),
     ],
@@ -140,7 +140,7 @@ def test_files_are_known_by_their_names(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [["a.zip"], [".hidden/a.png"], ["a.png"], []])
 def test_what_is_not_understood_gets_a_list_of_what_is(tmp_path: Path, names: list[str]) -> None:
-    with pytest.raises(UsageError, match=r"is no data set that is understood: manifest .*recording .*MNIST .*texts"):
+    with pytest.raises(UsageError, match=r"is no data set of a known format: manifest .*recording .*MNIST .*texts"):
         open_data(touch(tmp_path, *names), spec())
 
 

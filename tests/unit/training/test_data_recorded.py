@@ -181,8 +181,8 @@ def test_a_folder_of_recordings_is_all_of_them(labelled: Label, tmp_path: Path) 
         ("drive-0,20,10,brake", "start 20 is not before end 10"),
         ("drive-0,10,20,swim", "'swim' is no label of action"),
         ("drive-0,10,20", "has 3 cells, the header has 4"),
-        ("drive-0,10,20,brake", "no window of the recording has its middle in this stretch"),
-        ("drive-9,{0},{6},brake", "no window of the recording has its middle in this stretch"),
+        ("drive-0,10,20,brake", "no window of the recording has its middle in this interval"),
+        ("drive-9,{0},{6},brake", "no window of the recording has its middle in this interval"),
         ("drive-0,nan,20,brake", "'nan' is no time"),
     ],
 )

@@ -81,7 +81,7 @@ def test_what_is_wrong_with_a_line_is_told(tmp_path: Path) -> None:
     assert str(bad) == "a.txt line 3: is not UTF-8 text: convert it, e.g. with iconv"
     wiki.write_text(article(1, "x") + "stray\n" + article(2, "y") + article(3, "z"))
     (bad,) = open_data(wiki, READER, refuse_bad=False).bad
-    assert str(bad) == "wiki_00 line 7: stands outside of <doc …> and </doc>"
+    assert str(bad) == "wiki_00 line 7: is outside of <doc …> and </doc>"
     lines.write_text(as_json(1, "x") + "{}\n" + as_json(2, "y") + as_json(3, "z"))
     (bad,) = open_data(lines, READER, refuse_bad=False).bad
     assert bad.where == "wiki_01 line 2"
@@ -98,5 +98,5 @@ def test_a_dump_that_was_cut_off_is_refused(tmp_path: Path) -> None:
 def test_text_is_no_use_to_a_model_without_words(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\ntwo\nthree\n")
     inputs = InputSpec(image=spec().inputs.image)
-    with pytest.raises(UsageError, match=r"a.txt line 1: has nothing of what the model takes: image"):
+    with pytest.raises(UsageError, match=r"a.txt line 1: has none of what the model takes: image"):
         open_data(tmp_path / "a.txt", spec(inputs=inputs))

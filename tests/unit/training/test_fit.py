@@ -205,7 +205,7 @@ def test_examples_without_labels_teach_the_common_space_alone(tmp_path: Path) ->
 
 
 def test_nothing_to_learn_from_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="one or more to validate with"):
+    with pytest.raises(UsageError, match="one to validate with"):
         fit(tmp_path, SPEC, TRAINING, [], FEW, QUIET)
 
 
