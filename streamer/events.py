@@ -158,7 +158,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         body: The parsed JSON payload of transcripts and telemetry; None for frames and audio, whose payload stays
             unopened in ``record.value``.
         dataref: URL of a payload that lies elsewhere (claim check), else None.
-        left_behind: The payload and the headers of the record were left in its source topic, see ``handover``.
+        left_behind: The payload and the headers of the record were left in its source topic, see ``worker.handover``.
         lost: And are there no longer.
         position, nbytes: Of the record; what it costs with its parsed body. Asked for half a dozen times an event, and
             so worked out once: never given.

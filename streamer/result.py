@@ -1,4 +1,4 @@
-"""A result: what is published of one window. Pure: how it lies in Redis is in ``results``."""
+"""A result: what is published of one window. Pure: ``store.results`` has its form in Redis."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How records are fetched: when a broker is asked, and how its answers are read and checked.
 
 aiokafka asks at once and waits as long as one setting says, reads an answer through two copies in fresh memory before
-it looks at it, and computes CRC32C without the processor's instruction for it. ``transport`` puts these in place:
+it looks at it, and computes CRC32C without the processor's instruction for it. ``consumer`` puts these in place:
 
 1. :class:`FetchPace` says when a fetch leaves and how long it may wait at the broker.
 2. :class:`AnswerReader` reads a connection into memory that is used again.

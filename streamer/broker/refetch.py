@@ -1,4 +1,4 @@
-"""Payloads that were left behind, from the source topics: see ``handover``.
+"""Payloads that were left behind, from the source topics: see ``worker.handover``.
 
 The offsets of role align's group have passed these records, but they lie in the log as long as Kafka keeps it.
 """

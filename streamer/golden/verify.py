@@ -1,8 +1,8 @@
 """Golden replay: a recording goes through alignment and the model again, and what comes out is held to known results.
 
-The stages are the worker's own (``offline`` for decode, merge and align, ``infer`` for the rest); only Kafka and Redis
-are left out. The reference is a file of results, one JSON object a line as ``streamer results --json``, ``streamer
-watch --json`` and ``verify --save`` write them, or the live Redis.
+The stages are the worker's (``offline`` for decode, merge and align, ``model.predictor`` for the rest); only Kafka and
+Redis are left out. The reference is a file of results, one JSON object a line as written by ``streamer results
+--json``, ``streamer watch --json`` and ``verify --save``, or the live Redis.
 
 Which windows are compared:
 

@@ -1,4 +1,4 @@
-"""Varying and hiding parts of a training batch. Shape suffixes: see ``nets/inputs.py``.
+"""Varying and hiding parts of a training batch. Shape suffixes: see ``model/nets/inputs.py``.
 
 All random numbers come from PyTorch's generator on the CPU, so a seed gives the same on every device.
 """

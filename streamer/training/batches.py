@@ -1,4 +1,4 @@
-"""Examples -> batches of tensors, in an order determined by a seed. Shape suffixes: see ``nets/inputs.py``."""
+"""Examples -> batches of tensors, in an order determined by a seed. Shape suffixes: see ``model/nets/inputs.py``."""
 
 from __future__ import annotations
 

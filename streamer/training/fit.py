@@ -1,4 +1,4 @@
-"""Examples of any source -> a fitted model. Shape suffixes: see ``nets/inputs.py``."""
+"""Examples of any source -> a fitted model. Shape suffixes: see ``model/nets/inputs.py``."""
 
 from __future__ import annotations
 

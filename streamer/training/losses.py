@@ -1,4 +1,4 @@
-"""The losses of training. Shape suffixes: see ``nets/inputs.py``; P counts windows that have both of a pair."""
+"""The losses of training. Shape suffixes: see ``model/nets/inputs.py``; P counts windows that have both of a pair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels of examples -> tensors for the losses. Shape suffixes: see ``nets/inputs.py``."""
+"""Labels of examples -> tensors for the losses. Shape suffixes: see ``model/nets/inputs.py``."""
 
 from __future__ import annotations
 

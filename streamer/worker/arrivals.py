@@ -127,7 +127,7 @@ class WindowGroup(MergedLog[Arrival | Rejected]):
         self.merge.push(ROW, item)
 
     async def advance(self, store: Store, limit: int) -> tuple[list[Arrival | Rejected], bool]:
-        """Take at most ``limit`` records out of the FIFO; see :meth:`streamer.group.PartitionGroup.advance`."""
+        """Take at most ``limit`` records out of the FIFO; see :meth:`streamer.align.group.PartitionGroup.advance`."""
         leaving: list[Arrival | Rejected] = []
         items = self.merge.release(limit)
         for item in items:
