@@ -23,7 +23,7 @@ from streamer.training.data import open_data
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "models.md").read_text("utf-8")
-EXAMPLE = PAGE[PAGE.index("## A network of your own") :]
+EXAMPLE = PAGE[PAGE.index("## Your own network") :]
 FILES = dict(re.findall(r"^`([\w/.]+)`[^\n]*:\n\n```\w+\n(.*?)```", EXAMPLE, re.DOTALL | re.MULTILINE))
 
 
