@@ -11,7 +11,7 @@ FIRST_S, MOST_S = 0.05, 2.0
 class Backoff:
     """Pauses between the attempts at one call: each twice as long as the one before, up to ``MOST_S``.
 
-    Each is shortened by up to half, by chance: workers that lost the same server do not all come back at once.
+    Each is shortened by a random share of up to half, so that workers that lost the same server do not return at once.
     """
 
     def __init__(self) -> None:

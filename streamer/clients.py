@@ -1,10 +1,10 @@
-"""Every client of Kafka and Redis is made here: where they are, who we are to them, and what is said when that fails.
+"""Every client of Kafka and Redis is made here: addresses, credentials, and one line of error where that fails.
 
-A client that cannot be made is a :class:`UsageError` of one line. Clients themselves say little more than "no broker
-available", so what stands in the way is looked at once more, by hand: a closed port, TLS on one side alone, a
-certificate that the authority did not sign, a password. No line names a password.
+A client that cannot be made is a :class:`UsageError`. The clients themselves report little more than "no broker
+available", so the cause is looked for separately: a closed port, TLS on one side only, a certificate that the authority
+did not sign, a password. No message names a password.
 
-redis-py takes as long to import as Kafka's client and more: who only asks Kafka does without.
+redis-py takes at least as long to import as Kafka's client: callers who need Kafka alone do not load it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def brokers(settings: Settings) -> list[str]:
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """How Kafka's certificate is checked: chain and host name, always; None: without TLS.
+    """How Kafka's certificate is checked: always its chain and host name; ``None`` without TLS.
 
     Raises:
         UsageError: The authority's file cannot be read.
@@ -85,7 +85,7 @@ def kafka_options(settings: Settings) -> dict[str, Any]:
 
 
 class _Unlogged(str):
-    """A password that the client's own debug log, which prints the whole configuration, does not show."""
+    """A password that stays out of the client's debug log, which prints the whole configuration."""
 
     __slots__ = ()
 
@@ -94,26 +94,26 @@ class _Unlogged(str):
 
 
 def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
-    """A consumer without a group that has a broker.
+    """A consumer without a group, connected to a broker.
 
     Args:
         options: For ``kafka.KafkaConsumer``.
 
     Raises:
-        UsageError: None answers, or it refuses us.
+        UsageError: No broker answers, or it refuses us.
     """
     fixed = {"group_id": None, "enable_auto_commit": False, "bootstrap_timeout_ms": TIMEOUT_MS}
     return _made(KafkaConsumer, settings, {**fixed, **options})
 
 
 def producer(settings: Settings, **options: Any) -> KafkaProducer:
-    """A producer that has a broker.
+    """A producer, connected to a broker.
 
     Args:
         options: For ``kafka.KafkaProducer``.
 
     Raises:
-        UsageError: None answers, or it refuses us; or an option is none.
+        UsageError: No broker answers, it refuses us, or an option is unknown.
     """
     return _made(KafkaProducer, settings, {"bootstrap_timeout_ms": TIMEOUT_MS, **options})
 
@@ -123,7 +123,7 @@ def admin(settings: Settings, timeout_ms: int) -> Iterator[KafkaAdminClient]:
     """A client for administration.
 
     Raises:
-        UsageError: No broker answers, or it refuses us, or what is asked inside the ``with`` block.
+        UsageError: No broker answers, or it refuses us or a request inside the ``with`` block.
     """
     times = {"bootstrap_timeout_ms": timeout_ms, "request_timeout_ms": timeout_ms}
     client = _made(_AdminClient, settings, times)
@@ -136,19 +136,19 @@ def admin(settings: Settings, timeout_ms: int) -> Iterator[KafkaAdminClient]:
 
 
 class _AdminClient(KafkaAdminClient):  # type: ignore[misc]  # kafka-python publishes no types
-    """A client whose constructor, when no broker answers, leaves neither its thread nor its sockets behind."""
+    """A client whose constructor leaves neither thread nor sockets behind when no broker answers."""
 
     def __init__(self, **configs: object) -> None:
         try:
             super().__init__(**configs)
         except BaseException:
-            self._closed = False  # else close() takes it for one that never was open
+            self._closed = False  # kafka-python sets it last, and close() does nothing before
             self.close()
             raise
 
 
 def _made(make: Callable[..., Client], settings: Settings, options: dict[str, Any]) -> Client:
-    """A client; what can be seen to stand in its way is told at once, else it has all its time to find a broker."""
+    """Make a client. An obstacle that can be found is reported early; else the client may use its whole time."""
     within_ms = options["bootstrap_timeout_ms"]
     first_ms = min(LOOK_AFTER_MS, within_ms)
     client = _tried(make, settings, {**options, "bootstrap_timeout_ms": first_ms})
@@ -166,7 +166,7 @@ def _tried(make: Callable[..., Client], settings: Settings, options: dict[str, A
     all_options = {**kafka_options(settings), **options}
     try:
         return make(**all_options)
-    # an option that the client does not know or whose value it cannot use, an address that is none
+    # an unknown option, an unusable value, a malformed address
     except (ValueError, TypeError, AssertionError, RuntimeError, KafkaConfigurationError) as error:
         raise UsageError(f"Kafka client for {settings.kafka}: {_line(error)}") from None
     except (KafkaError, OSError):
@@ -174,7 +174,7 @@ def _tried(make: Callable[..., Client], settings: Settings, options: dict[str, A
 
 
 def patiently(call: Callable[[Asked], Told], argument: Asked) -> Told:
-    """Repeat a call about a group while its coordinator is not there yet, as before the first group of a new broker."""
+    """Repeat a call about a group until its coordinator exists, which a new broker makes for its first group."""
     deadline_s = monotonic() + TIMEOUT_MS / 1000
     while True:
         try:
@@ -186,7 +186,7 @@ def patiently(call: Callable[[Asked], Told], argument: Asked) -> Told:
 
 
 def kafka_refusal(settings: Settings, error: KafkaError) -> UsageError:
-    """What a command says when Kafka does not do what is asked."""
+    """The error for a request that Kafka did not carry out."""
     if isinstance(error, SaslAuthenticationFailedError | UnsupportedSaslMechanismError):
         return _bad_password(settings, error)
     if isinstance(error, AuthorizationError):
@@ -205,13 +205,13 @@ def _bad_password(settings: Settings, error: Exception) -> UsageError:
 
 
 def no_topic(settings: Settings, topic: str) -> UsageError:
-    """What a command says of a topic that Kafka does not know, or says so of to those who may not see it."""
+    """The error for a topic that does not exist, or that Kafka hides from this user."""
     hidden = f", or user {settings.kafka_user!r} may not see it" if settings.kafka_user else ""
     return UsageError(f"topic {topic} does not exist{hidden}; run `streamer topics create`")
 
 
 def _obstacle(settings: Settings, address: str) -> UsageError | None:
-    """Why a broker whose port is open cannot be spoken to; None: nothing is found, or the port is closed."""
+    """Why a broker with an open port cannot be used; ``None`` if no cause is found or the port is closed."""
     try:
         host, _, port = address.rpartition(":")
         host, number = host.strip("[]"), int(port)
@@ -225,8 +225,8 @@ def _obstacle(settings: Settings, address: str) -> UsageError | None:
         return UsageError(f"Kafka at {address} speaks TLS; set STREAMER_KAFKA_SECURITY_PROTOCOL to SASL_SSL or SSL")
     if isinstance(failure, ssl.SSLCertVerificationError):
         return UsageError(
-            f"the certificate of Kafka at {address} is not to be trusted ({failure.verify_message}); "
-            "set STREAMER_KAFKA_CA_FILE to the authority that signed it, and STREAMER_KAFKA to a name that it has"
+            f"the certificate of Kafka at {address} cannot be trusted ({failure.verify_message}); "
+            "set STREAMER_KAFKA_CA_FILE to the authority that signed it, and STREAMER_KAFKA to a name in it"
         )
     if failure is not None:
         return UsageError(
@@ -238,7 +238,7 @@ def _obstacle(settings: Settings, address: str) -> UsageError | None:
 
 
 def _refused_password(settings: Settings, host: str, port: int) -> UsageError | None:
-    """kafka-python tries a refused password again until its time is up, and then does not tell; aiokafka tells."""
+    """The error for a refused password. kafka-python retries it and never reports it, so aiokafka is asked."""
     from aiokafka.conn import create_conn
     from aiokafka.errors import AuthenticationFailedError, SaslAuthenticationFailed, UnsupportedSaslMechanismError
 
@@ -249,22 +249,22 @@ def _refused_password(settings: Settings, host: str, port: int) -> UsageError | 
         (await create_conn(host, port, request_timeout_ms=round(PROBE_S * 1000), **options)).close()
 
     try:
-        with ThreadPoolExecutor(1) as thread:  # the caller's may run a loop of its own
+        with ThreadPoolExecutor(1) as thread:  # the caller's thread may run a loop
             thread.submit(asyncio.run, connect()).result()
     except (AuthenticationFailedError, SaslAuthenticationFailed, UnsupportedSaslMechanismError) as error:
         return _bad_password(settings, error)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what stands in the way
+    except Exception as error:  # noqa: BLE001 - any error here is the obstacle
         return UsageError(f"Kafka at {host}:{port} answers, but not to us: {_line(error)}")
     return None
 
 
 def speaks_tls(host: str, port: int) -> bool:
-    """Whether somebody there speaks TLS at all, with whatever certificate."""
+    """Whether a server there speaks TLS, with any certificate."""
     return _handshake(host, port, _trusting()) is None
 
 
 def _handshake(host: str, port: int, context: ssl.SSLContext) -> Exception | None:
-    """What a TLS handshake fails on; None: nothing."""
+    """The error of a TLS handshake; ``None`` if it succeeds."""
     try:
         with (
             socket.create_connection((host, port), PROBE_S) as plain,
@@ -276,7 +276,7 @@ def _handshake(host: str, port: int, context: ssl.SSLContext) -> Exception | Non
 
 
 def _trusting() -> ssl.SSLContext:
-    """To find out whether somebody speaks TLS at all; nothing is ever sent through it."""
+    """A context that accepts any certificate, to find out whether a server speaks TLS; no data go through it."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -293,7 +293,7 @@ def redis_client(settings: Settings, **options: Any) -> redis.Redis:
         options: For ``redis.Redis``.
 
     Raises:
-        UsageError: The URL is none, or the authority's file cannot be read.
+        UsageError: The URL is malformed, or the authority's file cannot be read.
     """
     import redis
 
@@ -314,11 +314,11 @@ def _redis(from_url: Callable[..., Any], settings: Settings, options: dict[str, 
     if settings.redis_password is not None:
         identity |= {"username": settings.redis_user, "password": settings.redis_password.get_secret_value()}
     if settings.redis_ca_file is not None:
-        _context("STREAMER_REDIS_CA_FILE", settings.redis_ca_file)  # redis-py would name no file in its error
+        _context("STREAMER_REDIS_CA_FILE", settings.redis_ca_file)  # redis-py's error names no file
         identity["ssl_ca_certs"] = str(settings.redis_ca_file)
     try:
         return from_url(settings.redis, **{"socket_connect_timeout": REDIS_S, **identity, **options})
-    except (ValueError, TypeError):  # their text may hold the part of a password that was taken for a port
+    except (ValueError, TypeError):  # their text may contain part of a password
         raise UsageError(
             f"setting STREAMER_REDIS: {settings.redis_shown} is no URL such as redis://HOST:6379/0; "
             "what is not a letter or digit in a password must be percent-encoded"
@@ -326,7 +326,7 @@ def _redis(from_url: Callable[..., Any], settings: Settings, options: dict[str, 
 
 
 def redis_refusal(settings: Settings, error: Exception) -> UsageError:
-    """What a command says when Redis does not answer, or not what is asked."""
+    """The error for a request that Redis did not answer, or refused."""
     import redis
 
     where = f"Redis at {settings.redis_shown}"
@@ -334,13 +334,13 @@ def redis_refusal(settings: Settings, error: Exception) -> UsageError:
         return UsageError(f"{where} refuses us: {_line(error)}; check STREAMER_REDIS, its user and password")
     if isinstance(error, redis.exceptions.NoPermissionError):
         return UsageError(f"{where} refuses us: {_line(error)}; SECURITY.md lists the rights that are needed")
-    if isinstance(error, redis.ResponseError):  # it answers, but not what we need: another kind of key, still loading …
+    if isinstance(error, redis.ResponseError):  # such as a key of another type, or still loading
         return UsageError(f"{where}: {_line(error)}")
     text = _line(error)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return UsageError(
-            f"the certificate of {where} is not to be trusted ({text}); set STREAMER_REDIS_CA_FILE to the authority "
-            "that signed it, and STREAMER_REDIS to a name that it has"
+            f"the certificate of {where} cannot be trusted ({text}); set STREAMER_REDIS_CA_FILE to the authority "
+            "that signed it, and STREAMER_REDIS to a name in it"
         )
     if "WRONG_VERSION_NUMBER" in text or "record layer" in text.lower():
         return UsageError(f"{where} does not speak TLS ({text}); set STREAMER_REDIS to a URL that begins with redis://")

@@ -1,6 +1,6 @@
 """The nouns of the pipeline: modality, record, event, window, and the names on the wire.
 
-What there is many of is left out of the cycle collector's walks (``gc=False``): it can be in no cycle.
+Types with many instances opt out of cyclic garbage collection (``gc=False``); they cannot form cycles.
 
 All times are int64 microseconds since the Unix epoch (``_us``). *Event time* says when something happened in the
 world; *log time* is the timestamp that the Kafka broker gave the record when it appended it.
@@ -45,13 +45,13 @@ TOPIC_WINDOWS, TOPIC_LATE, TOPIC_DEADLETTER = "windows", "late", "deadletter"
 
 MAX_SESSION_BYTES = 128  # of the UTF-8 name
 
-# What lies in memory beside payloads and the text of headers, by estimate: CPython's objects. Without them, many small
-# records would take several times what the settings allow.
+# Estimated size of CPython's objects around payloads and header texts. Without these, many small records would take
+# several times the memory that the settings allow.
 RECORD_BYTES, HEADER_BYTES, EVENT_BYTES = 500, 150, 700
 BODY_BYTES = 4  # for each byte of JSON that is parsed
 
-# The bounds that a JSON Schema can say as well are in the types, so that schemas/ and decoding cannot drift apart. They
-# hold for what is decoded; a struct that is made in Python is taken as it is.
+# Bounds that a JSON Schema can express are in the types, so that schemas/ and decoding cannot drift apart. They are
+# checked when a payload is decoded, not when a struct is made in Python.
 MAX_OFFSET_S = 1e9  # seconds from ce_time; more is a mistake, and microseconds stay exact in a double
 Seconds = Annotated[float, msgspec.Meta(gt=-MAX_OFFSET_S, lt=MAX_OFFSET_S)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -79,7 +79,7 @@ class Position(NamedTuple):
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """A source record as it lies in the log.
+    """A source record as it is in the log.
 
     Attributes:
         row: Modality number of the topic that it was read from.
@@ -100,10 +100,10 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def nbytes(self) -> int:
-        """What the record costs in memory, by estimate: payload, headers and the objects that hold them."""
+        """Estimated memory of the record: payload, headers and the objects that hold them."""
         nbytes = len(self.value) + RECORD_BYTES + HEADER_BYTES * len(self.headers)
-        for name, value in self.headers:  # no generator: every record is asked
-            nbytes += len(name) + len(value or b"")  # a header of Kafka may have no value at all
+        for name, value in self.headers:  # a loop, since a generator is slower and every record comes here
+            nbytes += len(name) + len(value or b"")  # a Kafka header may have no value
         return nbytes
 
 
@@ -155,13 +155,13 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         row: Modality number.
         media_type: Lower-case media type without parameters, e.g. ``audio/l16``.
         params: Parameters of the content type, e.g. ``{"rate": "16000", "channels": "1"}``.
-        body: The parsed JSON payload of transcripts and telemetry; None for frames and audio, whose payload stays
+        body: The parsed JSON payload of transcripts and telemetry; ``None`` for frames and audio, whose payload stays
             unopened in ``record.value``.
-        dataref: URL of a payload that lies elsewhere (claim check), else None.
-        left_behind: The payload and the headers of the record were left in its source topic, see ``worker.handover``.
-        lost: And are there no longer.
-        position, nbytes: Of the record; what it costs with its parsed body. Asked for half a dozen times an event, and
-            so worked out once: never given.
+        dataref: URL of a payload that is stored elsewhere (claim check), or ``None``.
+        left_behind: Whether payload and headers of the record were left in its source topic, see ``worker.handover``.
+        lost: Whether they were left there and Kafka no longer has them.
+        position: Of the record. Like ``nbytes`` computed once, since it is used often; never pass it.
+        nbytes: Estimated memory of the record with its parsed body.
     """
 
     record: Record
@@ -229,7 +229,7 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class Saved(msgspec.Struct, frozen=True):
-    """What Redis keeps of a session so that a restart goes on as if nothing had happened.
+    """What Redis keeps of a session so that a restart continues it without a trace.
 
     Attributes:
         published_end_us: End of the newest published window.
@@ -245,15 +245,16 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """What Redis keeps of a session and says of its partition group.
+    """What Redis keeps of a session and of its partition group.
 
     Attributes:
-        saved: For alignment; None: nothing of the session was ever published, or Redis has lost it.
+        saved: For alignment; ``None`` if nothing of the session was ever published, or Redis has lost it.
         suspects: Window end -> how often it was run alone, for windows that were being run when a process died.
-        lost_until_us: Windows of this session that begin before this time may lack records, since Redis had lost its
-            data when the session was last without state; 0: it never was.
-        group_lost_until_us: The same for sessions of the partition group without state; None: the group is unknown.
-        emitted_end_us: End of the newest window that role align put on the windows topic; 0: none.
+        lost_until_us: Windows of this session that begin before this time may lack records, because Redis had lost its
+            data when the session last had no state; 0 if that never happened.
+        group_lost_until_us: The same for sessions of the partition group without state; ``None`` if Redis does not know
+            the group.
+        emitted_end_us: End of the newest window that role align put on the windows topic; 0 if there is none.
     """
 
     saved: Saved | None

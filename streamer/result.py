@@ -1,4 +1,4 @@
-"""A result: what is published of one window. Pure: ``store.results`` has its form in Redis."""
+"""A result: what is published of one window. Pure; ``store.results`` has its form in Redis."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ class Result(msgspec.Struct, frozen=True):
         present: Names of the modalities that the model saw.
         coverage: Modality -> share of the window that its data cover, 0 to 1.
         members: Topic -> offset ranges ``[first, last]`` of the records in the window.
-        outputs: What each head of the model says; empty if ``status`` is ``failed``.
+        outputs: Head of the model -> its output; empty if ``status`` is ``failed``.
         embedding: float16, little-endian: the window in the common space.
         status: ``ok``; ``partial``: data may be missing because Redis lost its state; ``failed``: the model or the
-            decoding raised on it, or killed the process each time it ran: there are no outputs, and the window counts
-            as done.
+            decoding raised an error, or killed the process each time: the window counts as done, without outputs.
         latencies_us: Stage -> microseconds.
     """
 
@@ -64,7 +63,7 @@ class Result(msgspec.Struct, frozen=True):
         """Read back what :meth:`to_fields` wrote.
 
         Raises:
-            ValueError: These are not the fields of a result.
+            ValueError: The fields are not those of a result.
         """
         try:
             text = {name.decode(): value for name, value in fields.items()}
@@ -83,7 +82,7 @@ class Result(msgspec.Struct, frozen=True):
             raise ValueError(f"not a result: {error!r}") from None
 
     def to_json(self, embedding: bool = False) -> bytes:
-        """One line of JSON as ``schemas/result.json`` describes it; the embedding, if wanted, in base64."""
+        """One line of JSON as ``schemas/result.json`` describes it, with or without the embedding in base64."""
         plain = {"id": self.id, **{name: getattr(self, name) for name in self.__struct_fields__ if name != "embedding"}}
         if embedding:
             plain["embedding"] = base64.b64encode(self.embedding).decode()
@@ -106,9 +105,9 @@ def ranges(offsets: Iterable[int]) -> tuple[tuple[int, int], ...]:
 
 
 def decision(result: Result) -> tuple[str, float | None]:
-    """What the model's first output says, and the score of a label; what went wrong where there is none.
+    """The model's first output as text, and the score if it is a label; the status where there are no outputs.
 
-    Tags are joined by commas, a dash where none is said; a number comes with its unit.
+    Tags are joined by commas, a dash stands for no tag; a number has its unit.
     """
     for output in result.outputs.values():
         if "labels" in output:

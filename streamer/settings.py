@@ -4,7 +4,7 @@ Priority, highest first: arguments, environment (``STREAMER_…``), the TOML fil
 ``streamer.toml`` in the working directory), the addresses that ``streamer up`` wrote to ``.streamer/endpoints.json``,
 the models and schemas inside the package where the working directory has none.
 Nested settings use two underscores: ``STREAMER_MODALITIES__TEXT__MAX_DELAY_MS=4000``; ``null`` means none. A secret can
-lie in a file instead: ``STREAMER_KAFKA_PASSWORD_FILE=/run/secrets/kafka``. What is no setting is refused.
+be in a file instead: ``STREAMER_KAFKA_PASSWORD_FILE=/run/secrets/kafka``. Unknown settings are refused.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ENV_PREFIX, CONFIG_VARIABLE = "STREAMER_", "STREAMER_CONFIG"
 JSON_EXAMPLES = {"dataref_prefixes": '["s3://clips"]', "modalities": '{"text": {"max_delay_ms": 4000}}'}
 SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 
-# To the last @: passwords with characters that should have been percent-encoded are hidden too.
+# Up to the last @, so that passwords that should have been percent-encoded are hidden too.
 PASSWORD = re.compile(r"(?<=://)([^:/?@]*:).*(?=@)")
 PASSWORD_IN_QUERY = re.compile(r"([?&]password=)[^&#]*", re.IGNORECASE)
 
@@ -180,7 +180,7 @@ class Settings(BaseSettings):
     @field_validator("modalities", mode="before")
     @classmethod
     def _over_defaults(cls, given: object) -> object:
-        """A user who sets one delay keeps every other default."""
+        """Keep the defaults of everything that the user did not set."""
         if not isinstance(given, dict):
             return given
         unknown = sorted(set(given) - set(MODALITY_NAMES))
@@ -203,7 +203,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _identity(self) -> Settings:
-        """A password that would not be used, or a certificate that would not be checked, is a mistake to be told of."""
+        """Refuse a password that would not be used, and a certificate that would not be checked."""
         sasl = self.kafka_security_protocol.startswith("SASL_")
         if sasl and (self.kafka_user is None or self.kafka_password is None):
             raise ValueError(
@@ -246,7 +246,7 @@ class Settings(BaseSettings):
         """Read and validate the settings.
 
         Args:
-            overrides: Values that go before environment and files; None means "not given".
+            overrides: Values that override environment and files; ``None`` means "not given".
 
         Raises:
             UsageError: With one line that names the setting, what is wrong and where it can be set.
@@ -305,7 +305,7 @@ class Settings(BaseSettings):
         return PASSWORD_IN_QUERY.sub(r"\1***", PASSWORD.sub(r"\1***", self.redis))
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """For repr, str and pretty printers: none shows a password. Secrets mask themselves, the URL does not."""
+        """Hide passwords from repr, str and pretty printers. Secrets mask themselves, the URL does not."""
         for name, value in super().__repr_args__():
             yield name, self.redis_shown if name == "redis" else value
 
@@ -319,7 +319,7 @@ def _packaged() -> dict[str, Any]:
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
-    """Secrets that lie in files, as Kubernetes and Docker mount them: ``STREAMER_…_FILE`` names the file."""
+    """Secrets in files, as Kubernetes and Docker mount them: ``STREAMER_…_FILE`` names the file."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         return None, field_name, False  # all at once, below
@@ -339,7 +339,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
 
 
 def _secret(variable: str, path: Path) -> str:
-    """What a file holds, without the line end that editors put there."""
+    """The content of a file, without the line end that editors add."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_SECRET_BYTES + 1)
@@ -365,7 +365,7 @@ def _file(
 
 
 def _unparsed(message: str) -> str:
-    """Of a list or table in the environment that is not JSON; pydantic-settings names the field in quotes."""
+    """The message for a list or table in the environment that is not JSON; ``message`` names the field in quotes."""
     for name, example in JSON_EXAMPLES.items():
         if f'"{name}"' in message:
             return f"setting {ENV_PREFIX}{name.upper()}: must be JSON, e.g. {example}"
@@ -373,9 +373,11 @@ def _unparsed(message: str) -> str:
 
 
 def _unknown(name: str) -> str:
-    bare = {known.removeprefix(ENV_PREFIX): known for known in _names()}  # the prefix alone would make all look alike
+    bare = {known.removeprefix(ENV_PREFIX): known for known in _names()}  # with the prefix all would look alike
     wanted = name.upper().removeprefix(ENV_PREFIX)
-    without_url = wanted.removesuffix("_URL")  # as other programs call an address, and too far from ours to be close
+    without_url = wanted.removesuffix(
+        "_URL"
+    )  # other programs call an address so; too different from ours for a close match
     close = [without_url] if without_url in bare else difflib.get_close_matches(wanted, bare, n=1)
     return f"there is no setting {name}; " + (
         f"did you mean {bare[close[0]]}?" if close else "`streamer settings` lists all"
@@ -383,14 +385,14 @@ def _unknown(name: str) -> str:
 
 
 def _names() -> list[str]:
-    """Every setting as a variable of the environment."""
+    """Every setting as an environment variable."""
     rules = (f"MODALITIES__{m}__{rule}" for m in MODALITY_NAMES for rule in ModalitySettings.model_fields)
     files = (f"{secret}{FILE_SUFFIX}" for secret in SECRETS)
     return [f"{ENV_PREFIX}{name}".upper() for name in (*Settings.model_fields, *files, *rules)]
 
 
 def _refuse_unknown_variables() -> None:
-    """A misspelt variable would be ignored in silence, and its setting keep the default."""
+    """Refuse misspelt variables: they would be ignored silently."""
     for variable in sorted(os.environ):
         name = variable.upper()
         if (
@@ -404,5 +406,5 @@ def _refuse_unknown_variables() -> None:
 
 
 def _is_service_link(name: str, value: str) -> bool:
-    """Kubernetes sets such variables in every pod beside a service whose name begins with ``streamer``."""
+    """Whether Kubernetes set the variable: it does in every pod beside a service called ``streamer…``."""
     return SERVICE_LINK.fullmatch(name) is not None or (name.endswith("_PORT") and "://" in value)

@@ -1,4 +1,4 @@
-"""Faust's Kafka consumer, mended. Each change names what it mends; tests show that stock Faust fails there.
+"""Faust's Kafka consumer with changes. Each names the fault that it fixes; tests show that stock Faust has it.
 
 1. *Commits*: Faust commits past records that were never acknowledged (``Consumer._new_offset``; upstream #606). Here
    only what our ledger released is committed: :meth:`Consumer.release`.
@@ -8,16 +8,16 @@
    for records never delays a freed partition by more than ``POLL_CAP_S``.
 4. *Cost*: Faust makes a message, an event and four asyncio tasks of each record, to be able to abandon it. Here the
    records that one poll brought travel together, :class:`Batch`, and a delivery that does not block takes no task.
-   The client makes ours of a record, not one of its own first: ``record``. Its reading and its checksums are
-   ``fetch``'s: what passes ``is_intact`` is not checked again.
+   The client makes our record of what it has parsed, instead of its own first: ``record``. ``fetch`` reads answers
+   and checks their checksums: what passes ``is_intact`` is not checked again.
 5. *Knowing that a partition is drained*: :meth:`Consumer.idle_since_us`, the bound of the merge. The consumer's
    position runs ahead of what was delivered, so neither position nor high watermark alone proves it.
 6. *Fetch wait*: ``fetch_max_wait_ms`` is hard-coded to 1500 in Faust; bounds of idle partitions would be that old.
-   Here each fetch waits at the broker until merging can make use of its successor: :class:`FetchPace`.
-7. *Livelock detector*: it compares monotonic with wall-clock time (``_verify_aiokafka_event_path``) and logs errors
-   that mean nothing; the worker has a watchdog of its own.
-8. *Memory*: a broker's answer may have 50 MiB, which Faust has no setting for. Memory for answers of 4 MiB is used
-   again; that for 50 is taken from the kernel, and cleared by it, anew each time: ``FETCH_MAX_BYTES``.
+   Here each fetch waits at the broker until merging can use the next one: :class:`FetchPace`.
+7. *Livelock detector*: it compares monotonic with wall-clock time (``_verify_aiokafka_event_path``) and logs
+   meaningless errors; the worker has its own watchdog.
+8. *Memory*: a broker's answer may have 50 MiB, which Faust has no setting for. Memory for answers of 4 MiB is reused;
+   50 MiB are allocated again for each answer, and the kernel clears them each time: ``FETCH_MAX_BYTES``.
 9. *Start*: Faust waits a second for tables to be declared before it joins the group; ours has none: :class:`NoTables`.
 """
 
@@ -47,7 +47,7 @@ from streamer.broker.fetch import AnswerReader, FetchPace, is_intact
 from streamer.events import Record
 from streamer.settings import MIB, Settings
 
-# Faust's services log under their class's module: keep their starts and stops out of the worker's own log.
+# Faust's services log under their class's module: keep their starts and stops out of the worker's log.
 logger = logging.getLogger("faust.streamer")
 
 POLL_CAP_S = 0.05
@@ -56,7 +56,7 @@ FETCH_MAX_BYTES = 4 * MIB  # a record that is larger comes alone
 
 
 class Answer(NamedTuple):
-    """What the broker last said of a partition."""
+    """The broker's newest answer about a partition."""
 
     sent_us: int  # when the request left, by our clock
     fetch_offset: int
@@ -67,10 +67,10 @@ Part = tuple[TP, list[Record]]  # records of a partition, in order
 
 
 class Batch(ConsumerMessage):  # type: ignore[misc]
-    """What Faust takes for one message, of the partition that comes first: records that a poll brought.
+    """Records of one poll, as one message of Faust; it counts as one of the first partition.
 
     Attributes:
-        parts: At most ``BATCH_RECORDS`` records; whoever has taken them empties the list.
+        parts: At most ``BATCH_RECORDS`` records; the consumer of the batch empties the list.
     """
 
     __slots__ = ("parts",)
@@ -95,7 +95,7 @@ class Batch(ConsumerMessage):  # type: ignore[misc]
 
 
 def _cut(parts: Iterable[Part]) -> Iterator[list[Part]]:
-    """In portions of ``BATCH_RECORDS`` records; the last may have fewer."""
+    """Cut into portions of ``BATCH_RECORDS`` records; the last may have fewer."""
     portion: list[Part] = []
     room = BATCH_RECORDS
     for tp, records in parts:
@@ -111,7 +111,7 @@ def _cut(parts: Iterable[Part]) -> Iterator[list[Part]]:
 
 @types.coroutine
 def _resume(coroutine: Coroutine[Any, Any, Any], pending: Any) -> Generator[Any, Any, Any]:
-    """Go on with a coroutine that was started by hand and has yielded ``pending``."""
+    """Continue a coroutine that was started by hand and has yielded ``pending``."""
     while True:
         error: BaseException | None = None
         sent: Any = None
@@ -200,7 +200,7 @@ class ConsumerThread(internals.OpenThread):
                 self.consumer.returned[tp] = batch[-1].offset + 1
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Check nothing: see change 7 of this module."""
+        """Skip the check, see change 7 of this module."""
 
 
 class Consumer(internals.OpenConsumer):
@@ -232,7 +232,7 @@ class Consumer(internals.OpenConsumer):
         self._released[tp] = next_offset
 
     def ack(self, message: Any) -> bool:
-        """Nothing: what Faust acknowledges by itself (records skipped in a rebalance) must never be committed."""
+        """Ignore acknowledgements: those that Faust makes itself, in a rebalance, must never be committed."""
         return False
 
     def to_commit(self) -> Iterable[TP]:
@@ -244,7 +244,7 @@ class Consumer(internals.OpenConsumer):
         return self._released.get(tp)
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
-        """Commit what was released, then hand to ``after_commit`` what ``before_commit`` had said."""
+        """Commit what was released, then call ``after_commit`` with what ``before_commit`` returned."""
         noted = self.before_commit() if self.before_commit is not None else None
         did_commit: bool = await super().commit(topics, start_new_transaction=start_new_transaction)
         if did_commit and self.after_commit is not None:
@@ -252,7 +252,7 @@ class Consumer(internals.OpenConsumer):
         return did_commit
 
     def lag(self, tp: TP) -> int:
-        """Records of a partition that are not done, as of the last answer about it; 0 before the first."""
+        """Records of a partition that are not done, as of the last answer about it; 0 before the first answer."""
         answer: Answer | None = self.thread.answer(tp)
         done = self._released.get(tp) or self.committed(tp) or 0
         return 0 if answer is None else max(0, answer.highwater - done)
@@ -260,7 +260,7 @@ class Consumer(internals.OpenConsumer):
     # 2: holding a partition
 
     def hold(self, tp: TP) -> None:
-        """Fetch no more of this partition until :meth:`free`; what is on its way (one poll) still arrives."""
+        """Stop fetching this partition until :meth:`free`; what is on its way (one poll) still arrives."""
         self.held.add(tp)
         self.on_buffer_full(tp)
 
@@ -270,7 +270,7 @@ class Consumer(internals.OpenConsumer):
         self.on_buffer_drop(tp)
 
     def on_buffer_drop(self, tp: TP) -> None:
-        """Faust's queue has drained; a partition that we hold stays held."""
+        """Free a partition whose queue in Faust has drained, unless we hold it."""
         if tp not in self.held:
             super().on_buffer_drop(tp)
             self._freed.set()
@@ -292,11 +292,11 @@ class Consumer(internals.OpenConsumer):
     # 4: cost
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Batch]]:  # noqa: ASYNC109 - Faust's signature
-        """What one poll brings, as few :class:`Batch` as may be."""
+        """The records of one poll, in as few batches as possible."""
         fetched, active = await self.next_records(timeout)
         if self.should_stop:
             return
-        if not self.flow_active:  # partitions are being taken or given: all that was fetched comes again
+        if not self.flow_active:  # a rebalance: all that was fetched will be fetched again
             try:
                 await self.perform_seek()
             except Exception as error:  # noqa: BLE001 - as in Faust: the assignment that follows seeks again
@@ -309,10 +309,10 @@ class Consumer(internals.OpenConsumer):
             if not self.flow_active or self.app.consumer_generation_id != generation_id:
                 return
             yield parts[0][0], Batch(parts, generation_id)
-            await asyncio.sleep(0)  # the agent and the pump have their turn
+            await asyncio.sleep(0)  # let the agent and the pump run
 
     async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109 - Faust's signature
-        """As in ``mode``, but a delivery that completes at once costs no task."""
+        """As in ``mode``, but a delivery that completes at once takes no task."""
         if len(coros) != 2 or timeout is not None or not asyncio.iscoroutine(coros[0]):
             return await super().wait_first(*coros, timeout=timeout)
         delivery, suspended = coros
@@ -329,16 +329,19 @@ class Consumer(internals.OpenConsumer):
     # 5: knowing that a partition is drained
 
     def answered(self) -> None:
-        """A fetch was answered (called in the consumer's thread)."""
+        """Report an answered fetch to ``on_answer``; called in the consumer's thread."""
         if self.on_answer is not None:
             self.loop.call_soon_threadsafe(self.on_answer)
 
     def idle_since_us(self, tp: TP, delivered: int) -> int | None:
-        """Send time of the fetch that showed nothing after ``delivered``, the next offset that we hold; else None.
+        """When the fetch left that showed no record from ``delivered`` on; ``None`` if none has shown that.
 
-        No record that the broker appended before that time is still to come on this partition.
+        No record that the broker appended before that time will still arrive on this partition.
+
+        Args:
+            delivered: The offset after the newest record that was delivered.
         """
-        # The order of these reads matters: an answer that is older than what was returned since proves nothing less.
+        # Read the answer first: what was returned since can only make it prove less.
         answer: Answer | None = self.thread.answer(tp)
         returned = self.returned.get(tp, 0)
         if answer is None or returned > delivered or answer.highwater > max(answer.fetch_offset, delivered):
@@ -355,12 +358,12 @@ class Consumer(internals.OpenConsumer):
 
 
 class NoTables(TableManager):  # type: ignore[misc]
-    """Faust's manager of tables in an app that declares none, and so has nothing to wait for at its start.
+    """Faust's manager of tables, for an app that declares none and so has nothing to wait for at its start.
 
-    Topics need no wait either: an agent has named its own when ``AgentManager.on_start`` returns, which comes before.
+    Topics need no wait either: agents have declared theirs when ``AgentManager.on_start`` returns, which is earlier.
     """
 
-    logger = logger  # else its comings and goings are told as the worker's own
+    logger = logger  # else its starts and stops appear in the worker's log
 
     async def on_start(self) -> None:
         """As in Faust, without the second of sleep."""
@@ -368,7 +371,7 @@ class NoTables(TableManager):  # type: ignore[misc]
 
 
 def credentials(settings: Settings) -> Credentials | None:
-    """Who Faust's consumer and producer are to Kafka; None: nobody, and nothing is encrypted."""
+    """The credentials of Faust's consumer and producer; ``None`` without user, password and encryption."""
     context = clients.tls_context(settings)
     if settings.kafka_password is not None:
         return SASLCredentials(
@@ -381,10 +384,10 @@ def credentials(settings: Settings) -> Credentials | None:
 
 
 class Transport(driver.Transport):  # type: ignore[misc]
-    """Faust's aiokafka transport with the mended consumer.
+    """Faust's aiokafka transport with the changed consumer.
 
     Args:
-        rows: Of the topics, for the records.
+        rows: Topic -> row of its records.
     """
 
     Consumer = Consumer

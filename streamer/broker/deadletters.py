@@ -42,11 +42,11 @@ class Letter(msgspec.Struct, frozen=True):
     headers: Headers
 
     def without_value(self) -> Letter:
-        """For a topic that refuses its size: the origin tells where the payload still lies."""
+        """The letter without its payload, for a topic that refuses its size; the origin says where the payload is."""
         return Letter(self.key, b"", (*self.headers, (TRUNCATED, str(len(self.value)).encode())))
 
     def bare(self) -> Letter:
-        """Where not even the key and the headers are taken: why, and where the record still lies."""
+        """The letter without key and headers of the record, where even these are refused: only reason and origin."""
         return Letter(None, b"", tuple(header for header in self.headers if header[0] in OWN_HEADERS))
 
 
@@ -70,14 +70,14 @@ def dead_letter(record: Record, reason: Reason, detail: str, topic: str) -> Lett
     """The letter for a record that can never be processed.
 
     Args:
-        topic: Full name of the topic that the record lies on.
+        topic: Full name of the record's topic.
     """
     why = ((REASON, str(reason).encode()), (DETAIL, detail[:DETAIL_MAX].encode("utf-8", "replace")))
     return Letter(record.key, record.value, (*record.headers, *why, _origin(record, topic)))
 
 
 def late(record: Record, late_by_us: int, topic: str) -> Letter:
-    """The letter for an event that came after all its windows had closed."""
+    """The letter for an event that arrived after all its windows had closed."""
     return Letter(
         record.key, record.value, (*record.headers, (LATE_BY, str(late_by_us).encode()), _origin(record, topic))
     )
@@ -88,7 +88,7 @@ def _origin(record: Record, topic: str) -> tuple[str, bytes]:
 
 
 def read(settings: Settings, reason: str | None = None) -> Iterator[DeadLetter]:
-    """Dead letters from the oldest to the newest that is there now.
+    """Dead letters from the oldest to the newest at the time of the call.
 
     Raises:
         UsageError: No Kafka answers, there is no such topic, or no such reason.
@@ -103,13 +103,13 @@ def read(settings: Settings, reason: str | None = None) -> Iterator[DeadLetter]:
 
 
 def requeue(settings: Settings, reason: str | None = None) -> int:
-    """Send dead letters back to their source topics as they were, each once; returns how many.
+    """Send dead letters back to their source topics unchanged, each once; returns the number sent.
 
-    How far each reason was sent back is remembered in Kafka as the offsets of a consumer group of its own,
-    ``<group>-requeue-<reason>``: a second call sends what came since, and what one call leaves out because it is of
-    another reason waits for a later one. Truncated letters cannot be sent back, nor those of another topic prefix. A
-    record without a ``ce_time`` gets the time of its first log entry as one, since it would become an event of now. A
-    call that is killed may repeat the letters of its last second.
+    How far each reason was sent back is kept in Kafka, as the offsets of a separate consumer group
+    ``<group>-requeue-<reason>``: a second call sends what came since, and letters of other reasons wait for a later
+    call. Truncated letters cannot be sent back, nor those of another topic prefix. A record without a ``ce_time`` gets
+    its first log time as one, else it would become an event of now. A call that is killed may repeat the letters of its
+    last second.
 
     Raises:
         UsageError: As :func:`read`; or Kafka did not take a record, and nothing after it was sent.
@@ -144,7 +144,7 @@ def _can_return(letter: DeadLetter, settings: Settings) -> bool:
 
 
 def _send_back(sender: KafkaProducer, letter: DeadLetter, message: KafkaMessage) -> None:
-    # this client refuses headers without a value
+    # this client rejects headers without a value
     headers = [(name, value or b"") for name, value in message.headers if name not in OWN_HEADERS]
     if all(name != "ce_time" for name, _ in headers):
         headers.append(("ce_time", rfc3339(letter.log_time_us).encode()))
@@ -171,7 +171,7 @@ class _SentBack:
         return until
 
     def note(self, reason: str, tp: TopicPartition, until: int) -> None:
-        """Everything below has been; about once a second Kafka is told."""
+        """Note that everything below ``until`` was sent back; stored in Kafka about once a second."""
         if until > self.until(reason, tp):
             self._until[reason][tp] = until
             self._changed.add(reason)
@@ -179,10 +179,10 @@ class _SentBack:
             self.remember()
 
     def remember(self) -> None:
-        """Tell Kafka.
+        """Store it in Kafka.
 
         Raises:
-            KafkaError: It does not take it.
+            KafkaError: Kafka does not take it.
         """
         while self._changed:
             clients.patiently(self._store, self._changed.pop())
@@ -244,7 +244,7 @@ def _ends(reader: KafkaConsumer) -> dict[TopicPartition, int]:
 def _messages(
     reader: KafkaConsumer, ends: dict[TopicPartition, int], settings: Settings
 ) -> Iterator[tuple[TopicPartition, KafkaMessage]]:
-    """From where the reader is up to the ends."""
+    """The messages from the reader's positions up to the ends."""
     progress_s = monotonic()
     while any(reader.position(tp) < end for tp, end in ends.items()):
         batches = reader.poll(timeout_ms=500)
@@ -268,7 +268,7 @@ class KafkaMessage(msgspec.Struct):
 
 
 def _parsed(message: KafkaMessage) -> DeadLetter | None:
-    """The letter; None for what somebody else put on the topic."""
+    """The letter; ``None`` for a message that this package did not write."""
     headers = {name: (value or b"").decode("utf-8", "replace") for name, value in message.headers}
     truncated = headers.get(TRUNCATED)
     try:

@@ -1,11 +1,11 @@
 """How records are fetched: when a broker is asked, and how its answers are read and checked.
 
-aiokafka asks at once and waits as long as one setting says, reads an answer through two copies in fresh memory before
-it looks at it, and computes CRC32C without the processor's instruction for it. ``consumer`` puts these in place:
+aiokafka fetches at once and waits as long as one setting says, copies an answer twice into fresh memory before it
+parses it, and computes CRC32C without the processor's instruction for it. ``consumer`` replaces that with:
 
-1. :class:`FetchPace` says when a fetch leaves and how long it may wait at the broker.
-2. :class:`AnswerReader` reads a connection into memory that is used again.
-3. :func:`is_intact` checks the checksums of an answer.
+1. :class:`FetchPace`: when a fetch leaves, and how long it may wait at the broker.
+2. :class:`AnswerReader`: reads a connection into memory that is reused.
+3. :func:`is_intact`: verifies the checksums of an answer.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from streamer.broker import internals
 FETCH_WAIT_MS = 100  # at the broker, for records
 FETCH_WAIT_UNSEEN_MS = 20  # while alignment has not looked at what came
 FETCH_WAIT_LEAST_MS = 1
-FETCH_EVERY_US = 10_000  # at most, see FetchPace
+FETCH_EVERY_US = 10_000  # shortest time between two fetches, see FetchPace
 SIZE_BYTES = 4  # before each answer, big-endian
-CORRELATION_BYTES = 4  # what every answer begins with
-SMALL_BYTES = 64 << 10  # an answer that the client may as well read from a copy
+CORRELATION_BYTES = 4  # at the beginning of every answer
+SMALL_BYTES = 64 << 10  # smaller answers are copied for the client: reading them in place would gain little
 BATCH_HEADER = Struct(">8xiibI")  # after the base offset: length, leader epoch, magic, CRC32C of what follows
 BATCH_HEADER_BYTES, LENGTH_ENDS_AT = BATCH_HEADER.size, 12
 
@@ -33,15 +33,15 @@ BATCH_HEADER_BYTES, LENGTH_ENDS_AT = BATCH_HEADER.size, 12
 class FetchPace:
     """How long a fetch may wait at the broker for records.
 
-    The head of a topic may pass an idle sibling once a fetch that left ``slack`` after the head's log time shows the
-    sibling empty; a window that waits for its deadline closes by the same sign. So the instants of interest are those
-    at which records came and that of the next closing, all plus ``slack``: a fetch ends in time for its successor to
-    leave at the first of them. What an answered fetch has proven needs no other: a silent feed is asked seldom. While
-    alignment has not looked at what came, which may bring the next closing nearer, a fetch is back soon.
+    The merge releases a record once a fetch that left ``slack`` after the record's log time shows every other topic
+    empty; a window that waits for its deadline closes in the same way. So two kinds of moment matter: ``slack`` after a
+    record came, and ``slack`` after the next closing. A fetch must return before the next such moment, so that another
+    can leave then. A moment already covered by an answered fetch needs no further one, so a silent feed is asked
+    seldom. A record that alignment has not yet seen may bring the next closing nearer: until then a fetch returns soon.
 
-    A fetch costs as much as some 20 small records, here and in what wakes after it, and of many feeds records come one
-    by one. So a broker is asked once in ``FETCH_EVERY_US`` at most, or in half of ``slack`` if that is less, since
-    records wait anyway; and none leaves so shortly before an instant of interest that its successor would be late.
+    A fetch costs as much as some 20 small records, and many feeds send records one by one. Records wait anyway, so a
+    broker is asked at most once in ``FETCH_EVERY_US``, or in half of ``slack`` if that is less; and no fetch leaves so
+    shortly before a moment that matters that the next one would leave late.
 
     Attributes:
         slack_us: The merge's slack.
@@ -51,26 +51,26 @@ class FetchPace:
         self.slack_us = 0
         self._closing_us: int | None = None
         self._looked_us = 0
-        self._news_us = 0  # when an answer came last from which a window may follow, or its closing
+        self._news_us = 0  # when the newest answer came that may open or close a window
         self._records_us: deque[int] = deque(maxlen=64)  # when records came; more at once need no pace
         self._left_us: dict[int, int] = {}  # when the newest fetch left, by broker
-        self._sent_us: dict[int, int] = {}  # the same of the newest answered one
+        self._sent_us: dict[int, int] = {}  # when the newest answered fetch left, by broker
 
     def looked(self, since_us: int, closing_us: int | None) -> None:
-        """Alignment has done all that followed from what had come by ``since_us``.
+        """Note that alignment has processed all that had come by ``since_us``.
 
         Args:
-            closing_us: When the next window closes at the earliest, in log time; None: no window is open.
+            closing_us: Earliest log time at which the next window closes; ``None`` if no window is open.
         """
-        self._closing_us = closing_us  # the worker's loop writes them, the consumer's thread reads them
+        self._closing_us = closing_us  # written by the worker's loop, read by the consumer's thread
         self._looked_us = since_us
 
     def left(self, node: int, now_us: int) -> None:
-        """A fetch leaves now."""
+        """Note that a fetch leaves now."""
         self._left_us[node] = now_us
 
     def answered(self, node: int, sent_us: int, records: bool, now_us: int) -> None:
-        """A broker answered the fetch that left at ``sent_us``, with records or without."""
+        """Note the answer to the fetch that left at ``sent_us``, with records or without."""
         wanted_us = self._wanted_us(node)
         if records or (wanted_us is not None and wanted_us <= sent_us):
             self._news_us = now_us
@@ -79,7 +79,7 @@ class FetchPace:
             self._records_us.append(now_us)
 
     def hold_us(self, node: int, now_us: int) -> int:
-        """How long the next fetch should not leave yet; 0: it may."""
+        """How long the next fetch should wait before it leaves; 0 if it may leave now."""
         every_us = min(FETCH_EVERY_US, self.slack_us // 2)
         until_us = self._left_us.get(node, 0) + every_us
         wanted_us = self._wanted_us(node)
@@ -96,7 +96,7 @@ class FetchPace:
         return max(FETCH_WAIT_LEAST_MS, min(longest_ms, -((now_us - wanted_us) // 1000)))
 
     def _wanted_us(self, node: int) -> int | None:
-        """The first instant of interest that no answer has covered."""
+        """The first moment that matters and that no answer has covered; ``None`` if there is none."""
         closing_us = self._closing_us
         proven_us = self._sent_us.get(node, 0)
         instants = self._records_us if closing_us is None else (closing_us, *self._records_us)
@@ -104,10 +104,10 @@ class FetchPace:
 
 
 class AnswerReader(internals.BytesReader):
-    """Reads the answers of a connection into memory that is used again.
+    """Reads the answers of a connection into memory that is reused.
 
-    The client's own reader, of ``asyncio``, gathers an answer in a buffer that grows and copies it out of there: twice
-    its size in fresh memory, which the kernel has to clear. Here the socket fills what the answer before has left.
+    The client's reader, asyncio's, gathers an answer in a growing buffer and copies it out: twice its size in fresh
+    memory, which the kernel has to clear. Here the socket fills the memory of the answer before.
     """
 
     def __init__(self, connection: Any) -> None:
@@ -120,15 +120,15 @@ class AnswerReader(internals.BytesReader):
 
     @classmethod
     def take_over(cls, connection: Any) -> Self | None:
-        """Read a connection from here on; None: it waits for an answer, is lost or about to be, or was taken over."""
+        """Read a connection from now on; ``None`` where :func:`internals.read_by` cannot replace its reader."""
         return internals.read_by(connection, cls)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes belong: what is lacking of a size, or of an answer."""
+        """Where the next bytes go: the rest of a size, or of an answer."""
         return self._room[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes have come."""
+        """Take bytes that have come."""
         self._filled += nbytes
         if self._filled < len(self._room):
             return
@@ -139,30 +139,30 @@ class AnswerReader(internals.BytesReader):
         else:
             size = int.from_bytes(self._size, "big", signed=True)
             if size < CORRELATION_BYTES:
-                raise ValueError(f"an answer of {size} bytes has no room for the number of its request")
+                raise ValueError(f"an answer of {size} bytes is too short to name its request")
             self._in_answer = True
             self._expect(self._memory(size))
 
     def eof_received(self) -> None:
-        """The broker hangs up; the transport closes itself."""
+        """Return ``None`` when the broker hangs up, so that the transport closes itself."""
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell the client as its own reader would."""
+        """Report it to the client, as its own reader would."""
         internals.broken(self._connection, error)
 
     def pause_writing(self) -> None:
-        """What is written waits."""
+        """Stop writing, as the transport asks."""
         self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """What is written waits no more."""
+        """Write again."""
         self._protocol.resume_writing()
 
     def _expect(self, room: memoryview) -> None:
         self._room, self._filled = room, 0
 
     def _memory(self, size: int) -> memoryview:
-        """So many bytes of the memory for answers, which grows twofold at least."""
+        """The first ``size`` bytes of the memory for answers, which at least doubles when it grows."""
         has = self._answer.getbuffer().nbytes
         if size > has:
             self._answer.seek(max(size, 2 * has) - 1)
@@ -170,7 +170,7 @@ class AnswerReader(internals.BytesReader):
         return self._answer.getbuffer()[:size]
 
     def _take(self) -> None:
-        """Hand an answer to who waits for it. The client reads that of a fetch from our memory, others from a copy."""
+        """Pass an answer to its waiting caller. A large answer to a fetch is decoded in place, others from a copy."""
         if self._filled < SMALL_BYTES or not internals.is_fetch(internals.awaited(self._connection)):
             internals.take_answer(self._connection, bytes(self._room))
         else:
@@ -179,9 +179,9 @@ class AnswerReader(internals.BytesReader):
 
 
 def is_intact(batches: bytes) -> bool:
-    """Whether the checksums of record batches are right; False too for formats before Kafka 0.11, which have others.
+    """Whether the checksums of record batches are right; ``False`` also for formats before Kafka 0.11.
 
-    Offsets of fields: https://kafka.apache.org/documentation/#recordbatch. What comes last may be cut off.
+    Offsets of fields: https://kafka.apache.org/documentation/#recordbatch. The last batch may be cut off.
     """
     view, at = memoryview(batches), 0
     while at + BATCH_HEADER_BYTES <= len(view):

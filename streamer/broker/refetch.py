@@ -1,6 +1,6 @@
-"""Payloads that were left behind, from the source topics: see ``worker.handover``.
+"""Fetches payloads that were left behind from the source topics, see ``worker.handover``.
 
-The offsets of role align's group have passed these records, but they lie in the log as long as Kafka keeps it.
+Role align has committed past these records, but they stay in the log as long as Kafka's retention keeps them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Found = dict[tuple[int, int], "aiokafka.ConsumerRecord[bytes, bytes]"]  # by row
 
 
 class Refetch:
-    """Reads single records of the source topics, with a consumer of its own that commits nothing.
+    """Reads single records of the source topics, with a separate consumer that commits nothing.
 
     Args:
         service: Learns whether Kafka answers.
@@ -63,7 +63,7 @@ class Refetch:
             await consumer.stop()
 
     async def _read(self, window: Window) -> Found:
-        """Everything between the first and the last record that is wanted of each topic."""
+        """Read each topic from its first to its last wanted record."""
         topics = self._settings.source_topics
         wanted = {
             aiokafka.TopicPartition(topics[row], window.partition): (row, offsets)
@@ -81,9 +81,9 @@ class Refetch:
             for tp, records in (await consumer.getmany(*left, timeout_ms=POLL_MS)).items():
                 row, offsets = wanted[tp]
                 found |= {(row, record.offset): record for record in records if record.offset in offsets}
-            # By position, not by record: at the end of a log there may be nothing but a transaction's marker.
+            # By position, not by record: at the end of a log there may only be a transaction's marker.
             left = {tp for tp in left if await consumer.position(tp) < min(max(wanted[tp][1]) + 1, ends[tp])}
-        consumer.pause(*wanted)  # nobody would take what it went on to fetch
+        consumer.pause(*wanted)  # else it would go on fetching
         return found
 
     async def _started(self) -> aiokafka.AIOKafkaConsumer[bytes, bytes]:

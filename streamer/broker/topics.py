@@ -17,7 +17,7 @@ from streamer.errors import UsageError
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, TOPIC_WINDOWS
 from streamer.settings import Settings
 
-DEADLETTER_MARGIN_BYTES = 64 << 10  # the headers that say why and from where, beside the untouched record
+DEADLETTER_MARGIN_BYTES = 64 << 10  # for the headers with reason and origin, beside the untouched record
 TIMESTAMP_TYPE, MAX_BYTES = "message.timestamp.type", "max.message.bytes"
 RETENTION_MS = "retention.ms"
 LOG_APPEND_TIME = "LogAppendTime"
@@ -34,7 +34,7 @@ class Topic(msgspec.Struct, frozen=True):
 
     Attributes:
         retention_ms: How long records are kept; -1: for ever.
-        created: The call that returned this has made it.
+        created: Whether the call that returned this created it.
     """
 
     name: str
@@ -70,7 +70,7 @@ def answers(settings: Settings, timeout_ms: int) -> bool:
 
 
 def create(settings: Settings) -> list[Topic]:
-    """Make the topics that are missing; those that exist must fit.
+    """Create the topics that are missing; those that exist must fit.
 
     Raises:
         UsageError: No broker, not enough of them for the replication, or an existing topic does not fit.
@@ -99,7 +99,7 @@ def _make(client: KafkaAdminClient, missing: list[_Wanted], settings: Settings) 
     try:
         client.create_topics(new, timeout_ms=TIMEOUT_MS)
     except TopicAlreadyExistsError:
-        pass  # somebody else made it since; what counts is what is there now
+        pass  # another process was quicker; the topic is checked afterwards
     except InvalidReplicationFactorError:
         raise UsageError(
             f"Kafka at {settings.kafka} has too few brokers for {settings.replication} replicas a topic; "
@@ -112,16 +112,16 @@ def check(settings: Settings) -> int:
     """Refuse topics on which windows would be wrong; returns the partition count of the source topics.
 
     Raises:
-        UsageError: With what is wrong and how to mend it.
+        UsageError: With what is wrong and how to fix it.
     """
     with admin(settings, TIMEOUT_MS) as client:
         return _partitions(described(client, settings), settings)
 
 
 def check_for_worker(settings: Settings) -> int:
-    """As :func:`check`, and refuse a worker that Kafka does not let read its records, commit them or put some aside.
+    """As :func:`check`; also refuse a worker that may not read its topics, commit, or write to its side topics.
 
-    Faust would try again and again without a word.
+    Faust would retry for ever without a message.
 
     Raises:
         UsageError: With what is wrong, or which right is missing.
@@ -146,7 +146,7 @@ def described(client: KafkaAdminClient, settings: Settings) -> dict[str, Topic]:
     """All topics, by name, if windows are right on them.
 
     Raises:
-        UsageError: With what is wrong and how to mend it.
+        UsageError: With what is wrong and how to fix it.
     """
     existing = _existing(client, settings)
     missing = [wanted.name for wanted in _wanted(settings) if wanted.name not in existing]
@@ -157,17 +157,17 @@ def described(client: KafkaAdminClient, settings: Settings) -> dict[str, Topic]:
 
 
 def missing_rights(client: KafkaAdminClient, settings: Settings) -> list[str]:
-    """What a worker needs to do and may not; brokers without an authorizer allow everything."""
+    """The rights that a worker lacks, as words; brokers without an authorizer allow everything."""
     needed = dict.fromkeys(settings.source_topics, "READ")  # role infer: payloads that were left behind
     needed |= {settings.topic(suffix): operation for suffix, operation in _SIDE_RIGHTS[settings.role].items()}
     granted = {topic["name"]: topic["authorized_operations"] for topic in client.describe_topics(list(needed))}
     missing = [
         f"{operation.lower()} topic {name}"
         for name, operation in needed.items()
-        if granted[name] is not None and operation not in granted[name]  # None: an old broker does not tell
+        if granted[name] is not None and operation not in granted[name]  # None: an old broker does not report it
     ]
     group = patiently(client.describe_groups, [settings.consumer_group])[settings.consumer_group]
-    operations = group["authorized_operations"]  # None: of a group that is not there yet only the refusal is told
+    operations = group["authorized_operations"]  # None for a group that does not exist yet, unless it is refused
     refused = GroupAuthorizationFailedError.__name__ in (group["error"] or "")
     if refused or (operations is not None and "READ" not in operations):
         missing.append(f"read group {settings.consumer_group}")
@@ -203,7 +203,7 @@ def _refuse_misfits(existing: dict[str, Topic], settings: Settings, partitions: 
         raise UsageError(
             "all source topics need the same number of partitions, but there are: "
             + ", ".join(f"{topic.name} {topic.partitions}" for topic in sources)
-            + f"; mend it with kafka-topics --alter --partitions {max(counts)} on those with fewer, while no worker"
+            + f"; fix it with kafka-topics --alter --partitions {max(counts)} on those with fewer, while no worker"
             " runs and nothing is being sent"
         )
     if counts and counts != {partitions}:
@@ -218,20 +218,20 @@ def _refuse_misfits(existing: dict[str, Topic], settings: Settings, partitions: 
     if settings.role != "all" and windows is not None and windows.partitions != partitions:
         raise UsageError(
             f"topic {windows.name} has {windows.partitions} partitions, the source topics {partitions}: a session's "
-            f"windows lie in the partition of its records; mend it with kafka-topics --alter --partitions, or delete "
-            f"it while nothing is in it and run `streamer topics create`"
+            f"windows are in the partition of its records; fix it with kafka-topics --alter --partitions, or delete "
+            f"it while it is empty and run `streamer topics create`"
         )
 
 
 def _refuse_misfit(topic: Topic, wanted: _Wanted) -> None:
-    mend = f"mend it with kafka-configs --alter --entity-type topics --entity-name {topic.name} --add-config"
+    fix = f"fix it with kafka-configs --alter --entity-type topics --entity-name {topic.name} --add-config"
     if wanted.is_source and topic.timestamp_type != LOG_APPEND_TIME:
         raise UsageError(
             f"topic {topic.name} has {TIMESTAMP_TYPE}={topic.timestamp_type}, by which windows cannot be aligned; "
-            f"{mend} {TIMESTAMP_TYPE}={LOG_APPEND_TIME}"
+            f"{fix} {TIMESTAMP_TYPE}={LOG_APPEND_TIME}"
         )
     if topic.max_message_bytes < wanted.max_message_bytes:
         raise UsageError(
             f"topic {topic.name} takes records of {topic.max_message_bytes} bytes, {wanted.max_message_bytes} are "
-            f"needed; {mend} {MAX_BYTES}={wanted.max_message_bytes}, or lower STREAMER_MAX_MESSAGE_BYTES"
+            f"needed; {fix} {MAX_BYTES}={wanted.max_message_bytes}, or lower STREAMER_MAX_MESSAGE_BYTES"
         )

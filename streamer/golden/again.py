@@ -1,19 +1,18 @@
-"""Sending a recording to Kafka again: the same records, in the same partitions, with the same gaps between them.
+"""Sends a recording to Kafka again: the same records, in the same partitions, with the same gaps between them.
 
-The log times are new ones, the broker's. So that the events are as late or as early to the log as they were, their own
-times (``ce_time``) move along, all by the same amount: a whole number of hops, so that windows cut the events where
-they did. At their own pace or slower the recording begins at the next hop's border; faster, it is placed in the past,
-to end before now, since events that run ahead of the log are refused (as ``pace`` does for other feeds).
+The broker gives new log times. The event times (``ce_time``) move along, so that events are as late or as early as they
+were: all by the same whole number of hops, so that window borders cut the events where they did. At speed 1 or slower
+the recording begins at the next border of a hop; faster, it is placed in the past, to end before now, since events that
+run ahead of the log are refused (as ``pace`` does for other feeds).
 
-Sessions keep their names: a key decides the partition, and the results of one window must not be found under two names.
-Since their times are new, they go on after what was published of them before. With ``keep_times``, and when the same
-recording is sent twice at high speed so that the second stretch overlaps the first, all windows have been published
-already and the events are late: ``streamer forget SESSION`` first, or send under another STREAMER_TOPIC_PREFIX and
-STREAMER_KEY_PREFIX.
+Sessions keep their names: the key decides the partition, and the results of one window must not be found under two
+names. With new times they continue after what was published before. With ``keep_times``, or when a recording is sent
+twice at high speed so that the stretches overlap, all windows are published already and the events are late: run
+``streamer forget SESSION`` first, or use another STREAMER_TOPIC_PREFIX and STREAMER_KEY_PREFIX.
 
-The windows come out as they did as long as no gap decides otherwise: at speed 1 log times are kept to some
-milliseconds, by which two records of different topics may change their order; faster, a window waits (in log time) for
-what was sent later, and less of it is late.
+The windows are the same as long as no gap decides otherwise: at speed 1 log times are kept to some milliseconds, so two
+records of different topics may change their order; faster, a window waits (in log time) for records that were sent
+later, and fewer are late.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from streamer.golden.recording import Recorded
 from streamer.settings import Settings
 
 CE_TIME, CE_TYPE = "ce_time", "ce_type"
-ESTIMATE_BYTES = 64 << 10  # by which the client may take a record for larger than the broker counted it
+ESTIMATE_BYTES = 64 << 10  # the client may count a record as larger by this than the broker did
 
 Headers = list[tuple[str, bytes]]
 
@@ -48,16 +47,16 @@ def send_again(
     keep_times: bool = False,
     on_sent: Callable[[Recorded], None] | None = None,
 ) -> int:
-    """Send a recording; returns how many records were sent, all of which are in Kafka.
+    """Send a recording; returns the number of records sent, all of which Kafka has acknowledged.
 
-    A header without a value, and a record with neither key nor value, are sent with an empty one: the client knows no
-    better. The worker refuses both kinds of record for the same reason as before.
+    A header without a value, and a record with neither key nor value, get an empty value: the client cannot send them
+    otherwise. The worker refuses both kinds of record for the same reason as before.
 
     Args:
-        settings: Whose source topics.
-        speed: 1: with the gaps that the log had, 2: twice as fast; 0: as fast as possible.
+        settings: For the source topics.
+        speed: 1 for the gaps that the log had, 2 for twice as fast, 0 for as fast as possible.
         keep_times: Leave ``ce_time`` as it is.
-        on_sent: Called with each record as it was recorded.
+        on_sent: Called with each record, in its recorded form.
 
     Raises:
         UsageError: The file is no recording, no Kafka answers, the topics have another number of partitions, or Kafka
@@ -101,7 +100,7 @@ def _log_time_us(record: Recorded) -> int:
 
 
 def _shift_us(span_us: tuple[int, int], speed: float, hop_us: int) -> int:
-    """By how much the recording moves in time: whole hops."""
+    """The whole hops by which the recording moves in time."""
     first_us, last_us = span_us
     now_us = time_ns() // 1000
     if 0 < speed <= 1:
@@ -116,7 +115,7 @@ def _sleep_until_us(moment_us: int) -> None:
 
 
 class _Sender:
-    """A producer with its errors as ours."""
+    """A producer that raises our errors."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -130,7 +129,7 @@ class _Sender:
         headers = [(name, value if value is not None else b"") for name, value in record.headers]
         ends = (CE_TYPE, END_TYPE.encode()) in headers
         if ends:
-            self.flush()  # an end must come after everything that it ends
+            self.flush()  # an end record must come after everything that it ends
         try:
             future = self._producer.send(
                 self._settings.source_topics[record.row],
@@ -143,7 +142,7 @@ class _Sender:
             raise UsageError(f"Kafka at {self._settings.kafka} did not take a record: {error}") from None
         future.add_errback(self._errors.append)
         if ends:
-            self.flush()  # and before what a later session of the name begins with
+            self.flush()  # and before the first record of a later session of this name
 
     def flush(self) -> None:
         try:
@@ -160,7 +159,7 @@ class _Sender:
 
 
 def shifted(headers: Headers, shift_us: int) -> Headers:
-    """The headers with ``ce_time`` later by ``shift_us``; one that is no time, or leaves the calendar, stays."""
+    """The headers with ``ce_time`` later by ``shift_us``; it stays if it is no time, or would leave the calendar."""
     return [(name, _shifted(value, shift_us) if name == CE_TIME else value) for name, value in headers]
 
 

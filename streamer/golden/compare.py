@@ -23,8 +23,8 @@ class Difference(msgspec.Struct, frozen=True):
         kind: ``missing`` (expected, not found), ``extra`` (found, not expected), or what differs in both: ``members``,
             ``closed_by``, ``present``, ``coverage``, ``status``, ``label`` (or tags), ``score``, ``value`` and ``unit``
             of a number, ``outputs`` (the heads or labels themselves), ``embedding``.
-        where: Topic, modality, head or head/label; empty where the kind says it all.
-        expected, found: The values; None where there is none.
+        where: Topic, modality, head or head/label; empty where the kind suffices.
+        expected, found: The values; ``None`` for an absent one.
     """
 
     session: str
@@ -37,21 +37,21 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def missing(expected: Result) -> Difference:
-    """A window that is not there."""
+    """The difference of a window that is absent."""
     return _of(expected, MISSING, expected=expected.closed_by)
 
 
 def extra(found: Result) -> Difference:
-    """A window that should not be there."""
+    """The difference of a window that was not expected."""
     return _of(found, EXTRA, found=found.closed_by)
 
 
 def differences(expected: Result, found: Result, tolerance: float = TOLERANCE) -> Iterator[Difference]:
-    """All that differs between two results of one window but names, versions and latencies.
+    """All differences between two results of one window, except names, versions and latencies.
 
     Args:
-        tolerance: Scores, and the components of embeddings of one and the same model, may differ by so much, and a
-            number by so much or, above 1, by that share of it. A label that changes is a difference in any case.
+        tolerance: By which scores may differ, components of embeddings of the same model, and numbers; numbers above 1
+            by this share. A label that changes is always a difference.
     """
     for topic in sorted(expected.members.keys() | found.members.keys()):
         yield from _plain(found, "members", topic, expected.members.get(topic), found.members.get(topic))
@@ -79,7 +79,7 @@ def _outputs(expected: Result, found: Result, tolerance: float) -> Iterator[Diff
 
 
 def _value(found: Result, head: str, before: float | None, now: float | None, tolerance: float) -> Iterator[Difference]:
-    """A number may differ by so much of itself, and by so much in any case."""
+    """Compare a number: the tolerance is absolute up to 1, relative above."""
     if before is None or now is None:
         yield from _plain(found, "value", head, before, now)
     elif not abs(before - now) <= tolerance * max(1.0, abs(before)):
@@ -98,7 +98,7 @@ def _scores(
 
 
 def _embedding(expected: Result, found: Result, tolerance: float) -> Iterator[Difference]:
-    """Embeddings of two models, or of two trainings of one, lie in different spaces: those say nothing."""
+    """Compare embeddings of one version of a model; others are in different spaces."""
     same_model = (expected.model, expected.version) == (found.model, found.version)
     if not same_model or not expected.embedding or not found.embedding:
         return

@@ -1,18 +1,17 @@
 """Alignment without a broker: a recording goes through the worker's own partition groups.
 
-The whole order of the records is known here, so the merge never waits: once a record with log time t was read, nothing
-older is still to come on any topic. At the recording's end every topic's bound is ``About.end_us``; windows that are
-open then would have gone on living: they come out marked as open.
+The order of all records is known, so the merge never waits: once a record with log time t was read, no older one will
+come on any topic. At the recording's end every topic's bound is ``About.end_us``; windows that are open then would have
+stayed open: they come out marked as open.
 
-A session that was under way when the recording began had a past of which nothing is known: what had been heard of each
-modality, and which windows had closed. Its past matters through three things alone: records that lie before the
-recording, windows that had closed already (so that an event is late), and how long a modality had been silent (so that
-a window does not wait for it). The more windows had closed, and the longer the silence, the earlier every window closes
-and the fewer events it has. So such a session is aligned twice, with the two extremes of what its past can have been:
+The past of a session that was under way when the recording began is unknown. It matters in three ways alone: records
+from before the recording, windows that had closed already (so that an event is late), and how long a modality had been
+silent (so that a window does not wait for it). The more windows had closed, and the longer the silence, the earlier
+every window closes and the fewer events it has. So such a session is aligned twice, with the two extremes of its past:
 
-* nothing had closed, and all modalities had just been heard: it begins with the recording;
-* every window had closed that a record from before could have touched (``max_ahead`` bounds how far), and no modality
-  had been heard but one, without which the session would not live.
+* no window had closed, and all modalities had just been heard: it begins with the recording;
+* every window had closed that an earlier record could have touched (``max_ahead`` bounds how far), and no modality had
+  been heard but one, without which the session would have ended.
 
 A window that is the same in both is the same for every past in between, the true one included: it is *certain*.
 """
@@ -35,20 +34,20 @@ from streamer.observe.metrics import Metrics
 from streamer.result import ranges
 from streamer.settings import Settings
 
-RELEASE_EVERY = 256  # records read between two looks at what may be released; no result depends on it
-CUT_US = 1_000_000  # log time that records of different partitions may lie apart in a recording while it is written
+RELEASE_EVERY = 256  # records read between two releases of the merge; no result depends on it
+CUT_US = 1_000_000  # log time by which partitions may be apart in a recording while it is written
 
 Identity = tuple[str, int]  # session, window's end in µs
 Content = tuple[str, tuple[tuple[tuple[int, int], ...], ...]]  # closed_by, offset ranges of each modality
 
 
 def identity(window: Window) -> Identity:
-    """What tells a window from every other."""
+    """The identity of a window among all others."""
     return window.session, window.end_us
 
 
 def content(window: Window) -> Content:
-    """What must be equal for a window to be the same."""
+    """The content of a window: equal for the same window."""
     return str(window.closed_by), tuple(ranges(e.record.offset for e in events) for events in window.events)
 
 
@@ -56,15 +55,15 @@ class Offline:
     """The windows of a recording.
 
     Args:
-        under_way: Whether a session, by its name, had been going on before the recording began on its partition.
+        under_way: Whether a session, by name and partition, had begun before the recording.
 
     Attributes:
-        about: What the recording says of itself.
+        about: The recording's metadata.
         next_offsets: For each topic and partition, the offset after the last record that was read.
-        begins_us: Session under way -> ends of the windows up to here may hold records from before the recording.
+        begins_us: Session under way -> windows that end up to this time may hold records from before the recording.
         open: Windows that were still open at the recording's end.
-        records, late: How many.
-        refused: Reason -> records that decode refused.
+        records, late: Numbers of records and of late events.
+        refused: Reason -> number of records that decode refused.
         sessions: Name -> partition of all sessions that have records.
 
     Raises:
@@ -88,7 +87,7 @@ class Offline:
         self._decoder = Decoder(settings, self.about.partitions)
         self._groups: dict[int, _Group] = {}
         self._others: dict[int, _Group] = {}  # the second extreme, of the sessions under way alone
-        self._joined_us: dict[str, int] = {}  # session under way -> first log time at which it matters there
+        self._joined_us: dict[str, int] = {}  # session under way -> first log time at which it counts there
         self._contents: dict[Identity, Content] = {}  # of windows that came out of one extreme only, so far
         self._uncertain: set[Identity] = set()
         self._end_us = self.about.end_us if self.about.end_us is not None else _last_us(path)
@@ -98,7 +97,7 @@ class Offline:
         clock_us = 0
         for recorded in recording.read(self._path):
             if recorded.log_time_us >= self._end_us:
-                continue  # others of this time may be missing
+                continue  # other records of this time may be missing
             self._push(recorded.as_record())
             clock_us = max(clock_us, recorded.log_time_us)
             if self.records % RELEASE_EVERY == 0:
@@ -110,7 +109,7 @@ class Offline:
             self.open.add(identity(window))
 
     def certain(self, window: Identity) -> bool:
-        """Whether the window, or that there is none, follows from the recording alone; ask after :meth:`windows`."""
+        """Whether the recording alone decides that this window exists, or does not; valid after :meth:`windows`."""
         session, end_us = window
         if session not in self.begins_us:
             return True
@@ -135,7 +134,7 @@ class Offline:
             self._group(self._others, partition, self._longest_before).push(record)
 
     def _counts(self, record: Record, session: str) -> bool:
-        """Whether the record can be anything but late where all windows up to ``begins_us`` have closed."""
+        """Whether the record can be other than late where all windows up to ``begins_us`` have closed."""
         if session not in self._joined_us:
             try:
                 event = self._decoder.decode(record)
@@ -147,7 +146,7 @@ class Offline:
         return True
 
     def _session(self, record: Record) -> str | None:
-        """None for a record that decode will refuse for its key, or that lies where the key does not belong."""
+        """The record's session; ``None`` if decode will refuse its key, or the key belongs to another partition."""
         key = record.key
         try:
             session = key.decode() if key else None
@@ -190,7 +189,7 @@ class Offline:
                     self._compare(leaving)
 
     def _compare(self, window: Window) -> None:
-        """A window came out of one extreme: does the other agree?"""
+        """Compare a window that came out of one extreme with the one that came out of the other."""
         if window.session not in self.begins_us:
             return
         which, what = identity(window), content(window)
@@ -202,7 +201,7 @@ class Offline:
     # the extremes of what was before
 
     def _last_touched_us(self, start_us: int) -> int:
-        """End of the last window that a record from before ``start_us`` can touch: events end ``max_ahead`` ahead."""
+        """End of the last window that a record from before ``start_us`` can touch: events end within ``max_ahead``."""
         rules = self._rules
         reach_us = start_us + self._settings.max_ahead_ms * 1000
         return (reach_us - 1) // rules.hop_us * rules.hop_us + rules.window_us
@@ -211,24 +210,24 @@ class Offline:
         return None
 
     def _longest_before(self, partition: int, session: str) -> Saved | None:
-        """The session lives by one modality, which was heard as long ago as that allows; the others never were.
+        """One modality was heard as long ago as the session can live; the others never were.
 
-        That one waits for nothing when its silence says nothing, or by ``idle_after`` if that is no longer than
-        ``session_gap``; should all of them be longer, this is not quite the extreme.
+        No window waits for that one if its silence says nothing, or once ``idle_after`` has passed, if that is within
+        ``session_gap``; if all of them are longer, this is not quite the extreme.
         """
         idle_after_us = self._rules.idle_after_us
         one = idle_after_us.index(NEVER_US if NEVER_US in idle_after_us else min(idle_after_us))
         lives_us = self._joined_us[session] - self._rules.session_gap_us + 1
-        heard_us = min(lives_us, self.about.start_us[partition] - 1)  # else it had ended before, and begins anew
+        heard_us = min(lives_us, self.about.start_us[partition] - 1)  # else it had ended before, and begins again
         all_heard_us = tuple(heard_us if m == one else 0 for m in range(len(idle_after_us)))
         return Saved(self.begins_us[session], all_heard_us, {}, self._rules.fingerprint)
 
 
 class _Group:
-    """A partition group whose windows count as published at once; it is its own store.
+    """A partition group whose windows count as published at once; it is also the group's store.
 
     Args:
-        before: What was stored of a session, on a partition, when the recording began.
+        before: The saved state of a session, by partition and name, when the recording began.
     """
 
     def __init__(self, group: PartitionGroup, before: Callable[[int, str], Saved | None]) -> None:
@@ -240,7 +239,7 @@ class _Group:
         self._group.receive(record)
 
     async def advance(self, bound_us: int) -> list[Leaving]:
-        """Release and align everything; no record with a log time below the bound is still to come."""
+        """Release and align everything; no record with a log time below the bound will come."""
         group, more = self._group, True
         found: list[Leaving] = []
         for row in range(len(MODALITIES)):
@@ -254,15 +253,15 @@ class _Group:
         return found
 
     async def load(self, session: str, group: str) -> Stored:
-        """What was published of the session, here or before the recording."""
+        """The state of the session as published here, or before the recording."""
         return Stored(self._saved.get(session) or self._before(self._group.partition, session))
 
     async def open_group(self, group: str) -> int | None:
-        """Nothing was ever lost."""
+        """Report that no data were ever lost."""
         return 0
 
     async def note_group(self, group: str, lost_until_us: int) -> None:
-        """Nothing to note, see :meth:`open_group`."""
+        """Store no note, see :meth:`open_group`."""
 
     def _settle(self, item: Leaving) -> None:
         match item:
@@ -276,6 +275,6 @@ class _Group:
 
 
 def _last_us(path: Path) -> int:
-    """How far a recording that was cut off can be trusted to be whole."""
+    """Log time up to which a recording that was cut off is certainly complete."""
     span = recording.span_us(path)
     return span[1] - CUT_US if span is not None else 0

@@ -1,7 +1,7 @@
-"""Recording: a stretch of the source topics goes from Kafka into a file, see ``recording`` for its form.
+"""Records a stretch of the source topics into a file, whose form ``recording`` describes.
 
-Records are merged by log time on their way as far as they can be, so that readers of the file need little memory: a
-record waits while a partition that is known to have more has shown nothing. Partitions that run ahead are paused.
+Records are merged by log time as far as possible, so that readers of the file need little memory: a record waits for
+each partition that is known to have more and has delivered nothing. Partitions that run ahead are paused.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from streamer.settings import Settings
 
 POLL_MS = 200
 MAX_POLL_RECORDS = 2000
-FIFO_BYTES = 2 << 20  # a partition that waits with more is paused
-FLUSH_EVERY_S = 10.0  # what a recording that is killed outright may lose
+FIFO_BYTES = 2 << 20  # a partition with more waiting is paused
+FLUSH_EVERY_S = 10.0  # a recording that is killed may lose this much
 MS_US = 1000
 
 
 class Stretch(msgspec.Struct, frozen=True):
-    """What is to be recorded.
+    """What to record.
 
     Attributes:
-        since_us: Log time at which it begins; None: now; 0: with the oldest record that the topics have.
-        seconds: Its length; None: until it is stopped, or, with ``since_us``, up to what the topics have now.
-        sessions: Only records with these keys; empty: all.
+        since_us: Log time at which it begins; ``None`` for now; 0 for the oldest record of the topics.
+        seconds: Its length; ``None`` until it is stopped, or, with ``since_us``, up to the newest record there is now.
+        sessions: Only records with these keys; empty for all.
     """
 
     since_us: int | None = None
@@ -50,7 +50,7 @@ class Outcome(msgspec.Struct):
     """What has been recorded so far.
 
     Attributes:
-        first_us, last_us: Log times of the first and the last record; 0: none yet.
+        first_us, last_us: Log times of the first and the last record; 0 before the first.
     """
 
     records: int = 0
@@ -78,7 +78,8 @@ def record(
     """Record until the stretch has ended or ``stop`` is set; in both cases the file is whole.
 
     Raises:
-        UsageError: No Kafka answers, the topics do not fit, or the file cannot be written or exists without ``force``.
+        UsageError: No Kafka answers, the topics do not fit, or the file cannot be written, or exists and ``force`` is
+            not given.
     """
     partitions = topics.check(settings)
     with _consumer(settings) as consumer:
@@ -116,7 +117,7 @@ class _Source:
     """The source topics as one stream.
 
     Attributes:
-        end_us: Once the stream has ended: no record with an earlier log time has been left out after it began.
+        end_us: Set when the stream has ended: it has every record from its beginning to this log time.
     """
 
     def __init__(self, settings: Settings, partitions: int, consumer: KafkaConsumer, stretch: Stretch) -> None:
@@ -132,7 +133,7 @@ class _Source:
         self._nbytes = dict.fromkeys(self._all, 0)
         self._heads: list[tuple[int, int, int, TopicPartition]] = []  # (log time ms, row, partition, …) of each FIFO
         self._over: set[TopicPartition] = set()  # past the stretch's end
-        self._known: dict[TopicPartition, int] = {}  # offsets that there were at the beginning
+        self._known: dict[TopicPartition, int] = {}  # end offsets at the beginning
         self._ends: dict[TopicPartition, int] | None = None  # offsets at which to stop
         now_us = time_ns() // 1000
         since_us = now_us if stretch.since_us is None else stretch.since_us
@@ -147,7 +148,7 @@ class _Source:
         consumer = self._consumer
         consumer.assign(self._all)
         now_us = time_ns() // 1000
-        # Ends before times: what is appended in between is taken along, and nothing from the start on is left out.
+        # Ends before times: what is appended in between is recorded too, and nothing from the start on is left out.
         ends, begins = consumer.end_offsets(self._all), consumer.beginning_offsets(self._all)
         found = consumer.offsets_for_times(dict.fromkeys(self._all, self._since_ms))
         first = {tp: ends[tp] if found[tp] is None else found[tp].offset for tp in self._all}
@@ -162,7 +163,7 @@ class _Source:
             if first[tp] == 0:
                 continue  # nothing of this topic is missing
             complete_us = self._since_ms * MS_US
-            if first[tp] == begins[tp]:  # older ones were deleted: they may be as young as the first that is left
+            if first[tp] == begins[tp]:  # deleted ones may be as new as the first that is left
                 complete_us = max(complete_us, now_us if found[tp] is None else (found[tp].timestamp + 1) * MS_US)
             start_us[tp.partition] = max(start_us[tp.partition], complete_us)
         return About(
@@ -177,10 +178,10 @@ class _Source:
         )
 
     def records(self, stop: Event) -> Iterator[Recorded | None]:
-        """The records, in order as far as it can be known; None after each look at Kafka."""
+        """The records, in order as far as it can be known; ``None`` after each poll of Kafka."""
         while not self._finished():
             if self._ends is None and (stop.is_set() or self._time_is_up()):
-                # The same assumption as the worker's: this clock and the broker's differ by merge_slack at most.
+                # As the worker assumes: this clock and the broker's differ by merge_slack at most.
                 self.end_us = self._until_us(time_ns() // 1000 - self._slack_us)
                 self._ends = self._consumer.end_offsets(self._all)
             elif not self._live and stop.is_set():
@@ -223,7 +224,7 @@ class _Source:
                 self._consumer.pause(tp)
 
     def _release(self) -> Iterator[tuple[Any, int]]:
-        """Take what may go: the oldest head, as long as no partition without a head is behind."""
+        """The oldest heads, as long as no partition without a head is behind."""
         if any(not fifo and self._behind(tp) for tp, fifo in self._waiting.items()):
             return
         while self._heads:
@@ -244,7 +245,7 @@ class _Source:
                 return
 
     def _leave(self, tp: TopicPartition) -> None:
-        """All that is still to come of the partition lies after the stretch."""
+        """Stop reading a partition: the rest of it comes after the stretch."""
         self._over.add(tp)
         self._waiting[tp].clear()
         self._consumer.pause(tp)

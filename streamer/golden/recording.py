@@ -1,4 +1,4 @@
-"""A recording: a stretch of the source topics in one file, every record as it lies in the log.
+"""A recording: a stretch of the source topics in one file, every record as it is in the log.
 
 The file is MCAP (https://mcap.dev/spec) with the profile ``streamer``, in chunks that are compressed with zstd. It has
 
@@ -6,17 +6,17 @@ The file is MCAP (https://mcap.dev/spec) with the profile ``streamer``, in chunk
 * a channel for each source topic, with the modality's name in the channel's metadata;
 * a message for each record: MessagePack of ``{"partition", "offset", "key", "headers", "value"}``, which the schema
   ``streamer.Record`` describes. Key, value and the headers' values are raw bytes or nil. The message's publish time is
-  the record's log time. Its log time is that too, but never steps back within a partition, where a broker's clock can:
-  by it a partition's records stay in the order of their offsets. Its sequence is the low 32 bits of the offset;
-* a metadata record ``streamer.end`` with ``end_us`` once the recording has ended as it should.
+  the record's log time. Its log time is the same, but never steps back within a partition, as a broker's clock can, so
+  that a partition's records stay in the order of their offsets. Its sequence is the low 32 bits of the offset;
+* a metadata record ``streamer.end`` with ``end_us`` if the recording ended properly.
 
 A file that was cut off anywhere is a recording up to its last whole chunk. Messages of different partitions need not be
-in the order of their log times in the file; :func:`read` puts them in order, and holds in memory only the chunks that
-overlap in time.
+in the order of their log times in the file; :func:`read` orders them, and keeps in memory only the chunks that overlap
+in time.
 
 A recording seldom has everything: what came before its *start* is missing, so the first windows of sessions that were
 under way differ from the live ones; what came after its *end* is missing, so the last windows never close. ``About``
-says where both are, as log times.
+has both as log times.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ SCHEMA = {
         "value": {"description": "bin or nil: the untouched payload"},
     },
 }
-CHUNK_BYTES = 1 << 20  # before compression; what a reader has to hold of each partition that runs ahead
+CHUNK_BYTES = 1 << 20  # before compression; a reader holds this much of each partition that runs ahead
 MAGIC = bytes((0x89, 0x4D, 0x43, 0x41, 0x50, 0x30, 0x0D, 0x0A))
 FRAME = struct.Struct("<BQ")  # of every MCAP record: opcode, length of what follows
 MAX_METADATA_BYTES = 64 << 20
@@ -95,7 +95,7 @@ class Recorded(msgspec.Struct, frozen=True):
     headers: tuple[tuple[str, bytes | None], ...]
 
     def as_record(self) -> Record:
-        """As the worker takes it in."""
+        """The record as the worker takes it."""
         return Record(
             row=self.row,
             partition=self.partition,
@@ -103,22 +103,22 @@ class Recorded(msgspec.Struct, frozen=True):
             log_time_us=self.log_time_us,
             key=self.key,
             value=self.value if self.value is not None else b"",
-            headers=self.headers,  # type: ignore[arg-type]  # a header without a value is decode's to refuse
+            headers=self.headers,  # type: ignore[arg-type]  # decode refuses a header without a value
         )
 
 
 class About(msgspec.Struct, frozen=True):
-    """What a recording says of itself.
+    """The metadata of a recording.
 
     Attributes:
         modalities: Names, one for each source topic.
         topics: Full names of the source topics.
         partitions: Of each source topic.
         first_offsets: For each topic and partition, the offset at which the stretch begins.
-        start_us: For each partition a log time from which on no record of it is missing on any topic; 0: nothing is
+        start_us: For each partition the log time from which on no record of it is missing on any topic; 0 if none is
             missing at all.
-        sessions: Only records with these keys are there; empty: all.
-        end_us: No record with an earlier log time is missing at the end. None: the file was cut off.
+        sessions: Only records with these keys were recorded; empty for all.
+        end_us: No record with an earlier log time is missing at the end; ``None`` if the file was cut off.
     """
 
     modalities: tuple[str, ...]
@@ -145,7 +145,7 @@ class Writer:
     :meth:`end` was called.
 
     Args:
-        force: Replace a file that is there already.
+        force: Replace an existing file.
 
     Raises:
         UsageError: The file is there already, or cannot be made.
@@ -215,7 +215,7 @@ class Writer:
 
 
 def is_recording(path: Path) -> bool:
-    """Whether the file is a recording of this package, and not, say, some other MCAP file."""
+    """Whether the file is a recording of this package, rather than another MCAP file."""
     try:
         with path.open("rb") as file:
             header = next(_frames(file), None)
@@ -225,7 +225,7 @@ def is_recording(path: Path) -> bool:
 
 
 def describe(path: Path) -> About:
-    """What the recording says of itself.
+    """The metadata of the recording.
 
     Raises:
         UsageError: There is no such file, it is no recording, or it has other modalities than this program.
@@ -235,7 +235,7 @@ def describe(path: Path) -> About:
 
 
 def span_us(path: Path) -> tuple[int, int] | None:
-    """Log times of the first and the last record; None for a recording without any.
+    """Log times of the first and the last record; ``None`` for a recording without records.
 
     Raises:
         UsageError: As :func:`describe`.
@@ -256,7 +256,7 @@ def read(path: Path) -> Iterator[Recorded]:
         rows = {topic: row for row, topic in enumerate(index.about.topics)}
         channels = _channels(path, file, index, rows)
         waiting: list[tuple[int, int, int, int, int, Recorded]] = []
-        number = count()  # in a file that has a record twice, records themselves must not be compared
+        number = count()  # if the file has a record twice, the records themselves must not be compared
         for chunk in sorted(index.chunks, key=lambda chunk: chunk.start_us):
             while waiting and waiting[0][0] < chunk.start_us:
                 yield heappop(waiting)[-1]
@@ -296,7 +296,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _frames(file: BinaryIO) -> Iterator[_Frame]:
-    """The whole records of the file. Summaries are not asked for: a file that was cut off has none."""
+    """The whole records of the file. Summaries are not used: a file that was cut off has none."""
     size = os.fstat(file.fileno()).st_size
     file.seek(0)
     if file.read(len(MAGIC)) != MAGIC:
@@ -324,7 +324,7 @@ def _profile(file: BinaryIO, frame: _Frame) -> str:
 
 
 def _index(path: Path, file: BinaryIO) -> _Index:
-    """Where the chunks are, and what the metadata say; reads neither summaries nor messages."""
+    """Chunks and metadata of the file; reads neither summaries nor messages."""
     facts: dict[str, Any] = {}
     chunks = []
     for number, frame in enumerate(_frames(file)):
@@ -361,7 +361,7 @@ def _unpacked(path: Path, file: BinaryIO, chunk: _Chunk) -> list[mcap.records.Mc
         return mcap.stream_reader.breakup_chunk(content, validate_crc=True)
     except (KeyboardInterrupt, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - zstd, struct, zlib and mcap each have errors of their own for bad bytes
+    except Exception as error:  # noqa: BLE001 - zstd, struct, zlib and mcap each raise their own errors for bad bytes
         raise UsageError(f"{path} is damaged at byte {chunk.frame.begin}: {error}") from None
 
 
@@ -376,7 +376,7 @@ def _channels(path: Path, file: BinaryIO, index: _Index, rows: dict[str, int]) -
 def _records(path: Path, file: BinaryIO, chunk: _Chunk, channels: dict[int, int]) -> Iterator[tuple[int, Recorded]]:
     for message in _unpacked(path, file, chunk):
         if not isinstance(message, mcap.records.Message) or message.channel_id not in channels:
-            continue  # somebody's tool may have added channels of its own
+            continue  # another tool may have added channels
         try:
             envelope = msgspec.msgpack.decode(message.data, type=_Envelope)
         except msgspec.DecodeError as error:

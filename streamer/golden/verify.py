@@ -1,4 +1,4 @@
-"""Golden replay: a recording goes through alignment and the model again, and what comes out is held to known results.
+"""Golden replay: a recording goes through alignment and the model again, and is compared with known results.
 
 The stages are the worker's (``offline`` for decode, merge and align, ``model.predictor`` for the rest); only Kafka and
 Redis are left out. The reference is a file of results, one JSON object a line as written by ``streamer results
@@ -6,20 +6,19 @@ Redis are left out. The reference is a file of results, one JSON object a line a
 
 Which windows are compared:
 
-* A session of which the reference has a window with a member from before the recording was *under way* when the
-  recording began. Of such a session only windows are compared that do not depend on what is missing (see ``offline``):
+* A session was *under way* when the recording began if a window of it in the reference has a member from before the
+  recording. Of such a session only those windows are compared that do not depend on what is missing (see ``offline``):
   with the default settings from about 6 s after the recording's start. The others are counted as ``unsure``.
 * Every other session began with the recording and is compared from its first record on. A reference that begins later
   than the recording therefore lacks windows: start ``watch --json`` first, then ``record``.
 * A window that was still open at the recording's end, or that has members from after it, is counted as ``open`` and not
   compared.
 
-Events that came late and records that were refused are counted, and compared with nothing: what follows from them shows
-in the windows.
+Late events and refused records are counted, not compared: their effect shows in the windows.
 
-Batches are filled in the order in which windows close, whatever the time; the worker's depend on the load. A model's
-floats depend a little on the company that a window has in its batch (1e-6 and less on a CPU; more with bfloat16 on a
-GPU), and on the device: ``tolerance`` is for that.
+Batches are filled in the order in which windows close; those of a worker depend on the load. A model's floats depend a
+little on the other windows of the batch (1e-6 and less on a CPU; more with bfloat16 on a GPU), and on the device:
+``tolerance`` allows for that.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Reference(Protocol):
         """A session's results by the end of their windows, µs."""
 
     def sessions(self) -> set[str]:
-        """All sessions that it was made for."""
+        """All sessions of the results; empty where other sessions do not matter."""
 
 
 class FileReference:
@@ -95,32 +94,32 @@ class RedisReference:
         return self._results[session]
 
     def sessions(self) -> set[str]:
-        return set()  # whatever else there is in Redis has nothing to do with the recording
+        return set()  # other sessions in Redis have nothing to do with the recording
 
 
 def _parsed(path: Path, number: int, line: bytes) -> Result:
     try:
         fields = msgspec.json.decode(line)
-        # without --save's embedding the others are results all the same
+        # only lines of --save have the embedding
         return msgspec.convert({"embedding": "", **fields}, Result)
     except (msgspec.DecodeError, TypeError) as error:
         raise UsageError(f"{path} line {number} is no result: {error}") from None
 
 
 class Summary(msgspec.Struct):
-    """What came out of it.
+    """The outcome of a comparison.
 
     Attributes:
-        windows: That the recording gives.
-        compared: Windows of recording or reference that were held to one another.
-        same: Of those, windows without any difference.
+        windows: Windows of the recording.
+        compared: Windows of recording or reference that were compared.
+        same: Those of them without any difference.
         unsure: Windows that depend on what was before the recording.
         open: Windows that depend on what came after it.
         kinds: Kind of difference -> windows that have it.
         late, refused, broken: Events that came late; records that decode refused, and payloads that could not be
             opened, by reason.
         elsewhere: Sessions of the reference that the recording does not have.
-        models: Name and version of the reference's models, and of the one that was run.
+        models: Name and version of the models of the reference, and of the model that was run.
     """
 
     records: int = 0
@@ -158,9 +157,9 @@ def run(
     """Replay a recording through the settings' model and compare the results.
 
     Args:
-        reference: None: compare with nothing, for ``save``.
+        reference: ``None`` to compare nothing, for ``save``.
         tolerance: Of scores and embeddings, see ``compare``.
-        save: Where to write the results that the recording gives, a JSON object a line.
+        save: Where to write the results of the recording, a JSON object a line.
         on_progress: Called with the number of windows done, batch by batch.
 
     Raises:
@@ -207,7 +206,7 @@ class _Verification:
     # results
 
     def _take(self, batch: Sequence[Window]) -> None:
-        """Run a batch and compare what comes out."""
+        """Run a batch and compare its results."""
         decoded = list(self._threads.map(self._predictor.decode, batch))
         samples = [sample for sample, _ in decoded]
         predictions = self._threads.submit(predict_each, self._predictor, samples).result()
@@ -257,7 +256,7 @@ class _Verification:
         return any(last >= nexts[row] for row, _, last in self._members(result))
 
     def _reaches_into(self, result: Result, partition: int) -> bool:
-        """Whether it has members in the recording: a long session has thousands of windows from before it."""
+        """Whether a result has members in the recording: a long session has thousands of earlier windows."""
         begins = [offsets[partition] for offsets in self._offline.about.first_offsets]
         return any(last >= begins[row] for row, _, last in self._members(result))
 
@@ -295,8 +294,8 @@ class _Verification:
         judged |= self._missing(self._reference, summary)
         if not judged:
             raise UsageError(
-                "there is nothing to compare: recording and reference have no window in common that depends on nothing "
-                "from before the recording"
+                "there is nothing to compare: recording and reference have no window in common that is independent of "
+                "what came before the recording"
             )
         summary.compared = len(judged)
         summary.same = sum(not found for found in judged.values())
@@ -306,7 +305,7 @@ class _Verification:
         return Report(summary, [difference for _, found in sorted(judged.items()) for difference in found])
 
     def _missing(self, reference: Reference, summary: Summary) -> dict[Identity, list[Difference]]:
-        """Windows of the reference that the recording does not give, though it has all that they need."""
+        """Windows of the reference that did not come out, although the recording has all that they need."""
         offline = self._offline
         absent: dict[Identity, list[Difference]] = {}
         for session, partition in offline.sessions.items():

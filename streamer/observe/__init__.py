@@ -1,1 +1,1 @@
-"""What a program tells of itself: metrics, traces, the device."""
+"""What a program reports about itself: metrics, traces, health, the device."""

@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 class DeviceCollector(Collector):
     """Utilisation and memory of an NVIDIA device, by NVML, asked at each scrape.
 
-    What NVML does not tell (no driver, a MIG instance, which has no utilisation) is absent, not 0.
+    What NVML does not report (no driver; a MIG instance has no utilisation) is absent, not 0.
 
     Args:
-        uuid: The device's, as NVML writes it: ``GPU-…``; indices differ from PyTorch's under CUDA_VISIBLE_DEVICES.
+        uuid: Of the device, as NVML writes it: ``GPU-…``; indices differ from PyTorch's under CUDA_VISIBLE_DEVICES.
         name: For the label, as PyTorch names the device.
     """
 
@@ -32,7 +32,7 @@ class DeviceCollector(Collector):
             log.warning("no metrics of device %s: NVML says %s", name, error)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """What there is to tell now."""
+        """The present values."""
         if self._handle is None:
             return
         try:
@@ -42,7 +42,7 @@ class DeviceCollector(Collector):
             rates = pynvml.nvmlDeviceGetUtilizationRates(self._handle)
             yield self._gauge("utilization_ratio", "Share of the last moments in which the device ran", rates.gpu / 100)
         except pynvml.NVMLError as error:
-            log.debug("NVML does not tell all of device %s: %s", self._name, error)
+            log.debug("NVML does not report all of device %s: %s", self._name, error)
 
     def _gauge(self, what: str, text: str, value: float) -> GaugeMetricFamily:
         family = GaugeMetricFamily(f"streamer_device_{what}", text, labels=["device"])

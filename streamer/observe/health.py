@@ -9,7 +9,7 @@ log = logging.getLogger(__name__)
 
 
 class Service:
-    """Kafka or Redis, as those see it who call it.
+    """Kafka or Redis, as its callers see it.
 
     Args:
         name: For people: ``Redis``.
@@ -25,10 +25,10 @@ class Service:
         self._on_retry = on_retry
 
     def away(self, error: Exception, what: str = "") -> None:
-        """A call failed and will be repeated.
+        """Note that a call failed and will be retried.
 
         Args:
-            what: What the service did not do, where that is more than not to answer.
+            what: What the service did not do, unless it just did not answer.
         """
         said = f"{what or f'{self.name} does not answer'}: {error}"
         if self.error is None:
@@ -37,7 +37,7 @@ class Service:
         self._on_retry()
 
     def answers(self) -> None:
-        """A call was answered."""
+        """Note that a call was answered."""
         if self.error is not None:
             log.info("%s answers again", self.name)
             self.error = None

@@ -14,7 +14,7 @@ BATCH_WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """The metrics of one worker, in a registry of their own so that tests can have several."""
+    """The metrics of one worker; tests give each its own registry."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self.registry = registry
@@ -53,7 +53,7 @@ class Metrics:
             buckets=STAGE_SECONDS,
             registry=registry,
         )
-        # Each window tells these a dozen times: they are found by their label once.
+        # Used a dozen times for each window: look each up by its label once.
         self.stage = cache(self.stage_seconds.labels)
         self.covered = cache(self.coverage.labels)
         self.window_records = Counter(
@@ -111,7 +111,7 @@ class Metrics:
             registry=registry,
         )
         self.role = Gauge("streamer_role", "1 under what this worker does", ["role"], registry=registry)
-        # A series that begins with its first event shows no increase: these begin at 0.
+        # A series that begins with its first event shows no increase, so these begin at 0.
         for counter, values in (
             (self.dead_letters, Reason),
             (self.windows, ClosedBy),

@@ -1,11 +1,11 @@
 """OpenTelemetry traces, off unless ``trace_endpoint`` is set: from a producer's record to the window that holds it.
 
 A producer's record carries its span in the ``traceparent`` header (https://www.w3.org/TR/trace-context/). A window is a
-trace of its own that *links* the spans of its members: it has many causes, and a span only one parent. The time in each
-stage is measured anyway, so a window's spans are made at once, when it is published; tracing costs nothing before that.
+separate trace that *links* the spans of its members, since it has many causes and a span only one parent. The time in
+each stage is measured anyway, so a window's spans are made when it is published; tracing costs nothing before that.
 
-Whole sessions are sampled, by a hash of the name: producer and worker choose the same ones without a word, and of a
-chosen session nothing is missing.
+Whole sessions are sampled, by a hash of the name: producer and worker choose the same ones without communication, and a
+chosen session is traced completely.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ STAGES = (
     "decode",
     "infer",
     "publish",
-)  # in which a window is, one after the other, once it has closed
-MAX_LINKS = 128  # what collectors keep of a span
+)  # of a closed window, in order
+MAX_LINKS = 128  # as many as collectors keep of a span
 HEADER = "traceparent"
 TRACEPARENT = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 
 
 def tracer(settings: Settings, service: str) -> Tracer | None:
-    """What makes spans; None: tracing is off.
+    """The maker of spans; ``None`` if tracing is off.
 
     Args:
         service: Name of this program in traces.
@@ -47,7 +47,7 @@ def tracer(settings: Settings, service: str) -> Tracer | None:
 
 
 class Tracer:
-    """Makes spans and sends them in a thread of its own; what the collector does not take in time is dropped.
+    """Makes spans and sends them in a separate thread; those that the collector does not take in time are dropped.
 
     Args:
         endpoint: OTLP over HTTP, such as ``http://localhost:4318/v1/traces``.
@@ -74,7 +74,7 @@ class Tracer:
         return crc32(session.encode()) < self._limit
 
     def sending(self, topic: str, session: str) -> Span | None:
-        """The span of a record that is being sent, to be ended by the caller; None: its session is not traced."""
+        """The span of a record that is being sent, which the caller must end; ``None`` if its session is not traced."""
         from opentelemetry.trace import SpanKind
 
         if not self.chosen(session):
@@ -132,7 +132,7 @@ def traceparent(span: Span) -> bytes:
 
 
 def _contexts(headers: Iterable[tuple[tuple[str, bytes], ...]]) -> Iterator[SpanContext]:
-    """Spans that records name; one that is malformed is none, as the specification wants it."""
+    """The spans that records name; malformed ones are ignored, as the specification requires."""
     from opentelemetry.trace import SpanContext, TraceFlags
 
     for pairs in headers:

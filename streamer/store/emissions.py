@@ -1,9 +1,8 @@
-"""Role align's own bookkeeping in Redis: which windows of a session the windows topic has.
+"""Role align's bookkeeping in Redis: which windows of a session are on the windows topic.
 
-As a publication does for role all, one Lua call a window does all or nothing, after the broker has acknowledged the
-window's record: it ignores a window that does not lie after the newest emitted one of its session, else it stores what
-a restart of alignment needs to know. A crash between the acknowledgement and the call puts the window on the topic
-again; role infer passes over it.
+One Lua call for each window, atomic as a publication is for role all, after the broker has acknowledged the window's
+record: it ignores a window that is not after the newest emitted one of its session, else it stores what a restart of
+alignment needs. After a crash between the two the window comes on the topic again; role infer skips it.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ return 1
 
 
 class Emission(msgspec.Struct, frozen=True):
-    """A window that the broker has; the rest as in :class:`streamer.store.publish.Publication`."""
+    """A window that the broker has acknowledged; fields as in :class:`streamer.store.publish.Publication`."""
 
     window: Window
     fingerprint: str
@@ -39,7 +38,7 @@ class Emission(msgspec.Struct, frozen=True):
 
 
 class Emissions(States):
-    """Records emissions, and tells a restart of role align how far it had come."""
+    """Records emissions, so that a restart of role align knows how far it had come."""
 
     SCRIPT = EMIT
 
@@ -76,10 +75,10 @@ class Emissions(States):
     def _stored(
         self, published: Kept, emitted: Kept, suspects: dict[int, int], group_lost_until_us: int | None
     ) -> Stored:
-        """The newer of the two, and nobody is suspected: no window is run here.
+        """The newer of the two states; without suspects, since role align runs no window.
 
-        Results are newer where role all has worked since, and where role infer has published what a crash kept from
-        being recorded here: these windows need not be handed over again.
+        The published one is newer where role all has worked since, or where role infer has published windows whose
+        emission a crash kept from being recorded: these need not be sent again.
         """
         newest = emitted if emitted.end_us >= published.end_us else published
         return Stored(newest.saved, {}, newest.lost_until_us, group_lost_until_us)

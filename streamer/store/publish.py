@@ -1,14 +1,14 @@
 """Results to Redis, each once in effect.
 
-One Lua call a window does all or nothing: it ignores a window that does not lie after the newest published one of its
-session, else it appends the result, sets the latest, and stores with it what a restart of alignment needs to know. A
-call may therefore be repeated any number of times, by this worker or by another that rebuilt the same window.
+One atomic Lua call for each window: it ignores a window that is not after the newest published one of its session, else
+it appends the result, sets the latest, and stores what a restart of alignment needs. So the call is idempotent, whether
+this worker repeats it or another that rebuilt the same window.
 
 The results stream's entry id is ``<window end in µs>-0``, so ``XRANGE`` reads by event time.
 
-Here too, because it lives and goes with the publications: which windows are being run (:class:`Run`), so that the one
-that kills its process is found; and of which partition groups Redis should know something, so that its having lost its
-data is noticed. Why so: docs/decisions/0003-poison-windows.md.
+The in-flight markers are here too, since publications remove them: which windows are being run (:class:`Run`), so that
+one that kills its process is found. So are the known partition groups, by which a loss of Redis' data is noticed. Why:
+docs/decisions/0003-poison-windows.md.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from streamer.store.states import States
 # fingerprint, lost_until_us, closing position, closing log time, trim closings below this log time, end of the window
 # before this one of the session in the same pipeline (or 0), then the result's fields and values. Numbers are
 # microseconds below 2^53, which Lua's doubles hold exactly.
-# A window that is published has killed nothing, nor has any before it: their marks go with the same call.
-# Where the state was deleted or evicted and the results were not, the stream itself says how far the session came: to
-# append below its last id is an error, and would be at every repetition.
-# XADD is the first command that writes: a Redis that is out of memory refuses a script there or not at all.
+# A published window has killed nothing, nor has any before it: their in-flight markers go with the same call.
+# Where the state was deleted or evicted and the results were not, the stream shows how far the session came: appending
+# below its last id is an error, at every retry.
+# XADD is the first command that writes: a Redis without memory refuses the script there or not at all.
 PUBLISH = """
 local published = redis.call('HGET', KEYS[3], 'published_end_us')
 if not published and redis.call('EXISTS', KEYS[1]) == 1 then
@@ -65,13 +65,13 @@ return 1
 
 
 class Publication(msgspec.Struct, frozen=True):
-    """A result with what alignment must find again after a restart.
+    """A result, with what alignment needs after a restart.
 
     Attributes:
         closed_at: Merge position of the window's closing.
         heard_us: As of the closing, see :class:`streamer.events.Window`.
         fingerprint: Of the window settings under which it was made.
-        trim_below_us: Log time of the committed cut: closings below it are never asked for again.
+        trim_below_us: Log time of the committed cut: closings below it are never needed again.
         lost_until_us: See :class:`streamer.events.Stored`.
     """
 
@@ -84,10 +84,10 @@ class Publication(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A window goes to native code, which may kill the process.
+    """A window that goes to native code, which may kill the process.
 
     Attributes:
-        number: 0 in a batch with others; n: the n-th time alone.
+        number: 0 in a batch with others; n for the n-th time alone.
     """
 
     session: str
@@ -101,7 +101,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Publisher(States):
-    """The only writer of results, and of the marks that go with them.
+    """The only writer of results and in-flight markers.
 
     Args:
         client: A connection pool to Redis.
@@ -145,7 +145,7 @@ class Publisher(States):
 
     async def _publish_once(self, publications: Sequence[Publication]) -> list[int]:
         async with self._client.pipeline(transaction=False) as pipe:
-            before: dict[str, int] = {}  # a window that overtook one that Redis refused for now would lose it
+            before: dict[str, int] = {}  # a window that overtakes one that is to be retried would lose it
             for publication in publications:
                 result = publication.result
                 args = self._args(publication, before.get(result.session, 0))
@@ -188,23 +188,23 @@ class Publisher(States):
     # what is being run
 
     async def begin(self, runs: Sequence[Run]) -> None:
-        """Mark windows before they are run and wait until Redis has the marks; one round trip, retried.
+        """Mark windows as in flight before they are run, and wait until Redis has the markers; one round trip, retried.
 
-        A window's publication takes its marks away. What is still marked when a session is loaded was being run when
-        a process died. A mark may be set twice, and one that is lost with Redis' data is missed by nothing.
+        A window's publication removes its markers. What is still marked when a session is loaded was being run when
+        a process died. Setting a marker twice is harmless; so is losing it together with Redis' data.
         """
         await self._retried(lambda: self._mark(runs))
 
     async def survived(self, run: Run) -> None:
-        """A window that was run alone has killed nothing: no suspicion is left of it. Retried."""
+        """Remove the markers of a window that was run alone and has killed nothing. Retried."""
         await self._retried(lambda: self._acquit(run))
 
     async def withdraw(self, runs: Sequence[Run]) -> None:
-        """These runs end without a result and without fault: take back their own marks, leave those of earlier runs.
+        """Remove the markers of runs that end without a result and without fault; those of earlier runs stay.
 
         Raises:
-            RedisError, OSError: Redis does not answer; it is asked once, since whoever calls this cannot wait. The
-                windows stay marked and will be run alone, which costs time and no more.
+            RedisError, OSError: Redis does not answer. There is no retry, since the caller cannot wait. The windows
+                stay marked and will be run alone, which only costs time.
         """
         async with self._client.pipeline(transaction=False) as pipe:
             for run in runs:

@@ -1,4 +1,4 @@
-"""What is in Redis: the names of the keys, a result's fields, and reading results back.
+"""The keys in Redis, and reading results back.
 
     {prefix}:{SESSION}:results    stream of results, entry id <window end in µs>-0
     {prefix}:{SESSION}:latest     hash: the newest result
@@ -12,8 +12,8 @@
     {prefix}:results              pub/sub channel: each new result as JSON
     {prefix}:index:…              search, where Redis has vector sets: see retrieval/vectorsets.py
 
-The session is percent-encoded and stands in literal braces, the hash tag by which Redis Cluster keeps a session's keys
-on one node.
+The session is percent-encoded, in literal braces: the hash tag by which Redis Cluster keeps a session's keys on one
+node.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BLOCK_MS = 1000  # longest wait of one blocking read; shorter than the client's 
 
 
 class Keys:
-    """Names of everything that the system keeps in Redis, under one prefix."""
+    """Names of all keys in Redis, under one prefix."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
@@ -64,7 +64,7 @@ class Keys:
         return self._of(session, "inflight")
 
     def indexed(self, session: str) -> str:
-        """Sorted set of the windows in Redis's own search index, by end."""
+        """Sorted set of the windows in the search index of Redis, by end."""
         return self._of(session, "indexed")
 
     def index_space(self, space: str) -> str:
@@ -85,10 +85,10 @@ class Keys:
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[tuple[redis.Redis, Keys]]:
-    """A client that answers, and the names of the keys; for commands, which give up where a worker waits.
+    """A connected client and the names of the keys; for commands, which give up where a worker waits.
 
     Raises:
-        UsageError: Nothing answers at the address, now or while the context is open, or it refuses us.
+        UsageError: Redis does not answer, now or while the context is open, or it refuses us.
     """
     client = clients.redis_client(settings)
     try:
@@ -111,8 +111,8 @@ def results(
     """A session's results in order.
 
     Args:
-        since_us: Only windows that end at or after this time; before 1970: all.
-        count: At most so many; None: all.
+        since_us: Only windows that end at or after this time.
+        count: At most this many; ``None`` for all.
     """
     start, left = f"{max(0, since_us)}-0", count
     while left is None or left > 0:
@@ -132,13 +132,13 @@ def latest(client: redis.Redis, keys: Keys, session: str) -> Result | None:
 
 
 def follow(client: redis.Redis, keys: Keys, only: Sequence[str] = ()) -> Iterator[Result | None]:
-    """New results as they are published, without end; None about once a second while there are none.
+    """New results as they are published, without end; ``None`` about once a second while there are none.
 
-    Every session's stream is read from where it was when it was first seen: at the call for those that exist, from its
-    beginning for one that appears later. Nothing is skipped, other than by pub/sub.
+    The stream of a session that exists is read from its present end, that of a later session from its beginning.
+    No result is skipped, as could happen with pub/sub.
 
     Args:
-        only: These sessions alone; empty: all.
+        only: Only these sessions; empty for all.
     """
     places: dict[str, bytes] = {}
     for session in only or sessions(client, keys):
@@ -169,7 +169,7 @@ def _wait_for_any(client: redis.Redis, keys: Keys) -> None:
 
 
 def forget(client: redis.Redis, keys: Keys, session: str) -> int:
-    """Delete everything that Redis holds of a session; returns the number of its results."""
+    """Delete everything that Redis keeps of a session; returns the number of its results."""
     count = int(client.xlen(keys.results(session)))
     of_session = (keys.results, keys.latest, keys.state, keys.closings, keys.inflight, keys.emitted)
     client.delete(*(key(session) for key in (*of_session, keys.emitted_closings)))

@@ -1,4 +1,4 @@
-"""What Redis keeps of sessions and partition groups for the next process, and how calls to Redis are repeated."""
+"""What Redis keeps of sessions and partition groups for the next process, and how calls to Redis are retried."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Kept(NamedTuple):
 
 
 class States:
-    """Reads what a restart must find; what is written goes through one script, which does all or nothing.
+    """Reads what a restart needs; all writes go through one script, which is atomic.
 
     Args:
         client: A connection pool to Redis.
@@ -51,7 +51,7 @@ class States:
         self._script = client.register_script(self.SCRIPT)
 
     async def load(self, session: str, group: str) -> Stored:
-        """What Redis keeps of a session, with what it says of the session's partition group.
+        """What Redis keeps of a session and of its partition group.
 
         Args:
             group: Name of the group, as for :meth:`open_group`.
@@ -68,11 +68,11 @@ class States:
     def _stored(
         self, published: Kept, emitted: Kept, suspects: dict[int, int], group_lost_until_us: int | None
     ) -> Stored:
-        """What counts for whoever asks: here, what was published."""
+        """Choose the state that counts for this role: here the published one."""
         return Stored(published.saved, suspects, published.lost_until_us, group_lost_until_us, emitted.end_us)
 
     async def _load_once(self, session: str, group: str) -> list[Any]:
-        # No transaction, since the group's key lies in another hash slot. The state is read before the closings: those
+        # No transaction, since the group's key is in another hash slot. The state is read before the closings: those
         # of a publication in between are then merely known too early.
         async with self._client.pipeline(transaction=False) as pipe:
             pipe.hgetall(self._keys.state(session))
@@ -85,12 +85,12 @@ class States:
             return answers
 
     async def open_group(self, group: str) -> int | None:
-        """What Redis knows of a partition group: ``Stored.group_lost_until_us``; None: nothing."""
+        """``Stored.group_lost_until_us`` of a partition group; ``None`` if Redis does not know the group."""
         [answer] = await self._retried(lambda: self._one(self._client.hget(self._keys.groups, group)))
         return None if answer is None else int(answer)
 
     async def note_group(self, group: str, lost_until_us: int) -> None:
-        """Make a partition group known, before its first commit: found missing later, Redis has lost its data."""
+        """Make a partition group known before its first commit: if it is missing later, Redis has lost its data."""
         await self._retried(lambda: self._one(self._client.hset(self._keys.groups, group, str(lost_until_us))))
 
     async def _one(self, call: Any) -> list[Any]:
@@ -133,7 +133,7 @@ def _suspects(marks: Sequence[bytes]) -> dict[int, int]:
 
 
 def _refuses_us(error: Exception) -> bool:
-    """Whether Redis does not know us, or does not allow a command, a key or the channel."""
+    """Whether Redis rejects our credentials, or does not allow a command, a key or the channel."""
     if isinstance(error, (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError)):
         return True
     return any(text in str(error) for text in REFUSED_IN_SCRIPT)
