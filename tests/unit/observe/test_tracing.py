@@ -82,5 +82,5 @@ def test_all_and_none_are_exact() -> None:
 def test_tracing_is_off_by_default_and_needs_nothing_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     assert tracing.tracer(Settings.load(), "test") is None
-    with pytest.raises(UsageError, match=r"pip install 'streamer\[trace\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'streamer-multimodal\[trace\]'"):
         tracing.tracer(Settings.load(trace_endpoint="http://127.0.0.1:1/"), "test")
