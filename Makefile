@@ -7,7 +7,7 @@ PIP_AUDIT_VERSION := 2.10.1
 CANARIES := faust-streaming mode-streaming aiokafka
 FLINK_KAFKA := org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2
 
-# Where it is set, every start compiles PyTorch's modules anew: 3 of 6 s of a worker's imports.
+# Where it is set, every start compiles PyTorch's modules again: 3 of 6 s of a worker's imports.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -51,6 +51,7 @@ check: install  ## format, lint, spelling, types, import rules
 	@$(BIN)/codespell
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/pytest -q tests/typing
 
 # An environment that sees the packages of $(VENV) behind its own: $(1) its folder, $(2) its requirements.
 define environment
@@ -93,11 +94,11 @@ audit: install  ## ask a vulnerability service (osv.dev) about the pinned packag
 	  echo "make audit: osv.dev cannot be reached; nothing was checked" >&2; exit 2; fi; \
 	echo "$$out"; exit $$code
 
-format: install  ## mend what can be mended
+format: install  ## fix what ruff can fix
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-lock: install  ## resolve pyproject.toml anew: requirements.lock, and requirements.worker.lock for the image
+lock: install  ## resolve pyproject.toml again: requirements.lock, and requirements.worker.lock for the image
 	@$(BIN)/uv pip compile --quiet --universal --all-extras --python-version 3.11 --generate-hashes --no-header \
 	  --upgrade pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
