@@ -1,6 +1,7 @@
 """Kafka and Redis on this machine: ``up``, ``down``, ``status``.
 
-*Embedded* (the default): real servers as background processes, on free ports, data and logs under ``.streamer/``.
+*Embedded* (the default): real servers as background processes, on their usual ports where these are free, else on
+others; data and logs under ``.streamer/``.
 *Docker*: the ``kafka`` and ``redis`` services of ``docker-compose.yml``. An address that the settings give is somebody
 else's server: nothing is started for it.
 """
@@ -25,6 +26,7 @@ from streamer.settings import ENDPOINTS_FILE, STATE_DIR, Settings
 
 REDIS_START_S = 30.0
 STATUS_MS = 2_000
+USUAL_PORTS = {"kafka": 9092, "redis": 6379}
 NAMES = ("redis", "kafka")  # in the order of starting: a Redis that fails does so at once
 
 Progress = Callable[[str], None]
@@ -50,23 +52,25 @@ class Service(msgspec.Struct, frozen=True):
 
 
 class Stack:
-    """An embedded Kafka and Redis in one directory, on ports of their own; a second start takes the same again.
+    """An embedded Kafka and Redis in one directory, on free ports; a second start takes the same again.
 
     A context manager for tests and benchmarks: both run inside the ``with`` block and neither after it.
 
     Args:
         directory: Holds data, logs, process ids and the ports.
         max_message_bytes: Largest record that a producer may send.
+        usual_ports: Take ``USUAL_PORTS`` where they are free.
 
     Attributes:
         kafka, redis: The processes, to be stopped, killed, paused and resumed one by one where a test wants that.
     """
 
-    def __init__(self, directory: Path, max_message_bytes: int) -> None:
+    def __init__(self, directory: Path, max_message_bytes: int, usual_ports: bool = False) -> None:
         self.directory = directory
         self.kafka = Daemon("kafka", directory)
         self.redis = Daemon("redis", directory)
         self._max_message_bytes = max_message_bytes
+        self._wanted_ports = USUAL_PORTS if usual_ports else {}
         self._ports_file = directory / "ports.json"
 
     def __enter__(self) -> Stack:
@@ -84,14 +88,19 @@ class Stack:
         self.stop()
 
     @property
+    def ports(self) -> dict[str, int]:
+        """By the names ``kafka``, ``redis`` and ``controller`` (Kafka's own)."""
+        return self._ports()
+
+    @property
     def kafka_address(self) -> str:
         """Bootstrap servers."""
-        return f"127.0.0.1:{self._ports()['kafka']}"
+        return f"127.0.0.1:{self.ports['kafka']}"
 
     @property
     def redis_url(self) -> str:
         """URL with database 0."""
-        return f"redis://127.0.0.1:{self._ports()['redis']}/0"
+        return f"redis://127.0.0.1:{self.ports['redis']}/0"
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -133,15 +142,17 @@ class Stack:
         return [daemon.name for daemon in (self.kafka, self.redis) if daemon.stop()]
 
     def _ports(self, *to_be_free: str) -> dict[str, int]:
-        """The ports, chosen once; one that must be free and was taken by somebody else since is chosen anew."""
+        """The ports: those of the last time, but a free one for each that must be free: the usual one comes first."""
         ports: dict[str, int] = {}
         if self._ports_file.exists():
             ports = msgspec.json.decode(self._ports_file.read_bytes(), type=dict[str, int])
-        keep = {name: port for name, port in ports.items() if name not in to_be_free or is_free(port)}
+        keep = {name: port for name, port in ports.items() if name not in to_be_free}
         for name in ("kafka", "controller", "redis"):
-            while name not in keep:
-                if (port := free_port()) not in keep.values():
-                    keep[name] = port
+            if name not in keep:
+                candidates = [
+                    port for port in (self._wanted_ports.get(name), ports.get(name)) if port and is_free(port)
+                ]
+                keep[name] = next((p for p in candidates if p not in keep.values()), None) or free_port(keep.values())
         if keep != ports:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._ports_file.write_bytes(msgspec.json.encode(keep))
@@ -174,7 +185,7 @@ def _up_docker(wanted: list[str], progress: Progress) -> dict[str, str]:
 def _up_embedded(settings: Settings, wanted: list[str], progress: Progress) -> dict[str, str]:
     if compose.is_ours():
         raise UsageError("the containers of `streamer up --docker` are running; stop them with `streamer down` first")
-    stack = Stack(STATE_DIR, settings.max_message_bytes)
+    stack = Stack(STATE_DIR, settings.max_message_bytes, usual_ports=True)
     steps = {"redis": (stack.redis, stack.start_redis), "kafka": (stack.kafka, stack.start_kafka)}
     started: list[Daemon] = []
     try:
@@ -186,7 +197,11 @@ def _up_embedded(settings: Settings, wanted: list[str], progress: Progress) -> d
         for daemon in started:
             daemon.stop()
         raise
-    return {name: stack.addresses[name] for name in wanted}
+    found = {name: stack.addresses[name] for name in wanted}
+    if moved := [name for name in wanted if stack.ports[name] != USUAL_PORTS[name]]:
+        progress(f"not on the usual port: {', '.join(moved)}; other folders and programs find these servers with")
+        progress("export " + " ".join(f"STREAMER_{name.upper()}={found[name]}" for name in moved))
+    return found
 
 
 def down(progress: Progress = silent) -> list[str]:

@@ -7,7 +7,7 @@ import random
 import re
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from time import monotonic
 
@@ -144,14 +144,14 @@ def _spawn(command: Sequence[str], log: Path) -> int:
     )
 
 
-def free_port() -> int:
-    """A TCP port of the loopback interface that was free a moment ago.
+def free_port(but: Collection[int] = ()) -> int:
+    """A TCP port of the loopback interface that was free a moment ago, and is none of ``but``.
 
     Raises:
         UsageError: None is found.
     """
     for port in random.sample(PORTS, 100):
-        if is_free(port):
+        if port not in but and is_free(port):
             return port
     raise UsageError(f"no free port between {PORTS.start} and {PORTS.stop} on 127.0.0.1")
 

@@ -30,8 +30,9 @@ MAX_MESSAGE_BYTES = 1 << 20
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory of its own; whatever a failed test leaves running there is stopped."""
+    """A working directory, and usual ports that are free; whatever a failed test leaves running there is stopped."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(local, "USUAL_PORTS", {"kafka": free_port(), "redis": free_port()})
     yield tmp_path
     local.down()
 
@@ -159,6 +160,40 @@ def test_a_port_that_somebody_else_took_meanwhile_is_replaced(
 
     assert services["redis"].answers
     assert services["redis"].address != before
+
+
+def test_up_takes_usual_ports_where_they_are_free(here: Path) -> None:
+    said: list[str] = []
+    services = by_name(local.up(Settings.load(), progress=said.append))
+
+    usual = local.USUAL_PORTS
+    assert services["kafka"].address == f"127.0.0.1:{usual['kafka']}"
+    assert services["redis"].address == f"redis://127.0.0.1:{usual['redis']}/0"
+    assert not any("export" in line for line in said)
+
+
+def test_where_a_usual_port_is_taken_up_prints_what_to_export_until_it_is_free(
+    here: Path, kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMER_KAFKA", kafka)
+    usual, said = local.USUAL_PORTS["redis"], list[str]()
+    with socket.create_server(("127.0.0.1", usual)):
+        address = by_name(local.up(Settings.load(), progress=said.append))["redis"].address
+        again: list[str] = []
+        local.up(Settings.load(), progress=again.append)
+
+    assert f":{usual}/" not in address
+    assert said[-2:] == [
+        "not on the usual port: redis; other folders and programs find these servers with",
+        f"export STREAMER_REDIS={address}",
+    ]
+    pasted = subprocess.run(["sh", "-c", f"{said[-1]}; echo $STREAMER_REDIS"], capture_output=True, text=True)
+    assert pasted.stdout == f"{address}\n"
+    assert again[-2:] == said[-2:]
+    assert "starting Redis" not in again
+
+    local.down()
+    assert f":{usual}/" in by_name(local.up(Settings.load()))["redis"].address
 
 
 def test_a_process_that_was_given_the_same_pid_is_not_taken_for_ours(here: Path) -> None:
