@@ -24,9 +24,9 @@ import redis
 
 from bench import rig
 from bench.programs.load import S_US, phase_us
-from bench.rig import Curve, Figure, Plot, Program, Report, Rig, Spread
+from bench.rig import Curve, Figure, Plot, Report, Rig, Spread
 from streamer.errors import Stop
-from streamer.local.worker import environment
+from streamer.local.worker import WorkerProcess, environment
 from streamer.settings import Settings
 from streamer.store.results import Keys
 
@@ -79,14 +79,14 @@ def saturated(bench: Rig, options: argparse.Namespace) -> tuple[dict[int, list[f
     speeds: dict[int, list[float]] = {size: [] for size in sizes}
     fills: list[float] = []
 
-    def fill(address: str) -> None:
-        batches = rig.metric(address, "streamer_batch_windows_count")
-        fills.append(rig.metric(address, "streamer_batch_windows_sum") / batches / default)
+    def fill(worker: WorkerProcess) -> None:
+        batches = worker.metric("streamer_batch_windows_count")
+        fills.append(worker.metric("streamer_batch_windows_sum") / batches / default)
 
     for _ in rig.rounds(options):
         for size in sizes:
             settings = load.fresh().model_copy(update={"max_batch": size})
-            run = bench.worker(load, settings, fill if size == default else lambda address: None)
+            run = bench.worker(load, settings, fill if size == default else lambda worker: None)
             speeds[size].append(run.windows_per_s)
             rig.console.log(f"max_batch {size}: {rig.described(run)}")
     return speeds, fills
@@ -107,7 +107,7 @@ def offer(bench: Rig, settings: Settings, sessions: int, seconds: int) -> Point:
         client.pubsub(ignore_subscribe_messages=True) as channel,
     ):
         channel.subscribe(Keys(settings.key_prefix).channel)
-        with Program(command, environment(settings), log, core=rig.SERVERS_CORE) as load:
+        with rig.started(command, environment(settings), log, rig.SERVERS_CORE) as load:
             last_s = start_us / 1e6 + seconds
             while len(received_s) < wanted and time.time() < last_s + QUIET_S:
                 message = channel.get_message(timeout=0.2)
@@ -121,7 +121,7 @@ def offer(bench: Rig, settings: Settings, sessions: int, seconds: int) -> Point:
                     number = int(result.session.rsplit("-", 1)[1])
                     latency_ms.append((now_us - result.end_us - phase_us(number, sessions)) / 1000)
                     wait_ms.append(result.latencies_us["batch"] / 1000)
-            behind_ms = float(load.wait_end().splitlines()[-1])
+            behind_ms = float(load.wait_end(rig.DONE_WITHIN_S).splitlines()[-1])
     if not latency_ms:
         raise Stop(f"of {wanted} windows none came that counts")
     if len(received_s) < wanted:
@@ -134,7 +134,7 @@ def offer(bench: Rig, settings: Settings, sessions: int, seconds: int) -> Point:
 
 
 def offer_to(
-    worker: Program, bench: Rig, settings: Settings, sessions: int, seconds: int, idle_cores: float
+    worker: WorkerProcess, bench: Rig, settings: Settings, sessions: int, seconds: int, idle_cores: float
 ) -> tuple[Point, float]:
     """:func:`offer`, and CPU ms a window of the worker.
 
@@ -142,10 +142,10 @@ def offer_to(
         idle_cores: What the worker takes when nothing comes (``rig.idle_cores``). As much is left out for the time in
             which the load is planned and the last windows are waited for.
     """
-    began_s, spent_s = time.monotonic(), rig.cpu_s(worker.pid)
+    began_s, spent_s = time.monotonic(), rig.cpu_s(worker)
     found = offer(bench, settings, sessions, seconds)
     idle_s = time.monotonic() - began_s - seconds
-    return found, 1000 * (rig.cpu_s(worker.pid) - spent_s - idle_cores * idle_s) / (sessions * seconds)
+    return found, 1000 * (rig.cpu_s(worker) - spent_s - idle_cores * idle_s) / (sessions * seconds)
 
 
 def figures(

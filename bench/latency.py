@@ -17,13 +17,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from urllib.request import urlopen
 
 import numpy as np
 
 from bench import rig
 from bench.rig import Figure, Report, Rig, Spread
 from streamer.feeds import simulate
+from streamer.local.worker import WorkerProcess
 from streamer.result import Result
 from streamer.settings import Settings
 from streamer.store import results
@@ -42,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seconds = options.seconds or (QUICK_S if options.quick else USUAL_S)
     with Rig(options.device) as bench:
         settings = bench.settings()
-        with bench.worker_process(settings) as (_, address):
+        with bench.worker_process(settings) as worker:
             found = list(run(settings, options.sessions, seconds))
-            publish = histogram(address, "publish")
+            publish = histogram(worker, "publish")
     note = f"{len(found)} windows of {options.sessions} cars in real time."
     rig.finish(Report("latency", figures(found, publish), [note]), options)
 
@@ -88,10 +88,9 @@ def times(result: Result) -> dict[str, float]:
     return {**ms, "delivery": sum(ms.get(stage, 0.0) for stage in ("batch", "decode", "infer"))}
 
 
-def histogram(address: str, stage: str) -> list[tuple[float, float]]:
+def histogram(worker: WorkerProcess, stage: str) -> list[tuple[float, float]]:
     """(upper bound in s, windows up to it), of ``streamer_stage_seconds``."""
-    with urlopen(f"{address}/metrics") as answer:
-        lines = answer.read().decode().splitlines()
+    lines = worker.get("/metrics")[1].splitlines()
     buckets = [line for line in lines if line.startswith("streamer_stage_seconds_bucket") and f'"{stage}"' in line]
     return [(float(line.split('le="')[1].split('"')[0]), float(line.rsplit(" ", 1)[1])) for line in buckets]
 

@@ -49,11 +49,11 @@ def measure(bench: Rig, load: rig.Load, rounds: range) -> tuple[list[Bare], list
 def bare_run(bench: Rig, load: rig.Load) -> Bare:
     """Decoding and inference alone, of the windows of a load."""
     command = [sys.executable, "-m", "bench.programs.bare"]
-    with rig.Program(command, environment(load.settings), bench.folder / "bare.log") as program:
-        program.wait_for(partial(rig.says_ready, program), rig.READY_WITHIN_S, "ready")
+    with rig.started(command, environment(load.settings), bench.folder / "bare.log") as program:
+        program.wait_for(partial(rig.says_ready, program), rig.READY_WITHIN_S, "be ready")
         with rig.Utilization(bench.device) as busy:
-            program.wait_for(lambda: program.text().endswith("}\n"), rig.DONE_WITHIN_S, "its figures")
-        run = msgspec.json.decode(program.wait_end().splitlines()[-1], type=Bare)
+            program.wait_for(lambda: program.text().endswith("}\n"), rig.DONE_WITHIN_S, "print its figures")
+        run = msgspec.json.decode(program.wait_end(rig.DONE_WITHIN_S).splitlines()[-1], type=Bare)
     if run.windows != load.windows:
         raise RuntimeError(f"{run.windows} windows were aligned in memory, {load.windows} were sent")
     return msgspec.structs.replace(run, device_busy=busy.mean)

@@ -15,16 +15,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 
 import msgspec
 
 from bench import rig
-from bench.rig import Figure, Program, Report, Spread
-from streamer.local.process import free_port
+from bench.rig import Figure, Report, Spread
+from streamer.local.program import Program
+from streamer.local.worker import WorkerProcess
+from streamer.settings import Settings
 
 AIM_S = 8.0
 WITHIN_S = 120.0
+MODEL = rig.ROOT / "models" / "driving"
 STREAMER = (sys.executable, "-m", "streamer")
 
 
@@ -71,18 +75,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def start(folder: Path, device: str) -> Parts:
     """One start in an empty folder; everything is stopped again."""
-    env = {"STREAMER_MODEL": str(rig.ROOT / "models" / "driving"), "STREAMER_DEVICE": device}
+    env = rig.one_thread() | {"STREAMER_MODEL": str(MODEL), "STREAMER_DEVICE": device}
     try:
         up_s = command(folder, env, "up")
         topics_s = command(folder, env, "topics", "create")
-        port = free_port()
+        with chdir(folder):  # where `up` has written the addresses
+            settings = Settings.load(model=MODEL, device=device)
         began_s = time.monotonic()
-        with Program(
-            [*STREAMER, "worker"], env | {"STREAMER_PORT": str(port)}, folder / "worker.log", core=None, cwd=folder
-        ) as it:
-            it.wait_for(lambda: rig.answers(f"http://127.0.0.1:{port}/readyz"), WITHIN_S, "ready")
+        with WorkerProcess(settings, folder / "worker.log", rig.one_thread(), folder) as worker:
+            worker.wait_ready(WITHIN_S)
             worker_s = time.monotonic() - began_s
-        with Program([sys.executable, "-m", "bench.programs.parts"], env, folder / "parts.log", None, folder) as it:
+        with Program([sys.executable, "-m", "bench.programs.parts"], folder / "parts.log", env, folder) as it:
             imports_s, model_s = msgspec.json.decode(it.wait_end(WITHIN_S).splitlines()[-1], type=tuple[float, float])
     finally:
         command(folder, env, "down")
@@ -93,7 +96,7 @@ def command(folder: Path, env: dict[str, str], *arguments: str) -> float:
     """Run a command of streamer to its end; returns how long it took in seconds."""
     began_s = time.monotonic()
     log = folder / f"{arguments[0]}.log"
-    with Program([*STREAMER, *arguments], env, log, core=None, cwd=folder) as program:
+    with Program([*STREAMER, *arguments], log, env, folder) as program:
         program.wait_end(WITHIN_S)
     return time.monotonic() - began_s
 

@@ -64,8 +64,8 @@ def preload(bench: Rig, size: int, count: int) -> rig.Load:
 def read_s(bench: Rig, load: rig.Load, name: str) -> float:
     """Let a reader read the load from its beginning to its end; returns its CPU seconds."""
     command = [sys.executable, "-m", "bench.programs.readers", name, str(load.records)]
-    with rig.Program(command, environment(load.fresh()), bench.folder / f"{name}.log") as program:
-        return float(program.wait_end().splitlines()[-1])
+    with rig.started(command, environment(load.fresh()), bench.folder / f"{name}.log") as program:
+        return float(program.wait_end(rig.DONE_WITHIN_S).splitlines()[-1])
 
 
 def figures(cost_us: dict[int, dict[str, list[float]]]) -> list[Figure]:

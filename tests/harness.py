@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,12 +17,13 @@ import simplejpeg
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, TEXT
-from streamer.local.worker import environment
+from streamer.local import worker
 from streamer.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 AUDIO_RATE_HZ = 16_000
 S_US = 1_000_000
+READY_WITHIN_S = 60.0
 
 
 def own_settings(kafka: str, redis_url: str, model: Path, max_delay_ms: int) -> Settings:
@@ -47,94 +42,38 @@ def own_settings(kafka: str, redis_url: str, model: Path, max_delay_ms: int) -> 
     )
 
 
-class WorkerProcess:
-    """``streamer worker`` as its users run it: a process, settings by environment, probes by HTTP."""
+class WorkerProcess(worker.WorkerProcess):
+    """``streamer worker`` as its users run it: a process, settings by environment, probes by HTTP.
+
+    Args:
+        extra: Settings that differ from ``settings``.
+    """
 
     def __init__(self, settings: Settings, log: Path, **extra: Any) -> None:
-        self.settings = settings
-        self.log = log
-        self.extra = extra
-        self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
+        given = settings.model_dump(exclude_unset=True) | extra
+        super().__init__(Settings.load(**given), log, cwd=ROOT)
 
-    def launch(self) -> int:
-        """Start the process and wait for nothing; returns the length of its log before that."""
-        env = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_")} | environment(self.settings)
-        for name, value in {"port": 0, **self.extra}.items():
-            if value is not None:
-                env[f"STREAMER_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
-        begin = self.log.stat().st_size if self.log.exists() else 0
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "streamer", "worker"], cwd=ROOT, env=env, stdout=log, stderr=log
-            )
-        return begin
+    def __exit__(self, *error: object) -> None:
+        self.kill()
 
-    def start(self, ready_within_s: float = 60.0) -> WorkerProcess:
-        begin = self.launch()
-        wait_for(lambda: self._find_port(begin), ready_within_s, self._why)
-        wait_for(self.ready, ready_within_s, self._why)
-        return self
-
-    def _find_port(self, begin: int) -> bool:
-        if self.process is not None and self.process.poll() is not None:
-            raise AssertionError(self._why())
-        for line in self.log.read_text()[begin:].splitlines():
-            if "metrics and probes on http://" in line:
-                self.port = int(line.rsplit(":", 1)[1])
-        return self.port != 0
-
-    def _why(self) -> str:
-        code = self.process.poll() if self.process is not None else None
-        return f"worker (exit code {code}):\n" + "\n".join(self.log.read_text().splitlines()[-30:])
-
-    def get(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError as error:
-            return 0, str(error)
-
-    def ready(self) -> bool:
-        if self.process is not None and self.process.poll() is not None:
-            raise AssertionError(self._why())
-        return self.get("/readyz")[0] == 200
-
-    def metric(self, name: str, **labels: str) -> float:
-        """Sum of a metric's samples that have these labels."""
-        total = 0.0
-        for line in self.get("/metrics")[1].splitlines():
-            if line.startswith((name + "{", name + " ")) and all(f'{k}="{v}"' in line for k, v in labels.items()):
-                total += float(line.rsplit(" ", 1)[1])
-        return total
+    def restart(self) -> None:
+        """Start it again, after it has ended, and wait until it is ready."""
+        self.start()
+        self.wait_ready(READY_WITHIN_S)
 
     def stop(self) -> float:
         """SIGTERM; returns the seconds until it was gone, and checks that it went gracefully."""
-        assert self.process is not None
         before = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=30)
-        assert code == 0, self._why()
+        self.end()
+        assert self.code == 0, self.text()
         return time.monotonic() - before
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(timeout=10)
-        self.port = 0
 
 
 @contextmanager
 def running_worker(settings: Settings, log: Path, **extra: Any) -> Iterator[WorkerProcess]:
-    worker = WorkerProcess(settings, log, **extra)
-    try:
-        yield worker.start()
-    finally:
-        if worker.process is not None and worker.process.poll() is None:
-            worker.kill()
+    with WorkerProcess(settings, log, **extra) as running:
+        running.wait_ready(READY_WITHIN_S)
+        yield running
 
 
 def wait_for(condition: Callable[[], bool], within_s: float, why: Callable[[], str] = lambda: "") -> None:

@@ -19,7 +19,7 @@ from bench import batching, rig
 from bench.growth import feeds
 from bench.growth.feeds import Sent
 from bench.growth.points import Config, Paced, Point
-from bench.rig import Bare, Program, Rig, Run, Spread
+from bench.rig import Bare, Rig, Run, Spread
 from streamer.local.worker import environment
 from streamer.settings import Settings
 from streamer.store import results
@@ -63,8 +63,8 @@ def with_bare(point: Point, device: str) -> Point:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         settings = Settings.load(device=device, **given(folder, config))
-        with Program(command, environment(settings), folder / "alone.log") as program:
-            bare = msgspec.json.decode(program.wait_end().splitlines()[-1], type=Bare)
+        with rig.started(command, environment(settings), folder / "alone.log") as program:
+            bare = msgspec.json.decode(program.wait_end(rig.DONE_WITHIN_S).splitlines()[-1], type=Bare)
     if bare.windows != config.windows:
         raise RuntimeError(f"{bare.windows} windows were aligned in memory, {config.windows} were sent")
     rig.console.log(f"{point.axis} {config.name}: {rig.described(bare)} without Kafka and Redis")
@@ -94,12 +94,12 @@ def paced(bench: Rig, saturated: Point, shares: Sequence[float], seconds: int) -
     """Loads in real time, shares of what a worker makes at saturation."""
     best_per_s = Spread.of([run.windows_per_s for run in saturated.runs]).median
     settings = bench.settings(modalities=batching.NO_WAIT)
-    with bench.worker_process(settings) as (program, _):
-        idle_cores = rig.idle_cores(program.pid)
+    with bench.worker_process(settings) as worker:
+        idle_cores = rig.idle_cores(worker)
         for share in shares:
             sent_bytes, stored_bytes = to_redis(bench.redis), stored(bench.redis, settings)
             sessions = max(1, round(best_per_s * share))
-            found, cpu_ms = batching.offer_to(program, bench, settings, sessions, seconds, idle_cores)
+            found, cpu_ms = batching.offer_to(worker, bench, settings, sessions, seconds, idle_cores)
             windows = sessions * seconds
             yield Paced(
                 share=share,

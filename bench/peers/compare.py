@@ -113,7 +113,7 @@ def measure(
     """
     settings, sessions = own(load.settings, engine, number), list(load.drives)
     with start(engine, settings, bench.folder, "log") as program:
-        program.wait_for(lambda: has_loaded(engine)(program), rig.READY_WITHIN_S, "the model")
+        program.wait_for(lambda: has_loaded(engine)(program), rig.READY_WITHIN_S, "load the model")
         looks = watch(program, lambda: rig.published(bench.redis, settings, sessions), FIRST_WITHIN_S)
         peak_bytes = max(look(program, lambda: 0).resident_bytes, *(seen.resident_bytes for seen in looks))
         if len(looks) < 3:

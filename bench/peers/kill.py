@@ -75,14 +75,14 @@ def endure(bench: rig.Rig, engine: str, sessions: int, seconds: int, kills: int,
             before, began_s = count(), time.monotonic()
             with start(engine, settings, bench.folder, str(killed)) as program:
                 if feed is None:
-                    program.wait_for(lambda: has_loaded(engine)(program), rig.READY_WITHIN_S, "the model")
+                    program.wait_for(lambda: has_loaded(engine)(program), rig.READY_WITHIN_S, "load the model")
                     feed = pool.submit(_drive, settings, sessions, seconds)
                 until(program, lambda before=before: count() > before, NEW_WITHIN_S)  # type: ignore[misc]
                 if killed:
                     back_s.append(time.monotonic() - began_s)
                 if killed < kills and not feed.done():
                     time.sleep(moments.uniform(0, LATEST_S))
-                    rig.kill(rig.family(program.pid))
+                    program.kill()
                     killed += 1
                     rig.console.log(f"{engine}: killed {killed} times")
                     continue

@@ -14,6 +14,7 @@ from bench import rig
 from bench.peers.common import GRACE_MS, STATE_VARIABLE, WINDOW_MS
 from streamer.errors import UsageError
 from streamer.events import MODALITY_NAMES
+from streamer.local.program import Program
 from streamer.local.worker import environment
 from streamer.settings import Settings
 
@@ -86,28 +87,28 @@ def own(settings: Settings, engine: str, number: int) -> Settings:
     return settings.model_copy(update={"group": name, "key_prefix": name, "instance_id": name})
 
 
-def start(engine: str, settings: Settings, folder: Path, log: str) -> rig.Program:
+def start(engine: str, settings: Settings, folder: Path, log: str) -> Program:
     """Start an engine's program, which goes on with what it finds of its state."""
     module = ["streamer", "worker"] if engine == STREAMER else [MODULES[engine]]
     state = {STATE_VARIABLE: str(folder / f"{settings.group}-state"), "PYTHONWARNINGS": "ignore"}
     command = [str(_python(engine)), "-m", *module]
-    return rig.Program(command, environment(settings) | state, folder / f"{settings.group}-{log}.log")
+    return rig.started(command, environment(settings) | state, folder / f"{settings.group}-{log}.log")
 
 
-def has_loaded(engine: str) -> Callable[[rig.Program], bool]:
+def has_loaded(engine: str) -> Callable[[Program], bool]:
     """Whether a program's log says that the model is loaded, before the engine does anything."""
     if engine == STREAMER:
         return lambda program: "metrics and probes on" in program.text()
     return rig.says_ready
 
 
-def look(program: rig.Program, count: Callable[[], int]) -> Look:
+def look(program: Program, count: Callable[[], int]) -> Look:
     """See what a program has published and used."""
-    memory = sum(process.memory_info().rss for process in rig.family(program.pid))
-    return Look(time.monotonic(), count(), rig.cpu_s(program.pid), memory)
+    memory = sum(process.memory_info().rss for process in program.family())
+    return Look(time.monotonic(), count(), rig.cpu_s(program), memory)
 
 
-def watch(program: rig.Program, count: Callable[[], int], first_within_s: float = QUIET_S) -> list[Look]:
+def watch(program: Program, count: Callable[[], int], first_within_s: float = QUIET_S) -> list[Look]:
     """Look at a program until it has published nothing new for ``QUIET_S``, or for ``first_within_s`` at first.
 
     Returns:
@@ -125,16 +126,16 @@ def watch(program: rig.Program, count: Callable[[], int], first_within_s: float 
             looks.append(now)
         return now.at_s - looks[-1].at_s > (QUIET_S if len(looks) > 1 else first_within_s)
 
-    program.wait_for(is_over, rig.DONE_WITHIN_S, "its last window")
+    program.wait_for(is_over, rig.DONE_WITHIN_S, "publish its last window")
     return looks
 
 
-def until(program: rig.Program, condition: Callable[[], bool], within_s: float) -> bool:
+def until(program: Program, condition: Callable[[], bool], within_s: float) -> bool:
     """Wait for something while a program runs; returns whether it came in time.
 
     Raises:
         Stop: The program has ended.
     """
     deadline_s = time.monotonic() + within_s
-    program.wait_for(lambda: condition() or time.monotonic() > deadline_s, within_s + 10, "something new")
+    program.wait_for(lambda: condition() or time.monotonic() > deadline_s, within_s + 10, "publish something new")
     return condition()

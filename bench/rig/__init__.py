@@ -26,15 +26,14 @@ from bench.rig.programs import (
     DONE_WITHIN_S,
     POLL_S,
     READY_WITHIN_S,
-    Program,
     cpu_s,
-    family,
     idle_cores,
-    kill,
+    one_thread,
     says_ready,
+    started,
 )
 from bench.rig.report import between, finish, regressions
-from bench.rig.servers import DRIVES, PARTITIONS, Bare, Load, Rig, Run, answers, busy, described, metric, published
+from bench.rig.servers import DRIVES, PARTITIONS, Bare, Load, Rig, Run, busy, described, published
 
 __all__ = [
     "DONE_WITHIN_S",
@@ -49,24 +48,20 @@ __all__ = [
     "Figure",
     "Load",
     "Plot",
-    "Program",
     "Report",
     "Rig",
     "Run",
     "Spread",
     "Utilization",
-    "answers",
     "between",
     "busy",
     "console",
     "cpu_s",
     "described",
-    "family",
     "finish",
     "idle_cores",
-    "kill",
     "machine",
-    "metric",
+    "one_thread",
     "parse",
     "parser",
     "published",
@@ -76,6 +71,7 @@ __all__ = [
     "rounds",
     "run",
     "says_ready",
+    "started",
     "table",
     "versions",
 ]

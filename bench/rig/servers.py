@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-from urllib.request import urlopen
 
 import msgspec
 import redis
 
 from bench.rig.figures import Figure, Spread
-from bench.rig.host import ROOT, SERVERS_CORE, Utilization, can_pin, own_cores, pin
+from bench.rig.host import PROGRAM_CORE, ROOT, SERVERS_CORE, Utilization, can_pin, own_cores, pin
 from bench.rig.options import console
-from bench.rig.programs import DONE_WITHIN_S, READY_WITHIN_S, Program, cpu_s, one_thread, peak_bytes
+from bench.rig.programs import DONE_WITHIN_S, READY_WITHIN_S, cpu_s, one_thread, peak_bytes
 from streamer.broker import topics
 from streamer.errors import Stop
 from streamer.feeds import pace, simulate
 from streamer.feeds.producer import Outgoing, Producer
 from streamer.local import Stack
-from streamer.local.process import free_port
-from streamer.local.worker import environment
+from streamer.local.program import Program
+from streamer.local.worker import WorkerProcess
 from streamer.settings import Settings
 from streamer.store.results import Keys
 
@@ -194,37 +191,35 @@ class Rig:
         """
         sessions = list(load.drives)
         with Utilization(self.device) as busy:
-            began_s, spent_s = time.monotonic(), [cpu_s(program.pid) for program in programs]
+            began_s, spent_s = time.monotonic(), [cpu_s(program) for program in programs]
             before = published(self.redis, settings, sessions)  # between their being ready and our seeing it
             programs[0].wait_for(
-                lambda: published(self.redis, settings, sessions) >= load.windows, DONE_WITHIN_S, "all windows"
+                lambda: published(self.redis, settings, sessions) >= load.windows, DONE_WITHIN_S, "publish all windows"
             )
             wall_s = time.monotonic() - began_s
             if before >= load.windows:
                 raise Stop(f"all {before} windows were published before they could be timed: it takes more of them")
             measured = [
-                (cpu_s(program.pid) - spent, peak_bytes(program.pid))
+                (cpu_s(program) - spent, peak_bytes(program.pid))
                 for program, spent in zip(programs, spent_s, strict=True)
             ]
         return [Run(load.windows - before, wall_s, cpu, peak, busy.mean) for cpu, peak in measured]
 
     @contextmanager
-    def worker_processes(self, each: Sequence[Settings], tree: Path = ROOT) -> Iterator[list[tuple[Program, str]]]:
-        """A ``streamer worker`` for each settings, all ready, with the addresses of their probes, for the block."""
+    def worker_processes(self, each: Sequence[Settings], tree: Path = ROOT) -> Iterator[list[WorkerProcess]]:
+        """A ``streamer worker`` for each settings, all on one core and ready, for the block."""
         with ExitStack() as stack:
-            started = []
+            workers = []
             for number, settings in enumerate(each):
-                address = f"http://127.0.0.1:{free_port()}"
-                env = environment(settings) | one_thread(tree) | {"STREAMER_PORT": address.rsplit(":", 1)[1]}
-                log = self.folder / f"worker-{number}.log"
-                program = Program([sys.executable, "-m", "streamer", "worker"], env, log, cwd=tree)
-                started.append((stack.enter_context(program), address))
-            for program, address in started:
-                program.wait_for(partial(answers, f"{address}/readyz"), READY_WITHIN_S, "ready")
-            yield started
+                process = WorkerProcess(settings, self.folder / f"worker-{number}.log", one_thread(tree), tree)
+                workers.append(stack.enter_context(process))
+                pin(process.pid, PROGRAM_CORE)
+            for worker in workers:
+                worker.wait_ready(READY_WITHIN_S)
+            yield workers
 
     @contextmanager
-    def worker_process(self, settings: Settings, tree: Path = ROOT) -> Iterator[tuple[Program, str]]:
+    def worker_process(self, settings: Settings, tree: Path = ROOT) -> Iterator[WorkerProcess]:
         """One of :meth:`worker_processes`."""
         with self.worker_processes([settings], tree) as [worker]:
             yield worker
@@ -242,29 +237,29 @@ class Rig:
             Stop: One fails, or they do not publish all windows in time.
         """
         with self.worker_processes(each) as workers:
-            return self._to_the_end(load, each[0], [program for program, _ in workers])
+            return self._to_the_end(load, each[0], workers)
 
     def worker(
         self,
         load: Load,
         settings: Settings | None = None,
-        at_end: Callable[[str], None] = lambda address: None,
+        at_end: Callable[[WorkerProcess], None] = lambda worker: None,
         tree: Path = ROOT,
     ) -> Run:
         """Let a ``streamer worker`` read a load to its end.
 
         Args:
             settings: Of the load, with changes (``load.fresh()`` and then ``model_copy``); None: as preloaded.
-            at_end: Gets the address of its metrics before it is stopped.
+            at_end: Called before it is stopped.
             tree: Working tree of the worker.
 
         Raises:
             Stop: It fails, or does not publish all windows in time.
         """
         settings = load.fresh() if settings is None else settings
-        with self.worker_process(settings, tree) as (program, address):
-            [run] = self._to_the_end(load, settings, [program])
-            at_end(address)
+        with self.worker_process(settings, tree) as worker:
+            [run] = self._to_the_end(load, settings, [worker])
+            at_end(worker)
             return run
 
 
@@ -284,19 +279,3 @@ def drives_of(sessions: int, seconds: int, seed: int) -> tuple[dict[str, simulat
                 yield msgspec.structs.replace(outgoing, session=name)
 
     return {name: distinct[number % len(distinct)] for number, name in enumerate(names)}, stream()
-
-
-def metric(address: str, name: str) -> float:
-    """Sum of all samples of a metric of a worker."""
-    with urlopen(f"{address}/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
-
-
-def answers(url: str) -> bool:
-    """Whether an HTTP server says 200 there."""
-    try:
-        with urlopen(url, timeout=2):
-            return True
-    except OSError:
-        return False

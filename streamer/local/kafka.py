@@ -65,7 +65,7 @@ def jars(progress: Callable[[str], None]) -> Path:
     if not _classes(folder).exists():
         try:
             _rehearse(folder, progress)
-        except OSError as error:  # somebody else's cache, or a full disk
+        except (OSError, UsageError) as error:  # somebody else's cache, a full disk, a broker that does not start
             progress(f"that failed, Kafka will start more slowly: {error}")
     return folder
 
@@ -128,7 +128,11 @@ def _classes(jars: Path) -> Path:
 def _rehearse(jars: Path, progress: Callable[[str], None]) -> None:
     """Start a broker and end it, so that Java writes its classes down: later ones start in half the time.
 
-    An empty file says that this failed, and is not tried again: brokers then start as they do without.
+    An empty file marks a broker that did not start, and is not tried again: brokers then start as they do without.
+
+    Raises:
+        OSError: The cache cannot be written.
+        UsageError: The broker does not start.
     """
     progress("preparing Kafka to start in half the time (65 MB, about 15 s, once)")
     classes = _classes(jars)
@@ -139,9 +143,9 @@ def _rehearse(jars: Path, progress: Callable[[str], None]) -> None:
         try:
             broker.start([java, f"-XX:AOTCacheOutput={made}", *rest], lambda: listens(f"127.0.0.1:{port}"), START_S)
             broker.stop(REHEARSED_S)
-        except UsageError as error:
-            progress(f"that failed, Kafka will start more slowly: {error}")
-            made.write_bytes(b"")
+        except UsageError:
+            classes.touch()
+            raise
         made.touch()
         made.replace(classes)
 

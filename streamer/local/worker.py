@@ -1,98 +1,73 @@
-"""A worker as a child process, for the demo and for tests that need the real thing."""
+"""A worker as a child process, for the demo, benchmarks and tests that need the real thing."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
-from streamer.errors import Stop
 from streamer.local.process import free_port
+from streamer.local.program import NO_VARIABLES, Program
 from streamer.settings import SECRETS, Settings
 
 READY_WITHIN_S = 120.0  # a first start reads the whole of PyTorch from a cold disk
-LOG_TAIL_LINES = 15
-KILL_AFTER_S = 15.0
+ANSWER_WITHIN_S = 5.0
 
 
-class WorkerProcess:
-    """``streamer worker`` in a process of its own, with its log in a file; stopped when the context is left.
+class WorkerProcess(Program):
+    """``streamer worker``, see :class:`Program` for its other arguments.
 
     Args:
         settings: Handed on through the environment; the port of the probes is chosen here.
-        log: Overwritten.
+        env: Takes precedence over the settings.
     """
 
-    def __init__(self, settings: Settings, log: Path) -> None:
-        self.log = log
+    def __init__(
+        self,
+        settings: Settings,
+        log: Path,
+        env: Mapping[str, str] = NO_VARIABLES,
+        cwd: Path | None = None,
+    ) -> None:
         self.port = free_port()
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as out:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "streamer", "worker"],
-                env=os.environ | environment(settings) | {"STREAMER_PORT": str(self.port)},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C goes to us, and we end it when we are done with it
-            )
+        given = environment(settings) | {"STREAMER_PORT": str(self.port)} | dict(env)
+        command = [sys.executable, "-m", "streamer", "worker"]
+        super().__init__(command, log, given, cwd, "the worker")
 
-    def __enter__(self) -> WorkerProcess:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.stop()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def wait_ready(self, within_s: float = READY_WITHIN_S) -> None:
-        """Wait until /readyz says that it takes work.
-
-        Raises:
-            Stop: It ended, or it is still not ready after so many seconds; with the end of its log.
-        """
-        deadline = time.monotonic() + within_s
-        while (reasons := self._not_ready()) is not None:
-            self.check()
-            if time.monotonic() > deadline:
-                raise Stop(f"the worker is not ready after {within_s:.0f} s: {reasons}\n{self._tail()}")
-            time.sleep(0.1)
-
-    def check(self) -> None:
-        """Raise Stop with the end of its log if it is not running any more."""
-        code = self._process.poll()
-        if code is not None:
-            raise Stop(f"the worker ended with code {code}; the end of {self.log}:\n{self._tail()}")
-
-    def stop(self) -> None:
-        """SIGTERM, and SIGKILL if that does not help."""
-        self._process.terminate()
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of a probe or of the metrics; status 0 and the reason if there is no answer."""
         try:
-            self._process.wait(KILL_AFTER_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _not_ready(self) -> str | None:
-        """Why it cannot take work; None: it can."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=2):
-                return None
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=ANSWER_WITHIN_S) as answer:
+                return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
-                return ", ".join(json.load(error)["reasons"])
+                return error.code, error.read().decode()
         except OSError as error:
-            return str(error)
+            return 0, str(error)
 
-    def _tail(self) -> str:
-        return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-LOG_TAIL_LINES:])
+    def ready(self) -> bool:
+        """Whether it takes work."""
+        return self.get("/readyz")[0] == 200
+
+    def wait_ready(self, within_s: float = READY_WITHIN_S) -> None:
+        """Wait until it takes work.
+
+        Raises:
+            Stop: It ended, or it is not ready in time; with the reasons and the end of its log.
+        """
+        self.wait_for(self.ready, within_s, lambda: f"be ready: {self.get('/readyz')[1]}")
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum of a metric's samples that have these labels."""
+        found = (line.rpartition(" ") for line in self.get("/metrics")[1].splitlines())
+        return sum(
+            float(value)
+            for sample, _, value in found
+            if sample.split("{")[0] == name and all(f'{label}="{of}"' in sample for label, of in labels.items())
+        )
 
 
 def environment(settings: Settings) -> dict[str, str]:

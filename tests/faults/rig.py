@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -44,30 +43,26 @@ class Supervised:
         self.violations = 0.0
         self._wanted = True
         self._killed = False
-        self._begin = self.worker.launch()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self._thread.start()
 
     def _supervise(self) -> None:
         while True:
-            process = self.worker.process
-            assert process is not None
-            while process.poll() is None:
-                self._measure(process.pid)
+            while (code := self.worker.code) is None:
+                self._measure(self.pid)
                 time.sleep(0.05)
             with self._lock:
                 if not self._wanted:
                     return
                 if not self._killed:
-                    self.exits.append(process.returncode)
+                    self.exits.append(code)
                 self._killed = False
             time.sleep(RESTART_AFTER_S)
             with self._lock:
                 if not self._wanted:
                     return
-                self.worker.port = 0
-                self._begin = self.worker.launch()
+                self.worker.start()
 
     def _measure(self, pid: int) -> None:
         with suppress(psutil.Error):
@@ -75,17 +70,11 @@ class Supervised:
 
     @property
     def pid(self) -> int:
-        assert self.worker.process is not None
-        return self.worker.process.pid
+        return self.worker.pid
 
     def ready(self) -> bool:
         """Whether the process of now can take work."""
-        with self._lock:  # else the port of a process that has just been replaced could be taken for the new one's
-            if not self.worker.port:
-                for line in self.log.read_text(errors="replace")[self._begin :].splitlines():
-                    if "metrics and probes on http://" in line:
-                        self.worker.port = int(line.rsplit(":", 1)[1])
-        return bool(self.worker.port) and self.worker.get("/readyz")[0] == 200
+        return self.worker.ready()
 
     def wait_ready(self, within_s: float = 120.0) -> Supervised:
         wait_for(self.ready, within_s, self.why)
@@ -93,24 +82,19 @@ class Supervised:
 
     def why(self) -> str:
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if "dead letter:" not in line]
-        probe = self.worker.get("/readyz") if self.worker.port else "no port yet"
-        return f"worker (exits {self.exits}, /readyz {probe}):\n" + "\n".join(lines[-30:])
+        return f"worker (exits {self.exits}, /readyz {self.worker.get('/readyz')}):\n" + "\n".join(lines[-30:])
 
     def note_violations(self) -> None:
         """Add what the process of now has counted; it is gone with the process."""
-        if self.worker.port:
-            self.violations += self.worker.metric("streamer_merge_order_violations_total")
+        self.violations += self.worker.metric("streamer_merge_order_violations_total")
 
     def kill(self) -> None:
         """kill -9, wherever it is; the supervisor starts another."""
         with self._lock:
-            process = self.worker.process
-            assert process is not None
-            if process.poll() is None:
+            if self.worker.code is None:
                 self._killed = True
                 self.kills += 1
-                process.kill()
-                process.wait(timeout=10)
+                self.worker.kill()
 
     def pause(self) -> None:
         psutil.Process(self.pid).suspend()
@@ -119,23 +103,17 @@ class Supervised:
         psutil.Process(self.pid).resume()
 
     def stop(self, graceful: bool = True) -> None:
-        """SIGTERM, and no other process after it."""
+        """SIGTERM, or SIGKILL if it need not be graceful, and no other process after it."""
         with self._lock:
             self._wanted = False
-            process = self.worker.process
-            assert process is not None
-            if process.poll() is None:
+            if self.worker.code is None:
                 with suppress(psutil.Error):
                     self.resume()
-                process.send_signal(signal.SIGTERM if graceful else signal.SIGKILL)
-                try:
-                    code = process.wait(timeout=30)
-                except Exception:
-                    process.kill()
-                    process.wait(timeout=10)
-                    raise
                 if graceful:
-                    assert code == 0, self.why()
+                    self.worker.end()
+                    assert self.worker.code == 0, self.why()
+                else:
+                    self.worker.kill()
         self._thread.join(timeout=10)
 
 

@@ -285,7 +285,7 @@ def test_a_worker_that_is_killed_gives_what_the_recording_gives(
         for pause_s in (4.0, 2.5):
             time.sleep(pause_s)
             worker.kill()
-            worker.start()
+            worker.restart()
         feeding.join()
         settled(settings, 3, 14)
         worker.stop()

@@ -114,16 +114,15 @@ def statuses(settings: Settings, session: str, origin_us: int) -> dict[int, str]
 
 
 def supervise(worker: WorkerProcess, done: Callable[[], bool], within_s: float) -> list[int]:
-    """Start the worker whenever it does not run; returns the exit codes of those that died."""
+    """Start the worker again whenever it has ended; returns the exit codes of those that died."""
     codes: list[int] = []
     deadline = time.monotonic() + within_s
     while not done():
-        assert time.monotonic() < deadline, f"deaths: {codes}\n{worker.log.read_text()[-3000:]}"
-        if worker.process is None or worker.process.poll() is not None:
-            if worker.process is not None:
-                assert worker.process.returncode == -9, worker.log.read_text()[-3000:]
-                codes.append(worker.process.returncode)
-            worker.launch()
+        assert time.monotonic() < deadline, f"deaths: {codes}\n{worker.text()[-3000:]}"
+        if (code := worker.code) is not None:
+            assert code == -9, worker.text()[-3000:]
+            codes.append(code)
+            worker.start()
         time.sleep(0.05)
     return codes
 
@@ -151,13 +150,12 @@ def test_a_window_that_kills_is_set_aside_after_four_deaths_and_one_that_raises_
     for i in range(seconds):
         send(touchy, [block(touchy, s, origin_us + i * S_US, f if i == bad else HEALTHY) for s, f in sessions.items()])
     send(touchy, [end(touchy, s, origin_us + seconds * S_US) for s in sessions])
-    worker = WorkerProcess(touchy, tmp_path / "worker.log", role=role)
     aligner = running_worker(touchy, tmp_path / "align.log", role="align") if role == "infer" else nullcontext()
 
     def done() -> bool:
         return all(len(results(touchy.redis, touchy, s)) == seconds for s in sessions)
 
-    try:
+    with WorkerProcess(touchy, tmp_path / "worker.log", role=role) as worker:
         with aligner:
             codes = supervise(worker, done, 300.0)
         assert codes == [-9] * 4  # in a batch with others, then three times alone
@@ -170,11 +168,7 @@ def test_a_window_that_kills_is_set_aside_after_four_deaths_and_one_that_raises_
         [(origin, reason)] = letters(touchy)
         assert reason == Reason.POISON
         assert origin.startswith(touchy.source_topics[TELEMETRY])
-        assert worker.process is not None
         assert worker.stop() < 5.0
-    finally:
-        if worker.process is not None and worker.process.poll() is None:
-            worker.kill()
     assert marked(touchy) == []
 
 
@@ -197,7 +191,7 @@ def test_kills_at_random_moments_set_no_healthy_window_aside(touchy: Settings, t
             time.sleep(rng.uniform(0.0, 0.5))
             worker.kill()
             suspects += len(marked(touchy))
-            worker.start()
+            worker.restart()
         stop.set()
         feeding.join()
         send(touchy, [end(touchy, s, origin_us + seconds * S_US) for s in sessions])
@@ -247,11 +241,11 @@ def test_windows_that_began_before_redis_lost_its_data_and_a_restart_are_partial
         worker.kill()
         client.flushall()
         send(live, [block(live, "car", origin_us + S_US, seconds=0.5)])  # late, had Redis not forgotten its window
-        worker.start()
+        worker.restart()
         play(live, "car", origin_us, 3.5, 6.5)
         wait_for_window(5)
         worker.kill()
-        worker.start()  # a restart like any other
+        worker.restart()  # a restart like any other
         send(live, [end(live, "car", origin_us + 7 * S_US)])
         wait_for_window(6)
         assert worker.stop() < 5.0

@@ -112,15 +112,12 @@ def hopping(kafka: str, redis_url: str, model_folder: Path) -> Settings:
 @contextmanager
 def both(settings: Settings, folder: Path, **of_align: Any) -> Iterator[tuple[WorkerProcess, WorkerProcess]]:
     """A worker of either role, started together."""
-    align = WorkerProcess(settings, folder / f"{settings.group}-align.log", role="align", **of_align)
-    align.launch()
-    try:
-        with running_worker(settings, folder / f"{settings.group}-infer.log", role="infer") as infer:
-            wait_for(lambda: align._find_port(0), 60)
-            yield align, infer
-    finally:
-        if align.process is not None and align.process.poll() is None:
-            align.kill()
+    with (
+        WorkerProcess(settings, folder / f"{settings.group}-align.log", role="align", **of_align) as align,
+        running_worker(settings, folder / f"{settings.group}-infer.log", role="infer") as infer,
+    ):
+        wait_for(lambda: align.get("/healthz")[0] == 200, 60)
+        yield align, infer
 
 
 def test_results_of_roles_are_those_of_role_all(hopping: Settings, tmp_path: Path) -> None:
@@ -252,10 +249,8 @@ def test_from_role_all_to_roles_and_back_in_the_middle_of_a_drive(patient: Setti
         send(topics, part[1])
         wait_for(lambda: len(read_topic(topics, topics.topic(TOPIC_WINDOWS))) >= SECONDS, 60)
         align.stop()
-    refused = WorkerProcess(topics, tmp_path / "refused.log")
-    refused.launch()
-    assert refused.process is not None
-    assert refused.process.wait(60) == 1
+    with WorkerProcess(topics, tmp_path / "refused.log") as refused:
+        wait_for(lambda: refused.code == 1, 60)
     said = (tmp_path / "refused.log").read_text()
     assert "role align has closed are not published yet: run role infer" in said
     assert "streamer: windows of session car" in said.splitlines()[-1]

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import rig
 from bench.peers import reference
 from bench.peers.common import WINDOW_US, placed, window_end_us
 from bench.peers.compare import Measured, Stretch, table
@@ -72,24 +67,3 @@ def test_a_steady_rate_leaves_out_the_first_results_and_all_before_them() -> Non
 def test_every_engine_s_row_has_both_rates() -> None:
     run = Measured(Stretch(500, 4.0, 2.0), Stretch(400, 2.0, 1.0), 3 << 20, Verdict(1, 0, 0, 0, 1, 0))
     assert table({"Bytewax": [run]}).splitlines()[-1] == "| Bytewax | 125 | 200 | 4 | 2.5 | 3 | 1 | 1 | 0 | 0 | 0 |"
-
-
-STARTS_ANOTHER = """
-import signal, subprocess, sys
-other = "import signal; print('here', flush=True); signal.pause()"
-subprocess.Popen([sys.executable, "-c", other], stdout=open(sys.argv[1], "w"))
-signal.pause()
-"""
-
-
-@pytest.mark.parametrize("killed", [True, False])
-def test_what_a_program_has_started_ends_with_it(killed: bool, tmp_path: Path) -> None:
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
-    with rig.Program([sys.executable, "-c", STARTS_ANOTHER, str(fifo)], {}, tmp_path / "log") as program:
-        alive = fifo.open()
-        assert alive.readline() == "here\n"
-        if killed:
-            rig.kill(rig.family(program.pid))
-    with alive:
-        assert alive.read() == ""  # nobody holds the other end any more
