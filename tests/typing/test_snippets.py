@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "models.md")
+PAGES = (ROOT / "README.md", ROOT / "schemas" / "README.md", ROOT / "docs" / "models.md")
 
 # kafka-python has no types, and those of redis-py contradict its answers: neither is ours to fix.
 CONFIGURATION = """

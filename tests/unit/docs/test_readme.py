@@ -1,8 +1,11 @@
-"""What the README tells a newcomer to type or to copy is held to the code."""
+"""What README says is held to the code."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -19,11 +22,58 @@ from streamer.settings import DEFAULT_MODALITIES, ModalitySettings, Settings
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text("utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+MEASURED = {  # what README calls a figure -> what the page of benchmarks calls it
+    "log time to closed window": "merge",
+    "closed window to publishing": "delivery",
+    "`streamer up` to ready worker": "from `streamer up` to a ready worker",
+    "speed ÷ decoding + model alone": "worker ÷ bare, windows a second",
+    "the same with a ResNet-50": "worker ÷ bare, timm:resnet50, windows a second",
+    "speed ÷ plain aiokafka program": "streamer ÷ aiokafka, steady, windows/s",
+    "speed ÷ Quix Streams, steady": "streamer ÷ Quix Streams, steady, windows/s",
+    "speed ÷ Bytewax, steady": "streamer ÷ Bytewax, steady, windows/s",
+    "speed ÷ Flink (PyFlink), steady": "streamer ÷ Flink, steady, windows/s",
+}
 
 
-def test_the_python_examples_are_python() -> None:
-    for number, example in enumerate(PYTHON):
-        compile(example, f"README example {number}", "exec")
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_its_first_two_commands_are_targets_of_the_makefile() -> None:
+    named = re.findall(r"^(make \w+)", README, re.MULTILINE)
+    assert named == ["make demo", "make test"]
+    for command, program in zip(named, ("streamer demo", "pytest"), strict=True):
+        planned = subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert planned.stdout.rstrip().endswith(program)
+
+
+def test_its_figures_are_those_of_the_page_of_benchmarks() -> None:
+    benchmarks = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    table = README[README.index("## Measured") :].partition("\n\n- ")[0]
+    said = dict(re.findall(r"^\| (.+?) \| ([\d.]+)(?: m?s)? \|", table, re.MULTILINE))
+    assert said.keys() == MEASURED.keys()
+    for name, figure in said.items():
+        [median] = set(re.findall(rf"^\| {re.escape(MEASURED[name])} \| ([\d.]+)", benchmarks, re.MULTILINE))
+        decimals = len(figure.partition(".")[2])
+        assert float(figure) == round(float(median), decimals)
+    [killed] = re.findall(
+        r"^\| streamer \| (\d) \| ([\d.]+) \(.*?\| (\d+) \| (\d+) \| 0 \| 0 \| 0 \|$", benchmarks, re.MULTILINE
+    )
+    assert killed == ("4", "4.46", "220", "220")
+    assert re.search(r"four `kill -9` .* none of 220 windows, and\nwas back after 4\.5 s", README, re.DOTALL)
+
+
+def test_a_snippet_that_finds_no_kafka_ends_in_one_line_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    [sending] = [text for text in PYTHON if "Producer" in text]
+    done = subprocess.run(
+        [sys.executable, "-c", sending],
+        cwd=tmp_path,
+        env=os.environ | {"STREAMER_KAFKA": "127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("streamer.errors.UsageError: no Kafka answers at 127.0.0.1:1")
+    assert "`streamer up`" in last
 
 
 def test_the_commands_that_it_names_exist() -> None:
@@ -51,7 +101,7 @@ def test_the_files_that_it_links_to_exist() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_the_example_for_any_kafka_client_sends_what_the_decoder_takes(
+def test_the_example_of_the_wire_contract_sends_what_the_decoder_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[tuple[str, dict[str, Any]]] = []
@@ -70,8 +120,9 @@ def test_the_example_for_any_kafka_client_sends_what_the_decoder_takes(
     client.KafkaProducer = Recorder  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "kafka", client)
     monkeypatch.chdir(tmp_path)
-    Path("frame.jpg").write_bytes(b"\xff\xd8\xff\xd9")
-    (example,) = [text for text in PYTHON if "KafkaProducer" in text]
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    contract = (ROOT / "schemas" / "README.md").read_text("utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", contract, re.DOTALL)
     exec(example, {})
 
     settings = Settings.load()
