@@ -1,4 +1,4 @@
-"""What consumer.py changes, each beside what stock Faust does."""
+"""The changes of consumer.py, each beside what stock Faust does."""
 
 import asyncio
 import inspect
@@ -28,88 +28,88 @@ from tests.broker import batch_of
 FRAMES, AUDIO = TP("frames", 0), TP("audio", 3)
 
 
-def new_consumer(mended: bool) -> Iterator[stock.Consumer]:
+def new_consumer(changed: bool) -> Iterator[stock.Consumer]:
     brokers = [URL("kafka://localhost:1")]
     app = faust.App("test", broker=brokers, store="memory://", datadir=tempfile.gettempdir(), autodiscover=False)
-    if mended:
+    if changed:
         app.transport = Transport(brokers, app, {"frames": 0, "audio": 1})
     yield app.consumer
     app.consumer._thread.thread_loop.close()
 
 
 @pytest.fixture
-async def mended() -> AsyncIterator[Consumer]:
-    for consumer in new_consumer(mended=True):
+async def changed() -> AsyncIterator[Consumer]:
+    for consumer in new_consumer(changed=True):
         yield consumer
 
 
 @pytest.fixture
-async def unmended() -> AsyncIterator[stock.Consumer]:
-    for consumer in new_consumer(mended=False):
+async def original() -> AsyncIterator[stock.Consumer]:
+    for consumer in new_consumer(changed=False):
         yield consumer
 
 
-async def test_stock_faust_commits_past_a_record_that_was_never_acknowledged(unmended: stock.Consumer) -> None:
-    unmended._acked[FRAMES] = [5, 6, 7]  # 0-4 are still being worked on
-    assert unmended._new_offset(FRAMES) == 8
+async def test_stock_faust_commits_past_a_record_that_was_never_acknowledged(original: stock.Consumer) -> None:
+    original._acked[FRAMES] = [5, 6, 7]  # 0-4 are still being worked on
+    assert original._new_offset(FRAMES) == 8
 
 
-async def test_only_what_was_released_is_committed(mended: Consumer) -> None:
-    mended._acked[FRAMES] = [5, 6, 7]
-    assert list(mended._filter_tps_with_pending_acks()) == []
-    mended.release(FRAMES, 3)
-    assert mended._filter_committable_offsets(mended._filter_tps_with_pending_acks()) == {FRAMES: 3}
+async def test_only_what_was_released_is_committed(changed: Consumer) -> None:
+    changed._acked[FRAMES] = [5, 6, 7]
+    assert list(changed._filter_tps_with_pending_acks()) == []
+    changed.release(FRAMES, 3)
+    assert changed._filter_committable_offsets(changed._filter_tps_with_pending_acks()) == {FRAMES: 3}
 
 
-async def test_nothing_is_committed_twice(mended: Consumer) -> None:
-    mended.release(FRAMES, 3)
-    mended._committed_offset[FRAMES] = 3
-    assert mended._filter_committable_offsets([FRAMES]) == {}
+async def test_nothing_is_committed_twice(changed: Consumer) -> None:
+    changed.release(FRAMES, 3)
+    changed._committed_offset[FRAMES] = 3
+    assert changed._filter_committable_offsets([FRAMES]) == {}
 
 
-async def test_faust_s_queue_drain_frees_a_partition_in_stock_faust(unmended: stock.Consumer) -> None:
-    unmended.app.in_recovery = False
-    unmended._active_partitions = {FRAMES}
-    unmended.on_buffer_full(FRAMES)
-    unmended.on_buffer_drop(FRAMES)  # what Faust's queue calls when it has drained
-    assert unmended._active_partitions == {FRAMES}
+async def test_faust_s_queue_drain_frees_a_partition_in_stock_faust(original: stock.Consumer) -> None:
+    original.app.in_recovery = False
+    original._active_partitions = {FRAMES}
+    original.on_buffer_full(FRAMES)
+    original.on_buffer_drop(FRAMES)  # what Faust's queue calls when it has drained
+    assert original._active_partitions == {FRAMES}
 
 
-async def test_faust_s_queue_drain_does_not_free_a_partition_that_is_held(mended: Consumer) -> None:
-    mended.app.in_recovery = False
-    mended._active_partitions = {FRAMES}
-    mended.hold(FRAMES)
-    mended.on_buffer_drop(FRAMES)
-    assert mended._active_partitions == set()
-    mended.free(FRAMES)
-    assert mended._active_partitions == {FRAMES}
+async def test_faust_s_queue_drain_does_not_free_a_partition_that_is_held(changed: Consumer) -> None:
+    changed.app.in_recovery = False
+    changed._active_partitions = {FRAMES}
+    changed.hold(FRAMES)
+    changed.on_buffer_drop(FRAMES)
+    assert changed._active_partitions == set()
+    changed.free(FRAMES)
+    assert changed._active_partitions == {FRAMES}
 
 
-async def test_freeing_a_partition_wakes_a_consumer_that_holds_all(mended: Consumer) -> None:
-    mended.app.in_recovery = False
-    mended._active_partitions = {FRAMES}
-    mended.hold(FRAMES)
-    waiting = asyncio.create_task(mended._wait_next_records(timeout=1.0))
+async def test_freeing_a_partition_wakes_a_consumer_that_holds_all(changed: Consumer) -> None:
+    changed.app.in_recovery = False
+    changed._active_partitions = {FRAMES}
+    changed.hold(FRAMES)
+    waiting = asyncio.create_task(changed._wait_next_records(timeout=1.0))
     await asyncio.sleep(0.01)
     before = asyncio.get_running_loop().time()
-    mended.free(FRAMES)
+    changed.free(FRAMES)
     records, _ = await waiting
     assert records == {}
     assert asyncio.get_running_loop().time() - before < 0.2  # stock: the rest of a second
 
 
-async def test_a_delivery_that_does_not_block_takes_no_task(mended: Consumer) -> None:
+async def test_a_delivery_that_does_not_block_takes_no_task(changed: Consumer) -> None:
     delivered = []
 
     async def deliver() -> None:
         delivered.append(len(asyncio.all_tasks()))
 
     before = len(asyncio.all_tasks())
-    await mended.wait_first(deliver(), asyncio.Event().wait())
+    await changed.wait_first(deliver(), asyncio.Event().wait())
     assert delivered == [before]
 
 
-async def test_a_delivery_that_blocks_is_finished_and_keeps_its_place(mended: Consumer) -> None:
+async def test_a_delivery_that_blocks_is_finished_and_keeps_its_place(changed: Consumer) -> None:
     gate, steps = asyncio.Event(), []
 
     async def deliver() -> None:
@@ -119,11 +119,11 @@ async def test_a_delivery_that_blocks_is_finished_and_keeps_its_place(mended: Co
         steps.append("out")
 
     asyncio.get_running_loop().call_later(0.01, gate.set)
-    await mended.wait_first(deliver(), asyncio.Event().wait())
+    await changed.wait_first(deliver(), asyncio.Event().wait())
     assert steps == ["in", "out"]
 
 
-async def test_a_blocked_delivery_is_abandoned_when_the_flow_is_suspended(mended: Consumer) -> None:
+async def test_a_blocked_delivery_is_abandoned_when_the_flow_is_suspended(changed: Consumer) -> None:
     suspended, steps = asyncio.Event(), []
 
     async def deliver() -> None:
@@ -134,20 +134,20 @@ async def test_a_blocked_delivery_is_abandoned_when_the_flow_is_suspended(mended
             raise
 
     asyncio.get_running_loop().call_later(0.01, suspended.set)
-    await mended.wait_first(deliver(), suspended.wait())
+    await changed.wait_first(deliver(), suspended.wait())
     await asyncio.sleep(0.01)
     assert steps == ["abandoned"]
 
 
 @pytest.mark.parametrize("blocks", [True, False])
-async def test_an_error_in_a_delivery_is_raised(mended: Consumer, blocks: bool) -> None:
+async def test_an_error_in_a_delivery_is_raised(changed: Consumer, blocks: bool) -> None:
     async def deliver() -> None:
         if blocks:
             await asyncio.sleep(0)
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        await mended.wait_first(deliver(), asyncio.Event().wait())
+        await changed.wait_first(deliver(), asyncio.Event().wait())
 
 
 @pytest.mark.parametrize(
@@ -164,17 +164,17 @@ async def test_an_error_in_a_delivery_is_raised(mended: Consumer, blocks: bool) 
     ],
 )
 async def test_a_partition_is_idle_only_when_nothing_can_be_on_its_way(
-    mended: Consumer,
+    changed: Consumer,
     monkeypatch: pytest.MonkeyPatch,
     answer: Answer | None,
     returned: int,
     delivered: int,
     idle: int | None,
 ) -> None:
-    monkeypatch.setattr(mended.thread, "answer", lambda tp: answer)
+    monkeypatch.setattr(changed.thread, "answer", lambda tp: answer)
     if returned:
-        mended.returned[FRAMES] = returned
-    assert mended.idle_since_us(FRAMES, delivered) == idle
+        changed.returned[FRAMES] = returned
+    assert changed.idle_since_us(FRAMES, delivered) == idle
 
 
 @pytest.mark.parametrize(
@@ -188,18 +188,18 @@ async def test_a_partition_is_idle_only_when_nothing_can_be_on_its_way(
     ],
 )
 async def test_the_lag_is_what_is_not_done_of_what_the_broker_has(
-    mended: Consumer,
+    changed: Consumer,
     monkeypatch: pytest.MonkeyPatch,
     answer: Answer | None,
     released: int | None,
     committed: int | None,
     lag: int,
 ) -> None:
-    monkeypatch.setattr(mended.thread, "answer", lambda tp: answer)
-    monkeypatch.setattr(mended, "committed", lambda tp: committed)
+    monkeypatch.setattr(changed.thread, "answer", lambda tp: answer)
+    monkeypatch.setattr(changed, "committed", lambda tp: committed)
     if released is not None:
-        mended.release(FRAMES, released)
-    assert mended.lag(FRAMES) == lag
+        changed.release(FRAMES, released)
+    assert changed.lag(FRAMES) == lag
 
 
 def consumer_records(count: int) -> list[aiokafka.ConsumerRecord]:
@@ -214,12 +214,12 @@ def records_of(tp: TP, count: int) -> list[Record]:
 
 
 async def test_stock_faust_makes_a_message_of_each_record(
-    unmended: stock.Consumer, monkeypatch: pytest.MonkeyPatch
+    original: stock.Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unmended, "_wait_next_records", poll_of({FRAMES: consumer_records(3)}))
-    monkeypatch.setattr(unmended, "highwater", lambda tp: 3)
-    unmended.flow_active = True
-    assert [message.offset async for _, message in unmended.getmany(1.0)] == [0, 1, 2]
+    monkeypatch.setattr(original, "_wait_next_records", poll_of({FRAMES: consumer_records(3)}))
+    monkeypatch.setattr(original, "highwater", lambda tp: 3)
+    original.flow_active = True
+    assert [message.offset async for _, message in original.getmany(1.0)] == [0, 1, 2]
 
 
 def poll_of(fetched: Mapping[TP, Sequence[object]]) -> Callable[[float], Awaitable[object]]:
@@ -229,52 +229,52 @@ def poll_of(fetched: Mapping[TP, Sequence[object]]) -> Callable[[float], Awaitab
     return poll
 
 
-async def test_the_records_of_a_poll_travel_together(mended: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_records_of_a_poll_travel_together(changed: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = {FRAMES: records_of(FRAMES, 2), AUDIO: records_of(AUDIO, 3)}
-    monkeypatch.setattr(mended, "next_records", poll_of(fetched))
-    mended.flow_active = True
-    [(tp, batch)] = [found async for found in mended.getmany(1.0)]
+    monkeypatch.setattr(changed, "next_records", poll_of(fetched))
+    changed.flow_active = True
+    [(tp, batch)] = [found async for found in changed.getmany(1.0)]
     assert (tp, batch.tp, batch.offset, batch.timestamp) == (FRAMES, FRAMES, 1, 1.0)
     assert batch.parts == list(fetched.items())
 
 
-async def test_a_batch_has_a_bound(mended: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_has_a_bound(changed: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = {FRAMES: records_of(FRAMES, BATCH_RECORDS + 3), AUDIO: records_of(AUDIO, BATCH_RECORDS)}
-    monkeypatch.setattr(mended, "next_records", poll_of(fetched))
-    mended.flow_active = True
-    batches = [batch async for _, batch in mended.getmany(1.0)]
+    monkeypatch.setattr(changed, "next_records", poll_of(fetched))
+    changed.flow_active = True
+    batches = [batch async for _, batch in changed.getmany(1.0)]
     assert [sum(len(part) for _, part in batch.parts) for batch in batches] == [BATCH_RECORDS, BATCH_RECORDS, 3]
     for tp, records in fetched.items():
         assert [one for batch in batches for own, part in batch.parts if own == tp for one in part] == records
 
 
 async def test_records_of_a_partition_that_is_no_longer_ours_are_left_out(
-    mended: Consumer, monkeypatch: pytest.MonkeyPatch
+    changed: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def poll(_: float) -> object:
         return {FRAMES: records_of(FRAMES, 2), AUDIO: records_of(AUDIO, 3)}, {AUDIO}
 
-    monkeypatch.setattr(mended, "next_records", poll)
-    mended.flow_active = True
-    assert [batch.parts async for _, batch in mended.getmany(1.0)] == [[(AUDIO, records_of(AUDIO, 3))]]
+    monkeypatch.setattr(changed, "next_records", poll)
+    changed.flow_active = True
+    assert [batch.parts async for _, batch in changed.getmany(1.0)] == [[(AUDIO, records_of(AUDIO, 3))]]
 
 
 async def test_a_poll_is_dropped_where_a_rebalance_begins_in_it(
-    mended: Consumer, monkeypatch: pytest.MonkeyPatch
+    changed: Consumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mended, "next_records", poll_of({FRAMES: records_of(FRAMES, 2 * BATCH_RECORDS)}))
-    mended.flow_active = True
+    monkeypatch.setattr(changed, "next_records", poll_of({FRAMES: records_of(FRAMES, 2 * BATCH_RECORDS)}))
+    changed.flow_active = True
     seen = []
-    async for _, batch in mended.getmany(1.0):
+    async for _, batch in changed.getmany(1.0):
         seen.append(batch.offset)
-        mended.flow_active = False
+        changed.flow_active = False
     assert seen == [BATCH_RECORDS - 1]
 
 
-async def test_the_client_makes_our_records(mended: Consumer) -> None:
+async def test_the_client_makes_our_records(changed: Consumer) -> None:
     assert "self._consumer_record(tp, record)" in inspect.getsource(PartitionRecords._unpack_records)
     found = PartitionRecords(AUDIO, MemoryRecords(batch_of(b"jpeg")), [], 0, None, None, True, 0)
-    found._consumer_record = mended.thread.record
+    found._consumer_record = changed.thread.record
     headers: Any = (("ce_type", b"frame"), ("empty", None))
     assert list(found) == [
         Record(1, 3, 0, 1_234_000, b"car", b"jpeg", headers),
@@ -282,7 +282,7 @@ async def test_the_client_makes_our_records(mended: Consumer) -> None:
     ]
 
 
-async def fetched_with(mended: Consumer, connection: object, part: tuple[object, ...]) -> tuple[bool, Fetcher]:
+async def fetched_with(changed: Consumer, connection: object, part: tuple[object, ...]) -> tuple[bool, Fetcher]:
     """What the client makes of a fetch whose answer is of one partition; and whether it woke anybody."""
     request = FetchRequest(100, 1, 1 << 20, 0, [("frames", [(0, 0, 1 << 20)])], rack_id="")
     frames = aiokafka.TopicPartition("frames", 0)
@@ -298,7 +298,7 @@ async def fetched_with(mended: Consumer, connection: object, part: tuple[object,
     fetcher = Fetcher.__new__(Fetcher)
     vars(fetcher).update(
         _client=SimpleNamespace(
-            send=partial(mended.thread.send, SimpleNamespace(_get_conn=connect), send),
+            send=partial(changed.thread.send, SimpleNamespace(_get_conn=connect), send),
             force_metadata_update=lambda: None,
         ),
         _records={},
@@ -311,18 +311,18 @@ async def fetched_with(mended: Consumer, connection: object, part: tuple[object,
         _retry_backoff=0.0,
         _preferred_read_replica={},
     )
-    return await mended.thread.fetch(fetcher, fetcher._proc_fetch_request, assignment, 1, request), fetcher
+    return await changed.thread.fetch(fetcher, fetcher._proc_fetch_request, assignment, 1, request), fetcher
 
 
 LOST = SimpleNamespace(_writer=None)  # a connection that the client still has, but the broker has left
 
 
 @pytest.mark.parametrize("broken", [False, True])
-async def test_the_client_checks_what_we_have_not_found_intact(mended: Consumer, broken: bool) -> None:
+async def test_the_client_checks_what_we_have_not_found_intact(changed: Consumer, broken: bool) -> None:
     assert "self._check_crcs and not next_batch.validate_crc()" in inspect.getsource(PartitionRecords._unpack_records)
     batch = bytearray(batch_of(b"jpeg"))
     batch[-1] ^= broken
-    woke, fetcher = await fetched_with(mended, LOST, (0, 0, 2, 2, 0, [], -1, bytes(batch)))
+    woke, fetcher = await fetched_with(changed, LOST, (0, 0, 2, 2, 0, [], -1, bytes(batch)))
     assert woke
     found = fetcher._records[aiokafka.TopicPartition("frames", 0)]._partition_records
     assert found._check_crcs == broken
@@ -333,27 +333,27 @@ async def test_the_client_checks_what_we_have_not_found_intact(mended: Consumer,
         assert [record.value for record in found] == [b"jpeg", b""]
 
 
-async def test_a_partition_with_an_error_may_have_no_records_at_all(mended: Consumer) -> None:
-    woke, fetcher = await fetched_with(mended, LOST, (0, NotLeaderForPartitionError.errno, -1, -1, -1, None, -1, None))
+async def test_a_partition_with_an_error_may_have_no_records_at_all(changed: Consumer) -> None:
+    woke, fetcher = await fetched_with(changed, LOST, (0, NotLeaderForPartitionError.errno, -1, -1, -1, None, -1, None))
     assert not woke
     assert not fetcher._records
 
 
 async def test_a_broker_that_cannot_be_reached_is_tried_again_later(
-    mended: Consumer, caplog: pytest.LogCaptureFixture
+    changed: Consumer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    woke, fetcher = await fetched_with(mended, None, (0, 0, 2, 2, 0, [], -1, batch_of(b"jpeg")))
+    woke, fetcher = await fetched_with(changed, None, (0, 0, 2, 2, 0, [], -1, batch_of(b"jpeg")))
     assert not woke
     assert not fetcher._records
     assert "no connection to broker 1" in caplog.text
 
 
-async def test_a_batch_leaves_no_gap_behind(mended: Consumer) -> None:
-    await mended._add_gap(FRAMES, 1, BATCH_RECORDS)
-    assert not mended._gap[FRAMES]
+async def test_a_batch_leaves_no_gap_behind(changed: Consumer) -> None:
+    await changed._add_gap(FRAMES, 1, BATCH_RECORDS)
+    assert not changed._gap[FRAMES]
 
 
-async def test_a_broker_is_asked_for_4_mib_at_once(mended: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broker_is_asked_for_4_mib_at_once(changed: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
     # Where the client has what Faust has no setting for: 50 MiB.
     assert inspect.signature(Fetcher).parameters["fetch_max_bytes"].default == 50 << 20
     assert "self._fetch_max_bytes," in inspect.getsource(Fetcher._get_actions_per_node)
@@ -368,7 +368,7 @@ async def test_a_broker_is_asked_for_4_mib_at_once(mended: Consumer, monkeypatch
         thread._consumer = SimpleNamespace(_fetcher=fetcher)
 
     monkeypatch.setattr(stock.AIOKafkaConsumerThread, "on_start", start)
-    await mended.thread.on_start()
+    await changed.thread.on_start()
     assert fetcher._fetch_max_bytes == 4 << 20
 
 
