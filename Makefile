@@ -39,10 +39,10 @@ faults: install  ## the fault suite at length: kills, outages, lost data, rebala
 bench: install  ## the benchmarks, 15 minutes on 2 cores: docs/benchmarks.md; ARGS=--record writes that page
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-quick: install  ## the same in 2 to 4 minutes, to see that it runs
+bench-quick: install  ## the same in 2 to 4 minutes, to check that they run
 	@$(BIN)/python -m bench --quick
 
-bench-growth: install  ## how the cost of a window grows, and what `streamer size` reckons with; 20 minutes on 2 cores
+bench-growth: install  ## how the cost of a window grows, and the costs that `streamer size` uses; 20 minutes on 2 cores
 	@$(BIN)/python -m bench.growth $(ARGS)
 
 check: install  ## format, lint, spelling, types, import rules
@@ -53,7 +53,7 @@ check: install  ## format, lint, spelling, types, import rules
 	@$(BIN)/lint-imports
 	@$(BIN)/pytest -q tests/typing
 
-# An environment that sees the packages of $(VENV) behind its own: $(1) its folder, $(2) its requirements.
+# An environment with its packages before those of $(VENV): $(1) its folder, $(2) its requirements.
 define environment
 @$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(1)
 @$(BIN)/uv pip install --quiet --python $(1)/bin/python --no-deps -r $(2)
@@ -72,7 +72,7 @@ endef
 	  maven.create_dependency(Coordinate.parse(sys.argv[2])).artifact.resolve()' .venv-flink/maven $(FLINK_KAFKA)
 	@touch $@
 
-bench-peers: .venv-peers/.installed .venv-flink/.installed  ## the same job in other engines, beside ours: their speed, and what a kill costs them; 20 minutes
+bench-peers: .venv-peers/.installed .venv-flink/.installed  ## the same job in other engines, beside ours: their speed, and the cost of a kill; 20 minutes
 	@$(BIN)/python -m bench.peers.compare
 	@$(BIN)/python -m bench.peers.kill
 
@@ -87,7 +87,7 @@ canary: install  ## whether the newest Faust, mode and aiokafka still have the i
 	    [print(name, version(name)) for name in sys.argv[1:]]' $(CANARIES) && \
 	  "$$env/bin/python" -m pytest -q tests/unit/broker
 
-audit: install  ## ask a vulnerability service (osv.dev) about the pinned packages; needs the network, so no part of check
+audit: install  ## ask a vulnerability service (osv.dev) about the pinned packages; needs the network, so not part of check
 	@out=$$($(BIN)/uv tool run --quiet pip-audit==$(PIP_AUDIT_VERSION) --requirement requirements.lock --disable-pip \
 	  --require-hashes --vulnerability-service osv 2>&1); code=$$?; \
 	if echo "$$out" | grep -q '^requests\.exceptions'; then \
