@@ -13,8 +13,8 @@ RUN python3 -m pip install --quiet --no-cache-dir --disable-pip-version-check --
 ENV VIRTUAL_ENV=/opt/streamer UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1
 WORKDIR /src
 
-# An index with other builds of the same versions of torch and torchaudio, whose hashes no lock file can know: these two
-# are taken from there, without what only CUDA builds need. Everything else is installed by hash either way.
+# An index with other builds of the same versions of torch and torchaudio: these two are then taken from there without
+# hashes, which no lock file has, and without what only CUDA builds need. Everything else is installed by hash.
 ARG TORCH_INDEX=
 COPY requirements.worker.lock ./
 RUN if [ -n "${TORCH_INDEX}" ]; then \
@@ -27,14 +27,14 @@ RUN if [ -n "${TORCH_INDEX}" ]; then \
       uv pip install --require-hashes -r requirements.worker.lock; \
     fi
 
-# requirements.lock pins the build backend, which the worker's own lock has no need of.
+# requirements.lock pins the build backend, which requirements.worker.lock does not name.
 COPY pyproject.toml README.md LICENSE requirements.lock ./
 COPY streamer streamer
 COPY models models
 COPY schemas schemas
 RUN uv pip install --no-deps --build-constraints requirements.lock . && uv pip check
 
-# What serves only to compile: the final image has no compiler, without which Triton makes no kernel.
+# Only compilation needs these, and the final image has no compiler, without which Triton makes no kernel.
 RUN uv pip uninstall triton \
     && find /opt/streamer \( -name '*.a' -o -path '*/torch/bin/ptxas' -o -path '*/torch/include/*' \) -delete
 
@@ -48,14 +48,14 @@ COPY --from=build /opt/streamer /opt/streamer
 WORKDIR /app
 COPY models models
 COPY schemas schemas
-# HOME: libraries that want to write there find the one place that can be written. NVIDIA_DRIVER_CAPABILITIES: what
-# PyTorch needs of the driver, where the container is given a GPU.
+# HOME: the one writable place, for libraries that write to it. NVIDIA_DRIVER_CAPABILITIES: what PyTorch needs of the
+# driver if the container gets a GPU.
 ENV PATH=/opt/streamer/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility STREAMER_HOST=0.0.0.0 STREAMER_PORT=9100
-# In numbers, by which Kubernetes can tell that it is not root.
+# Numeric, so that Kubernetes can see that it is not root.
 USER 10001:10001
 EXPOSE 9100
-# Alive, not ready: a worker that waits for Kafka must not be taken for broken.
+# Liveness, not readiness: a worker that waits for Kafka is not broken.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=6 \
   CMD ["python3", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['STREAMER_PORT']}/healthz\", timeout=4)"]
 ENTRYPOINT ["streamer"]
