@@ -16,8 +16,8 @@ from kafka import TopicPartition
 
 from bench import rig
 from bench.rig import Figure, Report, Rig, Run, Spread
-from streamer import clients
 from streamer.broker import topics
+from streamer.clients import kafka as kafka_clients
 from streamer.events import TOPIC_WINDOWS
 from streamer.settings import Settings
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def empty(settings: Settings) -> None:
     """Make the windows topic anew: role infer would read the windows of the round before."""
     name = settings.topic(TOPIC_WINDOWS)
-    with clients.admin(settings, ADMIN_MS) as admin:
+    with kafka_clients.admin(settings, ADMIN_MS) as admin:
         admin.delete_topics([name])
         while name in admin.list_topics():
             time.sleep(rig.POLL_S)
@@ -58,7 +58,7 @@ def empty(settings: Settings) -> None:
 
 def records(settings: Settings) -> int:
     """How many lie in the windows topic."""
-    consumer = clients.consumer(settings)
+    consumer = kafka_clients.consumer(settings)
     try:
         parts = [TopicPartition(settings.topic(TOPIC_WINDOWS), number) for number in range(settings.partitions)]
         return sum(consumer.end_offsets(parts).values())

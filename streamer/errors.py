@@ -88,3 +88,8 @@ class UsageError(Stop):
 
 class ModelError(Stop):
     """A model folder that is missing, truncated, foreign or inconsistent."""
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's text as one line of at most 200 characters; the name of its class if it has no text."""
+    return (" ".join(str(error).split()).rstrip(".") or type(error).__name__)[:200]

@@ -9,33 +9,24 @@ be in a file instead: ``STREAMER_KAFKA_PASSWORD_FILE=/run/secrets/kafka``. Unkno
 
 from __future__ import annotations
 
-import difflib
+import json
 import os
 import re
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    JsonConfigSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-    TomlConfigSettingsSource,
-)
 
-from streamer.errors import UsageError
+from streamer.errors import UsageError, one_line
 from streamer.events import MODALITIES, MODALITY_NAMES, TOPIC_WINDOWS
 
 STATE_DIR = Path(".streamer")
 PACKAGED = Path(__file__).parent / "_data"  # made by the build of a wheel; a checkout has its folders at its root
 ENDPOINTS_FILE = STATE_DIR / "endpoints.json"
 MIB = 1 << 20
-ENV_PREFIX, CONFIG_VARIABLE = "STREAMER_", "STREAMER_CONFIG"
+ENV_PREFIX, CONFIG_VARIABLE, CONFIG_FILE = "STREAMER_", "STREAMER_CONFIG", Path("streamer.toml")
 JSON_EXAMPLES = {"dataref_prefixes": '["s3://clips"]', "modalities": '{"text": {"max_delay_ms": 4000}}'}
 SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 
@@ -71,17 +62,10 @@ DEFAULT_MODALITIES = {
 }
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings of all commands. Frozen; every bare number has its unit in the name."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter="__",
-        env_parse_none_str="null",
-        frozen=True,
-        extra="forbid",
-        validate_default=True,
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     # what a worker does
     role: Literal["all", "align", "infer"] = Field(
@@ -223,25 +207,6 @@ class Settings(BaseSettings):
         return self
 
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        config = Path(os.environ.get(CONFIG_VARIABLE, "streamer.toml"))
-        files = ((TomlConfigSettingsSource, config), (JsonConfigSettingsSource, ENDPOINTS_FILE))
-        return (
-            init_settings,
-            env_settings,
-            _SecretFiles(settings_cls),
-            *(_file(source, settings_cls, path) for source, path in files),
-            InitSettingsSource(settings_cls, _packaged()),
-        )
-
-    @classmethod
     def load(cls, **overrides: Any) -> Settings:
         """Read and validate the settings.
 
@@ -255,8 +220,20 @@ class Settings(BaseSettings):
         if config and not Path(config).is_file():
             raise UsageError(f"{CONFIG_VARIABLE} names {config}, which is not a file")
         _refuse_unknown_variables()
+        environment = {name.upper(): value for name, value in os.environ.items()}
+        sources = (  # the later one wins
+            _packaged(),
+            _from_file(ENDPOINTS_FILE, json.loads),
+            _from_file(Path(config or CONFIG_FILE), tomllib.loads),
+            _from_secret_files(environment),
+            _from_environment(environment),
+            {name: value for name, value in overrides.items() if value is not None},
+        )
+        values: dict[str, Any] = {}
+        for source in sources:
+            _merge(values, source)
         try:
-            return cls(**{k: v for k, v in overrides.items() if v is not None})
+            return cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
             name = "__".join((ENV_PREFIX + str(first["loc"][0]), *map(str, first["loc"][1:]))) if first["loc"] else ""
@@ -264,8 +241,6 @@ class Settings(BaseSettings):
                 raise UsageError(_unknown(name.upper())) from None
             where = f"setting {name.upper()}" if name else "settings"
             raise UsageError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
-        except SettingsError as error:
-            raise UsageError(_unparsed(str(error))) from None
 
     @property
     def window_us(self) -> int:
@@ -295,6 +270,11 @@ class Settings(BaseSettings):
         return tuple(self.topic(m.topic) for m in MODALITIES)
 
     @property
+    def brokers(self) -> list[str]:
+        """Kafka's bootstrap servers, ``host:port`` each."""
+        return [address.strip() for address in self.kafka.split(",")]
+
+    @property
     def kafka_tls(self) -> bool:
         """Whether connections to Kafka are encrypted."""
         return self.kafka_security_protocol.endswith("SSL")
@@ -318,24 +298,75 @@ def _packaged() -> dict[str, Any]:
     }
 
 
-class _SecretFiles(PydanticBaseSettingsSource):
+def _merge(into: dict[str, Any], values: dict[str, Any]) -> None:
+    """Like ``dict.update``, but a table in both is merged."""
+    for name, value in values.items():
+        if isinstance(value, dict) and isinstance(into.get(name), dict):
+            _merge(into[name], value)
+        else:
+            into[name] = value
+
+
+def _from_file(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """The values of a settings file; none if there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        values = parse(path.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise UsageError(f"settings file {path}: {one_line(error)}") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"settings file {path}: is not a table of settings")
+    return values
+
+
+def _from_environment(environment: dict[str, str]) -> dict[str, Any]:
+    """``STREAMER_NAME``, with JSON for lists and tables, and ``STREAMER_MODALITIES__NAME__RULE``; ``null`` is None."""
+    found: dict[str, Any] = {}
+    for name in Settings.model_fields:
+        text = environment.get(f"{ENV_PREFIX}{name.upper()}")
+        if text is not None:
+            found[name] = _parsed(name, text)
+    prefix = f"{ENV_PREFIX}MODALITIES__"
+    for variable, text in environment.items():
+        if variable.startswith(prefix):
+            value: Any = _loosely_parsed(text)
+            for level in reversed(variable.removeprefix(prefix).lower().split("__")):
+                value = {level: value}
+            _merge(found, {"modalities": value})
+    return found
+
+
+def _parsed(name: str, text: str) -> Any:
+    if text == "null":
+        return None
+    if name not in JSON_EXAMPLES:
+        return text  # pydantic makes a number of it where one is wanted
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise UsageError(f"setting {ENV_PREFIX}{name.upper()}: must be JSON, e.g. {JSON_EXAMPLES[name]}") from None
+
+
+def _loosely_parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text  # pydantic reports what is wrong with it
+
+
+def _from_secret_files(environment: dict[str, str]) -> dict[str, Any]:
     """Secrets in files, as Kubernetes and Docker mount them: ``STREAMER_…_FILE`` names the file."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return None, field_name, False  # all at once, below
-
-    def __call__(self) -> dict[str, Any]:
-        environment = {name.upper(): value for name, value in os.environ.items()}
-        found = {}
-        for secret in SECRETS:
-            variable = f"{ENV_PREFIX}{secret.upper()}"
-            path = environment.get(variable + FILE_SUFFIX)
-            if path is None:
-                continue
-            if variable in environment:
-                raise UsageError(f"{variable} and {variable + FILE_SUFFIX} are both set: leave one out")
-            found[secret] = _secret(variable + FILE_SUFFIX, Path(path))
-        return found
+    found = {}
+    for secret in SECRETS:
+        variable = f"{ENV_PREFIX}{secret.upper()}"
+        path = environment.get(variable + FILE_SUFFIX)
+        if path is None:
+            continue
+        if variable in environment:
+            raise UsageError(f"{variable} and {variable + FILE_SUFFIX} are both set: leave one out")
+        found[secret] = _secret(variable + FILE_SUFFIX, Path(path))
+    return found
 
 
 def _secret(variable: str, path: Path) -> str:
@@ -355,25 +386,10 @@ def _secret(variable: str, path: Path) -> str:
     return secret
 
 
-def _file(
-    source: Callable[..., InitSettingsSource], settings_cls: type[BaseSettings], path: Path
-) -> InitSettingsSource:
-    try:
-        return source(settings_cls, path)
-    except (ValueError, TypeError, OSError) as error:  # TypeError: JSON, but no table
-        raise UsageError(f"settings file {path}: {' '.join(str(error).split())}") from None
-
-
-def _unparsed(message: str) -> str:
-    """The message for a list or table in the environment that is not JSON; ``message`` names the field in quotes."""
-    for name, example in JSON_EXAMPLES.items():
-        if f'"{name}"' in message:
-            return f"setting {ENV_PREFIX}{name.upper()}: must be JSON, e.g. {example}"
-    return f"settings: {message}"
-
-
 def _unknown(name: str) -> str:
-    bare = {known.removeprefix(ENV_PREFIX): known for known in _names()}  # with the prefix all would look alike
+    import difflib
+
+    bare = {known.removeprefix(ENV_PREFIX): known for known in _names()}  # the prefix alone would make all look alike
     wanted = name.upper().removeprefix(ENV_PREFIX)
     without_url = wanted.removesuffix(
         "_URL"

@@ -21,8 +21,7 @@ import pytest
 from docker.errors import DockerException, ImageNotFound
 
 from streamer.broker import topics as topic_admin
-from streamer.local import Stack
-from streamer.local import redis as redis_server
+from streamer.local import Stack, probe
 from streamer.local.process import free_port
 from streamer.settings import Settings
 from tests.harness import own_settings
@@ -111,7 +110,7 @@ def _containers(directory: Path) -> Iterator[tuple[str, str]]:
         settings = Settings.load(kafka=kafka_address, redis=f"redis://{redis_address}/0")
         # Docker's proxy accepts connections long before the servers do: wait for answers, not for open ports.
         _wait_until(lambda: topic_admin.answers(settings, timeout_ms=500), "Kafka")
-        _wait_until(lambda: redis_server.answers(settings.redis), "Redis")
+        _wait_until(lambda: probe.pings(settings.redis), "Redis")
         yield settings.kafka, settings.redis
 
 

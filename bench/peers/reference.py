@@ -15,8 +15,8 @@ import msgspec
 from kafka import TopicPartition
 
 from bench.peers.common import placed, window_end_us
-from streamer import clients
 from streamer.align.decode import Decoder
+from streamer.clients import kafka as kafka_clients
 from streamer.events import Kind, Record
 from streamer.settings import Settings
 from streamer.store import results
@@ -118,7 +118,7 @@ def published(settings: Settings, sessions: Sequence[str]) -> dict[Identity, lis
 
 
 def _records(settings: Settings) -> Iterator[Record]:
-    consumer: Any = clients.consumer(settings, max_poll_records=2000)
+    consumer: Any = kafka_clients.consumer(settings, max_poll_records=2000)
     try:
         places = [TopicPartition(t, p) for t in settings.source_topics for p in range(settings.partitions)]
         rows = {topic: row for row, topic in enumerate(settings.source_topics)}

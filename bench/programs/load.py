@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench import rig
-from streamer import clients
+from streamer.clients import kafka as kafka_clients
 from streamer.feeds import simulate
 from streamer.feeds.producer import headers
 from streamer.settings import Settings
@@ -65,7 +65,7 @@ def main() -> None:
     sessions, seconds, start_us = map(int, sys.argv[1:4])
     settings = Settings.load()
     planned = schedule(settings, sessions, seconds, start_us, sys.argv[4])
-    producer = clients.producer(settings, acks="all", linger_ms=5, batch_size=256 << 10)  # as ``feeds.Producer``
+    producer = kafka_clients.producer(settings, acks="all", linger_ms=5, batch_size=256 << 10)  # as ``feeds.Producer``
     if time.time_ns() // 1000 > start_us:
         sys.exit("the schedule took longer to make than there was time until its start")
     behind_us = []

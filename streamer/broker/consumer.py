@@ -41,9 +41,9 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from yarl import URL
 
-from streamer import clients
 from streamer.broker import internals
 from streamer.broker.fetch import AnswerReader, FetchPace, is_intact
+from streamer.clients import kafka as kafka_clients
 from streamer.events import Record
 from streamer.settings import MIB, Settings
 
@@ -372,7 +372,7 @@ class NoTables(TableManager):  # type: ignore[misc]
 
 def credentials(settings: Settings) -> Credentials | None:
     """The credentials of Faust's consumer and producer; ``None`` without user, password and encryption."""
-    context = clients.tls_context(settings)
+    context = kafka_clients.tls_context(settings)
     if settings.kafka_password is not None:
         return SASLCredentials(
             username=settings.kafka_user,

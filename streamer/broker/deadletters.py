@@ -19,7 +19,7 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError, NoError
 from kafka.structs import OffsetAndMetadata
 
-from streamer import clients
+from streamer.clients import kafka as kafka_clients
 from streamer.errors import Reason, UsageError
 from streamer.events import TOPIC_DEADLETTER, Record, rfc3339
 from streamer.settings import Settings
@@ -115,7 +115,7 @@ def requeue(settings: Settings, reason: str | None = None) -> int:
         UsageError: As :func:`read`; or Kafka did not take a record, and nothing after it was sent.
     """
     wanted = _reasons(reason)
-    with _reader(settings) as reader, clients.admin(settings, TIMEOUT_MS) as client, _sender(settings) as sender:
+    with _reader(settings) as reader, kafka_clients.admin(settings, TIMEOUT_MS) as client, _sender(settings) as sender:
         sent_back = _SentBack(client, settings.group, wanted)
         ends = _ends(reader)
         for tp in ends:
@@ -157,7 +157,7 @@ class _SentBack:
     def __init__(self, client: KafkaAdminClient, group: str, reasons: Iterable[str]) -> None:
         self._client = client
         self._groups = {reason: f"{group}-requeue-{reason}" for reason in reasons}
-        stored = {reason: clients.patiently(self._stored, name) for reason, name in self._groups.items()}
+        stored = {reason: kafka_clients.patiently(self._stored, name) for reason, name in self._groups.items()}
         self._until = {
             reason: {tp: place.offset for tp, place in places.items() if place.offset >= 0}
             for reason, places in stored.items()
@@ -185,7 +185,7 @@ class _SentBack:
             KafkaError: Kafka does not take it.
         """
         while self._changed:
-            clients.patiently(self._store, self._changed.pop())
+            kafka_clients.patiently(self._store, self._changed.pop())
         self._remembered_s = monotonic()
 
     def _stored(self, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
@@ -214,22 +214,22 @@ def _reader(settings: Settings) -> Iterator[KafkaConsumer]:
         UsageError: No Kafka answers, there is no such topic, or Kafka fails inside the ``with`` block.
     """
     topic = settings.topic(TOPIC_DEADLETTER)
-    consumer = clients.consumer(settings, auto_offset_reset="earliest")
+    consumer = kafka_clients.consumer(settings, auto_offset_reset="earliest")
     try:
         partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
         if not partitions:
-            raise clients.no_topic(settings, topic)
+            raise kafka_clients.no_topic(settings, topic)
         consumer.assign(partitions)
         yield consumer
     except KafkaError as error:
-        raise clients.kafka_refusal(settings, error) from None
+        raise kafka_clients.refusal(settings, error) from None
     finally:
         consumer.close()
 
 
 @contextmanager
 def _sender(settings: Settings) -> Iterator[KafkaProducer]:
-    producer = clients.producer(settings, max_request_size=settings.max_message_bytes + (1 << 20))
+    producer = kafka_clients.producer(settings, max_request_size=settings.max_message_bytes + (1 << 20))
     try:
         yield producer
     finally:

@@ -12,8 +12,8 @@ import aiokafka
 import aiokafka.errors
 import msgspec
 
-from streamer import clients
 from streamer.backoff import Backoff
+from streamer.clients import kafka as kafka_clients
 from streamer.events import Event, Window
 from streamer.observe.health import Service
 from streamer.settings import Settings
@@ -89,7 +89,7 @@ class Refetch:
     async def _started(self) -> aiokafka.AIOKafkaConsumer[bytes, bytes]:
         if self._consumer is None:
             consumer = aiokafka.AIOKafkaConsumer(
-                **clients.kafka_options(self._settings),
+                **kafka_clients.kafka_options(self._settings),
                 group_id=None,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",

@@ -12,7 +12,7 @@ import msgspec
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import GroupAuthorizationFailedError, InvalidReplicationFactorError, TopicAlreadyExistsError
 
-from streamer.clients import TIMEOUT_MS, admin, no_topic, patiently
+from streamer.clients.kafka import TIMEOUT_MS, admin, no_topic, patiently
 from streamer.errors import UsageError
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE, TOPIC_WINDOWS
 from streamer.settings import Settings

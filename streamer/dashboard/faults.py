@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 from kafka import TopicPartition
 
-from streamer import clients
 from streamer.broker.deadletters import DETAIL, LATE_BY, ORIGIN, REASON
+from streamer.clients import kafka as kafka_clients
 from streamer.errors import Reason
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE
 from streamer.settings import Settings
@@ -79,7 +79,7 @@ class Watch(threading.Thread):
         self._newest: deque[Fault] = deque(maxlen=NEWEST)
         self._since_us = time_ns() // 1000
         self._kept = dict.fromkeys(self._topics.values(), 0)
-        self._consumer = clients.consumer(settings)
+        self._consumer = kafka_clients.consumer(settings)
         self._place()
         self.seen = self._snapshot()
 

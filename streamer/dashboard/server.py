@@ -38,7 +38,7 @@ import msgspec
 from aiohttp import web
 from redis.exceptions import RedisError
 
-from streamer import clients
+from streamer.clients import redis as redis_clients
 from streamer.dashboard.faults import Faults, Watch
 from streamer.dashboard.live import Client, Live
 from streamer.dashboard.search import Finder
@@ -348,8 +348,8 @@ async def _served(settings: Settings) -> AsyncIterator[Dashboard]:
         stack.push_async_callback(windows.close)
         watch = await asyncio.to_thread(Watch, settings, changed)
         stack.push_async_callback(asyncio.to_thread, watch.close)
-        client = clients.async_redis_client(
-            settings, socket_timeout=clients.REDIS_S, health_check_interval=clients.REDIS_S
+        client = redis_clients.async_client(
+            settings, socket_timeout=redis_clients.TIMEOUT_S, health_check_interval=redis_clients.TIMEOUT_S
         )
         stack.push_async_callback(client.aclose)
         live = Live(client, Keys(settings.key_prefix), lambda: watch.seen)

@@ -19,8 +19,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streamer import clients, dashboard, local
+from streamer import dashboard, local
 from streamer.broker import topics
+from streamer.clients import kafka as kafka_clients
 from streamer.demo import summary
 from streamer.demo.summary import Expected, Summary
 from streamer.errors import Stop
@@ -195,7 +196,7 @@ class SideTopics:
     """Counts the records that reach the dead-letter and the late topic while it is open."""
 
     def __init__(self, settings: Settings) -> None:
-        self._consumer = clients.consumer(settings)
+        self._consumer = kafka_clients.consumer(settings)
         self._topics = (settings.topic(TOPIC_DEADLETTER), settings.topic(TOPIC_LATE))
         self._partitions = [
             TopicPartition(topic, number)

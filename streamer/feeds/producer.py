@@ -24,8 +24,8 @@ from urllib.parse import quote
 import msgspec
 from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
-from streamer import clients
 from streamer.align.decode import EARLIEST_US, LATEST_US, Decoder
+from streamer.clients import kafka as kafka_clients
 from streamer.errors import BadRecord, UsageError
 from streamer.events import (
     AUDIO,
@@ -136,7 +136,7 @@ class Producer:
             "batch_size": min(256 << 10, settings.max_message_bytes),
             "max_request_size": settings.max_message_bytes,
         }
-        self._producer = clients.producer(settings, **{**options, **overrides})
+        self._producer = kafka_clients.producer(settings, **{**options, **overrides})
         self._tracer = tracing.tracer(settings, "streamer-producer")
 
     def send(self, outgoing: Outgoing) -> None:

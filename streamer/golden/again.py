@@ -23,9 +23,9 @@ from time import sleep, time_ns
 
 from kafka.errors import KafkaError
 
-from streamer import clients
 from streamer.align.decode import time_us
 from streamer.broker import topics
+from streamer.clients import kafka as kafka_clients
 from streamer.errors import BadRecord, UsageError
 from streamer.events import END_TYPE, rfc3339
 from streamer.feeds import pace
@@ -121,7 +121,7 @@ class _Sender:
         self._settings = settings
         self._errors: list[Exception] = []
         # no lingering: records of different topics should reach the log in the order in which they are sent
-        self._producer = clients.producer(
+        self._producer = kafka_clients.producer(
             settings, acks="all", linger_ms=0, max_request_size=settings.max_message_bytes + ESTIMATE_BYTES
         )
 

@@ -19,8 +19,8 @@ import msgspec
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from streamer import clients
 from streamer.broker import topics
+from streamer.clients import kafka as kafka_clients
 from streamer.events import MODALITY_NAMES
 from streamer.golden.recording import About, Recorded, Writer
 from streamer.settings import Settings
@@ -104,11 +104,11 @@ def record(
 
 @contextmanager
 def _consumer(settings: Settings) -> Iterator[KafkaConsumer]:
-    consumer = clients.consumer(settings, max_poll_records=MAX_POLL_RECORDS)
+    consumer = kafka_clients.consumer(settings, max_poll_records=MAX_POLL_RECORDS)
     try:
         yield consumer
     except KafkaError as error:
-        raise clients.kafka_refusal(settings, error) from None
+        raise kafka_clients.refusal(settings, error) from None
     finally:
         consumer.close()
 

@@ -15,17 +15,13 @@ from pathlib import Path
 from types import TracebackType
 
 import msgspec
-from redis import RedisError
 
-from streamer import clients
-from streamer.broker import topics
 from streamer.errors import UsageError
-from streamer.local import compose, kafka, redis
+from streamer.local import compose, kafka, probe, redis
 from streamer.local.process import Daemon, free_port, is_free, listens
 from streamer.settings import ENDPOINTS_FILE, STATE_DIR, Settings
 
 REDIS_START_S = 30.0
-STATUS_MS = 2_000
 USUAL_PORTS = {"kafka": 9092, "redis": 6379}
 NAMES = ("redis", "kafka")  # in the order of starting: a Redis that fails does so at once
 
@@ -134,7 +130,7 @@ class Stack:
             ports = self._ports("redis")
             progress("starting Redis")
             self.redis.start(
-                redis.command(self.directory, ports["redis"]), lambda: redis.answers(self.redis_url), REDIS_START_S
+                redis.command(self.directory, ports["redis"]), lambda: probe.pings(self.redis_url), REDIS_START_S
             )
 
     def stop(self) -> list[str]:
@@ -222,22 +218,9 @@ def status(settings: Settings) -> list[Service]:
     """Where Kafka and Redis are and whether they answer."""
     stack = Stack(STATE_DIR, settings.max_message_bytes)
     return [
-        Service("kafka", settings.kafka, _runs_as("kafka", stack.kafka, settings), _kafka_answers(settings)),
-        Service("redis", settings.redis_shown, _runs_as("redis", stack.redis, settings), _redis_answers(settings)),
+        Service("kafka", settings.kafka, _runs_as("kafka", stack.kafka, settings), probe.kafka_answers(settings)),
+        Service("redis", settings.redis_shown, _runs_as("redis", stack.redis, settings), probe.redis_answers(settings)),
     ]
-
-
-def _kafka_answers(settings: Settings) -> bool:
-    is_open = any(listens(server if ":" in server else f"{server}:9092") for server in clients.brokers(settings))
-    return is_open and topics.answers(settings, STATUS_MS)  # a client waits long for a port that is closed
-
-
-def _redis_answers(settings: Settings) -> bool:
-    try:
-        with clients.redis_client(settings, socket_connect_timeout=1.0, socket_timeout=1.0) as client:
-            return bool(client.ping())
-    except (RedisError, OSError, UsageError):
-        return False
 
 
 def _runs_as(name: str, daemon: Daemon, settings: Settings) -> str:

@@ -7,8 +7,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import redis
-
 from streamer.errors import UsageError
 
 
@@ -50,12 +48,3 @@ def command(directory: Path, port: int) -> Sequence[str]:
         "daemonize": "no",
     }
     return [binary(), *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
-
-
-def answers(url: str) -> bool:
-    """Whether a Redis answers there: one that still reads its data in, or wants another password, does not."""
-    try:
-        with redis.Redis.from_url(url, socket_connect_timeout=1.0, socket_timeout=1.0) as client:
-            return bool(client.ping())
-    except (redis.RedisError, OSError, ValueError):
-        return False

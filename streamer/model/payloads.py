@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from streamer.align import bodies
-from streamer.errors import BadRecord, LeftBehind, Reason
+from streamer.errors import BadRecord, LeftBehind, Reason, one_line
 from streamer.events import Event, Telemetry, Transcript
 
 MAX_DATAREF_BYTES = 64 << 20  # a claim check is for payloads too large for a record, not for files of any size
@@ -231,6 +231,5 @@ def sample_index(offset_us: int, rate_hz: float) -> int:
 
 
 def _line(error: BaseException) -> str:
-    """An error as one short line, without the address of the buffer that libraries put into it."""
-    text = BUFFER.sub("the payload", " ".join(str(error).split()))
-    return (text or type(error).__name__)[:200]
+    """An error as one line, without the address of the buffer that libraries put into it."""
+    return BUFFER.sub("the payload", one_line(error))

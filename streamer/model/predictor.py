@@ -18,12 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from streamer.errors import DeviceLost, ModelError, StreamerError, UsageError
+from streamer.errors import DeviceLost, ModelError, StreamerError, UsageError, one_line
 from streamer.events import MODALITY_NAMES, Window
 from streamer.model import forms, repository
 from streamer.model.collate import collate
 from streamer.model.nets.inputs import Inputs, Outputs
-from streamer.model.nets.pretrained import one_line
 from streamer.model.sample import Limits, Reject, Sample, cut
 from streamer.model.spec import Output
 from streamer.result import Result, ranges

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from streamer.errors import ModelError, StreamerError
+from streamer.errors import ModelError, StreamerError, one_line
 from streamer.model import forms
 from streamer.model.predictor import Predictor
 from streamer.model.spec import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelSpec
@@ -125,7 +125,7 @@ class Reloader:
         except StreamerError as error:
             return error
         except Exception as error:  # noqa: BLE001 - such as a device without room for two models
-            return ModelError(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            return ModelError(f"{type(error).__name__}: {one_line(error)}")
         return predictor
 
     def _take(self, found: Predictor | Exception) -> None:

@@ -23,12 +23,11 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from streamer.errors import ModelError
+from streamer.errors import ModelError, one_line
 from streamer.model.nets.architecture import BuildError, HuggingFace
 from streamer.model.nets.build import Data, build
 from streamer.model.nets.encoders.text import Vocabulary
 from streamer.model.nets.heads import Head
-from streamer.model.nets.pretrained import one_line as _line
 from streamer.model.spec import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelSpec, read_spec
 
 
@@ -110,7 +109,7 @@ def _custom(spec: ModelSpec, path: Path) -> nn.Module:
         found.loader.exec_module(code)
         module = code.build(spec)
     except Exception as error:  # the user's code may raise anything
-        raise ModelError(f"{path}: {type(error).__name__}: {_line(error)}") from error
+        raise ModelError(f"{path}: {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise ModelError(f"{path}: build(spec) must return a torch.nn.Module, not {type(module).__name__}")
     return module
@@ -146,7 +145,7 @@ def _load_weights(module: nn.Module, path: Path) -> dict[str, str]:
             weights = {name: file.get_tensor(name) for name in wanted}
             metadata: dict[str, str] = file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is truncated or no safetensors file: {_line(error)}") from error
+        raise ModelError(f"{path} is truncated or no safetensors file: {one_line(error)}") from error
     broken = next((name for name, weight in weights.items() if not torch.isfinite(weight).all()), None)
     if broken:
         raise ModelError(f"{path}: {broken} holds numbers that are not finite")
@@ -181,7 +180,7 @@ def _tokenizer_of(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises plain Exception
-        raise ModelError(f"{path} is no tokenizer: {_line(error)}") from error
+        raise ModelError(f"{path} is no tokenizer: {one_line(error)}") from error
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:

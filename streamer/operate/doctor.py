@@ -20,8 +20,9 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.errors import KafkaError
 
-from streamer import clients
 from streamer.broker import topics
+from streamer.clients import kafka as kafka_clients
+from streamer.clients import redis as redis_clients
 from streamer.errors import StreamerError
 from streamer.model.spec import SPEC_FILE, read_spec
 from streamer.settings import Settings
@@ -83,7 +84,7 @@ def _guarded(check: str, settings: Settings, look: Callable[[], Iterator[Finding
         try:
             yield from look()
         except KafkaError as error:
-            raise clients.kafka_refusal(settings, error) from None
+            raise kafka_clients.refusal(settings, error) from None
     except StreamerError as error:
         found, _, mend = str(error).partition("; ")
         yield _fail(check, found, mend)
@@ -93,7 +94,7 @@ def _guarded(check: str, settings: Settings, look: Callable[[], Iterator[Finding
 
 
 def _kafka(settings: Settings) -> Iterator[Finding]:
-    with clients.admin(settings, clients.TIMEOUT_MS) as client:
+    with kafka_clients.admin(settings, kafka_clients.TIMEOUT_MS) as client:
         yield _connection(settings)
         found = list(_guarded("topics", settings, lambda: _topics(client, settings)))
         yield from found
@@ -107,7 +108,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
 def _connection(settings: Settings) -> Finding:
     who = f" as {settings.kafka_user}" if settings.kafka_user else ""
     found = f"Kafka answers at {settings.kafka} over {settings.kafka_security_protocol}{who}"
-    hosts = {address.rpartition(":")[0] for address in clients.brokers(settings)}
+    hosts = {address.rpartition(":")[0] for address in settings.brokers}
     if not settings.kafka_tls and not hosts <= {"localhost", "127.0.0.1", "[::1]"}:
         return _warn(
             "kafka", f"{found}: readable on the way", "set STREAMER_KAFKA_SECURITY_PROTOCOL to SASL_SSL or SSL"
@@ -142,7 +143,7 @@ def _rights(client: KafkaAdminClient, settings: Settings) -> Iterator[Finding]:
 
 
 def _group(client: KafkaAdminClient, settings: Settings) -> Iterator[Finding]:
-    group = clients.patiently(client.describe_groups, [settings.consumer_group])[settings.consumer_group]
+    group = kafka_clients.patiently(client.describe_groups, [settings.consumer_group])[settings.consumer_group]
     workers = len(group["members"])
     behind = sum(_lag(client, settings).values())
     found = f"group {settings.consumer_group}: {workers} workers, {behind} records behind"
@@ -154,7 +155,7 @@ def _group(client: KafkaAdminClient, settings: Settings) -> Iterator[Finding]:
 
 def _lag(client: KafkaAdminClient, settings: Settings) -> dict[TopicPartition, int]:
     """Records of each partition that a worker of this role reads that its group has not committed."""
-    committed = clients.patiently(client.list_group_offsets, settings.consumer_group)[settings.consumer_group]
+    committed = kafka_clients.patiently(client.list_group_offsets, settings.consumer_group)[settings.consumer_group]
     places = _partitions(client, settings.worker_topics)
     ends = client.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
     begins = client.list_partition_offsets(dict.fromkeys(places, OffsetSpec.EARLIEST))
@@ -189,7 +190,7 @@ def _kafka_clock(client: KafkaAdminClient, settings: Settings) -> Iterator[Findi
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:
-    client = clients.redis_client(settings, socket_timeout=clients.REDIS_S)
+    client = redis_clients.client(settings, socket_timeout=redis_clients.TIMEOUT_S)
     try:
         client.ping()
         yield _ok("redis", f"Redis answers at {settings.redis_shown}")
@@ -205,7 +206,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
             "redis", f"this user may not look further: {error}", "run the doctor as one with +info +config|get +time"
         )
     except redis.RedisError as error:
-        raise clients.redis_refusal(settings, error) from None
+        raise redis_clients.refusal(settings, error) from None
     finally:
         client.close()
 

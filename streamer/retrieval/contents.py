@@ -24,8 +24,8 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 from numpy.typing import NDArray
 
-from streamer import clients
 from streamer.align.decode import Decoder, home_partition
+from streamer.clients import kafka as kafka_clients
 from streamer.errors import BadRecord, StreamerError, Unavailable, UsageError
 from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TELEMETRY, TEXT, Event, Record, Telemetry
 from streamer.model import payloads
@@ -128,7 +128,7 @@ class Log:
         consumer.close()
         for topic, count in counts.items():
             if not count:
-                raise clients.no_topic(settings, topic)
+                raise kafka_clients.no_topic(settings, topic)
         self.partitions = min(counts.values())
 
     def read(self, row: int, partition: int, ranges: Ranges) -> list[Record]:
@@ -182,7 +182,7 @@ class Log:
         return self._local.consumer
 
     def _connect(self) -> Any:
-        return clients.consumer(
+        return kafka_clients.consumer(
             self._settings,
             auto_offset_reset="none",
             fetch_max_wait_ms=FETCH_WAIT_MS,

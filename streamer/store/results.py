@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 import redis
 
-from streamer import clients
+from streamer.clients import redis as redis_clients
 from streamer.result import Result
 from streamer.settings import Settings
 
@@ -90,12 +90,12 @@ def connected(settings: Settings) -> Iterator[tuple[redis.Redis, Keys]]:
     Raises:
         UsageError: Redis does not answer, now or while the context is open, or it refuses us.
     """
-    client = clients.redis_client(settings)
+    client = redis_clients.client(settings)
     try:
         client.ping()
         yield client, Keys(settings.key_prefix)
     except redis.RedisError as error:
-        raise clients.redis_refusal(settings, error) from None
+        raise redis_clients.refusal(settings, error) from None
     finally:
         client.close()
 

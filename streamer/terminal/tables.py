@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from streamer.broker.deadletters import DeadLetter
 from streamer.events import MODALITY_NAMES
 from streamer.result import Result, decision
 
-if TYPE_CHECKING:  # its module needs an optional package
+if TYPE_CHECKING:  # their modules load slowly
+    from streamer.broker.deadletters import DeadLetter
     from streamer.retrieval.search import Hit
 
 HEADINGS = {"image": "img", "audio": "aud", "text": "txt", "telemetry": "tel"}

@@ -6,7 +6,6 @@ import asyncio
 from time import monotonic
 from typing import Protocol
 
-from streamer import clients
 from streamer.errors import StreamerError
 from streamer.observe.health import Service
 from streamer.observe.metrics import Metrics
@@ -128,7 +127,7 @@ class Health:
 
     async def _broker_listens(self) -> bool:
         """Whether any of the brokers takes a connection."""
-        for address in clients.brokers(self._settings):
+        for address in self._settings.brokers:
             host, _, port = address.rpartition(":")
             try:
                 _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), CONNECT_S)

@@ -15,7 +15,6 @@ from faust.sensors import Monitor
 from faust.types import TP
 from yarl import URL
 
-from streamer import clients
 from streamer.broker.consumer import Batch, Consumer, NoTables, Transport, credentials
 from streamer.settings import Settings
 
@@ -165,7 +164,7 @@ class Intake:
 
     def _new_app(self) -> faust.App:
         settings = self._settings
-        brokers = [URL(f"kafka://{address}") for address in clients.brokers(settings)]
+        brokers = [URL(f"kafka://{address}") for address in settings.brokers]
         app = faust.App(
             settings.consumer_group,
             broker=brokers,

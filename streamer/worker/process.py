@@ -17,8 +17,8 @@ import redis.backoff
 import redis.exceptions
 import uvloop
 
-from streamer import clients
 from streamer.broker import topics
+from streamer.clients import redis as redis_clients
 from streamer.settings import Settings
 from streamer.worker import roles
 from streamer.worker.worker import Worker
@@ -70,7 +70,7 @@ async def _connect(settings: Settings) -> redis.asyncio.Redis:
     Raises:
         UsageError: Nothing answers at the address, or it refuses us.
     """
-    client = clients.async_redis_client(
+    client = redis_clients.async_client(
         settings,
         socket_timeout=10.0,
         health_check_interval=15,
@@ -85,7 +85,7 @@ async def _connect(settings: Settings) -> redis.asyncio.Redis:
             refused = isinstance(error, redis.exceptions.AuthenticationError | redis.exceptions.NoPermissionError)
             if refused or monotonic() > deadline:
                 await client.aclose()
-                raise clients.redis_refusal(settings, error) from None
+                raise redis_clients.refusal(settings, error) from None
             await asyncio.sleep(0.2)
         else:
             return client

@@ -10,8 +10,8 @@ import pytest
 from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
-from streamer import clients
 from streamer.broker import topics
+from streamer.clients import kafka as kafka_clients
 from streamer.errors import UsageError
 from streamer.events import TOPIC_DEADLETTER
 from streamer.settings import Settings
@@ -36,7 +36,7 @@ def wait_until(topic: str, settings: Settings, **values: int) -> None:
     """A changed topic is seen when the controller's change has reached the broker."""
     deadline = monotonic() + 10
     while True:
-        with clients.admin(settings, clients.TIMEOUT_MS) as client:
+        with kafka_clients.admin(settings, kafka_clients.TIMEOUT_MS) as client:
             now = topics._existing(client, settings)[topic]
         if all(getattr(now, name) == value for name, value in values.items()):
             return

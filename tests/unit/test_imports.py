@@ -56,3 +56,15 @@ def test_a_command_that_runs_no_model_imports_no_pytorch(command: tuple[str, ...
         "STREAMER_ROLE": "align",
     }
     assert loaded_by(RUN, *command, **environment) == "False"
+
+
+@pytest.mark.parametrize(("command", "slow"), [("status", "kafka redis rich"), ("results --session car", "kafka")])
+def test_a_quick_command_imports_only_the_clients_that_it_needs(command: str, slow: str) -> None:
+    nobody = free_port()
+    found = loaded_by(
+        RUN.replace('"torch" in sys.modules', f"sorted(set(sys.modules) & set({slow.split()}))"),
+        *command.split(),
+        STREAMER_KAFKA=f"127.0.0.1:{nobody}",
+        STREAMER_REDIS=f"redis://127.0.0.1:{nobody}/0",
+    )
+    assert found == "[]"

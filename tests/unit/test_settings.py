@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 from rich.console import Console
 
-from streamer import clients
+from streamer.clients import kafka as kafka_clients
+from streamer.clients import redis as redis_clients
 from streamer.errors import UsageError
 from streamer.local import worker
 from streamer.operate import reference
@@ -304,7 +305,7 @@ def test_an_identity_that_would_not_be_used_is_refused(given: dict[str, str], sa
 def test_a_redis_url_with_a_raw_password_does_not_leak_into_the_error() -> None:
     settings = Settings.load(redis="redis://me:se/cret@host:6379/0")
     with pytest.raises(UsageError, match="must be percent-encoded") as refused:
-        clients.redis_client(settings)
+        redis_clients.client(settings)
     assert "se/cret" not in str(refused.value)
     assert refused.value.__suppress_context__
 
@@ -317,4 +318,4 @@ def test_an_authority_that_cannot_be_read_is_one_line(content: str | None, says:
         (folder / "ca.pem").write_text(content)
     settings = Settings.load(**SASL, kafka_ca_file="ca.pem")
     with pytest.raises(UsageError, match=f"STREAMER_KAFKA_CA_FILE: .*{says}"):
-        clients.tls_context(settings)
+        kafka_clients.tls_context(settings)

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from streamer.errors import one_line
 from streamer.model.nets.architecture import BuildError
 
 WRAPPERS = "state_dict", "model", "model_state_dict"  # keys under which training scripts keep the weights
@@ -105,8 +106,3 @@ def misfit(module: nn.Module, given: dict[str, Tensor], ignore: Iterable[str] = 
     begins = tuple(ignore)
     unknown = next((name for name in given if name not in own and not name.startswith(begins)), None)
     return f"{unknown} is unknown to the model" if unknown else None
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message in one line of at most 200 characters."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:200]

@@ -25,8 +25,8 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.errors import one_line
 from streamer.model.nets.architecture import BuildError
-from streamer.model.nets.pretrained import one_line
 
 MAX_DIMENSIONS = 16_384
 MAX_LINE_BYTES = 1 << 20

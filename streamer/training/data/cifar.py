@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.errors import UsageError
+from streamer.errors import UsageError, one_line
 from streamer.model.spec import ModelSpec
 from streamer.settings import Settings
 from streamer.training.data import labels
@@ -159,7 +159,7 @@ def _unpickled(path: Path) -> Mapping[Any, Any]:
     try:
         found = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # noqa: BLE001 - pickle raises whatever the bytes make it stumble over
-        raise UsageError(f"{path} is refused, it is no batch of CIFAR-10: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{path} is refused, it is no batch of CIFAR-10: {one_line(error)}") from None
     if not isinstance(found, dict):
         raise UsageError(f"{path} is refused, it is no batch of CIFAR-10 but a {type(found).__name__}")
     return found

@@ -18,8 +18,8 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from streamer import clients
 from streamer.broker import topics
+from streamer.clients import kafka as kafka_clients
 from streamer.events import TOPIC_WINDOWS
 from streamer.local import compose
 from streamer.operate import costs
@@ -456,7 +456,7 @@ def test_a_stalled_worker_ends_itself_before_it_is_ended() -> None:
 def test_a_start_that_waits_for_kafka_and_redis_is_not_cut_short() -> None:
     probe = WORKER["startupProbe"]
     model_s = 60  # to import PyTorch, load the model and warm it up
-    waits_s = clients.TIMEOUT_MS / 1000 + REDIS_START_S + model_s
+    waits_s = kafka_clients.TIMEOUT_MS / 1000 + REDIS_START_S + model_s
     assert probe["periodSeconds"] * probe["failureThreshold"] >= waits_s
 
 

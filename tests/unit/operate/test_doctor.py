@@ -19,7 +19,7 @@ def found(settings: Settings) -> dict[str, Finding]:
 
 @pytest.fixture
 def settings(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr("streamer.clients.TIMEOUT_MS", 300)
+    monkeypatch.setattr("streamer.clients.kafka.TIMEOUT_MS", 300)
     return Settings.load(
         kafka=f"127.0.0.1:{free_port()}",
         redis=f"redis://:secret@127.0.0.1:{free_port()}/0",

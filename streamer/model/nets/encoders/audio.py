@@ -11,10 +11,11 @@ import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional
 
+from streamer.errors import one_line
 from streamer.model.nets.architecture import BuildError, Wav2Vec2
 from streamer.model.nets.encoders import Tokens
 from streamer.model.nets.layers import Backboned, Layers, conv2d, halved, positions
-from streamer.model.nets.pretrained import load_weights, one_line
+from streamer.model.nets.pretrained import load_weights
 
 
 class AudioCnn(nn.Module):

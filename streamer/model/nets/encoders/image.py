@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from streamer.errors import one_line
 from streamer.model.nets.architecture import BuildError, Timm
 from streamer.model.nets.encoders import Tokens
 from streamer.model.nets.layers import GROUPS, Attention, Backboned, conv2d, positions
-from streamer.model.nets.pretrained import load_weights, one_line
+from streamer.model.nets.pretrained import load_weights
 
 HUB = "hub"
 

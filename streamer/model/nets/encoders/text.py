@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from streamer.errors import one_line
 from streamer.model.nets.architecture import BuildError, HuggingFace
 from streamer.model.nets.encoders import Tokens
 from streamer.model.nets.layers import Backboned, Block, Recurrent, positions
-from streamer.model.nets.pretrained import one_line
 from streamer.model.nets.word_vectors import WordVectors
 
 WORD_STARTS = "Ġ", "▁"  # how byte-level BPE and SentencePiece write the space before a word

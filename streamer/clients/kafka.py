@@ -1,10 +1,8 @@
-"""Every client of Kafka and Redis is made here: addresses, credentials, and one line of error where that fails.
+"""Clients of Kafka, and what a command says if one cannot be made.
 
-A client that cannot be made is a :class:`UsageError`. The clients themselves report little more than "no broker
-available", so the cause is looked for separately: a closed port, TLS on one side only, a certificate that the authority
-did not sign, a password. No message names a password.
-
-redis-py takes at least as long to import as Kafka's client: callers who need Kafka alone do not load it.
+A client that cannot be made is a :class:`UsageError` of one line. The clients themselves say little more than "no
+broker available", so the cause is looked for by hand: a closed port, TLS on one side only, a certificate that the
+authority did not sign, a password. No message contains a password.
 """
 
 from __future__ import annotations
@@ -16,8 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient
@@ -29,28 +26,16 @@ from kafka.errors import (
     UnsupportedSaslMechanismError,
 )
 
-from streamer.errors import UsageError
+from streamer.clients import tls
+from streamer.errors import UsageError, one_line
 from streamer.settings import Settings
-
-if TYPE_CHECKING:
-    import redis.asyncio
 
 TIMEOUT_MS = 10_000
 LOOK_AFTER_MS = 2_000
-PROBE_S = 3.0
-REDIS_S = 5.0
 
 Client = TypeVar("Client")
 Asked = TypeVar("Asked")
 Told = TypeVar("Told")
-
-
-# Kafka
-
-
-def brokers(settings: Settings) -> list[str]:
-    """Bootstrap servers, ``host:port`` each."""
-    return [address.strip() for address in settings.kafka.split(",")]
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
@@ -61,7 +46,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     """
     if not settings.kafka_tls:
         return None
-    return _context("STREAMER_KAFKA_CA_FILE", settings.kafka_ca_file)
+    return tls.context("STREAMER_KAFKA_CA_FILE", settings.kafka_ca_file)
 
 
 def kafka_options(settings: Settings) -> dict[str, Any]:
@@ -71,7 +56,7 @@ def kafka_options(settings: Settings) -> dict[str, Any]:
         UsageError: The authority's file cannot be read.
     """
     options: dict[str, Any] = {
-        "bootstrap_servers": brokers(settings),
+        "bootstrap_servers": settings.brokers,
         "security_protocol": settings.kafka_security_protocol,
         "ssl_context": tls_context(settings),
     }
@@ -130,7 +115,7 @@ def admin(settings: Settings, timeout_ms: int) -> Iterator[KafkaAdminClient]:
     try:
         yield client
     except KafkaError as error:
-        raise kafka_refusal(settings, error) from None
+        raise refusal(settings, error) from None
     finally:
         client.close()
 
@@ -153,7 +138,7 @@ def _made(make: Callable[..., Client], settings: Settings, options: dict[str, An
     first_ms = min(LOOK_AFTER_MS, within_ms)
     client = _tried(make, settings, {**options, "bootstrap_timeout_ms": first_ms})
     if client is None:
-        for address in brokers(settings):
+        for address in settings.brokers:
             if (obstacle := _obstacle(settings, address)) is not None:
                 raise obstacle
         client = _tried(make, settings, {**options, "bootstrap_timeout_ms": within_ms - first_ms})
@@ -168,7 +153,7 @@ def _tried(make: Callable[..., Client], settings: Settings, options: dict[str, A
         return make(**all_options)
     # an unknown option, an unusable value, a malformed address
     except (ValueError, TypeError, AssertionError, RuntimeError, KafkaConfigurationError) as error:
-        raise UsageError(f"Kafka client for {settings.kafka}: {_line(error)}") from None
+        raise UsageError(f"Kafka client for {settings.kafka}: {one_line(error)}") from None
     except (KafkaError, OSError):
         return None
 
@@ -185,22 +170,23 @@ def patiently(call: Callable[[Asked], Told], argument: Asked) -> Told:
             sleep(0.1)
 
 
-def kafka_refusal(settings: Settings, error: KafkaError) -> UsageError:
+def refusal(settings: Settings, error: KafkaError) -> UsageError:
     """The error for a request that Kafka did not carry out."""
     if isinstance(error, SaslAuthenticationFailedError | UnsupportedSaslMechanismError):
         return _bad_password(settings, error)
     if isinstance(error, AuthorizationError):
         who = f"user {settings.kafka_user!r}" if settings.kafka_user else "an unnamed user"
         return UsageError(
-            f"Kafka at {settings.kafka} does not let {who} do this ({_line(error)}); SECURITY.md lists the ACLs needed"
+            f"Kafka at {settings.kafka} does not let {who} do this ({one_line(error)}); "
+            "SECURITY.md lists the ACLs needed"
         )
     return UsageError(f"Kafka at {settings.kafka}: {error}")
 
 
 def _bad_password(settings: Settings, error: Exception) -> UsageError:
     return UsageError(
-        f"Kafka at {settings.kafka} refuses user {settings.kafka_user!r} ({_line(error)}); check STREAMER_KAFKA_USER, "
-        "STREAMER_KAFKA_PASSWORD and STREAMER_KAFKA_SASL_MECHANISM"
+        f"Kafka at {settings.kafka} refuses user {settings.kafka_user!r} ({one_line(error)}); "
+        "check STREAMER_KAFKA_USER, STREAMER_KAFKA_PASSWORD and STREAMER_KAFKA_SASL_MECHANISM"
     )
 
 
@@ -215,13 +201,13 @@ def _obstacle(settings: Settings, address: str) -> UsageError | None:
     try:
         host, _, port = address.rpartition(":")
         host, number = host.strip("[]"), int(port)
-        with socket.create_connection((host, number), PROBE_S):
+        with socket.create_connection((host, number), tls.PROBE_S):
             pass
     except (OSError, ValueError, OverflowError):
         return None
     context = tls_context(settings)
-    failure = None if context is None else _handshake(host, number, context)
-    if context is None and speaks_tls(host, number):
+    failure = None if context is None else tls.handshake(host, number, context)
+    if context is None and tls.speaks_tls(host, number):
         return UsageError(f"Kafka at {address} speaks TLS; set STREAMER_KAFKA_SECURITY_PROTOCOL to SASL_SSL or SSL")
     if isinstance(failure, ssl.SSLCertVerificationError):
         return UsageError(
@@ -230,7 +216,7 @@ def _obstacle(settings: Settings, address: str) -> UsageError | None:
         )
     if failure is not None:
         return UsageError(
-            f"Kafka at {address} does not speak TLS ({_line(failure)}); check STREAMER_KAFKA_SECURITY_PROTOCOL"
+            f"Kafka at {address} does not speak TLS ({one_line(failure)}); check STREAMER_KAFKA_SECURITY_PROTOCOL"
         )
     if settings.kafka_password is not None:
         return _refused_password(settings, host, number)
@@ -246,121 +232,13 @@ def _refused_password(settings: Settings, host: str, port: int) -> UsageError | 
     del options["bootstrap_servers"]
 
     async def connect() -> None:
-        (await create_conn(host, port, request_timeout_ms=round(PROBE_S * 1000), **options)).close()
+        (await create_conn(host, port, request_timeout_ms=round(tls.PROBE_S * 1000), **options)).close()
 
     try:
-        with ThreadPoolExecutor(1) as thread:  # the caller's thread may run a loop
+        with ThreadPoolExecutor(1) as thread:  # the caller's thread may run an event loop
             thread.submit(asyncio.run, connect()).result()
     except (AuthenticationFailedError, SaslAuthenticationFailed, UnsupportedSaslMechanismError) as error:
         return _bad_password(settings, error)
-    except Exception as error:  # noqa: BLE001 - any error here is the obstacle
-        return UsageError(f"Kafka at {host}:{port} answers, but not to us: {_line(error)}")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what stands in the way
+        return UsageError(f"Kafka at {host}:{port} answers, but not to us: {one_line(error)}")
     return None
-
-
-def speaks_tls(host: str, port: int) -> bool:
-    """Whether a server there speaks TLS, with any certificate."""
-    return _handshake(host, port, _trusting()) is None
-
-
-def _handshake(host: str, port: int, context: ssl.SSLContext) -> Exception | None:
-    """The error of a TLS handshake; ``None`` if it succeeds."""
-    try:
-        with (
-            socket.create_connection((host, port), PROBE_S) as plain,
-            context.wrap_socket(plain, server_hostname=host),
-        ):
-            return None
-    except (OSError, ValueError) as error:
-        return error
-
-
-def _trusting() -> ssl.SSLContext:
-    """A context that accepts any certificate, to find out whether a server speaks TLS; no data go through it."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-# Redis
-
-
-def redis_client(settings: Settings, **options: Any) -> redis.Redis:
-    """A client of Redis; it connects at its first command.
-
-    Args:
-        options: For ``redis.Redis``.
-
-    Raises:
-        UsageError: The URL is malformed, or the authority's file cannot be read.
-    """
-    import redis
-
-    client: redis.Redis = _redis(redis.Redis.from_url, settings, options)
-    return client
-
-
-def async_redis_client(settings: Settings, **options: Any) -> redis.asyncio.Redis:
-    """As :func:`redis_client`, for asyncio."""
-    import redis.asyncio
-
-    client: redis.asyncio.Redis = _redis(redis.asyncio.Redis.from_url, settings, options)
-    return client
-
-
-def _redis(from_url: Callable[..., Any], settings: Settings, options: dict[str, Any]) -> Any:
-    identity: dict[str, Any] = {}
-    if settings.redis_password is not None:
-        identity |= {"username": settings.redis_user, "password": settings.redis_password.get_secret_value()}
-    if settings.redis_ca_file is not None:
-        _context("STREAMER_REDIS_CA_FILE", settings.redis_ca_file)  # redis-py's error names no file
-        identity["ssl_ca_certs"] = str(settings.redis_ca_file)
-    try:
-        return from_url(settings.redis, **{"socket_connect_timeout": REDIS_S, **identity, **options})
-    except (ValueError, TypeError):  # their text may contain part of a password
-        raise UsageError(
-            f"setting STREAMER_REDIS: {settings.redis_shown} is no URL such as redis://HOST:6379/0; "
-            "what is not a letter or digit in a password must be percent-encoded"
-        ) from None
-
-
-def redis_refusal(settings: Settings, error: Exception) -> UsageError:
-    """The error for a request that Redis did not answer, or refused."""
-    import redis
-
-    where = f"Redis at {settings.redis_shown}"
-    if isinstance(error, redis.AuthenticationError):
-        return UsageError(f"{where} refuses us: {_line(error)}; check STREAMER_REDIS, its user and password")
-    if isinstance(error, redis.exceptions.NoPermissionError):
-        return UsageError(f"{where} refuses us: {_line(error)}; SECURITY.md lists the rights that are needed")
-    if isinstance(error, redis.ResponseError):  # such as a key of another type, or still loading
-        return UsageError(f"{where}: {_line(error)}")
-    text = _line(error)
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        return UsageError(
-            f"the certificate of {where} cannot be trusted ({text}); set STREAMER_REDIS_CA_FILE to the authority "
-            "that signed it, and STREAMER_REDIS to a name in it"
-        )
-    if "WRONG_VERSION_NUMBER" in text or "record layer" in text.lower():
-        return UsageError(f"{where} does not speak TLS ({text}); set STREAMER_REDIS to a URL that begins with redis://")
-    url = urlsplit(settings.redis)
-    if url.scheme == "redis" and speaks_tls(url.hostname or "localhost", url.port or 6379):
-        return UsageError(f"{where} speaks TLS; set STREAMER_REDIS to a URL that begins with rediss://")
-    return UsageError(f"cannot reach {where} ({text}); run `streamer up` or set STREAMER_REDIS")
-
-
-# both
-
-
-def _context(variable: str, ca_file: object) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-    except ssl.SSLError:
-        raise UsageError(f"{variable}: {ca_file} holds no certificate in PEM form") from None
-    except OSError as error:
-        raise UsageError(f"{variable}: cannot read {ca_file}: {error.strerror}") from None
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
