@@ -1,4 +1,4 @@
-"""What a broker sends: record batches, and a server that answers whatever it is told to."""
+"""A broker's side: record batches, and a server whose answers the test decides."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def batch_of(payload: bytes) -> bytes:
 
 
 def fetched(records: bytes) -> bytes:
-    """An answer to a fetch of one partition, as it travels after the correlation id."""
+    """An answer to a fetch of one partition, as sent after the correlation id."""
     answer: bytes = FetchResponse_v4(throttle_time_ms=0, topics=[("frames", [(0, 0, 100, 100, [], records)])]).encode()
     return answer
 
 
 class Server:
-    """Knows which versions it speaks; everything else it says is said by its caller.
+    """Answers requests for its versions; all other answers are sent by the test.
 
     Attributes:
         port: Where it listens on this machine.
-        asked: Correlation ids of the requests that came, in order.
+        asked: Correlation ids of the requests received, in order.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Server:
         writer.close()
 
     def say(self, correlation_id: int, answer: bytes, upto: int | None = None) -> None:
-        """Send an answer, or only so many bytes of it."""
+        """Send an answer, or only its first ``upto`` bytes."""
         self.write((pack(">ii", 4 + len(answer), correlation_id) + answer)[:upto])
 
     def write(self, piece: bytes) -> None:

@@ -17,7 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 @contextmanager
 def collector() -> Iterator[tuple[str, list[Span]]]:
-    """Its address, and the spans that have come."""
+    """Its address, and the spans received."""
     spans: list[Span] = []
 
     class Handler(BaseHTTPRequestHandler):

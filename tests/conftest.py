@@ -1,6 +1,6 @@
-"""Fixtures: a real Kafka and a real Redis, and settings under which no test meets another.
+"""Fixtures: a real Kafka and a real Redis, and settings that keep tests apart.
 
-Through testcontainers where a Docker engine answers and has (or can pull) the images, else the embedded servers;
+By testcontainers where a Docker engine answers and has (or can pull) the images, else the embedded servers;
 ``STREAMER_TEST_BACKEND=docker|embedded`` forces one.
 """
 
@@ -35,13 +35,13 @@ PAGE_TIMEOUT_MS = 20_000
 
 
 def pytest_configure() -> None:
-    """A shell's background job inherits that Ctrl-C is ignored, and so would the programs that tests interrupt."""
+    """Undo that a shell's background jobs ignore Ctrl-C, which the programs that tests interrupt would inherit."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_collectionfinish(items: list[pytest.Item]) -> str:
-    """Say which servers the tests will meet; nothing is started, nor an engine asked, for unit tests alone."""
+    """Report which servers the tests will use; unit tests alone start none, and do not look for a Docker engine."""
     needed = any({"kafka", "redis_url"} & set(getattr(item, "fixturenames", ())) for item in items)
     return f"Kafka and Redis: {backend()}" if needed else ""
 
@@ -65,7 +65,7 @@ def _engine_has_images() -> bool:
                 client.images.get(image)
             except ImageNotFound:
                 client.images.pull(image)
-    except (DockerException, OSError):  # an OSError is what a registry that does not answer comes to
+    except (DockerException, OSError):  # OSError: a registry does not answer
         return False
     finally:
         client.close()
@@ -74,7 +74,7 @@ def _engine_has_images() -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside() -> Iterator[None]:
-    """No ``STREAMER_*`` variable of whoever runs the tests reaches them."""
+    """Remove the user's ``STREAMER_*`` variables."""
     outside = {k: os.environ.pop(k) for k in list(os.environ) if k.startswith("STREAMER_") and "_TEST_" not in k}
     yield
     os.environ.update(outside)
@@ -115,7 +115,7 @@ def _containers(directory: Path) -> Iterator[tuple[str, str]]:
 
 
 def _kraft(port: int) -> dict[str, str]:
-    """A whole KRaft configuration: the image drops its defaults once one ``KAFKA_*`` is set."""
+    """A complete KRaft configuration: the image drops its defaults once one ``KAFKA_*`` is set."""
     return {
         "CLUSTER_ID": "4L6g3nShT-eMCtK--X86sw",
         "KAFKA_PROCESS_ROLES": "broker,controller",
@@ -159,7 +159,7 @@ def redis_url(_servers: tuple[str, str]) -> str:
 
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[Stack]:
-    """A Redis of the test's own, to be stopped or configured at will."""
+    """A Redis for one test alone, which may stop or configure it."""
     stack = Stack(tmp_path, 1 << 20)
     stack.start_redis()
     yield stack
@@ -168,7 +168,7 @@ def own_redis(tmp_path: Path) -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shape of the shipped model with fresh weights: what flows through it matters here, not what it says."""
+    """The shipped model's network with fresh weights: tests of the data path need no right predictions."""
     import torch
 
     from streamer.model import repository
@@ -184,8 +184,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(kafka: str, redis_url: str, model_folder: Path) -> Settings:
-    """Settings with names of their own: no test meets another's topics, keys or group."""
-    # Records of one moment that are sent by a busy test machine may lie most of a second apart in the logs.
+    """Settings with unique names, so that no test meets another's topics, keys or group."""
+    # On a busy test machine the append times of records of one moment may differ by most of a second.
     return own_settings(kafka, redis_url, model_folder, max_delay_ms=3000)
 
 
@@ -198,13 +198,13 @@ def topics(settings: Settings) -> Settings:
 
 @pytest.fixture
 def browser() -> Iterator[Any]:
-    """A Chromium without a window; skips where there is none."""
+    """A headless Chromium; skips if there is none."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: dev)")
     executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if executable is None:
         pytest.skip("no Chromium on PATH (Debian: apt-get install chromium)")
     with sync_api.sync_playwright() as playwright:
-        # as root Chromium runs without a sandbox or not at all
+        # as root Chromium only runs without a sandbox
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -212,7 +212,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """A page of the browser; whatever a script raises or the content policy forbids fails the test."""
+    """A page of the browser; an error of a script or a violation of the content policy fails the test."""
     page = browser.new_page()
     page.set_default_timeout(PAGE_TIMEOUT_MS)
     complaints: list[str] = []

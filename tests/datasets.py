@@ -1,4 +1,4 @@
-"""Small data sets on disk, and models' specs that take them."""
+"""Small data sets on disk, and specs of models for them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CAT_OR_DOG = {"animal": Output(("cat", "dog"))}
 
 
 def spec(outputs: dict[str, Output] = CAT_OR_DOG, inputs: InputSpec = ALL_INPUTS) -> ModelSpec:
-    """Of a model with windows of half a second."""
+    """Spec of a model with windows of half a second."""
     return ModelSpec(name="toy", version="1", window_ms=500, inputs=inputs, outputs=outputs)
 
 
@@ -49,7 +49,7 @@ def sound(path: Path, seconds: float = 0.5, rate_hz: int = 4000, level: float = 
 
 
 def manifest(folder: Path, lines: Iterable[dict[str, Any] | str]) -> Path:
-    """A manifest; what is no dict is written as it is."""
+    """A manifest; strings are written as they are."""
     path = folder / "manifest.jsonl"
     path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
     return path

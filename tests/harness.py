@@ -1,4 +1,4 @@
-"""What integration tests share: a worker process, records made by headers alone, and reading back what came of them."""
+"""What integration tests share: a worker process, records made without this package's producer, and their results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ READY_WITHIN_S = 60.0
 
 
 def own_settings(kafka: str, redis_url: str, model: Path, max_delay_ms: int) -> Settings:
-    """Settings with names that nothing else has, for topics, keys and group."""
+    """Settings with unique names of topics, keys and group."""
     name = f"t{uuid.uuid4().hex[:8]}"
     return Settings.load(
         kafka=kafka,
@@ -57,12 +57,12 @@ class WorkerProcess(worker.WorkerProcess):
         self.kill()
 
     def restart(self) -> None:
-        """Start it again, after it has ended, and wait until it is ready."""
+        """Start it again after it has ended, and wait until it is ready."""
         self.start()
         self.wait_ready(READY_WITHIN_S)
 
     def stop(self) -> float:
-        """SIGTERM; returns the seconds until it was gone, and checks that it went gracefully."""
+        """Stop it by SIGTERM; returns the seconds until it had ended, and checks that it ended gracefully."""
         before = time.monotonic()
         self.end()
         assert self.code == 0, self.text()
@@ -84,7 +84,7 @@ def wait_for(condition: Callable[[], bool], within_s: float, why: Callable[[], s
 
 
 class Outgoing(NamedTuple):
-    """A record by headers alone, as a client that knows nothing of this package sends it."""
+    """A record with explicit headers, as sent by a client without this package."""
 
     topic: str
     key: bytes | None
@@ -152,7 +152,7 @@ def send(settings: Settings, records: list[Outgoing]) -> None:
 
 
 def read_topic(settings: Settings, topic: str) -> list[Any]:
-    """Everything that a topic holds now."""
+    """All records that a topic has now."""
     consumer = KafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False, consumer_timeout_ms=10_000)
     try:
         partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]

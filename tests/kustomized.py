@@ -15,7 +15,7 @@ import yaml
 
 K8S = Path(__file__).parents[1] / "k8s"
 OVERLAYS = ("dev", "cpu", "gpu", "split")
-EXTENSIONS = {"monitoring.coreos.com", "keda.sh", "kafka.strimzi.io"}  # groups that a bare cluster does not know
+EXTENSIONS = {"monitoring.coreos.com", "keda.sh", "kafka.strimzi.io"}  # groups that a plain cluster does not know
 Object = dict[str, Any]
 
 
@@ -35,7 +35,7 @@ def overlay(name: str) -> list[Object]:
 
 @cache
 def with_components(name: str, *components: str) -> list[Object]:
-    """An overlay with components on top, as a user's own overlay would have it."""
+    """An overlay with components added, as in a user's overlay."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made).resolve()
         kustomization = {

@@ -68,7 +68,7 @@ def signature(window: Window) -> Closed:
 
 
 def run(rules: Rules, events: list[Event], until_us: int, ticks: random.Random | None = None) -> list[Outcome]:
-    """A whole life without restarts; with ``ticks``, ticked at random times in between."""
+    """A run without restarts; with ``ticks``, ticked at random times in between."""
     aligner = Aligner(rules, 0)
     outcomes: list[Outcome] = []
     store: dict[str, Saved] = {}
@@ -116,7 +116,7 @@ class Store:
 
 
 def run_with_kills(rules: Rules, events: list[Event], until_us: int, rng: random.Random, kills: int) -> Store:
-    """Process a log with a worker that is killed again and again, and comes back at the last commit."""
+    """Process a log with a worker that is killed repeatedly, and restarts at the last commit."""
     store = Store()
     deaths = sorted(rng.randrange(len(events)) for _ in range(kills)) if events else []
     while True:

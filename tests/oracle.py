@@ -1,6 +1,6 @@
-"""Alignment, slowly and plainly: everything is worked out anew from the list of what joined, nothing is kept.
+"""Alignment, slow and simple: all is computed again at each step from the list of events that joined.
 
-Written from the rules at the top of ``streamer/align/windows.py``, not from its code; shares only the nouns with it.
+Written from the rules at the top of ``streamer/align/windows.py``, not from its code; it shares only the terms with it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ INF = float("inf")
 
 
 class Rules(Protocol):
-    """The rules as ``streamer.align.windows.Rules`` has them; whoever checks alignment from outside brings its own."""
+    """The fields of ``streamer.align.windows.Rules``; checks from outside the package have their own class."""
 
     @property
     def window_us(self) -> int: ...
@@ -32,7 +32,7 @@ class Rules(Protocol):
 
 @dataclass(frozen=True)
 class Closed:
-    """What must be true of a window, in a form that compares."""
+    """What must be true of a window, in a comparable form."""
 
     session: str
     end_us: int
@@ -43,7 +43,7 @@ class Closed:
 
 @dataclass
 class Drive:
-    """One life of a session: from its first event that joined until it is freed."""
+    """One life of a session: from the first event that joined until the session is freed."""
 
     heard_from: list[int]
     joined: list[tuple[int, Event]] = field(default_factory=list)  # (log time, event)

@@ -1,4 +1,4 @@
-"""Recordings made for tests, and reading what a replay sends as the pipeline reads it."""
+"""Recordings made for tests, and a replay's records decoded as in the pipeline."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SUBTITLE_STYLES = b"[V4+ Styles]\r\nFormat: Name, Fontname, Fontsize\r\nStyle: D
 
 
 def events(*paths: Path, streams: Iterable[int] = (), recording: replay.Recording | None = None) -> list[Event]:
-    """What the pipeline makes of a replay: every record decoded, which also checks it; the end record last."""
+    """The events of a replay: every record decoded, which also checks it; the end record last."""
     decoder = Decoder(Settings.load(), partitions=1)
     recording = recording or replay.open_all(paths, list(streams))
     sent = list(recording.outgoing("test", START_US))
@@ -134,7 +134,7 @@ def wav(path: Path, seconds: float = 1.0, rate_hz: int = 8000, channels: int = 1
 
 
 class Log:
-    """An MCAP file in the making."""
+    """An MCAP file being written."""
 
     def __init__(self, path: Path, **options: Any) -> None:
         self.path = path

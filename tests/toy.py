@@ -1,4 +1,4 @@
-"""A data set in which each head can be learnt from little, and a run of the training loop on it."""
+"""A data set from which each head learns quickly, and a run of the training loop on it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUIET = Console(file=io.StringIO())
 
 
 def example(seed: int) -> Example:
-    """Words tell the action, the level of the telemetry the number, its swing a tag; some labels are missing."""
+    """Words determine the action, the telemetry's level the number, its swing a tag; some labels are missing."""
     random = np.random.default_rng(seed)
     stop, hot, speed = random.random() < 0.5, random.random() < 0.5, float(random.uniform(100, 200))
     swing = 30 * hot * np.array([1, -1] * 5)

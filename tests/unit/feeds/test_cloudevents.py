@@ -63,7 +63,7 @@ NAMES = [f"{MODALITIES[row].name}-{content_type.partition(';')[0]}-{told}" for r
 
 
 def read(row: int, key: str | bytes | None, value: bytes, sent: Sequence[tuple[str, bytes]]) -> Event:
-    """The event of a record as it would lie on the topic of a modality."""
+    """The event of a record as read from the topic of a modality."""
     key = key.encode() if isinstance(key, str) else key
     partition = 0 if key is None else (murmur2(key) & 0x7FFFFFFF) % PARTITIONS
     record = Record(row, partition, 0, LOG_TIME_US, key, value, tuple(sent))
@@ -71,7 +71,7 @@ def read(row: int, key: str | bytes | None, value: bytes, sent: Sequence[tuple[s
 
 
 def received(outgoing: Outgoing) -> CloudEvent:
-    """What the SDK makes of a record of the producer."""
+    """The producer's record as the SDK reads it."""
     event = sdk.from_kafka_event(sdk.KafkaMessage(dict(headers(outgoing)), outgoing.session.encode(), outgoing.payload))
     assert isinstance(event, CloudEvent)
     return event
@@ -115,7 +115,7 @@ def test_id_and_source_are_what_cloudevents_allows_whatever_the_session_is_calle
 
 
 def written(row: int, payload: bytes, content_type: str, **extensions: Any) -> sdk.KafkaMessage:
-    """What the SDK writes for an event with these extension attributes."""
+    """An event with these extension attributes as the SDK writes it."""
     event = CloudEvent(
         {
             "specversion": "1.0",

@@ -1,4 +1,4 @@
-"""The pace of a feed, on a clock that only sleeping moves."""
+"""The pace of a feed, on a clock that only ``sleep`` advances."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Clock:
 
 @dataclass
 class Sent:
-    """Takes the producer's place and notes what was done when."""
+    """Replaces the producer and records its calls with their times."""
 
     clock: Clock
     slow_s: float = 0.0

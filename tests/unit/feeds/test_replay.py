@@ -1,4 +1,4 @@
-"""Films, sound and what lies beside them: everything that is sent is decoded as the pipeline does."""
+"""Films, sound and the files beside them: all records sent are decoded as in the pipeline."""
 
 from __future__ import annotations
 

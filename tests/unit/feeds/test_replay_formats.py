@@ -1,4 +1,4 @@
-"""Subtitles, GoPro's telemetry, tables and MCAP files, each with what makes it difficult."""
+"""Subtitles, GoPro's telemetry, tables and MCAP files, with their difficult cases."""
 
 from __future__ import annotations
 

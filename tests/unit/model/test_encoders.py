@@ -1,4 +1,4 @@
-"""Every encoder that a model.toml can name learns, heeds its mask, and leaves the windows of a batch to themselves."""
+"""Every encoder that a model.toml can name learns, respects its mask, and keeps the windows of a batch apart."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def chosen(modality: str, choice: dict[str, Any], folder: Path) -> FusedModel:
 
 
 def encoder_of(model: FusedModel, modality: str) -> Any:
-    """An encoder, whose parts only its own class knows."""
+    """An encoder of a model, untyped, so that tests may use attributes of its class."""
     return model.encoders[modality]
 
 
@@ -262,7 +262,7 @@ class Evil:
 
 
 def broken_files(folder: Path) -> dict[str, str]:
-    """Files that are no weights of a resnet10t -> what is said of each."""
+    """Files that are not weights of a resnet10t -> the message about each."""
     weights = resnet().state_dict()
     save_file(weights, folder / "whole.safetensors")
     whole = (folder / "whole.safetensors").read_bytes()

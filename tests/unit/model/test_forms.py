@@ -1,4 +1,4 @@
-"""A model in each of its forms gives the answers of the plain one, and a file that is not its own is refused."""
+"""A model in each of its forms gives the answers of eager, and a file of another model is refused."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def cases() -> list[list[Sample]]:
 
 
 def differences(one: Predictor, other: Predictor) -> float:
-    """The largest of scores and embeddings over all cases."""
+    """The largest difference of scores and embeddings over all cases."""
     worst = 0.0
     for case in cases():
         (scores, embedding_BD), (known, known_BD) = one.answer(case), other.answer(case)
@@ -269,7 +269,7 @@ def test_a_network_that_cannot_be_traced_is_one_line(folder: Path) -> None:
 
 
 def graph(folder: Path, *, score: str = "action", image: str = "camera", batch: str | int = "batch") -> None:
-    """An ONNX model as another framework writes it: float images, NumPy's axes, no masks, names of its own."""
+    """An ONNX model as another framework writes it: float images, NumPy's axes, no masks, other names."""
     mean = helper.make_node("ReduceMean", [image, "axes"], ["mean"], keepdims=0)
     logits = helper.make_node("MatMul", ["mean", "weight"], [score])
     embedding = helper.make_node("Identity", ["mean"], ["vector"])

@@ -1,4 +1,4 @@
-"""Every fusion that a model.toml can name learns from any subset of the modalities, and heeds what is missing."""
+"""Every fusion that a model.toml can name learns from any subset of the modalities, and respects masks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_every_subset_has_a_finite_answer_of_its_own(fusion: str) -> None:
     told = [small_nets.answers(module, showing(inputs, names)) for names in SUBSETS]
     assert all(torch.isfinite(one).all() for one in told)
     assert all(not torch.allclose(one, other, atol=1e-6) for one, other in itertools.combinations(told, 2))
-    nothing = told[0]  # the same for every window, but for the last bit: a kernel may sum rows of a batch apart
+    nothing = told[0]  # the same for all windows but for the last bit: kernels may sum rows of a batch differently
     assert torch.allclose(nothing, nothing[:1].expand_as(nothing), rtol=0, atol=1e-6)
 
 
@@ -112,7 +112,7 @@ def driving_inputs() -> Inputs:
 
 
 def test_the_driving_model_answers_as_when_it_was_trained() -> None:
-    """Weights that users have keep their answers, whatever becomes of the code around them."""
+    """Users' weights keep giving the same answers when the code changes."""
     model = repository.read(Path("models/driving"))
     assert model.version == "1-c1847de2"
     with torch.inference_mode():

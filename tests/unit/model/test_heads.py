@@ -47,7 +47,7 @@ size = "tiny"
 
 
 def targets(label_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Tags: the first says the label, the second its opposite, the third always; the number: 900 m, or 1100 m."""
+    """Tags: the first is the label, the second its opposite, the third always true; the number: 900 m, or 1100 m."""
     stop_B = label_B.float()
     return torch.stack([stop_B, 1 - stop_B, torch.ones_like(stop_B)], dim=1), 900 + 200 * stop_B
 
@@ -105,7 +105,7 @@ def test_targets_that_are_all_the_same_do_not_divide_by_zero() -> None:
 
 
 class Says(nn.Module):
-    """Says the same of every window."""
+    """Gives the same answer for every window."""
 
     def __init__(self, **logits: list[float]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The fused model: masks mean what they say, and windows of a batch do not touch one another."""
+"""The fused model: masked content has no effect, and windows of a batch do not affect one another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening payloads: exact sizes and samples out, or a reason for this one record; nothing large for something small."""
+"""Opening payloads: exact sizes and samples, or a reason for this one record; small records never take much memory."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_cmyk_jpeg_becomes_rgb() -> None:
 
 
 def test_sixteen_bit_grey_keeps_its_shades() -> None:
-    """As thermal and depth cameras send it."""
+    """Thermal and depth cameras send such images."""
     shades = np.repeat(np.linspace(0, 65_535, 64).astype(np.uint16)[None], 48, axis=0)
     pixels = decoded(encoded(Image.fromarray(shades), "image/png"), "image/png", 48, 64)
     assert np.abs(pixels[0, :, 0].astype(int) - (shades[0] >> 8)).max() <= 1
@@ -134,7 +134,7 @@ def test_a_broken_frame_is_a_bad_payload(media_type: str) -> None:
     for broken in (b"", b"\0" * 100, value[:20], value[: len(value) // 2], encoded(plain(), other)):
         detail = refused(Reason.BAD_PAYLOAD, lambda broken=broken: decoded(broken, media_type))  # type: ignore[misc]
         assert detail.startswith(f"{media_type} does not decode: ")
-        assert " at 0x" not in detail  # an object's address tells nobody anything
+        assert " at 0x" not in detail  # an object's address has no meaning for users
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -258,7 +258,7 @@ def test_an_event_that_says_it_is_shorter_than_its_samples_is_taken_at_its_word(
 
 @pytest.mark.parametrize("kind", ["l16", "WAV", "FLAC", "OGG"])
 def test_a_window_after_the_last_sample_of_a_payload_has_none(kind: str, tmp_path: Path) -> None:
-    """ce_durationus is what the producer says; of a claim check also for raw audio."""
+    """The span is the producer's ``ce_durationus``, for raw audio too if it is a claim check."""
     if kind == "l16":
         path = tmp_path / "clip"
         path.write_bytes(ramp(80).astype(">i2").tobytes())
@@ -432,7 +432,7 @@ def test_a_claim_check_that_is_no_telemetry_is_rejected(content: bytes) -> None:
 
 @pytest.fixture
 def redirecting() -> Iterator[tuple[str, list[str]]]:
-    """A web server under whose /clips/ one file is and one is elsewhere; and the paths that were asked for."""
+    """A web server with one file under /clips/ and one elsewhere; and the list of requested paths."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

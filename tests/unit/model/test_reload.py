@@ -1,4 +1,4 @@
-"""A new version of the model in its folder is taken, or refused with its reason, and the old one goes on."""
+"""A new version of the model in its folder is served, or refused with its reason, and the old one continues."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 class Served:
-    """What the pipeline would serve, and what the metrics say of it."""
+    """Stands for the pipeline: the model served, and the metrics."""
 
     def __init__(self, folder: Path, poll_ms: int) -> None:
         self.settings = Settings.load(model=folder, device="cpu", model_poll_ms=poll_ms)
@@ -70,7 +70,7 @@ class Served:
                 await asyncio.sleep(0.01)
 
     async def some_polls(self) -> None:
-        """Time for several looks at the folder."""
+        """Wait for several polls of the folder."""
         await asyncio.sleep(10 * POLL_MS / 1000)
 
 

@@ -1,4 +1,4 @@
-"""Word vectors of word2vec and GloVe, text and binary: read, checked, and what embeddings begin with."""
+"""Word vectors of word2vec and GloVe, text and binary: read, checked, and copied into embeddings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMATS = "word2vec.txt", "word2vec.txt.gz", "word2vec.bin", "word2vec-lines.bin
 
 
 def write(folder: Path, form: str) -> Path:
-    """The words in a format, as its inventors' tool writes it."""
+    """The words in a format, as written by its original tool."""
     path = folder / form
     lines = "".join(
         f"{word} {' '.join(map(repr, map(float, row)))}\n" for word, row in zip(WORDS, VECTORS, strict=True)
@@ -89,7 +89,7 @@ def test_real_glove_vectors_are_read() -> None:
 def test_a_truncated_file_is_one_line(form: str, cut: float, tmp_path: Path) -> None:
     path = write(tmp_path, form)
     content = path.read_bytes()
-    end = b"\n" if form == "word2vec-lines.bin" else b""  # the last line break of that one says nothing
+    end = b"\n" if form == "word2vec-lines.bin" else b""  # its last line break may be missing
     content = content.removesuffix(end)
     path.write_bytes(content[: int(len(content) * cut) if cut > 0 else int(cut)])
     with pytest.raises(BuildError, match="truncated") as caught:

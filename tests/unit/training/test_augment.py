@@ -1,4 +1,4 @@
-"""Varying training batches: what may change changes, and nothing else does."""
+"""Varying training batches: only what may change does change."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_jitter_changes_colours_within_their_range() -> None:
 def test_time_masks_take_one_piece_of_limited_length_and_never_all() -> None:
     heard = torch.ones(64, 1000, dtype=torch.bool)
     heard[0] = False
-    heard[0, 500:510] = True  # little was heard: it is not taken away altogether
+    heard[0, 500:510] = True  # little was heard, so it is not masked completely
     inputs = Inputs(audio_BS=torch.zeros(64, 1000), audio_mask_BS=heard)
     masked = vary(inputs, Augment(audio_time_mask=0.3)).audio_mask_BS
     assert masked is not None

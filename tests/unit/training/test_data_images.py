@@ -1,4 +1,4 @@
-"""Data sets of images in files of their own: idx, as MNIST is packed, and both forms of CIFAR-10."""
+"""Data sets of images: MNIST's idx files, and both formats of CIFAR-10."""
 
 from __future__ import annotations
 

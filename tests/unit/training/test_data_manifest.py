@@ -1,4 +1,4 @@
-"""Manifests: every line is an example cut as serving cuts, or a bad row with its number and reason."""
+"""Manifests: every line is an example cut as in serving, or a bad row with its number and reason."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OTHERS = [{"text": f"filler {n}", "split": part} for n, part in enumerate(("vali
 
 
 def opened(folder: Path, *lines: dict[str, Any] | str, outputs: dict[str, Output] | None = None) -> Data:
-    """A manifest's data; the lines that name no part are for training, the last of which is filler."""
+    """A manifest's data; lines that name no part are for training, and the last of these is filler."""
     own = spec() if outputs is None else spec(outputs)
     return open_data(manifest(folder, [*lines, *OTHERS]), own, refuse_bad=False)
 

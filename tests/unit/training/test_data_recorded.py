@@ -1,4 +1,4 @@
-"""Recordings with labels by time: the windows are those that serve, the labels those of the middle of each."""
+"""Recordings with labels by time: windows are the same as in serving, and have the labels at their middle."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def spec(outputs: dict[str, Output], inputs: InputSpec = INPUTS) -> ModelSpec:
 
 
 def record(path: Path, sent: Iterable[Outgoing]) -> Path:
-    """What ``streamer record`` makes of records that were sent when they were due."""
+    """The file that ``streamer record`` writes if each record is sent when it is due."""
     about = About(
         modalities=MODALITY_NAMES,
         topics=tuple(f"streamer.{m.topic}" for m in MODALITIES),

@@ -1,4 +1,4 @@
-"""Texts without labels: Wikipedia extracts in both of wikiextractor's forms, and plain files."""
+"""Texts without labels: Wikipedia extracts in both of wikiextractor's formats, and plain files."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ labels = ["go", "stop"]
 
 
 class Says:
-    """A predictor that knows all with words, and guesses without: the surface of Predictor that evaluation uses."""
+    """The methods of Predictor that evaluation uses; right about windows with words, guessing without."""
 
     spec, name, version, device = SPEC, "toy", "1-abc", torch.device("cpu")
 
@@ -89,7 +89,7 @@ def test_each_output_is_measured_by_its_kind(measured: evaluate.Evaluation) -> N
     assert action.confusion == ((30, 0), (0, 10))
     assert isinstance(signs, Tags)
     assert signs.auroc == 1.0
-    assert signs.each[0].f1 == pytest.approx(0.4)  # "hot" is said of all: 10 hits, 30 false alarms
+    assert signs.each[0].f1 == pytest.approx(0.4)  # "hot" is predicted for all: 10 hits, 30 false alarms
     assert isinstance(speed, Number)
     assert speed.mae == 0.25
 

@@ -43,7 +43,7 @@ class Stopped(Exception):
 
 
 class _StopsInEpoch2:
-    """A data set that breaks off the second epoch half-way."""
+    """A data set that interrupts the second epoch half-way."""
 
     def __init__(self) -> None:
         self.reads = 0
@@ -98,7 +98,7 @@ def test_tensorboard_has_the_losses_of_each_epoch(tmp_path: Path) -> None:
 
 
 def test_accumulated_small_batches_descend_as_one_large_batch(tmp_path: Path) -> None:
-    # nothing drawn by chance, classes alone: means of equal batches are the mean of all
+    # no random choices, classes only: the mean over equal batches is the mean over all
     spec = msgspec.structs.replace(SPEC, outputs={"action": SPEC.outputs["action"]})
     data = [Example(e.sample, {"action": e.labels.get("action", "go")}) for e in TRAINING]
     plain = Recipe(epochs=1, batch=24, drop=0.0, solo=0.0, contrast=0.0)

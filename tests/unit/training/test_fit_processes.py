@@ -1,4 +1,4 @@
-"""Training in processes of its own: killed, and two that train one model."""
+"""Training in separate processes: one that is killed, and two that train one model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.toy import FEW, QUIET, SPEC, TRAINING, VALIDATION, fitted
 
 
 def main(folder: Path, task: str) -> None:
-    """What the processes below do."""
+    """The program of the processes below."""
     with joined() as processes:
         if task == "dies":
             checkpoint_of, saved = checkpoint.save, 0

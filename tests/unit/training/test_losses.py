@@ -1,4 +1,4 @@
-"""What models are trained for: hand-computed losses, labels that are missing, the common space."""
+"""Losses: hand-computed values, missing labels, the common embedding space."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_contrast_compares_modalities_with_one_another_too() -> None:
         {"image": (one, HERE), "text": (torch.eye(4).flip(0), HERE)}, torch.ones(4, 4) / 2, NONE_ALIKE
     ).backward()
     assert one.grad is not None
-    assert (one.grad.diagonal() > 0).all()  # away from where the text of another window lies
+    assert (one.grad.diagonal() > 0).all()  # away from the text of another window
 
 
 def test_contrast_ignores_absent_modalities_and_windows_of_the_same_content() -> None:

@@ -1,4 +1,4 @@
-"""Fitting a model to examples: it learns, does without what is hidden, and keeps its best weights."""
+"""Fitting a model to examples: it learns, works with hidden modalities, and keeps its best weights."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ QUIET = Console(file=io.StringIO())
 
 
 def example(seed: int) -> Example:
-    """Each modality tells the label: a bright frame, a loud sound, a word, a high speed."""
+    """Each modality shows the label: a bright frame, a loud sound, a word, a high speed."""
     random = np.random.default_rng(seed)
     stop = seed % 2
     return Example(

@@ -1,4 +1,4 @@
-"""The synthetic patients of models/vitals: the same from a seed, true to their labels, and taken by the model."""
+"""The synthetic patients of models/vitals: deterministic by seed, true to their labels, and valid for the model."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_an_irregular_rhythm_has_uneven_intervals_and_a_wheeze_its_tone() -> Non
 
 
 def loudest_hz(sound: NDArray[np.float32]) -> float:
-    """Highest amplitude of the spectrum where wheezes are, 300 to 1,000 Hz."""
+    """Highest amplitude of the spectrum in the range of wheezes, 300 to 1,000 Hz."""
     spectrum = np.abs(np.fft.rfft(sound))
     hz = np.fft.rfftfreq(len(sound), 1 / generate.AUDIO_HZ)
     return float(spectrum[(hz > 300) & (hz < 1000)].max())
