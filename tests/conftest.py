@@ -24,6 +24,7 @@ from streamer.broker import topics as topic_admin
 from streamer.local import Stack, probe
 from streamer.local.process import free_port
 from streamer.settings import Settings
+from tests import wheel
 from tests.harness import own_settings
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +79,14 @@ def _no_settings_from_outside() -> Iterator[None]:
     outside = {k: os.environ.pop(k) for k in list(os.environ) if k.startswith("STREAMER_") and "_TEST_" not in k}
     yield
     os.environ.update(outside)
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel of this checkout, as its users have it."""
+    prefix = tmp_path_factory.mktemp("environment")
+    wheel.install(tmp_path_factory.mktemp("dist"), prefix)
+    return prefix
 
 
 @pytest.fixture(scope="session")
