@@ -104,7 +104,7 @@ def _embedded(directory: Path) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def _containers(directory: Path) -> Iterator[tuple[str, str]]:
-    # Ryuk is an image of its own that cleans up after a killed test run; the with-blocks clean up after every other.
+    # Ryuk, a further image, cleans up after a killed test run; the with-blocks clean up after all others.
     os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
     from testcontainers.core.container import DockerContainer
 

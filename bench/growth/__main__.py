@@ -2,7 +2,7 @@
 
     python -m bench.growth                             # everything, 20 minutes on 2 cores
     python -m bench.growth --axes sessions             # this alone; the rest is taken from the last run in --out
-    python -m bench.growth --record                    # writes the page, streamer/costs.json and k8s/README.md too
+    python -m bench.growth --record                    # writes the page, streamer/operate/costs.json, k8s/README.md
 
 A worker reads full topics to their end, as in ``bench.pipeline``; several workers share one core, are measured from the
 moment when all are ready, and their CPU time is added. *pace* is a load in real time (``bench/programs/load.py``).

@@ -25,7 +25,7 @@ from rich.progress import track
 
 WINDOW_S = 4.0
 RATE_HZ = 125  # of the monitor
-AUDIO_HZ = 4000  # heart and breath sounds lie below 2 kHz
+AUDIO_HZ = 4000  # heart and breath sounds are below 2 kHz
 WINDOWS_A_PATIENT = 6
 TACHYCARDIA_BPM, BRADYCARDIA_BPM, HYPOXIA_PERCENT = 100, 60, 90  # adult thresholds at rest: above, below, below
 
@@ -149,7 +149,7 @@ ASIDES = ("resting in bed", "family at the bedside", "ate half of lunch", "line 
 
 
 def note(patient: Patient, random: np.random.Generator) -> str:
-    """What a nurse writes down: most of what there is to see, and something that says nothing."""
+    """A nurse's note: most of the visible signs, and a remark without information."""
     seen = [str(random.choice(SAID[name])) for name in patient.conditions if random.random() < 0.75]
     if not seen and not patient.conditions:
         seen = ["obs stable"]
@@ -192,7 +192,7 @@ def main() -> None:
     if wanted.patients < 1 or wanted.seed < 0:
         parser.error("--patients must be above 0 and --seed not negative")
     (wanted.out / "sounds").mkdir(parents=True, exist_ok=True)
-    beside = wanted.out / "manifest.jsonl.new"  # whoever finds a manifest finds all of it
+    beside = wanted.out / "manifest.jsonl.new"  # a manifest with its final name is complete
     with beside.open("w", encoding="utf-8") as file:
         for number in track(range(wanted.patients), "drawing patients"):
             file.writelines(json.dumps(line) + "\n" for line in windows(wanted.out, number, wanted.seed))

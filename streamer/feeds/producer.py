@@ -160,7 +160,7 @@ class Producer:
                 f"{self._max_bytes} (STREAMER_MAX_MESSAGE_BYTES)"
             )
         if not EARLIEST_US <= outgoing.time_us <= LATEST_US:
-            raise UsageError(f"time {outgoing.time_us} µs since the epoch does not lie between 1970 and 2200")
+            raise UsageError(f"time {outgoing.time_us} µs since the epoch is not between 1970 and 2200")
         wanted = headers(outgoing)
         try:
             # only the broker knows the append time; with the latest one the record cannot be ahead of it

@@ -116,7 +116,7 @@ def origin_us(event: Event, first_s: float) -> int:
 def image(event: Event, height: int, width: int, max_pixels: int) -> NDArray[np.uint8]:
     """Decode one frame to RGB of exactly ``height`` × ``width``; the aspect ratio is not kept.
 
-    JPEG is scaled in the DCT domain by libjpeg-turbo to the smallest size that is not below the one asked for.
+    JPEG is scaled in the DCT domain by libjpeg-turbo to the smallest size not below the wanted one.
 
     Returns:
         uint8 [height, width, 3].
@@ -162,7 +162,7 @@ def _check_pixels(rows: int, columns: int, max_pixels: int) -> None:
 
 
 def audio(event: Event, start_us: int, end_us: int) -> tuple[int, int, NDArray[np.float32]]:
-    """Decode the part of an audio chunk that lies in ``[start_us, end_us)``, mixed to mono; the rest stays unopened.
+    """Decode the part of an audio chunk in ``[start_us, end_us)``, mixed to mono; the rest is not decoded.
 
     Sample i of a chunk is at ``event.start_us + i / rate``.
 
@@ -202,7 +202,7 @@ def _l16(event: Event, content: bytes, start_us: int, end_us: int) -> tuple[int,
 
 
 class _Span(msgspec.Struct, frozen=True):
-    """Which samples of a chunk lie in a window: ``count`` after the first ``skip``, put at index ``first``."""
+    """Which samples of a chunk are in a window: ``count`` after the first ``skip``, put at index ``first``."""
 
     skip: int
     count: int

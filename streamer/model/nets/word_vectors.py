@@ -152,7 +152,7 @@ class WordVectors:
         self.dimensions = numbers // rows - 1
 
     def _check_claim(self) -> None:
-        """Compare the header with the file's size before anything is allocated because of it."""
+        """Compare the header with the file's size before memory is allocated for it."""
         if not 0 < self.dimensions <= MAX_DIMENSIONS or not self._count:
             raise BuildError(f"{self.path} claims {self._count:,} vectors of {self.dimensions:,} numbers")
         least = self._count * 2 * (self.dimensions + 1)  # a digit and a space for each number, as text

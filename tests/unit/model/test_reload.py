@@ -66,7 +66,7 @@ class Served:
 
     async def until(self, outcome: str, count: int) -> None:
         async with asyncio.timeout(WITHIN_S):
-            while self.count(outcome) < count:  # noqa: ASYNC110 - a metric tells nobody that it has changed
+            while self.count(outcome) < count:  # noqa: ASYNC110 - a metric does not notify of changes
                 await asyncio.sleep(0.01)
 
     async def some_polls(self) -> None:

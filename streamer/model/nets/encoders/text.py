@@ -47,7 +47,7 @@ class TextEncoder(nn.Module):
         self.embed = nn.Embedding(vocabulary, dimensions or width)
         self.embed.requires_grad_(not frozen)
         self.widen = nn.Linear(dimensions, width, bias=False) if dimensions else nn.Identity()
-        self.missing = nn.Linear(1, width, bias=False)  # how much of the transcript lies outside the window
+        self.missing = nn.Linear(1, width, bias=False)  # how much of the transcript is outside the window
 
     def forward(self, text_BT: Tensor, mask_BT: Tensor, overlap_BT: Tensor) -> Tokens:
         words_BTD = self.widen(self.embed(torch.where(mask_BT, text_BT, 0)))
@@ -149,7 +149,7 @@ class HuggingFaceEncoder(Backboned):
         self.register_buffer("prefix_P", torch.tensor(vocabulary.prefix, dtype=torch.int64), persistent=False)
         self.register_buffer("suffix_P", torch.tensor(vocabulary.suffix, dtype=torch.int64), persistent=False)
         self.project = nn.Linear(int(config.hidden_size), width)
-        self.missing = nn.Linear(1, width, bias=False)  # how much of the transcript lies outside the window
+        self.missing = nn.Linear(1, width, bias=False)  # how much of the transcript is outside the window
 
     def forward(self, text_BT: Tensor, mask_BT: Tensor, overlap_BT: Tensor) -> Tokens:
         ids_BN, mask_BN = self._framed(text_BT, mask_BT)
@@ -184,7 +184,7 @@ class _States(nn.Module):
         super().__init__()
         self.model = model
         if getattr(model, "pooler", None) is not None:
-            model.pooler = None  # type: ignore[assignment] # nobody reads what it says
+            model.pooler = None  # type: ignore[assignment] # its output is not used
 
     def forward(self, ids_BN: Tensor, mask_BN: Tensor) -> Tensor:
         states: Tensor = self.model(input_ids=ids_BN, attention_mask=mask_BN, return_dict=True).last_hidden_state
