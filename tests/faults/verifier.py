@@ -1,8 +1,11 @@
 """What must have come of a run, worked out anew from what lies in Kafka and held against what lies in Redis.
 
-Independent of the code under test: it sorts the source topics by broker time itself, reads the headers with a few lines
-of its own, and takes the windows from the slow oracle. It does not know what a feed meant to send, only what is in the
+Independent of the code under test: it sorts the source topics by log time itself, reads the headers with a few lines of
+its own, and takes the windows from the slow oracle. It does not know what a feed meant to send, only what is in the
 log: a record whose sending was in doubt and that was sent twice is two records.
+
+A record's log time is the largest append time of its partition up to and including it: where a broker whose clock is
+behind begins to lead a partition, its records count as appended when the last one before them was.
 
 Sessions are held to the oracle *exactly*, but for two kinds, of which only the accounts are checked: those with
 ``memory`` closings, which depend on what else was open, and those with fuzzed records (header ``x-fuzz``) that the
@@ -20,6 +23,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+import msgspec
 import redis
 from kafka import KafkaConsumer, TopicPartition
 from kafka.partitioner.default import murmur2
@@ -130,6 +134,7 @@ class Summary:
     dead: int = 0
     repeated_letters: int = 0
     control: int = 0
+    stepped_back: int = 0
     snapshots: int = 0
 
     def __str__(self) -> str:
@@ -139,8 +144,47 @@ class Summary:
             f"{self.records:,} records of {self.sessions} sessions ({self.exact} held to the oracle) = "
             f"{sum(self.windows.values()):,} windows ({reasons}{'; ' + statuses if statuses else ''}) + "
             f"{self.late:,} late + {self.dead:,} dead + {self.control} control; 0 lost, 0 doubled, 0 different; "
+            f"{self.stepped_back} stamped below an earlier record of their partition; "
             f"{self.repeated_letters} letters repeated; {self.snapshots} commits checked"
         )
+
+
+@dataclass
+class Differences:
+    """Windows that are not as the log makes them, by session and end.
+
+    Attributes:
+        windows: How many the log makes.
+        members: Published with other members.
+        lost: Made by the log, not published.
+        invented: Published, not made by the log.
+    """
+
+    windows: int = 0
+    members: set[tuple[str, int]] = field(default_factory=set)
+    lost: set[tuple[str, int]] = field(default_factory=set)
+    invented: set[tuple[str, int]] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.members or self.lost or self.invented)
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.members | self.lost | self.invented)} of {self.windows} windows different "
+            f"({len(self.members)} other members, {len(self.lost)} lost, {len(self.invented)} that should not be)"
+        )
+
+
+class WrongRun(AssertionError):
+    """A run that is not as its log says.
+
+    Attributes:
+        differences: Its windows.
+    """
+
+    def __init__(self, text: str, differences: Differences) -> None:
+        super().__init__(text)
+        self.differences = differences
 
 
 class LongOracle(Oracle):
@@ -159,6 +203,17 @@ class LongOracle(Oracle):
 
 
 # the log
+
+
+def with_log_times(sources: Sequence[Record]) -> list[Record]:
+    """The records, each stamped with the largest append time of its partition up to and including it."""
+    newest_us: dict[tuple[int, int], int] = defaultdict(int)
+    stamped = []
+    for source in sorted(sources, key=_place):
+        log = source.row, source.partition
+        newest_us[log] = max(newest_us[log], source.log_time_us)
+        stamped.append(msgspec.structs.replace(source, log_time_us=newest_us[log]))
+    return stamped
 
 
 def parse(source: Record, rules: Rules) -> Event | str:
@@ -242,7 +297,8 @@ class _Check:
     def __init__(self, found: Found, rules: Rules) -> None:
         self.found, self.rules = found, rules
         self.problems: list[str] = []
-        self.places = {_place(source): source for source in found.sources}
+        self.differences = Differences()
+        self.places = {_place(source): source for source in with_log_times(found.sources)}
         self.late = {letter.origin for letter in found.late}
         self.dead = {letter.origin for letter in found.dead}
         self.partition_of: dict[str, int] = {}
@@ -266,8 +322,7 @@ class _Check:
         self.problems.append(text)
 
     def read_log(self) -> None:
-        last_us: dict[tuple[int, int], int] = defaultdict(int)
-        for source in sorted(self.found.sources, key=lambda s: (s.log_time_us, s.row, s.offset)):
+        for source in sorted(self.places.values(), key=lambda s: (s.log_time_us, s.row, s.offset)):
             place = _place(source)
             if is_fuzzed(source):
                 self._read_fuzzed(source, place)
@@ -281,11 +336,6 @@ class _Check:
             self.events[event.session].append(event)
             if self.partition_of.setdefault(event.session, source.partition) != source.partition:
                 self.problem(f"the feed is wrong: session {event.session} lies in two partitions")
-        for source in sorted(self.found.sources, key=_place):
-            log = (source.row, source.partition)
-            if source.log_time_us < last_us[log]:
-                self.problem(f"the broker's clock stepped back at {_place(source)}: nothing can be said of this run")
-            last_us[log] = source.log_time_us
 
     def _read_fuzzed(self, source: Record, place: Place) -> None:
         """What was refused must not show; what was not makes its session one that cannot be told exactly."""
@@ -338,6 +388,9 @@ class _Check:
         oracle = LongOracle(self.rules).run(events, NEVER_US)
         wanted = {closed.end_us: closed for closed in oracle.closed}
         got = {result.end_us: result for result in results}
+        self.differences.windows += len(wanted)
+        self.differences.lost |= {(session, end_us) for end_us in wanted.keys() - got.keys()}
+        self.differences.invented |= {(session, end_us) for end_us in got.keys() - wanted.keys()}
         for end_us in sorted(wanted.keys() - got.keys()):
             self.problem(f"window {session}/{end_us} is lost: {_shown(wanted[end_us])}")
         for end_us in sorted(got.keys() - wanted.keys()):
@@ -360,6 +413,7 @@ class _Check:
     def _compare(self, wanted: Closed, got: Published, events: Mapping[tuple[int, int], Event]) -> None:
         name = f"window {wanted.session}/{wanted.end_us}"
         if got.members != wanted.members:
+            self.differences.members.add((wanted.session, wanted.end_us))
             lacks, extra = sorted(wanted.members - got.members), sorted(got.members - wanted.members)
             self.problem(f"{name} ({wanted.reason}): members (row, offset) missing {lacks}, not of it {extra}")
             return
@@ -429,7 +483,7 @@ def verify(found: Found, rules: Rules, snapshots: Sequence[Snapshot] = ()) -> Su
     """Check a run that is over.
 
     Raises:
-        AssertionError: With what is wrong, window by window and record by record.
+        WrongRun: With what is wrong, window by window and record by record.
     """
     check = _Check(found, rules)
     summary = Summary(
@@ -445,10 +499,22 @@ def verify(found: Found, rules: Rules, snapshots: Sequence[Snapshot] = ()) -> Su
     check.commits(snapshots)
     summary.sessions = len(set(check.events) | check.loose)
     summary.control = len(check.control)
+    summary.stepped_back = sum(
+        source.log_time_us < check.places[_place(source)].log_time_us for source in found.sources
+    )
     if check.problems:
         more = f"\n  … and {len(check.problems) - SHOWN} more" if len(check.problems) > SHOWN else ""
-        raise AssertionError("\n  ".join(["the run is not right:", *check.problems[:SHOWN]]) + more)
+        first = f"the run is not right: {check.differences}"
+        raise WrongRun("\n  ".join([first, *check.problems[:SHOWN]]) + more, check.differences)
     return summary
+
+
+def differences(found: Found, rules: Rules) -> Differences:
+    """Windows of a run that are not as the log makes them, whatever else is right or wrong in it."""
+    check = _Check(found, rules)
+    check.read_log()
+    check.windows(Summary())
+    return check.differences
 
 
 @dataclass(frozen=True)

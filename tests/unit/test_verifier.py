@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from streamer.align.decode import Decoder
 from streamer.align.windows import Aligner, Late
@@ -181,12 +182,6 @@ def commit_too_little(found: Found) -> None:
     found.committed[0, 0] -= 1
 
 
-def clock_steps_back(found: Found) -> None:
-    frames = [source for source in found.sources if source.row == 0]
-    found.sources.remove(frames[5])
-    found.sources.append(Record(0, 0, 5, frames[2].log_time_us, frames[5].key, frames[5].value, frames[5].headers))
-
-
 @pytest.mark.parametrize(
     ("doctor", "says"),
     [
@@ -205,13 +200,63 @@ def clock_steps_back(found: Found) -> None:
         (bury_a_good_record, "was dead-lettered, but is good"),
         (letter_from_nowhere, "which is no source record"),
         (commit_too_little, r"committed \d+ of \d+ at the end"),
-        (clock_steps_back, "clock stepped back"),
     ],
 )
 def test_a_run_that_is_wrong_is_told_so(found: Found, doctor: Doctor, says: str) -> None:
     doctor(found)
     with pytest.raises(AssertionError, match=says):
         verifier.verify(found, RULES)
+
+
+@pytest.mark.parametrize(
+    ("doctor", "says"),
+    [
+        (lose_window, r"1 of \d+ windows different \(0 other members, 1 lost, 0 that should not be\)"),
+        (invent_window, r"1 of \d+ windows different \(0 other members, 0 lost, 1 that should not be\)"),
+        (move_member, r"2 of \d+ windows different \(2 other members, 0 lost, 0 that should not be\)"),
+        (lose_dead, r"0 of \d+ windows different"),
+    ],
+)
+def test_windows_that_differ_are_counted(found: Found, doctor: Doctor, says: str) -> None:
+    doctor(found)
+    with pytest.raises(verifier.WrongRun, match=says) as raised:
+        verifier.verify(found, RULES)
+    assert raised.value.differences.windows == len(verifier.expected(found, RULES))
+
+
+def behind(sources: list[Record]) -> list[Record]:
+    """The same log, if a broker whose clock is 2 s behind had led the frames from the third second to the seventh."""
+
+    def stamp_us(source: Record) -> int:
+        since_us = source.log_time_us - START_US
+        return source.log_time_us - (2 * S_US if source.row == 0 and 3 * S_US <= since_us < 7 * S_US else 0)
+
+    return [structs.replace(source, log_time_us=stamp_us(source)) for source in sources]
+
+
+def test_a_record_stamped_below_an_earlier_one_of_its_partition_counts_as_appended_with_that_one() -> None:
+    sources = behind(source_log())
+    found = run(verifier.with_log_times(sources))
+    found.sources[:] = sources
+    assert verifier.verify(found, RULES).stepped_back > 0
+    as_stamped = run(sources)
+    with pytest.raises(verifier.WrongRun, match="other members"):
+        verifier.verify(as_stamped, RULES)
+
+
+def test_log_times_never_step_back_within_a_partition() -> None:
+    sources = [
+        Record(row, p, offset, t, None, b"", ())
+        for row, p, offset, t in ((0, 0, 0, 9), (0, 1, 0, 3), (1, 0, 0, 1), (0, 0, 1, 4), (0, 0, 2, 10))
+    ]
+    stamped = verifier.with_log_times(sources)
+    assert [(s.row, s.partition, s.offset, s.log_time_us) for s in stamped] == [
+        (0, 0, 0, 9),
+        (0, 0, 1, 9),
+        (0, 0, 2, 10),
+        (0, 1, 0, 3),
+        (1, 0, 0, 1),
+    ]
 
 
 def test_a_record_in_no_window_and_no_letter_is_unaccounted(found: Found) -> None:
