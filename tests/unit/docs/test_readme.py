@@ -1,4 +1,4 @@
-"""What README says is held to the code."""
+"""What README says is held to the code. tests/integration/test_readme_steps.py runs its steps."""
 
 from __future__ import annotations
 
