@@ -169,7 +169,7 @@ def test_times_are_rfc_3339_with_microseconds(time_us: int, text: str) -> None:
         (lambda p: p.frame("s", b""), "the image payload of session 's' is empty"),
         (lambda p: p.audio("s", b"", 8000), "the audio payload of session 's' is empty"),
         (lambda p: p.frame("s", b"x", content_type="image/tiff"), "the image record of session 's' would be refused: "),
-        (lambda p: p.frame("s", b"x", time_us=-1), "time -1 µs since the epoch does not lie between 1970 and 2200"),
+        (lambda p: p.frame("s", b"x", time_us=-1), "time -1 µs since the epoch is not between 1970 and 2200"),
         (lambda p: p.frame("s", b"x", time_us=10**18), "time 1000000000000000000 µs"),
         (lambda p: p.audio("s", b"xx", 0), "audio has a rate and channels, not 0 Hz and 1"),
         (lambda p: p.audio("s", b"xx", 8000, 0), "audio has a rate and channels, not 8000 Hz and 0"),
