@@ -20,7 +20,7 @@ side say something on another day or machine; :func:`finish` compares them, not 
 """
 
 from bench.rig.figures import Curve, Figure, Plot, Report, Spread, ratios, regression, table
-from bench.rig.host import ROOT, SERVERS_CORE, Utilization, machine, versions
+from bench.rig.host import PROGRAM_CORE, ROOT, SERVERS_CORE, Utilization, machine, pin, versions
 from bench.rig.options import console, parse, parser, rounds, run
 from bench.rig.programs import (
     DONE_WITHIN_S,
@@ -40,6 +40,7 @@ __all__ = [
     "DRIVES",
     "PARTITIONS",
     "POLL_S",
+    "PROGRAM_CORE",
     "READY_WITHIN_S",
     "ROOT",
     "SERVERS_CORE",
@@ -64,6 +65,7 @@ __all__ = [
     "one_thread",
     "parse",
     "parser",
+    "pin",
     "published",
     "ratios",
     "regression",

@@ -180,7 +180,7 @@ class Rig:
             pace.send(stream, producer, speed=0, on_sent=count)
         return Load(settings, drives, sessions * seconds, records, payload_bytes)
 
-    def _to_the_end(self, load: Load, settings: Settings, programs: Sequence[Program]) -> list[Run]:
+    def to_the_end(self, load: Load, settings: Settings, programs: Sequence[Program]) -> list[Run]:
         """Wait until programs that are ready have published a load under the key prefix of the settings.
 
         Returns:
@@ -211,7 +211,9 @@ class Rig:
         with ExitStack() as stack:
             workers = []
             for number, settings in enumerate(each):
-                process = WorkerProcess(settings, self.folder / f"worker-{number}.log", one_thread(tree), tree)
+                process = WorkerProcess(
+                    settings, self.folder / f"worker-{settings.role}-{number}.log", one_thread(tree), tree
+                )
                 workers.append(stack.enter_context(process))
                 pin(process.pid, PROGRAM_CORE)
             for worker in workers:
@@ -231,13 +233,13 @@ class Rig:
             each: Of a worker each; all have the key prefix of the first.
 
         Returns:
-            One a worker: see :meth:`_to_the_end`.
+            One a worker: see :meth:`to_the_end`.
 
         Raises:
             Stop: One fails, or they do not publish all windows in time.
         """
         with self.worker_processes(each) as workers:
-            return self._to_the_end(load, each[0], workers)
+            return self.to_the_end(load, each[0], workers)
 
     def worker(
         self,
@@ -258,7 +260,7 @@ class Rig:
         """
         settings = load.fresh() if settings is None else settings
         with self.worker_process(settings, tree) as worker:
-            [run] = self._to_the_end(load, settings, [worker])
+            [run] = self.to_the_end(load, settings, [worker])
             at_end(worker)
             return run
 

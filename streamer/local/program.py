@@ -43,12 +43,11 @@ class Program:
     ) -> None:
         self.log = log
         self._name = name
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
         self._run = partial(
             subprocess.Popen[bytes],
             command,
             cwd=cwd,
-            env=plain | dict(env),
+            env=without_settings() | dict(env),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C goes to us, and we end it when we are done with it
@@ -138,6 +137,11 @@ class Program:
 
     def _tail(self) -> str:
         return f"the end of {self.log}:\n" + "\n".join(self.text().splitlines()[-LOG_TAIL_LINES:])
+
+
+def without_settings() -> dict[str, str]:
+    """The environment of this process without its ``STREAMER_…``."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
 
 
 def _kill(processes: Sequence[psutil.Process]) -> None:

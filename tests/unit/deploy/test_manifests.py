@@ -503,7 +503,7 @@ def test_the_split_overlay_differs_from_the_worker_in_what_a_role_needs_and_in_n
         assert mine.keys() - bases.keys() <= {"affinity", "tolerations"}
         (worker,) = mine["containers"]
         changed = {key for key in WORKER if worker[key] != WORKER[key]} - {"envFrom", "image"}
-        assert changed == ({"env", "resources"} if role(deployment) == "infer" else {"env"})
+        assert changed == {"env", "resources"}
         assert [v for v in worker["env"] if v not in WORKER["env"]] == [
             {"name": "STREAMER_ROLE", "value": role(deployment)}
         ]
@@ -616,7 +616,7 @@ def test_memory_holds_every_buffer_even_where_one_worker_has_all_partitions(
 ) -> None:
     for deployment in workers(built):
         settings = settings_of(built, deployment, monkeypatch)
-        process = 800 * MIB  # k8s/README.md
+        process = (160 if role(deployment) == "align" else 800) * MIB  # k8s/README.md
         fifos = len(settings.source_topics) * settings.partitions * settings.fifo_bytes
         overshoot = len(settings.source_topics) * settings.partitions * settings.max_message_bytes
         needed = process + fifos + overshoot + settings.max_open_bytes + settings.max_inflight_bytes
