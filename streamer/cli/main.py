@@ -6,6 +6,8 @@ rich by single ones. Data goes to stdout, messages for people to stderr.
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,12 +17,16 @@ from streamer.errors import StreamerError
 if TYPE_CHECKING:
     import typer
 
+IMPORT_THRESHOLD = 20_000  # new objects between collections: imports make many that live on, collecting costs a tenth
+
 
 def main() -> None:
     """Run the command line; an error is one line on stderr and a non-zero exit code."""
     if sys.argv[1:] in ([], ["--help"]):  # at once, without Typer
         print(help_text(), end="")  # noqa: T201
         sys.exit(0)
+    gc.set_threshold(IMPORT_THRESHOLD)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for some reads every installed package
     import typer
 
     from streamer.cli.app import app

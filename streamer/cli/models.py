@@ -143,8 +143,9 @@ def export(
     chooses the form that is served. Export again after each training: a form of other weights is refused.
     """
     from streamer.model import forms
+    from streamer.terminal.progress import status
 
-    with console().status(f"making the form {form}"):
+    with status(f"making the form {form}", console()):
         path = forms.write(model_dir, form)
     say(f"wrote {path}, {path.stat().st_size / 1e6:.1f} MB; STREAMER_MODEL_FORM={form} serves it")
 
@@ -163,10 +164,11 @@ def forms(
 
     with extra("train", "comparing forms"):
         from streamer.training import forms
+    from streamer.terminal.progress import status
 
-    with console().status("cutting windows") as status:
+    with status("cutting windows", console()) as say_instead:
         found = forms.compare(
-            model_dir, load_settings().device, windows, on_form=lambda form: status.update(f"measuring {form}")
+            model_dir, load_settings().device, windows, on_form=lambda form: say_instead(f"measuring {form}")
         )
     if json:
         for measured in found:

@@ -8,7 +8,6 @@ from typing import NamedTuple, Protocol
 
 import torch
 from rich.console import Console
-from rich.progress import track
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
@@ -17,6 +16,7 @@ from streamer.errors import UsageError
 from streamer.model.collate import collate
 from streamer.model.nets.inputs import Inputs
 from streamer.model.spec import InputSpec, ModelSpec
+from streamer.terminal.progress import track
 from streamer.training.dataset import Example
 from streamer.training.targets import labelled, targets_of
 
@@ -103,7 +103,7 @@ def survey(data: Dataset, spec: ModelSpec, seed: int, console: Console) -> Surve
     only_telemetry = InputSpec(telemetry=spec.inputs.telemetry)
     texts: list[str] = []
     samples, labels = [], []
-    for index in track(chosen, "looking at the data", console=console, transient=True):
+    for index in track(chosen, "looking at the data", console):
         example = data[index]
         texts += [phrase.text for phrase in example.sample.text]
         labels.append(example.labels)

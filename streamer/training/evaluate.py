@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
 from streamer.errors import UsageError
 from streamer.events import MODALITY_NAMES
 from streamer.model.predictor import Predictor, Vectors
 from streamer.model.sample import Sample
 from streamer.model.spec import WEIGHTS_FILE, ModelSpec, Output
+from streamer.terminal.progress import track
 from streamer.training import scores
 from streamer.training.batches import Dataset
 from streamer.training.dataset import Example, Label
@@ -173,7 +173,7 @@ def look(predictor: Predictor, windows: Dataset, shown: Mapping[str, Sequence[st
         shown: Name of a set -> its modalities.
     """
     seen = Seen({given: [] for given in shown}, [], [])
-    for start in track(range(0, len(windows), BATCH), "measuring the outputs", console=console, transient=True):
+    for start in track(range(0, len(windows), BATCH), "measuring the outputs", console):
         batch = [windows[n] for n in range(start, min(start + BATCH, len(windows)))]
         seen.labels.extend(example.labels for example in batch)
         seen.present.extend(example.sample.present for example in batch)
@@ -245,7 +245,7 @@ def _vectors(predictor: Predictor, gallery: Sequence[Example], console: Console)
     """Modality or WINDOW -> its vectors of length 1 [N, D], and which windows have it [N]."""
     rows: dict[str, list[Vectors]] = {}
     starts = range(0, len(gallery), BATCH)
-    for start in track(starts, "measuring the common space", console=console, transient=True):
+    for start in track(starts, "measuring the common space", console):
         samples = [example.sample for example in gallery[start : start + BATCH]]
         parts, embedding_ND = predictor.vectors(samples)
         for name, part in {**parts, WINDOW: (embedding_ND, np.ones(len(samples), np.bool_))}.items():
@@ -260,7 +260,7 @@ def _content(sample: Sample, modality: str, number: int) -> object:
 
 def speed(predictor: Predictor, samples: Sequence[Sample], console: Console) -> Iterator[Speed]:
     """Time of one call by batch size."""
-    for size in track(SPEED_BATCHES, "measuring the speed", console=console, transient=True):
+    for size in track(SPEED_BATCHES, "measuring the speed", console):
         batch = [samples[n % len(samples)] for n in range(size)]
         times_ms = []
         for _ in range(WARM_UPS + REPEATS):

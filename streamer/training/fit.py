@@ -22,6 +22,7 @@ from streamer.model import repository
 from streamer.model.nets.inputs import Inputs, Outputs
 from streamer.model.nets.model import FusedModel
 from streamer.model.spec import ModelSpec, Output
+from streamer.terminal.progress import Lines
 from streamer.training import checkpoint
 from streamer.training.augment import band_masks, gaps, hide, vary
 from streamer.training.batches import Batch, Collator, Dataset, Survey, few, in_order, load, shuffled, survey
@@ -214,9 +215,15 @@ class _Run:
             board = stack.enter_context(_Board(self._where.run_dir if first else None, len(self._epochs)))
             total, done = recipe.epochs * self._batches, len(self._epochs) * self._batches
             task = progress.add_task("training", total=total, completed=done, note="")
+            lines = Lines(self._console, "training, batches", total, done)
+
+            def advance() -> None:
+                progress.advance(task)
+                lines.advance()
+
             while len(self._epochs) < recipe.epochs and not self._finished():
                 number = len(self._epochs) + 1
-                loss = self._epoch(number, lambda: progress.advance(task))
+                loss = self._epoch(number, advance)
                 self._epochs.append(self._validate(number, loss))
                 if not math.isfinite(self._epochs[-1].validation_loss):
                     raise UsageError(f"the loss of epoch {number} is not finite: lower the learning rate")
@@ -429,4 +436,5 @@ def _note(epoch: Epoch) -> str:
 
 def _progress(console: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, TextColumn("{task.fields[note]}"), console=console, transient=True)
+    shown = TextColumn("{task.fields[note]}")
+    return Progress(*columns, shown, console=console, transient=True, disable=not console.is_terminal)

@@ -17,7 +17,6 @@ from pathlib import Path
 import msgspec
 import torch
 from rich.console import Console
-from rich.progress import track
 
 from streamer.align import decode, windows
 from streamer.errors import ModelError
@@ -27,6 +26,7 @@ from streamer.feeds.producer import Outgoing
 from streamer.model.sample import Limits, cut
 from streamer.model.spec import ModelSpec
 from streamer.settings import Settings
+from streamer.terminal.progress import track
 from streamer.training import dataset
 from streamer.training.dataset import Example
 
@@ -61,7 +61,7 @@ def examples(
         workers = min(os.cpu_count() or 1, len(missing))
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)) as pool:
             made = [pool.submit(_make, seed, seconds, spec, paths[seed], frame_hz) for seed in missing]
-            for future in track(made, "simulating drives", console=console, transient=True):
+            for future in track(made, "simulating drives", console):
                 future.result()
     return [example for path in paths.values() for example in dataset.load(path)]
 

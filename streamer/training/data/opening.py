@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.progress import track
 
 from streamer.errors import UsageError
 from streamer.model.sample import Limits
 from streamer.model.spec import ModelSpec
 from streamer.settings import Settings
+from streamer.terminal.progress import status, track
 from streamer.training.data import cifar, folders, idx, manifest, parts, recorded, texts
 from streamer.training.data.rows import BadRow, Dataset, Found, Row, RowError, Rows
 
@@ -91,7 +91,7 @@ def open_data(
     settings = settings if settings is not None else Settings.load()
     chosen = detect(path)
     limits = Limits.of(settings)
-    with console.status(f"reading {path}") if console is not None else nullcontext():
+    with status(f"reading {path}", console) if console is not None else nullcontext():
         found = list(chosen.load(path, spec, settings))
     found = _looked_through(found, spec, limits, console)
     bad = [item for item in found if isinstance(item, BadRow)]
@@ -142,7 +142,6 @@ def _looked_through(found: list[Found], spec: ModelSpec, limits: Limits, console
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         starts = range(0, len(unseen), CHUNK)
-        shown = track(starts, "looking through the data", console=console, transient=True, disable=console is None)
-        for start in shown:
+        for start in starts if console is None else track(starts, "looking through the data", console):
             faults |= {bad.where: bad for bad in threads.map(fault, unseen[start : start + CHUNK]) if bad}
     return [item if isinstance(item, BadRow) else faults.get(item.where, item) for item in found]
