@@ -272,3 +272,18 @@ def rfc3339(time_us: int, precision: str = "microseconds") -> str:
     """
     moment = EPOCH + timedelta(microseconds=time_us)
     return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def moment_us(text: str) -> int:
+    """Microseconds since the epoch of a time that a person or another program wrote; finer digits are cut off.
+
+    Raises:
+        ValueError: With one line: it is no time as ISO 8601 writes one, or has no offset from UTC.
+    """
+    try:
+        moment = datetime.fromisoformat(text.upper())
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is no time: a number of seconds or RFC 3339 is wanted") from None
+    if moment.tzinfo is None:
+        raise ValueError(f"{text[:40]!r} has no offset from UTC: append Z or +02:00")
+    return (moment - EPOCH) // MICROSECOND

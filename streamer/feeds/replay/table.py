@@ -18,13 +18,13 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 import numpy as np
 
 from streamer.errors import UsageError
+from streamer.events import moment_us
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay.part import S_US, SLICE_US, Part, telemetry
 
@@ -192,12 +192,9 @@ def _time_us(where: str, cell: str, scale_s: float | None) -> int:
 
 def _moment_us(where: str, text: str) -> int:
     try:
-        moment = datetime.fromisoformat(text.upper())
-    except ValueError:
-        raise UsageError(f"{where}: {text[:40]!r} is no time: a number or RFC 3339 is wanted") from None
-    if moment.tzinfo is None:
-        raise UsageError(f"{where}: {text[:40]!r} does not tell its offset from UTC: append Z or +02:00")
-    return round(moment.timestamp() * S_US)
+        return moment_us(text)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
 
 
 def _values(where: str, cells: Sequence[str], columns: Columns) -> list[float]:

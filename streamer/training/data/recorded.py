@@ -21,13 +21,12 @@ import asyncio
 import csv
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
 from streamer.errors import BadRecord, UsageError
-from streamer.events import MODALITY_NAMES, Event, Window
+from streamer.events import MODALITY_NAMES, Event, Window, moment_us
 from streamer.model.sample import Limits, Sample, cut
 from streamer.model.spec import ModelSpec
 from streamer.settings import Settings
@@ -242,9 +241,6 @@ def _time_us(given: str | float) -> int:
     except (ValueError, OverflowError):
         pass
     try:
-        moment = datetime.fromisoformat(str(given))
-    except ValueError:
-        raise RowError(f"{str(given)[:40]!r} is no time: RFC 3339 or seconds since 1970 are wanted") from None
-    if moment.tzinfo is None:
-        raise RowError(f"{given!r} does not tell its offset from UTC: append Z or +02:00")
-    return round(moment.timestamp() * S_US)
+        return moment_us(str(given))
+    except ValueError as error:
+        raise RowError(str(error)) from None

@@ -177,7 +177,7 @@ def test_a_folder_of_recordings_is_all_of_them(labelled: Label, tmp_path: Path) 
     ("row", "reason"),
     [
         ("drive-0,yesterday,2026-05-01T12:00:00Z,brake", "'yesterday' is no time"),
-        ("drive-0,2026-05-01T12:00:00,2026-05-01T12:00:00Z,brake", "does not tell its offset from UTC"),
+        ("drive-0,2026-05-01T12:00:00,2026-05-01T12:00:00Z,brake", "has no offset from UTC"),
         ("drive-0,20,10,brake", "start 20 is not before end 10"),
         ("drive-0,10,20,swim", "'swim' is no label of action"),
         ("drive-0,10,20", "has 3 cells, the header has 4"),
