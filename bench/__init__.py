@@ -1,4 +1,4 @@
 """What the project measures of itself: ``python -m bench`` runs all of it, ``python -m bench.NAME`` one part.
 
-Never a test: a figure depends on the machine. ``rig`` has what the parts share, ``docs/benchmarks.md`` what they found.
+No tests: a figure depends on the machine. ``rig`` is what the parts share; their results are in ``docs/benchmarks.md``.
 """

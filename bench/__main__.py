@@ -1,4 +1,4 @@
-"""All benchmarks, one after another, each in a process of its own: ``python -m bench [--quick] [--record]``."""
+"""All benchmarks, one after another, each in a separate process: ``python -m bench [--quick] [--record]``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODULES = ("pipeline", "transport", "batching", "start", "latency")
 
 def main() -> None:
     """Run them with the options given; exit code 1 if one of them fails."""
-    rig.parse(rig.parser(__doc__))  # what they do not know is told before the first has run
+    rig.parse(rig.parser(__doc__))  # an unknown option is refused before the first one runs
     console = Console(stderr=True)
     failed = []
     for name in MODULES:

@@ -93,7 +93,7 @@ def saturated(bench: Rig, options: argparse.Namespace) -> tuple[dict[int, list[f
 
 
 def offer(bench: Rig, settings: Settings, sessions: int, seconds: int) -> Point:
-    """Let so many cars send in real time; each makes one window a second."""
+    """Let this many cars send in real time; each makes one window a second."""
     name = f"load{time.monotonic_ns()}"
     start_us = (time.time_ns() // 1000 // S_US + PLAN_S + math.ceil(PLAN_S_PER_S * seconds)) * S_US
     command = [sys.executable, "-m", "bench.programs.load", str(sessions), str(seconds), str(start_us), name]
@@ -123,7 +123,7 @@ def offer(bench: Rig, settings: Settings, sessions: int, seconds: int) -> Point:
                     wait_ms.append(result.latencies_us["batch"] / 1000)
             behind_ms = float(load.wait_end(rig.DONE_WITHIN_S).splitlines()[-1])
     if not latency_ms:
-        raise Stop(f"of {wanted} windows none came that counts")
+        raise Stop(f"none of {wanted} windows can be counted")
     if len(received_s) < wanted:
         rig.console.log(f"only {len(received_s)} of {wanted} windows came")
     published = len(received_s) / (max(received_s) - min(received_s))
@@ -139,8 +139,8 @@ def offer_to(
     """:func:`offer`, and CPU ms a window of the worker.
 
     Args:
-        idle_cores: What the worker takes when nothing comes (``rig.idle_cores``). As much is left out for the time in
-            which the load is planned and the last windows are waited for.
+        idle_cores: CPU of the idle worker (``rig.idle_cores``), which is subtracted for the time before the load starts
+            and while the last windows are awaited.
     """
     began_s, spent_s = time.monotonic(), rig.cpu_s(worker)
     found = offer(bench, settings, sessions, seconds)

@@ -128,7 +128,7 @@ def pairs(
     part: str,
     seed: int,
 ) -> list[Example]:
-    """Each image of a part with several sounds of its digit, all of them made poor anew."""
+    """Each image of a part with several sounds of its digit, each distorted separately."""
     first, last, takes, times = PARTS[part]
     random = np.random.default_rng((seed, first))
     examples = []

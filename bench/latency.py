@@ -1,7 +1,7 @@
 """How long results take at the feeds' own pace: ``python -m bench.latency --sessions 4 --seconds 60``.
 
-Starts a Kafka, a Redis and a worker of its own, sends simulated drives in real time, and tells median and quartiles,
-99th percentile and maximum over all windows of
+Starts Kafka, Redis and a worker, sends simulated drives in real time, and reports median and quartiles, 99th percentile
+and maximum over all windows of
 
     merge      from the log time at which a window closed to its closing: the delay that one order of four topics adds
     delivery   from its closing to the call that publishes it: batch, decode, infer

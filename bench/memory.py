@@ -4,7 +4,7 @@
     python -m bench.memory --before ../before    # role align, and the commands, beside those of another working tree
 
 *Resident* is the worker's memory at the moment when it is ready, *CPU* what it has used until then (user and system, of
-all threads), on a core of its own. Commands are timed from start to end on that core. What is compared runs in turns,
+all threads), on a separate core. Commands are timed from start to end on that core. What is compared runs in turns,
 after a first start of each that does not count: it leaves bytecode and the system's cache behind.
 """
 

@@ -180,7 +180,7 @@ def batched(embed: Callable[[Sequence[Sample]], Floats], samples: Sequence[Sampl
 
 
 def speed(predictor: Predictor, embedding_ND: Floats, count: int, console: Console) -> dict[str, Any]:
-    """An index of windows that lie around those that were measured, as a fleet's would."""
+    """An index of windows close to those that were measured, as those of a fleet would be."""
     rng = np.random.default_rng(0)
     many_MD = embedding_ND[rng.integers(len(embedding_ND), size=count)]
     many_MD = many_MD + rng.normal(size=many_MD.shape).astype(np.float32) * 0.02

@@ -1,4 +1,4 @@
-"""What it costs to align and to infer in processes of their own: two roles beside a worker that does both.
+"""What it costs to align and to infer in separate processes: two roles beside a worker that does both.
 
     python -m bench.roles
 
@@ -61,7 +61,7 @@ def empty(settings: Settings) -> None:
 
 
 def records(settings: Settings) -> int:
-    """How many lie in the windows topic."""
+    """The number of records in the windows topic."""
     consumer = kafka_clients.consumer(settings)
     try:
         parts = [TopicPartition(settings.topic(TOPIC_WINDOWS), number) for number in range(settings.partitions)]

@@ -1,10 +1,10 @@
-"""How long it takes until a worker is ready, from nothing and by its parts.
+"""The time from an empty folder to a ready worker, and its parts.
 
     python -m bench.start
 
 Files are in the system's cache and Kafka's jars are there (the first start of all downloads them): a warm start.
-Nothing is tied to a core, for nobody starts it so. *Up*: ``streamer up`` until it returns with Kafka and Redis
-answering. *Worker*: ``streamer worker`` until /readyz says yes. Its parts are measured in a process of their own
+Processes are not pinned to a core, as in use. *Up*: ``streamer up`` until it returns with Kafka and Redis
+answering. *Worker*: ``streamer worker`` until /readyz answers 200. Its parts are measured in a separate process
 (``bench/programs/parts.py``): *imports* from the start of the interpreter until ``streamer.worker.worker`` is imported,
 *model* its loading and first run; the rest is spent with Kafka and Redis: topics, group, partitions.
 """

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def preload(bench: Rig, size: int, count: int) -> rig.Load:
-    """Topics with so many records of a size, frames and audio in turn."""
+    """Topics with this many records of one size, frames and audio in turn."""
     settings = bench.settings()
     rig.console.log(f"preloading {count:,} records of {size:,} bytes")
     payload = b"\xff" * size

@@ -1,4 +1,4 @@
-"""What changes of the code have brought: the workers of several working trees, side by side.
+"""The effect of changes to the code: the workers of several working trees, side by side.
 
     git worktree add ../before COMMIT
     python -m bench.trees ../before ../between .
@@ -6,7 +6,7 @@
     python -m bench.trees ../before . --frame-kb 200
 
 Each tree's worker reads the same full topics, in turns, as in ``bench.pipeline``, or topics with frames of a camera's
-size, as in ``bench.growth``; with ``--offered`` cars send so many windows a second in real time, as in
+size, as in ``bench.growth``; with ``--offered`` cars send that many windows a second in real time, as in
 ``bench.batching``. Every tree is compared with the one named first. Not part of
 ``make bench``.
 """

@@ -1,1 +1,1 @@
-"""How the cost of a window grows, and the fit that ``streamer size`` reckons with."""
+"""How the cost of a window grows, and the fit that ``streamer size`` uses."""

@@ -9,7 +9,7 @@ moment when all are ready, and their CPU time is added. *pace* is a load in real
 *check* is measured and not fitted. Payloads are those of a few drives under many names (``bench/growth/feeds.py``).
 
 The axes *frames*, *windows* and *decoded* run decoding and model alone as well (``bench/growth/alone.py``); from
-these points ``bench/growth/fit.py`` fits the costs that ``streamer size`` reckons with.
+these points ``bench/growth/fit.py`` fits the costs that ``streamer size`` uses.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     costs = fit.costs(by_axis, machine=f"{rig.machine()['cores']} × {rig.machine()['cpu']}", versions=rig.versions())
     rig.finish(report(by_axis, costs), options)
-    if options.record and options.device == "cpu":  # what `streamer size` reckons with
+    if options.record and options.device == "cpu":  # what `streamer size` uses
         fit.record(costs)
 
 

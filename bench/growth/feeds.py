@@ -38,7 +38,7 @@ class Feed(msgspec.Struct, frozen=True):
     Attributes:
         seconds: Length of each session, s.
         frame_hz: Frames a second.
-        frame_kb: Size of a frame, 1,000 bytes; None: as simulated.
+        frame_kb: Size of a frame, 1,000 bytes; ``None`` for frames as simulated.
     """
 
     sessions: int
@@ -48,7 +48,7 @@ class Feed(msgspec.Struct, frozen=True):
 
 
 class Sent(msgspec.Struct, frozen=True):
-    """What lies in the topics.
+    """What the topics hold.
 
     Attributes:
         records, bytes: By modality, in the order of the table; bytes are of payloads.
@@ -127,7 +127,7 @@ def session_names(feed: Feed) -> list[str]:
 
 
 def _repeated(base: Sequence[Outgoing], start_us: int, seconds: int, names: Sequence[str]) -> Iterator[Outgoing]:
-    """A drive from a start on and as often as it takes, under each of the names; in the order of due times."""
+    """A drive, repeated up to a length, under each of the names; in the order of due times."""
     length_s = min(seconds, BASE_S)
     if seconds % length_s:
         raise ValueError(f"{seconds} s is not a multiple of the {length_s} s of a drive")

@@ -67,7 +67,7 @@ def costs(by_axis: Mapping[str, Sequence[Point]], *, machine: str, versions: dic
     in_time = [one for one in usual.paced if one.windows_per_s >= KEPT_UP * one.share * best_per_s]
     if not in_time:
         raise Stop(
-            "no load in real time was kept up with, so nothing is known of costs there: this machine is too busy"
+            "the worker kept up with no load in real time, so its costs there are unknown: this machine is too busy"
         )
     paced = max(in_time, key=lambda one: one.cpu_ms)
     rows = [row for row in range(len(usual.sent.records)) if row != IMAGE]

@@ -1,4 +1,4 @@
-"""Configurations become points: loads are sent, workers read them, programs run beside."""
+"""Measure configurations: send their feeds, let workers read them, and run decoding and model alone."""
 
 from __future__ import annotations
 

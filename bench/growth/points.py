@@ -31,7 +31,7 @@ class Config(msgspec.Struct, frozen=True):
 
     @property
     def windows(self) -> int:
-        """Results that a reader of all of it owes."""
+        """Results that a reader of all of it must publish."""
         return self.feed.sessions * self.feed.seconds * 1000 // self.window_ms
 
 
@@ -41,7 +41,7 @@ class Paced(msgspec.Struct, frozen=True):
     Attributes:
         share: Of the windows a second at saturation.
         cpu_ms: Of a window, ms, what the worker does when idle included.
-        behind_ms: How far the load was behind its schedule, p99; None: not kept.
+        behind_ms: How far the load was behind its schedule, p99; ``None`` if it was not kept.
         redis_bytes, stored_bytes: Of a result: sent to Redis, and taken there.
     """
 
@@ -61,7 +61,7 @@ class Point(msgspec.Struct, frozen=True):
 
     Attributes:
         runs: One a round.
-        bare_ms, predict_ms: CPU of a window without Kafka and Redis, and of the model alone; None: not measured.
+        bare_ms, predict_ms: CPU of a window without Kafka and Redis, and of the model alone; ``None`` if not measured.
         at: When.
     """
 

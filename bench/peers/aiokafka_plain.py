@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from bench.peers.common import CHECKPOINT_S, GRACE_US, SESSION_TIMEOUT_S, Closed, Job, placed, window_end_us
 from streamer.events import Record
 
-IDLE_AFTER_S = 3.0  # a topic that was silent for so long holds up nothing
+IDLE_AFTER_S = 3.0  # after which a silent topic no longer holds up the others
 POLL_MS = 100
 MAX_RECORDS = 500
 

@@ -62,7 +62,7 @@ def placed(event: Event) -> list[int]:
 
 
 def window_end_us(at_us: int) -> int:
-    """End of the window that a time lies in."""
+    """End of the window that contains a time."""
     return at_us // WINDOW_US * WINDOW_US + WINDOW_US
 
 
@@ -116,7 +116,7 @@ class Job:
             self._write(self._predict([self._window(closed) for closed in windows[begin : begin + size]]))
 
     def published_end_us(self) -> dict[str, int]:
-        """Session -> end of its newest window in Redis, for programs that keep no state of their own."""
+        """Session -> end of its newest window in Redis, for programs that keep no state."""
         stored = self._redis.zrange(self._keys.sessions, 0, -1, withscores=True)
         return {name.decode(): int(end_us) for name, end_us in stored}
 

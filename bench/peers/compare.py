@@ -1,7 +1,7 @@
 """The same topics through each engine: ``python -m bench.peers.compare``.
 
 Fills four topics with simulated drives and lets each engine's program read them from the beginning, one after another
-on the same core, so many rounds in turn; Kafka, Redis and this script have another core. Measured twice: from the
+on the same core, in turn, round by round; Kafka, Redis and this script have another core. Measured twice: from the
 moment at which a program has loaded the model up to its last window, so an engine's own start-up counts (*whole*), and
 from its first results on, which are not counted themselves (*steady*; what was read ahead of them costs nothing there):
 

@@ -31,7 +31,7 @@ from streamer.settings import Settings
 
 # The Kafka connector is no part of the package; `make bench-peers` puts it into the environment.
 CONNECTOR = next(Path(sys.prefix).glob("maven/**/flink-sql-connector-kafka-*.jar"))
-IDLE_AFTER_S = 3.0  # a partition that was silent for so long holds up nothing
+IDLE_AFTER_S = 3.0  # after which a silent partition no longer holds up the others
 # A partition that waits so long for its turn counts as silent as well, and what it has is late then. With the default
 # of 1 MiB a backlog's first round is half a topic of telemetry, and lasted longer than that in one run of two.
 FETCH_BYTES = 64 << 10

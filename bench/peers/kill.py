@@ -1,7 +1,7 @@
 """Each engine under ``kill -9``: ``python -m bench.peers.kill``.
 
-Cars drive in real time, anew for each engine. Its program is killed at random moments and started again at once, so
-many times; the moments are drawn between its first new window after a start and ``LATEST_S`` later, and are the same
+Cars drive in real time, again for each engine. Its program is killed several times at random moments and started again
+at once; the moments are drawn between its first new window after a start and ``LATEST_S`` later, and are the same
 for all engines. Once the drives are over and nothing more comes, the windows in Redis are held to those that follow
 from the topics, see ``reference``: lost, doubled (a reader of the stream sees it twice), wrong (other members).
 """
@@ -27,7 +27,7 @@ from streamer.settings import Settings
 NAME = "peers.kill"
 SEED = 11
 LATEST_S = 5.0  # after its first new window
-NEW_WITHIN_S = 60.0  # a program that publishes nothing new for so long is killed all the same
+NEW_WITHIN_S = 60.0  # without a new result, after which a program is killed all the same
 
 
 class Endured(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""What must come out of the job, worked out from the topics alone, and what an engine's results are against it.
+"""What the job must produce, derived from the topics alone, and how an engine's results compare with it.
 
 In a feed without loss nothing is later than every engine waits, so a window's right members are simply all records of
 the session that touch it. The last seconds of a session are its run-out: they move event time on, so that engines whose

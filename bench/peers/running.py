@@ -38,7 +38,7 @@ SETTINGS: dict[str, Any] = {
     "port": 0,
 }
 POLL_S = 0.1
-QUIET_S = 6.0  # nothing new for so long: it is done
+QUIET_S = 6.0  # without a new result, after which it is done
 FIRST_WITHIN_S = 60.0
 
 

@@ -1,1 +1,1 @@
-"""The programs that benchmarks start and measure, each a process of its own."""
+"""The programs that benchmarks start and measure."""

@@ -1,6 +1,6 @@
 """The worker as far as alignment, one of the readers of ``bench.transport``: transport, decode, merge, align, ledger.
 
-Its sink calls every window published at once, and its Redis knows no session.
+Its sink counts every window as published at once, and its store knows no session.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ POLL_S = 0.02
 
 
 class Forgetting:
-    """A Redis that knows nothing of any session."""
+    """A store without any session."""
 
     async def load(self, session: str, group: str) -> Stored:
         return Stored(None)
@@ -58,7 +58,7 @@ class AlignOnly(role_align.FromSources):
 
 
 class Worker(worker.Worker):
-    """A worker that stops the clock when it has aligned so many records."""
+    """A worker that stops the clock when it has aligned ``count`` records."""
 
     def __init__(self, settings: Settings, partitions: int, count: int) -> None:
         super().__init__(settings, lambda host: AlignOnly(host, partitions))
@@ -75,7 +75,7 @@ class Worker(worker.Worker):
 
 
 async def read(settings: Settings, count: int) -> None:
-    """Read as a worker does, until so many records are aligned."""
+    """Read as a worker does, until ``count`` records are aligned."""
     reader = Worker(settings, topics.check_for_worker(settings), count)
     process.share_one_heap()  # as a worker does before it runs
     process.spare_the_collector()

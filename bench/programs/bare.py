@@ -1,4 +1,4 @@
-"""The limit of the pipeline, run by ``bench.pipeline``: what decoding and inference cost if nothing else does.
+"""The limit of the pipeline, run by ``bench.pipeline``: the cost of decoding and inference alone.
 
 Reads the topics of the settings into memory and aligns them by the worker's own code, which gives the same windows
 that a worker makes. Then, in one thread, batch after batch: ``Predictor.decode`` and ``predict_each``, which are what
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def measure(settings: Settings, windows: list[Window]) -> Bare:
-    """Load the model, say so, decode and predict batch after batch."""
+    """Load the model, print ``ready``, decode and predict batch after batch."""
     predictor = reload.load(settings)
     torch.set_num_threads(1)
     print("ready", flush=True)

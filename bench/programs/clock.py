@@ -28,7 +28,7 @@ class Clock:
         Fetcher._proc_fetch_request = timed  # of all three: they have the same client
 
     def end(self) -> None:
-        """Print the seconds, and end the process without a goodbye."""
+        """Print the seconds, and end the process at once."""
         assert self._began_s is not None
         print(time.process_time() - self._began_s, flush=True)
         os._exit(0)

@@ -1,8 +1,8 @@
 """An open-loop load, run by ``bench.batching``: ``python -m bench.programs.load SESSIONS SECONDS START_US NAME``.
 
-Sends simulated drives by a schedule that is fixed before it begins, whatever becomes of the results, and says as one
-line of JSON how far it was behind at its worst moments. Cars' clocks are spread evenly over a second, so that windows
-do not all end at once: the clock of car i is ``phase_us(i, sessions)`` behind.
+Sends simulated drives by a schedule that is fixed before it begins, whatever becomes of the results, and prints as
+one line of JSON how far it was behind at its worst moments. Cars' clocks are spread evenly over a second, so that
+windows do not all end at once: the clock of car i is ``phase_us(i, sessions)`` behind.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ S_US = simulate.S_US
 
 
 def phase_us(number: int, sessions: int) -> int:
-    """How far a car's clock is behind."""
+    """How far a car's clock is behind, µs."""
     return number * S_US // sessions
 
 

@@ -1,4 +1,4 @@
-"""Seconds of imports and of loading the model, run by ``bench.start``; it imports nothing that a worker does not."""
+"""Seconds of imports and of loading the model, run by ``bench.start``; it imports only what a worker imports."""
 
 from __future__ import annotations
 

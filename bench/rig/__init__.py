@@ -1,4 +1,4 @@
-"""What benchmarks share: servers and programs on cores of their own, preloaded topics, figures with their spread.
+"""What benchmarks share: servers and programs on separate cores, preloaded topics, figures with their spread.
 
     options = rig.parse(rig.parser(__doc__))          # --quick, --rounds, --device, --record, --out
     with rig.Rig(options.device) as bench:            # Kafka and Redis, pinned to the first core
@@ -9,14 +9,14 @@
     cost = [[run.cpu_ms_per_window for run in runs] for runs in (after, before)]
     rig.finish(rig.Report("trees", [rig.Figure("after ÷ before, CPU s a window", rig.ratios(*cost))]), options)
 
-What reads a load gets its settings as ``STREAMER_…`` variables (``Settings.load()`` reads them: addresses, topics, a
-consumer group and a key prefix that nothing used before), reads the topics from their beginning and puts one entry a
-window into the stream ``Keys(settings.key_prefix).results(session)``. It is measured from the moment it is ready until
+A reader of a load gets its settings as ``STREAMER_…`` variables (addresses, topics, an unused consumer group and key
+prefix; ``Settings.load()`` reads them), reads the topics from their beginning and adds one entry for each window to the
+stream ``Keys(settings.key_prefix).results(session)``. It is measured from the moment it is ready until
 Redis holds all windows: wall time, and CPU seconds (user and system, of all its threads and children).
 
 A figure is a :class:`Figure`: median and quartiles over rounds. Only ratios of two things that were measured side by
-side say something on another day or machine; :func:`finish` compares them, not the absolute figures, with
-``bench/history.jsonl``. Runs on Linux; elsewhere nothing is pinned, and the report says so.
+side hold on another day or machine, so :func:`finish` compares ratios with ``bench/history.jsonl``, no absolute
+figures. Outside Linux nothing is pinned, and the report says so.
 """
 
 from bench.rig.figures import Curve, Figure, Plot, Report, Spread, ratios, regression, table

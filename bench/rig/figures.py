@@ -40,7 +40,7 @@ class Figure(msgspec.Struct, frozen=True):
     Attributes:
         unit: Empty for a ratio; ratios alone are compared with the history.
         better: Which way an improvement goes.
-        aim: What is wanted; None: the figure is there to be known.
+        aim: What is wanted; ``None`` if the figure is only reported.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Figure(msgspec.Struct, frozen=True):
 
     @property
     def reached(self) -> bool | None:
-        """Whether the median meets the aim; None: there is none."""
+        """Whether the median meets the aim; ``None`` without one."""
         if self.aim is None:
             return None
         return self.spread.median <= self.aim if self.better == "lower" else self.spread.median >= self.aim
@@ -98,7 +98,7 @@ def ratios(values: Sequence[float], reference: Sequence[float]) -> Spread:
 
 
 def regression(now: Figure, before: Spread) -> str | None:
-    """One line if a ratio has become worse than it was by more than its spread; None: it has not.
+    """One line if a ratio has become worse by more than its spread, else ``None``.
 
     The spread is the wider of the two interquartile ranges.
     """

@@ -1,4 +1,4 @@
-"""What figures depend on: machine, versions, the cores that programs are pinned to; and how busy a device is."""
+"""What figures depend on: machine, versions and pinned cores; and how busy a device is."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
 
 
 def device_name(device: str) -> str | None:
-    """What the vendor calls a CUDA device; None: there is none of that name."""
+    """The vendor's name of a CUDA device; ``None`` if there is no such device."""
     import torch
 
     try:
@@ -65,7 +65,7 @@ class Utilization:
     """The share of a block's time in which a CUDA device was busy, as NVML samples it.
 
     Attributes:
-        mean: Of the samples, 0 to 1; None on a CPU, and before the end of the block.
+        mean: Of the samples, 0 to 1; ``None`` on a CPU, and before the end of the block.
     """
 
     def __init__(self, device: str) -> None:
@@ -93,7 +93,7 @@ class Utilization:
         if self._thread is not None:
             self._thread.join()
             if self._error is not None:
-                raise Stop(f"NVML does not tell how busy {self._device} is: {self._error}")
+                raise Stop(f"NVML does not report how busy {self._device} is: {self._error}")
             self.mean = float(np.mean(self._percent)) / 100
 
     def _sample(self, handle: Any) -> None:

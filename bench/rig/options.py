@@ -49,7 +49,7 @@ def rounds(options: argparse.Namespace) -> range:
 
 
 def run(main: Callable[[], None]) -> None:
-    """A benchmark as a program: what goes wrong is one line and exit code 1."""
+    """Run a benchmark as a program: an error is one line and exit code 1."""
     try:
         main()
     except StreamerError as error:

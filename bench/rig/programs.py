@@ -1,4 +1,4 @@
-"""Programs on a core of their own, and what a process takes of the machine."""
+"""Programs on a separate core, and the CPU time and memory that they use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def started(command: Sequence[str], env: Mapping[str, str], log: Path, core: int
     """A program in this working tree.
 
     Args:
-        core: The last one, which nothing else of the rig uses, unless it belongs to the servers' side. ``None``: any.
+        core: ``PROGRAM_CORE``, which only measured programs use, or ``SERVERS_CORE``; ``None`` for any.
     """
     program = Program(command, log, one_thread() | dict(env), ROOT)
     if core is not None:
@@ -35,7 +35,7 @@ def cpu_s(program: Program) -> float:
 
 
 def idle_cores(program: Program) -> float:
-    """Share of a core that a program takes while nothing comes, looked at for ``IDLE_S``."""
+    """Share of a core that an idle program uses, measured for ``IDLE_S``."""
     began_s, spent_s = time.monotonic(), cpu_s(program)
     time.sleep(IDLE_S)
     return (cpu_s(program) - spent_s) / (time.monotonic() - began_s)
@@ -51,9 +51,9 @@ def peak_bytes(pid: int) -> int:
 
 
 def one_thread(tree: Path = ROOT) -> dict[str, str]:
-    """Variables that keep numeric libraries to one thread, and let a program find a working tree."""
+    """Variables that keep numeric libraries to one thread, and make a program import from a working tree."""
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
-    # Bytecode is kept from one start for the next, as everywhere where nobody forbids it.
+    # Bytecode is kept for the next start, as it is by default.
     return threads | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": ""}
 
 

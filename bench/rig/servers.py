@@ -34,13 +34,13 @@ DRIVES = 4  # distinct ones; more sessions than that repeat them under other nam
 
 
 class Load(msgspec.Struct, frozen=True):
-    """What lies in preloaded topics.
+    """What preloaded topics hold.
 
     Attributes:
         settings: With its topics; group and key prefix are replaced for every run.
         drives: Sent drives, by the sessions' names.
-        windows: Results that a reader of all of it owes.
-        records, payload_bytes: What lies in the topics.
+        windows: Results that a reader of all of it must publish.
+        records, payload_bytes: In the topics.
     """
 
     settings: Settings
@@ -50,7 +50,7 @@ class Load(msgspec.Struct, frozen=True):
     payload_bytes: int
 
     def fresh(self) -> Settings:
-        """Settings of a reader that begins at the topics' beginning and writes under keys of its own."""
+        """Settings of a reader with an unused group and key prefix, which begins at the topics' beginning."""
         name = f"b{uuid.uuid4().hex[:8]}"
         return self.settings.model_copy(update={"group": name, "key_prefix": name})
 
@@ -59,8 +59,8 @@ class Run(msgspec.Struct, frozen=True):
     """What a program needed for the windows of a load, from ready to the last result.
 
     Attributes:
-        peak_bytes: The most memory that it ever had resident; 0: nobody looked.
-        device_busy: Share of the time in which the device ran; None: there is none.
+        peak_bytes: The most resident memory that it had; 0 if not measured.
+        device_busy: Share of the time in which the device ran; ``None`` without a device.
     """
 
     windows: int
@@ -95,7 +95,7 @@ def described(run: Run) -> str:
 
 
 def busy(named: Mapping[str, Sequence[Run]]) -> list[Figure]:
-    """How busy the device was in runs by their names; nothing on a CPU."""
+    """How busy the device was in runs, by their names; empty on a CPU."""
     return [
         Figure(f"{name}, share of the time in which the device was busy", Spread.of(shares), better="higher")
         for name, runs in named.items()
@@ -113,7 +113,7 @@ def published(client: redis.Redis, settings: Settings, sessions: Sequence[str]) 
 
 
 class Rig:
-    """A Kafka and a Redis of its own, pinned to the first core; this process too, which only waits.
+    """Kafka and Redis, pinned to the first core with this process, which only waits.
 
     Args:
         device: Where models run.
@@ -150,7 +150,7 @@ class Rig:
             os.sched_setaffinity(0, self._before)
 
     def settings(self, **given: Any) -> Settings:
-        """Settings for these servers, with topics, group and keys that nothing else has; the topics exist."""
+        """Settings for these servers, with unused names of topics, group and keys; the topics exist."""
         name = f"b{uuid.uuid4().hex[:8]}"
         values = {"partitions": PARTITIONS, "model": ROOT / "models" / "driving", "device": self.device, **given}
         own = {"topic_prefix": name, "group": name, "key_prefix": name}
@@ -198,7 +198,7 @@ class Rig:
             )
             wall_s = time.monotonic() - began_s
             if before >= load.windows:
-                raise Stop(f"all {before} windows were published before they could be timed: it takes more of them")
+                raise Stop(f"all {before} windows were published before they could be timed: use a larger load")
             measured = [
                 (cpu_s(program) - spent, peak_bytes(program.pid))
                 for program, spent in zip(programs, spent_s, strict=True)
@@ -251,7 +251,7 @@ class Rig:
         """Let a ``streamer worker`` read a load to its end.
 
         Args:
-            settings: Of the load, with changes (``load.fresh()`` and then ``model_copy``); None: as preloaded.
+            settings: Of the load, with changes (``load.fresh()`` and then ``model_copy``); ``None`` as preloaded.
             at_end: Called before it is stopped.
             tree: Working tree of the worker.
 

@@ -2,8 +2,8 @@
 
 *Embedded* (the default): real servers as background processes, on their usual ports where these are free, else on
 others; data and logs under ``.streamer/``.
-*Docker*: the ``kafka`` and ``redis`` services of ``docker-compose.yml``. An address that the settings give is somebody
-else's server: nothing is started for it.
+*Docker*: the ``kafka`` and ``redis`` services of ``docker-compose.yml``. For an address that the settings
+give no server is started.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Progress = Callable[[str], None]
 
 
 def silent(line: str) -> None:
-    """Tell nobody how it goes."""
+    """Report no progress."""
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -232,7 +232,7 @@ def _runs_as(name: str, daemon: Daemon, settings: Settings) -> str:
 
 
 def _given(settings: Settings) -> list[str]:
-    """What is somebody else's: its address comes from the environment, a TOML file or an argument, not from ``up``."""
+    """Servers whose address comes from the environment, a TOML file or an argument, not from ``up``."""
     ours = _written()
     return [name for name in NAMES if name in settings.model_fields_set and getattr(settings, name) != ours.get(name)]
 

@@ -62,7 +62,7 @@ def _docker(*arguments: str, failing: str, within_s: float | None = None) -> str
     except FileNotFoundError:
         raise UsageError("there is no `docker` on PATH; install Docker, or leave out --docker") from None
     except subprocess.TimeoutExpired:
-        raise UsageError(f"{failing}: nothing for {within_s:.0f} s") from None
+        raise UsageError(f"{failing}: no answer for {within_s:.0f} s") from None
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         raise UsageError(f"{failing}: {lines[-1] if lines else f'exit code {done.returncode}'}")

@@ -80,7 +80,7 @@ def _fetch(folder: Path, progress: Callable[[str], None]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _download(folder)
-    except Exception as error:  # noqa: BLE001 - jgo has no error class of its own
+    except Exception as error:  # noqa: BLE001 - jgo has no error class
         raise UsageError(f"cannot get Apache Kafka's jars: {error}; check the network, or set STREAMER_KAFKA") from None
 
 

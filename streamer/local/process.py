@@ -1,4 +1,4 @@
-"""A background process that is known by a file: its pid, when it was started, and where it logs."""
+"""A background process that is found again by a file with its pid and start time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POLL_S = 0.05
 # retries while its server is down can be given the server's own port, and connects to itself.
 PORTS = range(20_000, 32_000)
 
-_STACK_TRACE = re.compile(r"\s+at |\s*\.\.\. \d+ more")  # says where in somebody else's code, not what is wrong
+_STACK_TRACE = re.compile(r"\s+at |\s*\.\.\. \d+ more")  # shows a place in library code, not what is wrong
 
 
 class _Identity(msgspec.Struct, frozen=True):
@@ -46,7 +46,7 @@ class Daemon:
 
     @property
     def process(self) -> psutil.Process | None:
-        """The running process; None if it does not run (any more)."""
+        """The running process; ``None`` if it does not run."""
         try:
             identity = msgspec.json.decode(self._file.read_bytes(), type=_Identity)
             process = psutil.Process(identity.pid)
@@ -86,7 +86,7 @@ class Daemon:
         raise UsageError(f"{self.name} did not answer within {within_s:.0f} s; {self._last_lines()}")
 
     def stop(self, within_s: float = STOP_S) -> bool:
-        """End it in good order, also if it is paused, and wait until it is gone; returns whether it was running."""
+        """Terminate it, also if it is paused, and wait until it is gone; returns whether it was running."""
         process = self.process
         if process is not None:
             try:
@@ -126,9 +126,9 @@ class Daemon:
 
 
 def _spawn(command: Sequence[str], log: Path) -> int:
-    """Run a command in a session of its own, so that Ctrl-C does not reach it; returns its pid.
+    """Run a command in a new session, so that Ctrl-C does not reach it; returns its pid.
 
-    Not ``subprocess``: that takes a child which outlives its parent for a mistake and warns.
+    Not ``subprocess``: which warns about a child that outlives its parent.
     """
     return os.posix_spawn(
         command[0],

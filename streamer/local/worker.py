@@ -1,4 +1,4 @@
-"""A worker as a child process, for the demo, benchmarks and tests that need the real thing."""
+"""A worker as a child process, for the demo, benchmarks and tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers of the suite's own, which it may stop, kill and pause, and the lines that say what was verified."""
+"""Separate servers, which the suite may stop, kill and pause, and the lines that show what was verified."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def healthy(stack: Stack) -> Iterator[Stack]:
     """The servers, both running before and after a scenario whatever it did to them."""
-    _mend(stack)
+    _repair(stack)
     yield stack
-    _mend(stack)
+    _repair(stack)
 
 
-def _mend(stack: Stack) -> None:
+def _repair(stack: Stack) -> None:
     for daemon in (stack.kafka, stack.redis):
         daemon.resume()
     stack.start_redis()
@@ -48,7 +48,7 @@ def _mend(stack: Stack) -> None:
 
 @pytest.fixture
 def new_settings(healthy: Stack, model_folder: Path) -> NewSettings:
-    """Makes settings with topics, keys and a group of their own; the topics exist."""
+    """Makes settings with unused names for topics, keys and group; the topics exist."""
 
     def make(**given: Any) -> Settings:
         name = f"f{uuid.uuid4().hex[:8]}"

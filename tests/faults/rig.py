@@ -73,7 +73,7 @@ class Supervised:
         return self.worker.pid
 
     def ready(self) -> bool:
-        """Whether the process of now can take work."""
+        """Whether the current process can take work."""
         return self.worker.ready()
 
     def wait_ready(self, within_s: float = 120.0) -> Supervised:
@@ -85,7 +85,7 @@ class Supervised:
         return f"worker (exits {self.exits}, /readyz {self.worker.get('/readyz')}):\n" + "\n".join(lines[-30:])
 
     def note_violations(self) -> None:
-        """Add what the process of now has counted; it is gone with the process."""
+        """Add what the current process has counted; it is gone with the process."""
         self.violations += self.worker.metric("streamer_merge_order_violations_total")
 
     def kill(self) -> None:
@@ -146,7 +146,7 @@ def end_offsets(settings: Settings) -> dict[tuple[int, int], int]:
 
 
 def wait_until_committed(settings: Settings, within_s: float = 120.0, why: Callable[[], str] = lambda: "") -> None:
-    """Everything that is in the source topics is done. Only for logs that nothing is added to any more."""
+    """Wait until all records of the source topics are done. Only for logs that no longer grow."""
     ends = end_offsets(settings)
     last: dict[str, Any] = {}
 
@@ -176,6 +176,6 @@ def published(settings: Settings, url: str | None = None) -> int:
 
 
 def wait_for_more(settings: Settings, more: int, within_s: float = 60.0, why: Callable[[], str] = lambda: "") -> None:
-    """So many more results than now: the system works."""
+    """Wait for this many more results than now: the system works."""
     before = max(0, published(settings))
     wait_for(lambda: published(settings) >= before + more, within_s, why)

@@ -233,7 +233,7 @@ def test_a_stack_keeps_port_and_data_when_one_server_is_killed_and_started_again
 
 @pytest.fixture
 def compose_project(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The project's compose file under a name and ports of its own; skips where no engine could run it."""
+    """The project's compose file with an unused name and free ports; skips where no engine could run it."""
     images = ["apache/kafka:4.3.1", "redis:7.4-bookworm"]
     for needs in (["compose", "version"], ["image", "inspect", *images]):
         if shutil.which("docker") is None or subprocess.run(["docker", *needs], capture_output=True).returncode:
