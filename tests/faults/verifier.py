@@ -156,23 +156,29 @@ class Differences:
     Attributes:
         windows: How many the log makes.
         members: Published with other members.
+        reasons: Published with their members, but closed for another reason.
         lost: Made by the log, not published.
         invented: Published, not made by the log.
     """
 
     windows: int = 0
     members: set[tuple[str, int]] = field(default_factory=set)
+    reasons: set[tuple[str, int]] = field(default_factory=set)
     lost: set[tuple[str, int]] = field(default_factory=set)
     invented: set[tuple[str, int]] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.members or self.lost or self.invented)
+        return bool(self._all)
 
     def __str__(self) -> str:
         return (
-            f"{len(self.members | self.lost | self.invented)} of {self.windows} windows different "
-            f"({len(self.members)} other members, {len(self.lost)} lost, {len(self.invented)} that should not be)"
+            f"{len(self._all)} of {self.windows} windows different ({len(self.members)} other members, "
+            f"{len(self.reasons)} other reasons, {len(self.lost)} lost, {len(self.invented)} that should not be)"
         )
+
+    @property
+    def _all(self) -> set[tuple[str, int]]:
+        return self.members | self.reasons | self.lost | self.invented
 
 
 class WrongRun(AssertionError):
@@ -418,6 +424,7 @@ class _Check:
             self.problem(f"{name} ({wanted.reason}): members (row, offset) missing {lacks}, not of it {extra}")
             return
         if got.closed_by != wanted.reason:
+            self.differences.reasons.add((wanted.session, wanted.end_us))
             self.problem(f"{name}: closed by {got.closed_by}, must be {wanted.reason} at {wanted.at}")
         members = [events[member] for member in wanted.members]
         sure, maybe = present(members, wanted.end_us - self.rules.window_us, wanted.end_us)

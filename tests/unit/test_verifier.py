@@ -211,9 +211,13 @@ def test_a_run_that_is_wrong_is_told_so(found: Found, doctor: Doctor, says: str)
 @pytest.mark.parametrize(
     ("doctor", "says"),
     [
-        (lose_window, r"1 of \d+ windows different \(0 other members, 1 lost, 0 that should not be\)"),
-        (invent_window, r"1 of \d+ windows different \(0 other members, 0 lost, 1 that should not be\)"),
-        (move_member, r"2 of \d+ windows different \(2 other members, 0 lost, 0 that should not be\)"),
+        (lose_window, r"1 of \d+ windows different \(0 other members, 0 other reasons, 1 lost, 0 that should not be\)"),
+        (
+            invent_window,
+            r"1 of \d+ windows different \(0 other members, 0 other reasons, 0 lost, 1 that should not be\)",
+        ),
+        (move_member, r"2 of \d+ windows different \(2 other members, 0 other reasons, 0 lost, 0 that should not be\)"),
+        (wrong_reason, r"1 of \d+ windows different \(0 other members, 1 other reasons, 0 lost"),
         (lose_dead, r"0 of \d+ windows different"),
     ],
 )
