@@ -62,7 +62,7 @@ def results(
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many, the newest.")] = None,
 ) -> None:
     """Print the results of a session, oldest first."""
-    # Redis' client imports this where it is installed, for metrics that a command has not: a fifth of the whole time.
+    # If installed, redis-py imports it for metrics that this command does not use: a fifth of the command's time.
     sys.modules.setdefault("opentelemetry.sdk.metrics", None)  # type: ignore[arg-type]
     from streamer.store import results
 

@@ -2,7 +2,7 @@
 
     drives ─ Producer ─► Kafka ─► a worker process ─► Redis ─► live table, then the summary
 
-Whatever was started here is stopped at the end, also after Ctrl-C and after errors.
+Everything that was started here is stopped at the end, also after Ctrl-C and errors.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from streamer.store import results
 from streamer.terminal.board import REFRESH_HZ, Board
 
 LOG_FILE = STATE_DIR / "worker.log"
-FIRST_SEED = 2000  # training draws its drives from far below: these are new to the model
-LEAD_S = 1.0  # until the first record, so that feeds are set up when it is due
+FIRST_SEED = 2000  # training uses much lower seeds: the model has not seen these drives
+LEAD_S = 1.0  # until the first record, for the feeds to be set up
 PATIENCE_S = 30.0  # without a new result, once the drives have ended
 HEADLESS_EVERY_S = 5.0
 FEED_STOP_S = 10.0
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How many cars drive for how long, and which drives these are.
+    """Which cars drive, and for how long.
 
     Attributes:
         headless: Plain lines of progress, no live table.
@@ -60,10 +60,10 @@ class Options(msgspec.Struct, frozen=True):
 
 
 def run(settings: Settings, options: Options, console: Console) -> Summary:
-    """Run the demo and say what came of it.
+    """Run the demo; returns what it achieved.
 
     Raises:
-        Stop: Something cannot start, or the worker died; with the reason.
+        Stop: Something cannot start, or the worker died.
     """
     with services(settings, options.keep, console) as settings:
         topics.create(settings)
@@ -93,7 +93,7 @@ def run(settings: Settings, options: Options, console: Console) -> Summary:
 
 @contextmanager
 def services(settings: Settings, keep: bool, console: Console) -> Iterator[Settings]:
-    """Kafka and Redis: those that there are, else embedded ones for as long as the context is open."""
+    """Kafka and Redis: running ones, else embedded ones while the context is open."""
     services = local.status(settings)
     if all(service.answers for service in services):
         yield settings
@@ -102,7 +102,7 @@ def services(settings: Settings, keep: bool, console: Console) -> Iterator[Setti
     local.up(settings, progress=lambda line: console.print(line, highlight=False))
     try:
         given = settings.model_dump(exclude_unset=True, exclude={"kafka", "redis"})
-        yield Settings.load(**given)  # with the addresses of what has just been started
+        yield Settings.load(**given)  # with the addresses of the new servers
     finally:
         if not keep and not were_running:
             console.print("stopping Kafka and Redis", highlight=False)
@@ -110,7 +110,7 @@ def services(settings: Settings, keep: bool, console: Console) -> Iterator[Setti
 
 
 def plan(settings: Settings, options: Options) -> list[Drive]:
-    """The drives, of which all begin on the next border of a window; names that no run had before."""
+    """The drives, under new names; all begin at the next start of a window."""
     first_us = time.time_ns() // 1000 + round(LEAD_S * 1e6)
     start_us = -(-first_us // settings.hop_us) * settings.hop_us
     name = f"demo-{secrets.token_hex(2)}"
@@ -118,7 +118,7 @@ def plan(settings: Settings, options: Options) -> list[Drive]:
 
 
 def windows(drive: Drive, settings: Settings) -> Iterator[Expected]:
-    """The windows that lie whole inside a drive, with what the truth says about each."""
+    """The windows that are entirely inside a drive, with the true label of each."""
     truth = drive.truth()
     for start_us in range(drive.start_us, drive.end_us - settings.window_us + 1, settings.hop_us):
         stop_us = start_us + settings.window_us
@@ -128,7 +128,7 @@ def windows(drive: Drive, settings: Settings) -> Iterator[Expected]:
 def watched(
     fresh: Iterator[Result | None], screen: Screen | Lines, feed: Feed, worker: WorkerProcess, expected: list[Expected]
 ) -> Iterator[Result]:
-    """Results as they come, until all that must come are there or none has come for long.
+    """Results as they come, until all expected ones are there or none has come for long.
 
     Raises:
         Stop: The worker or the feed died.
@@ -148,7 +148,7 @@ def watched(
 
 
 class Feed(threading.Thread):
-    """Sends the drives in real time, in a thread of its own.
+    """A thread that sends the drives in real time.
 
     Attributes:
         sent: Records sent so far.
@@ -173,7 +173,7 @@ class Feed(threading.Thread):
     def run(self) -> None:
         try:
             with Producer(self._settings) as producer:
-                # pace counts from its first record, so that one must go out when it is due
+                # the pace counts from the first record, which must be sent on time
                 self._stop_asked.wait(max(0.0, self._drives[0].start_us / 1e6 - time.time()))
                 pace.send(self._records(), producer, speed=1.0)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, see check()
@@ -253,7 +253,7 @@ class Screen:
         self._live.stop()
 
     def show(self, result: Result | None, sent: int) -> None:
-        """Take in a result, or that there was none."""
+        """Show a result, or ``None`` if there was none for a while."""
         if result is not None:
             label = self._labels.get((result.session, result.end_us))
             self._board.update(result, None if label is None else decision(result)[0] == label)
@@ -262,7 +262,7 @@ class Screen:
 
 
 class Lines:
-    """Plain lines of progress, for logs."""
+    """Lines of progress, for logs."""
 
     def __init__(self, console: Console, expected: Sequence[Expected]) -> None:
         self._console = console
@@ -278,7 +278,7 @@ class Lines:
         self._console.print(f"{self._windows} windows published", highlight=False)
 
     def show(self, result: Result | None, sent: int) -> None:
-        """Take in a result, or that there was none."""
+        """Show a result, or ``None`` if there was none for a while."""
         self._windows += result is not None
         if time.monotonic() - self._said_s >= HEADLESS_EVERY_S:
             self._said_s = time.monotonic()

@@ -1,7 +1,6 @@
-"""What a run achieved: results set against what the source data says must be there. Pure arithmetic.
+"""What a run achieved: results compared with what the source data requires. Pure arithmetic.
 
-The windows that must exist and their labels come from the drives themselves, never from the worker, so that a window
-that the worker lost is seen.
+The expected windows and their labels come from the drives, not from the worker, so that a lost window is noticed.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from streamer.terminal.tables import facts, plain
 
 
 class Expected(NamedTuple):
-    """A window that lies whole inside a drive; label None: the truth does not decide on one."""
+    """A window that is entirely inside a drive; label ``None`` if the truth decides on none."""
 
     session: str
     start_us: int
@@ -42,9 +41,9 @@ class Summary(msgspec.Struct, frozen=True):
 
     Attributes:
         windows: Results in Redis.
-        expected_windows, lost_windows: Windows whole inside their drive, and those of them without a result.
-        judged_windows: Windows of which result and truth are known; what accuracy and macro F1 are computed over.
-        accuracy, macro_f1: Against the truth; None where nothing could be judged.
+        expected_windows, lost_windows: Windows entirely inside their drive, and those of them without a result.
+        judged_windows: Windows with a known result and truth, over which accuracy and macro F1 are computed.
+        accuracy, macro_f1: Against the truth; ``None`` if nothing could be judged.
         closed_by: Why windows closed -> how many.
         failed_windows: Results without a prediction, because the model raised.
         present: Modality -> share of the windows in which it was present.
@@ -76,7 +75,7 @@ class Summary(msgspec.Struct, frozen=True):
 
     @property
     def clean(self) -> bool:
-        """Nothing was lost and nothing failed."""
+        """Whether nothing was lost and nothing failed."""
         return self.windows > 0 and not (self.lost_windows or self.dead_letters or self.failed_windows)
 
 
@@ -89,7 +88,7 @@ def summarise(
     late_events: int,
     seconds: float,
 ) -> Summary:
-    """Set results against what must be there."""
+    """Compare results with what must be there."""
     expected = list(expected)
     found = {(result.session, result.end_us): result for result in results}
     pairs = [
@@ -125,7 +124,7 @@ def summarise(
 
 
 def macro_f1(pairs: Iterable[tuple[str, str]]) -> float | None:
-    """Mean F1 over the labels that the truth has; None without any.
+    """Mean F1 over the labels of the truth; ``None`` without any.
 
     Args:
         pairs: (truth, prediction) of each window.
@@ -186,7 +185,7 @@ def _windows_line(summary: Summary) -> Text:
 
 def _accuracy_line(summary: Summary) -> str:
     if summary.accuracy is None or summary.macro_f1 is None:
-        return "nothing to judge"
+        return "no window with known truth"
     return (
         f"{summary.accuracy:.1%} of {summary.judged_windows} windows with known truth, macro F1 {summary.macro_f1:.3f}"
     )

@@ -4,7 +4,7 @@
                     + frame · frames decoded + megabyte decoded · MB of frames decoded   decoding
                     + model + model second · seconds in a window                         models/driving on a CPU
 
-The coefficients lie in ``costs.json``, which ``python -m bench.growth --record`` writes and nobody types.
+The coefficients are in ``costs.json``, which only ``python -m bench.growth --record`` writes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ MB = 1_000_000
 
 
 class Window(msgspec.Struct, frozen=True):
-    """What costs depend on.
+    """A window, as far as its costs depend on it.
 
     Attributes:
-        records: Kafka records that lie in it, of all modalities.
+        records: Its Kafka records, of all modalities.
         payload_mb: Their payloads, 10^6 bytes.
-        frames_decoded: Frames that the model asks for.
+        frames_decoded: Frames that the model uses.
         decoded_mb: The bytes of these frames, 10^6 bytes.
         seconds: Its length.
     """
@@ -48,24 +48,24 @@ class Coefficients(msgspec.Struct, frozen=True):
     model_second: float
 
     def transport_ms(self, window: Window) -> float:
-        """Of a window from Kafka to Redis, without decoding and model."""
+        """CPU ms of a window from Kafka to Redis, without decoding and model."""
         return self.window + self.record * window.records + self.megabyte * window.payload_mb
 
     def decode_ms(self, window: Window) -> float:
-        """Of its payloads."""
+        """CPU ms of decoding its payloads."""
         return self.frame * window.frames_decoded + self.megabyte_decoded * window.decoded_mb
 
     def model_ms(self, window: Window) -> float:
-        """Of ``models/driving``, in batches of 32."""
+        """CPU ms of ``models/driving``, in batches of 32."""
         return self.model + self.model_second * window.seconds
 
     def window_ms(self, window: Window) -> float:
-        """All of it."""
+        """CPU ms of all of it."""
         return self.transport_ms(window) + self.decode_ms(window) + self.model_ms(window)
 
 
 class Span(msgspec.Struct, frozen=True):
-    """The least and the most that was measured of something; what lies at most a tenth beyond is taken to be in it."""
+    """The range of what was measured; a value up to a tenth beyond it counts as in it."""
 
     low: float
     high: float
@@ -125,7 +125,7 @@ class Costs(msgspec.Struct, frozen=True):
 
 
 class Fact(NamedTuple):
-    """One line of ``measured``: what it is called for people, and its unit."""
+    """One line of ``measured``: its name for people, and its unit."""
 
     name: str
     unit: str

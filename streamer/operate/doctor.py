@@ -1,7 +1,7 @@
-"""``streamer doctor``: is everything there that a worker needs, and as it should be? It changes nothing.
+"""``streamer doctor``: checks everything that a worker needs. It changes nothing.
 
-Each finding is one line. *ok* is as it should be, *warn* works and may disappoint, *FAIL* means that a worker does not
-start or that its results would be wrong; the last two say how to mend it.
+A finding is *ok*, *warn* (it works, with a disadvantage) or *FAIL* (a worker would not start, or its results would be
+wrong); the last two come with a remedy.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from streamer.errors import StreamerError
 from streamer.model.spec import SPEC_FILE, read_spec
 from streamer.settings import Settings
 
-SHORTEST_RETENTION_S = 3600  # a worker that is away for longer loses records
+SHORTEST_RETENTION_S = 3600  # a worker that is down for longer loses records
 MOST_SKEW_S = 1.0
 LEAST_FREE_BYTES = 100 << 20
-OLDEST_REDIS = (6, 2)  # ZADD GT, XTRIM's MINID and ids of our own in XADD
+OLDEST_REDIS = (6, 2)  # for ZADD GT, XTRIM MINID and explicit ids in XADD
 
 
 class Status(StrEnum):
@@ -42,11 +42,11 @@ class Status(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at.
+    """One thing that was checked.
 
     Attributes:
-        check: What was looked at: ``kafka``, ``topics``, ``redis`` …
-        mend: What to do about it; empty if it is ok.
+        check: What was checked: ``kafka``, ``topics``, ``redis`` …
+        mend: The remedy; empty if it is ok.
     """
 
     check: str
@@ -56,11 +56,11 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Look at everything; what cannot be looked at because of what was found before is left out."""
+    """Check everything, except what an earlier finding makes impossible."""
     yield from _guarded("kafka", settings, lambda: _kafka(settings))
     yield from _guarded("redis", settings, lambda: _redis(settings))
     yield from _guarded("model", settings, lambda: _model(settings))
-    if settings.role != "align":  # it has none
+    if settings.role != "align":  # role align uses no device
         yield from _guarded("device", settings, lambda: _device(settings))
     yield _port(settings)
     yield _disk()
@@ -79,7 +79,7 @@ def _fail(check: str, found: str, mend: str) -> Finding:
 
 
 def _guarded(check: str, settings: Settings, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """A check whose own error is its last finding; our errors say what is wrong, then how to mend it."""
+    """Run a check; an error it raises becomes its last finding, split at ``;`` into problem and remedy."""
     try:
         try:
             yield from look()
@@ -99,7 +99,7 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
         found = list(_guarded("topics", settings, lambda: _topics(client, settings)))
         yield from found
         if any(finding.status is Status.FAIL for finding in found):
-            return  # of topics that are not there, rights and records cannot be told
+            return  # rights and records cannot be checked without the topics
         yield from _guarded("rights", settings, lambda: _rights(client, settings))
         yield from _guarded("group", settings, lambda: _group(client, settings))
         yield from _guarded("clock", settings, lambda: _kafka_clock(client, settings))
@@ -110,9 +110,7 @@ def _connection(settings: Settings) -> Finding:
     found = f"Kafka answers at {settings.kafka} over {settings.kafka_security_protocol}{who}"
     hosts = {address.rpartition(":")[0] for address in settings.brokers}
     if not settings.kafka_tls and not hosts <= {"localhost", "127.0.0.1", "[::1]"}:
-        return _warn(
-            "kafka", f"{found}: readable on the way", "set STREAMER_KAFKA_SECURITY_PROTOCOL to SASL_SSL or SSL"
-        )
+        return _warn("kafka", f"{found}, unencrypted", "set STREAMER_KAFKA_SECURITY_PROTOCOL to SASL_SSL or SSL")
     return _ok("kafka", found)
 
 
@@ -128,7 +126,7 @@ def _topics(client: KafkaAdminClient, settings: Settings) -> Iterator[Finding]:
         if 0 <= topic.retention_ms < SHORTEST_RETENTION_S * 1000:
             yield _warn(
                 "topics",
-                f"{topic.name} keeps its records for {topic.retention_ms / 1000:.0f} s: a worker that is away for "
+                f"{topic.name} keeps its records for {topic.retention_ms / 1000:.0f} s: a worker that is down for "
                 "longer loses them",
                 f"raise {topics.RETENTION_MS} with kafka-configs --alter --entity-type topics",
             )
@@ -154,7 +152,7 @@ def _group(client: KafkaAdminClient, settings: Settings) -> Iterator[Finding]:
 
 
 def _lag(client: KafkaAdminClient, settings: Settings) -> dict[TopicPartition, int]:
-    """Records of each partition that a worker of this role reads that its group has not committed."""
+    """Records that the group has not committed, for each partition that a worker of this role reads."""
     committed = kafka_clients.patiently(client.list_group_offsets, settings.consumer_group)[settings.consumer_group]
     places = _partitions(client, settings.worker_topics)
     ends = client.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
@@ -172,12 +170,12 @@ def _partitions(client: KafkaAdminClient, topics_: Sequence[str]) -> list[TopicP
 
 
 def _kafka_clock(client: KafkaAdminClient, settings: Settings) -> Iterator[Finding]:
-    """Kafka tells no time of its own; the log time of its newest record can only show that its clock is ahead."""
+    """Kafka has no request for its time; the log time of its newest record shows only whether its clock is ahead."""
     places = _partitions(client, settings.source_topics)
     newest = client.list_partition_offsets(dict.fromkeys(places, OffsetSpec.MAX_TIMESTAMP))
     times_s = [place.timestamp / 1000 for place in newest.values() if place.timestamp > 0]
     if not times_s:
-        yield _ok("clock", "Kafka holds no record yet by which its clock could be judged")
+        yield _ok("clock", "Kafka holds no record yet, so its clock cannot be checked")
         return
     ahead_s = max(times_s) - time()
     if ahead_s > MOST_SKEW_S:
@@ -203,7 +201,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
             yield _ok("clock", "Redis' clock agrees with this machine's")
     except redis.exceptions.NoPermissionError as error:
         yield _warn(
-            "redis", f"this user may not look further: {error}", "run the doctor as one with +info +config|get +time"
+            "redis", f"this user may not check more: {error}", "run the doctor as a user with +info +config|get +time"
         )
     except redis.RedisError as error:
         raise redis_clients.refusal(settings, error) from None
@@ -212,7 +210,7 @@ def _redis(settings: Settings) -> Iterator[Finding]:
 
 
 def _redis_promises(client: redis.Redis) -> Iterator[Finding]:
-    """What Redis acknowledges should still be there after a crash, and under memory pressure."""
+    """Whether what Redis acknowledges survives a crash and memory pressure."""
     info = client.info()
     version = info["redis_version"]
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
@@ -223,20 +221,20 @@ def _redis_promises(client: redis.Redis) -> Iterator[Finding]:
     if policy != "noeviction":
         yield _warn(
             "redis",
-            f"maxmemory-policy {policy} throws away results, and what alignment must find after a restart",
+            f"maxmemory-policy {policy} evicts results, and the state that alignment needs after a restart",
             "set it to noeviction",
         )
     else:
         yield _ok("redis", "evicts nothing (maxmemory-policy noeviction)")
     if not info.get("aof_enabled"):
-        yield _warn("redis", "keeps nothing over its own crash (appendonly no)", "set appendonly to yes")
+        yield _warn("redis", "loses everything when it crashes (appendonly no)", "set appendonly to yes")
         return
     fsync = client.config_get("appendfsync").get("appendfsync")
     if fsync != "always":
         yield _warn(
             "redis",
-            f"appendfsync {fsync}: a crash of its machine loses what it acknowledged last",
-            "set it to always, or have replicas and STREAMER_PUBLISH_WAIT_REPLICAS",
+            f"appendfsync {fsync}: a crash of its machine loses the last acknowledged writes",
+            "set it to always, or use replicas and STREAMER_PUBLISH_WAIT_REPLICAS",
         )
     else:
         yield _ok("redis", "keeps what it acknowledged (appendfsync always)")
@@ -246,7 +244,7 @@ def _redis_promises(client: redis.Redis) -> Iterator[Finding]:
 
 
 def _model(settings: Settings) -> Iterator[Finding]:
-    if settings.role == "align":  # it reads this file alone, and needs no PyTorch for it
+    if settings.role == "align":  # it reads only this file, without PyTorch
         spec = read_spec(settings.model)
         found = f"{settings.model / SPEC_FILE} is right: {spec.name} {spec.version}"
     else:
@@ -259,7 +257,7 @@ def _model(settings: Settings) -> Iterator[Finding]:
         yield _warn(
             "model",
             f"{found}, trained on windows of {spec.window_ms} ms, not {settings.window_ms}",
-            f"set STREAMER_WINDOW_MS={spec.window_ms}, or train it anew",
+            f"set STREAMER_WINDOW_MS={spec.window_ms}, or train it again",
         )
     else:
         yield _ok("model", found)
@@ -281,8 +279,8 @@ def _port(settings: Settings) -> Finding:
     except OSError as error:
         return _warn(
             "port",
-            f"{host}:{port} cannot be listened on ({error.strerror}): perhaps a worker runs here",
-            "a second one needs another STREAMER_PORT, or 0 for any",
+            f"{host}:{port} cannot be used ({error.strerror}): perhaps a worker runs here",
+            "give a second one another STREAMER_PORT, or 0 for any free one",
         )
     return _ok("port", f"{host}:{port} is free for /metrics")
 
@@ -291,5 +289,5 @@ def _disk() -> Finding:
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
     if not os.access(folder, os.W_OK) or free < LEAST_FREE_BYTES:
-        return _fail("disk", f"{folder} has {free >> 20} MiB free, or is not ours to write", "make room, or set TMPDIR")
+        return _fail("disk", f"{folder} has {free >> 20} MiB free, or cannot be written", "make room, or set TMPDIR")
     return _ok("disk", f"{folder} has {free >> 20} MiB free")

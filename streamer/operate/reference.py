@@ -1,6 +1,6 @@
 """The settings as text: a reference for ``docs/configuration.md``, and the effective values for ``streamer settings``.
 
-Both are made from :class:`streamer.settings.Settings` itself, so they cannot say anything else than the code does.
+Both are made from :class:`streamer.settings.Settings`, so they always agree with the code.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _plain(value: Any) -> Any:
 
 
 def _prose(text: str) -> str:
-    """Placeholders such as [,host:port] must not be taken for Markdown."""
+    """Text with placeholders such as [,host:port], escaped for Markdown."""
     return text.replace("[", "&#91;").replace("]", "&#93;")
 
 

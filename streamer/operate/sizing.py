@@ -1,7 +1,7 @@
 """How large a deployment must be: arithmetic on the measured costs of a window. Imports no PyTorch and starts nothing.
 
-Every line says what it rests on: a measurement (``costs.json``, by ``python -m bench.growth --record``) or arithmetic
-on settings. What lies outside of what was measured is named in ``warnings``.
+Each number comes with its basis: a measurement (``costs.json``, by ``python -m bench.growth --record``) or arithmetic
+on settings. ``warnings`` names what is outside the measured range.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from streamer.model.spec import read_spec
 from streamer.operate.costs import MB, MEASURED, Costs, Window
 from streamer.settings import MIB, Settings
 
-BUSY = 0.7  # share of its core that a worker may use: the rest catches up, and takes over from one that has died
+BUSY = (
+    0.7  # share of its core that a worker may use; the rest is for catching up and for taking over from a dead worker
+)
 USUAL_PARTITIONS, MOST_PARTITIONS = 12, 1000  # the setting's default and its limit
-STEP = 6  # more workers than the usual partitions are a multiple of this, so that fewer can share evenly too
-MEMORY_MARGIN = 1.25  # over the most that was ever resident
+STEP = 6  # above the usual partitions, workers are a multiple of this, so that fewer can share evenly too
+MEMORY_MARGIN = 1.25  # times the largest resident memory that was measured
 FEEDS = (12, 60, 120, 240, 720)  # of the table in k8s/README.md
 
 
@@ -30,9 +32,9 @@ class Demand(msgspec.Struct, frozen=True):
     Attributes:
         fps: Frames a second of a feed.
         frame_kb: Size of a frame, 1,000 bytes.
-        decoded: Frames of a window that the model asks for.
-        model_cpu_ms: CPU ms of the model a window; None: as measured for ``models/driving``.
-        model_gpu_ms: Time of the GPU a window, ms; None: not known.
+        decoded: Frames of a window that the model uses.
+        model_cpu_ms: CPU ms of the model a window; ``None``: as measured for ``models/driving``.
+        model_gpu_ms: GPU time of a window, ms; ``None`` if unknown.
     """
 
     feeds: int
@@ -59,8 +61,8 @@ class Line(msgspec.Struct, frozen=True):
 
     Attributes:
         name: What it is, with its unit.
-        value: None: not known.
-        basis: What it rests on.
+        value: ``None`` if unknown.
+        basis: The measurement or arithmetic behind it.
     """
 
     name: str
@@ -72,7 +74,7 @@ class Size(msgspec.Struct, frozen=True):
     """What a demand needs.
 
     Attributes:
-        warnings: What was not measured, or cannot be had.
+        warnings: What was not measured.
     """
 
     records_per_s: Line
@@ -95,10 +97,10 @@ class Size(msgspec.Struct, frozen=True):
 
 
 def of_model(folder: Path) -> tuple[int, int]:
-    """Window length in ms and frames a window of a model folder; reads ``model.toml`` alone.
+    """Window length in ms and frames a window of a model folder; reads only ``model.toml``.
 
     Raises:
-        ModelError: There is none, or something is wrong in it.
+        ModelError: There is no ``model.toml``, or it is invalid.
     """
     spec = read_spec(folder)
     return spec.window_ms, spec.inputs.image.frames if spec.inputs.image else 0
@@ -207,7 +209,7 @@ def size(demand: Demand, costs: Costs, settings: Settings) -> Size:
 
 
 def shared(cores: float) -> tuple[int, int]:
-    """Workers for so many cores, and partitions that they share evenly.
+    """Workers for this many cores, and partitions that they share evenly.
 
     Raises:
         UsageError: There would be more partitions than a topic may have.
@@ -219,13 +221,13 @@ def shared(cores: float) -> tuple[int, int]:
     if 2 * workers > MOST_PARTITIONS:
         raise UsageError(
             f"this takes {workers:,} workers, and a topic has at most {MOST_PARTITIONS} partitions, two for each: "
-            "split the feeds over several deployments with topics of their own"
+            "split the feeds over several deployments with separate topics"
         )
     return workers, 2 * workers
 
 
 def bounds_mib(partitions: int, settings: Settings) -> float:
-    """What a worker with so many partitions may hold by its settings, MiB: FIFOs and a message over, windows."""
+    """What settings allow a worker with this many partitions to hold, MiB: FIFOs plus a message each, and windows."""
     fifos = len(MODALITIES) * partitions * (settings.fifo_bytes + settings.max_message_bytes)
     return (fifos + settings.max_open_bytes + settings.max_inflight_bytes) / MIB
 
@@ -272,7 +274,7 @@ def feeds_table(costs: Costs) -> str:
 
 
 def shown(line: Line) -> str:
-    """The number for people: whole where it is a count or large, else three digits."""
+    """The number as text: whole if it is a count or large, else three digits."""
     if line.value is None:
         return "unknown"
     return f"{line.value:,.0f}" if line.value == int(line.value) or line.value >= 100 else f"{line.value:.3g}"

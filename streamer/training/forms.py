@@ -1,7 +1,7 @@
 """How far the forms of a model differ from eager, and how fast each is, on windows of simulated drives.
 
-The windows are shown whole, with each modality alone, with each one missing, and with nothing: every form must give the
-same answers in all of these cases, and whatever stands where a mask is False.
+The windows are shown whole, with each modality alone, with each one missing, and empty: every form must give the same
+answers in all of these cases, whatever the values where a mask is False.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from streamer.training.evaluate import only
 from streamer.training.simulated import FIRST_HELD_OUT_SEED, drive_examples
 
 BATCHES = (1, 8, 32)  # windows in a model call
-TIMED_S = 1.0  # each batch size is run for at least so long
+TIMED_S = 1.0  # each batch size is run for at least this long
 
 
 class Measured(msgspec.Struct, frozen=True):
     """A form on this machine.
 
     Attributes:
-        reason: Why it cannot run here; None: it does.
-        version: As results have it.
-        file_bytes: Of the file that holds its weights.
-        score_difference: The largest of any score from the first form that runs, over all windows and cases.
-        embedding_difference: Likewise, of the embedding's elements.
-        tolerance: What the two may be at most.
+        reason: Why it cannot run here; ``None`` if it can.
+        version: As in results.
+        file_bytes: Size of the file with its weights.
+        score_difference: Largest difference of a score from the first form that runs, over all windows and cases.
+        embedding_difference: Likewise, of an element of the embedding.
+        tolerance: Upper limit of both.
         ms: Time of one model call by its number of windows, from samples to prediction.
     """
 
@@ -54,7 +54,7 @@ class Measured(msgspec.Struct, frozen=True):
 
     @property
     def fits(self) -> bool:
-        """Whether its answers are the same within its tolerance; a form that does not run is no fault."""
+        """Whether its answers are the same within its tolerance; a form that does not run counts as fitting."""
         return self.reason is not None or max(self.score_difference, self.embedding_difference) <= self.tolerance
 
 
@@ -62,11 +62,11 @@ Answers = list[tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]]
 
 
 def compare(folder: Path, device: str, windows: int, on_form: Callable[[str], None]) -> list[Measured]:
-    """Run every form that there is.
+    """Run every form of a model.
 
     Args:
         windows: How many to compare on; each is shown in every case.
-        on_form: Called with each form's name before its turn, which may take a minute.
+        on_form: Called with a form's name before it is measured, which may take a minute.
 
     Raises:
         ModelError: The folder has no form that runs.
@@ -112,7 +112,7 @@ def _predictor(folder: Path, form: str, device: str) -> Predictor:
 
 
 def _cases(shown: Sequence[Sample], names: Sequence[str]) -> Iterator[list[Sample]]:
-    """The windows as they are, and then with less and less in them; the last batch is of one window."""
+    """The windows as they are, then with less and less in them; the last batch is one empty window."""
     yield list(shown)
     for name in names:
         yield [only(sample, [name]) for sample in shown]
@@ -122,7 +122,7 @@ def _cases(shown: Sequence[Sample], names: Sequence[str]) -> Iterator[list[Sampl
 
 
 def _differences(answers: Answers, reference: Answers, spec: ModelSpec) -> tuple[float, float]:
-    """The largest of the scores and of the embeddings; those of a number are relative to the largest in the batch."""
+    """Largest differences of scores and of embeddings; a number's is relative to the largest number in the batch."""
     scores = embedding = 0.0
     for (own, own_BD), (known, known_BD) in zip(answers, reference, strict=True):
         for name, known_BL in known.items():
@@ -133,7 +133,7 @@ def _differences(answers: Answers, reference: Answers, spec: ModelSpec) -> tuple
 
 
 def _time_ms(predictor: Predictor, shown: Sequence[Sample], batch: int) -> float:
-    """Median time of a call; the first does not count."""
+    """Median time of a call, without the first."""
     given = [shown[i % len(shown)] for i in range(batch)]
     predictor.answer(given)
     times_s: list[float] = []
@@ -145,7 +145,7 @@ def _time_ms(predictor: Predictor, shown: Sequence[Sample], batch: int) -> float
 
 
 def view(found: Sequence[Measured]) -> Table:
-    """The forms as a table of at most 80 columns, and below it those that do not run."""
+    """The forms that run, as a table of at most 80 columns."""
     table = plain("form", gap=2)
     for name in ("file MB", "scores", "embedding", *(f"ms for {batch}" for batch in BATCHES), "windows/s"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -166,7 +166,7 @@ def view(found: Sequence[Measured]) -> Table:
 
 
 def notes(found: Sequence[Measured]) -> Iterator[str]:
-    """What the table cannot say: what its differences are, which of them are too large, what does not run and why."""
+    """Notes to the table: what the differences are, which are too large, what does not run and why."""
     first = next(one.form for one in found if one.reason is None)
     yield f"scores, embedding: largest difference from {first}, with modalities missing too; windows/s: the best of all"
     for one in found:

@@ -64,10 +64,10 @@ def eye(own_redis: Stack) -> Iterator[redis.Redis]:
 @pytest.mark.parametrize(
     ("option", "value", "status", "says"),
     [
-        ("maxmemory-policy", "allkeys-lru", Status.WARN, "maxmemory-policy allkeys-lru throws away results"),
+        ("maxmemory-policy", "allkeys-lru", Status.WARN, "maxmemory-policy allkeys-lru evicts results"),
         ("appendfsync", "everysec", Status.WARN, "appendfsync everysec: a crash of its machine loses"),
         ("appendfsync", "always", Status.OK, "keeps what it acknowledged"),
-        ("appendonly", "no", Status.WARN, "keeps nothing over its own crash"),
+        ("appendonly", "no", Status.WARN, "loses everything when it crashes"),
     ],
 )
 def test_what_redis_does_not_promise_is_a_warning(
@@ -83,4 +83,4 @@ def test_a_user_who_may_not_look_further_is_told_so(eye: redis.Redis, own_redis:
     mine = settings.model_copy(update={"redis": own_redis.redis_url.replace("redis://", "redis://worker:word@")})
     findings = of("redis", mine)
     assert [finding.status for finding in findings] == [Status.OK, Status.WARN]
-    assert "may not look further" in findings[-1].found
+    assert "may not check more" in findings[-1].found

@@ -1,4 +1,4 @@
-"""What the doctor says where nothing answers, and of this machine."""
+"""What the doctor reports if no server answers, and about this machine."""
 
 from __future__ import annotations
 
