@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -18,6 +18,7 @@ from streamer.model.nets.encoders.text import Vocabulary
 from streamer.model.nets.heads import Head
 from streamer.model.nets.model import FusedModel
 
+T = TypeVar("T")
 MODALITIES = "image", "audio", "text", "telemetry"
 RATE_HZ = 16_000
 SPECIAL = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
@@ -79,6 +80,12 @@ def windows(count: int, seed: int = 0, side: int = 32) -> tuple[Inputs, Tensor]:
     return inputs, label_B
 
 
+def there(part: T | None) -> T:
+    """An input that a window or a batch has."""
+    assert part is not None
+    return part
+
+
 def with_gaps(inputs: Inputs, seed: int = 0) -> Inputs:
     """The same windows with a piece of every modality masked, and all of a modality in some windows."""
     random = torch.Generator().manual_seed(seed)
@@ -86,33 +93,30 @@ def with_gaps(inputs: Inputs, seed: int = 0) -> Inputs:
     def some(mask: Tensor) -> Tensor:
         return mask & (torch.rand(mask.shape, generator=random) < 0.7)
 
-    assert inputs.audio_mask_BS is not None
-    audio_mask_BS = inputs.audio_mask_BS.clone()
+    audio_mask_BS = there(inputs.audio_mask_BS).clone()
     audio_mask_BS[::2, 1000:2000] = False
     audio_mask_BS[1] = False
     gappy = inputs._replace(
-        image_mask_BF=some(inputs.image_mask_BF),  # type: ignore[arg-type]
+        image_mask_BF=some(there(inputs.image_mask_BF)),
         audio_mask_BS=audio_mask_BS,
-        text_mask_BT=some(inputs.text_mask_BT),  # type: ignore[arg-type]
-        telemetry_mask_BCT=some(inputs.telemetry_mask_BCT),  # type: ignore[arg-type]
+        text_mask_BT=some(there(inputs.text_mask_BT)),
+        telemetry_mask_BCT=some(there(inputs.telemetry_mask_BCT)),
     )
     for mask in (gappy.image_mask_BF, gappy.text_mask_BT, gappy.telemetry_mask_BCT):
-        assert mask is not None
-        mask[2] = False
+        there(mask)[2] = False
     return gappy
 
 
 def scrambled(inputs: Inputs) -> Inputs:
     """The same windows with other content wherever a mask is False, NaN where it can be."""
-    nan = torch.tensor(float("nan"))
-    assert inputs.image_mask_BF is not None
-    seen = inputs.image_mask_BF[:, :, None, None, None]
+    nan, text_mask_BT = torch.tensor(float("nan")), there(inputs.text_mask_BT)
+    image_BFCHW, seen_BF111 = there(inputs.image_BFCHW), there(inputs.image_mask_BF)[:, :, None, None, None]
     return inputs._replace(
-        image_BFCHW=torch.where(seen, inputs.image_BFCHW, 255 - inputs.image_BFCHW),  # type: ignore[arg-type,operator]
-        audio_BS=torch.where(inputs.audio_mask_BS, inputs.audio_BS, nan),  # type: ignore[arg-type]
-        text_BT=torch.where(inputs.text_mask_BT, inputs.text_BT, 1),  # type: ignore[arg-type]
-        text_overlap_BT=torch.where(inputs.text_mask_BT, inputs.text_overlap_BT, nan),  # type: ignore[arg-type]
-        telemetry_BCT=torch.where(inputs.telemetry_mask_BCT, inputs.telemetry_BCT, nan),  # type: ignore[arg-type]
+        image_BFCHW=torch.where(seen_BF111, image_BFCHW, 255 - image_BFCHW),
+        audio_BS=torch.where(there(inputs.audio_mask_BS), there(inputs.audio_BS), nan),
+        text_BT=torch.where(text_mask_BT, there(inputs.text_BT), 1),
+        text_overlap_BT=torch.where(text_mask_BT, there(inputs.text_overlap_BT), nan),
+        telemetry_BCT=torch.where(there(inputs.telemetry_mask_BCT), there(inputs.telemetry_BCT), nan),
     )
 
 
@@ -162,7 +166,7 @@ def train(
         shown = rows(inputs, index_B)
         loss = loss_of(module(alone(shown) if solo and step % 2 else shown).logits, label_B[index_B])
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types here
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimiser.step()
     module.eval()

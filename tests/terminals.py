@@ -30,6 +30,6 @@ def result(session: str = "car-1", **changed: Any) -> Result:
 
 
 def lines(what: Any, width: int = 80, height: int = 25) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, height=height, color_system=None)
+    console = Console(file=(told := io.StringIO()), width=width, height=height, color_system=None)
     console.print(what)
-    return console.file.getvalue().splitlines()  # type: ignore[attr-defined,no-any-return]
+    return told.getvalue().splitlines()

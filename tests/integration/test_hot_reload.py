@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -55,9 +56,13 @@ def feed(settings: Settings, start_us: int, phase: int) -> None:
         send(settings, [r for session in SESSIONS for r in second(settings, session, start_us + number * S_US)])
 
 
+def has_results(settings: Settings, session: str, count: int) -> bool:
+    return len(results(settings.redis, settings, session)) >= count
+
+
 def published(settings: Settings, count: int) -> None:
     for session in SESSIONS:
-        wait_for(lambda session=session: len(results(settings.redis, settings, session)) >= count, 60.0)  # type: ignore[misc]
+        wait_for(partial(has_results, settings, session, count), 60.0)
 
 
 def write_fresh_weights(folder: Path) -> None:

@@ -18,6 +18,7 @@ import torch
 from streamer import dashboard
 from streamer.local.worker import environment
 from streamer.model import repository
+from streamer.model.nets.model import FusedModel
 from streamer.model.spec import read_spec
 from streamer.settings import Settings
 from tests.conftest import PAGE_TIMEOUT_MS
@@ -184,8 +185,10 @@ def test_numbers_and_tags_are_shown_as_what_they_are(topics: Settings, tmp_path:
     model.mkdir()
     (model / "model.toml").write_text(THREE_HEADS)
     module = repository.new_module(read_spec(model), model, None)
-    module.standardise_targets("distance", [20.0, 21.0])  # type: ignore[operator]
-    module.heads["sounds"].bias.data = torch.tensor([9.0, -9.0])  # type: ignore[index,union-attr]
+    assert isinstance(module, FusedModel)
+    module.standardise_targets("distance", [20.0, 21.0])
+    head: Any = module.heads["sounds"]
+    head.bias.data = torch.tensor([9.0, -9.0])
     repository.write(model, module, None, {})
     settings = topics.model_copy(update={"dashboard_port": 0, "model": model})
     with running_worker(settings, tmp_path / "worker.log"), dashboard.running(settings) as url:

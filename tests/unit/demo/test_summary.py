@@ -110,9 +110,9 @@ def test_the_view_fits_80_columns() -> None:
     stages = dict.fromkeys(("merge", "align", "batch", "decode", "infer", "publish", "total"), 1234567)
     results = [result(second, "hold", latencies_us=stages) for second in range(180)]
     made = summarise(results, [window(second, "hold") for second in range(180)], records=123_456)
-    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console = Console(file=(told := io.StringIO()), width=80, color_system=None)
     console.print(summary.view(made))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = told.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     assert "0 of 180 lost" in text
     assert "1234.6" in text

@@ -607,7 +607,7 @@ def test_lag_of_windows_that_scales_is_the_time_that_results_may_be_late() -> No
 
 
 def quantity(text: str) -> int:
-    number, unit = re.fullmatch(r"(\d+)([KMG]i)", text).groups()  # type: ignore[union-attr]
+    ((number, unit),) = re.findall(r"^(\d+)([KMG]i)$", text)
     return int(number) << {"Ki": 10, "Mi": 20, "Gi": 30}[unit]
 
 
@@ -847,7 +847,7 @@ def test_the_image_has_the_versions_that_are_tested_and_nothing_to_develop_with(
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
     def names(requirements: list[str]) -> set[str]:
-        return {re.match(r"[\w.-]+", requirement).group().lower() for requirement in requirements}  # type: ignore[union-attr]
+        return {re.findall(r"^[\w.-]+", requirement)[0].lower() for requirement in requirements}
 
     assert names(project["dependencies"]) <= image.keys()
     assert not names(project["optional-dependencies"]["dev"]) & image.keys() - names(project["dependencies"]) - {

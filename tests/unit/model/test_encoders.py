@@ -23,6 +23,7 @@ from streamer.model.nets.encoders.audio import wav2vec2_encoder
 from streamer.model.nets.model import FusedModel
 from streamer.model.spec import read_spec
 from tests import small_nets
+from tests.small_nets import there
 
 WAV2VEC2 = {"encoder": "torchaudio:wav2vec2_model", "config": small_nets.TINY_WAV2VEC2}
 HUBERT = {"encoder": "torchaudio:wav2vec2_model", "config": small_nets.TINY_HUBERT}
@@ -146,9 +147,9 @@ def test_padding_the_text_changes_nothing(encoder: str, folder: Path) -> None:
     inputs = small_nets.windows(4)[0]
     shorter = small_nets.with_gaps(inputs)._replace(text_mask_BT=torch.tensor([[True] * 3 + [False]] * 4))
     padded = shorter._replace(
-        text_BT=nn.functional.pad(shorter.text_BT, (0, 2)),  # type: ignore[arg-type]
-        text_mask_BT=nn.functional.pad(shorter.text_mask_BT, (0, 2)),  # type: ignore[arg-type]
-        text_overlap_BT=nn.functional.pad(shorter.text_overlap_BT, (0, 2)),  # type: ignore[arg-type]
+        text_BT=nn.functional.pad(there(shorter.text_BT), (0, 2)),
+        text_mask_BT=nn.functional.pad(there(shorter.text_mask_BT), (0, 2)),
+        text_overlap_BT=nn.functional.pad(there(shorter.text_overlap_BT), (0, 2)),
     )
     assert torch.allclose(small_nets.answers(module, padded), small_nets.answers(module, shorter), atol=1e-5)
 
@@ -185,7 +186,8 @@ def test_frames_are_normalised_as_the_backbone_was_trained() -> None:
     encoder.eval()(inputs.image_BFCHW, inputs.image_mask_BF)
     config = resolve_data_config({}, model=encoder.backbone)  # type: ignore[no-untyped-call]  # timm has no types here
     mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
-    assert torch.allclose(seen[0], ((inputs.image_BFCHW / 255 - mean) / std).flatten(0, 1), atol=1e-6)  # type: ignore[operator]
+    wanted_BFCHW = (there(inputs.image_BFCHW) / 255 - mean) / std
+    assert torch.allclose(seen[0], wanted_BFCHW.flatten(0, 1), atol=1e-6)
 
 
 def test_a_frozen_backbone_stays_as_it_is_while_the_rest_learns(tmp_path: Path) -> None:
@@ -205,9 +207,9 @@ def test_a_frozen_backbone_stays_as_it_is_while_the_rest_learns(tmp_path: Path) 
 
 def test_frames_that_are_not_there_are_not_in_the_statistics_of_a_batch() -> None:
     inputs = small_nets.windows(6)[0]
-    assert inputs.image_mask_BF is not None
-    half = inputs._replace(image_mask_BF=inputs.image_mask_BF & torch.tensor([True, False]))
-    first = inputs._replace(image_BFCHW=inputs.image_BFCHW[:, :1], image_mask_BF=inputs.image_mask_BF[:, :1])  # type: ignore[index]
+    mask_BF = there(inputs.image_mask_BF)
+    half = inputs._replace(image_mask_BF=mask_BF & torch.tensor([True, False]))
+    first = inputs._replace(image_BFCHW=there(inputs.image_BFCHW)[:, :1], image_mask_BF=mask_BF[:, :1])
     buffers = []
     for given in (half, first):
         module = small_nets.model(("image",), image="timm:resnet10t").train()
@@ -219,7 +221,7 @@ def test_frames_that_are_not_there_are_not_in_the_statistics_of_a_batch() -> Non
 @pytest.mark.parametrize("frames", [0, 1])
 def test_training_bears_a_batch_with_hardly_a_frame(frames: int) -> None:
     inputs = small_nets.windows(2)[0]
-    mask = torch.zeros_like(inputs.image_mask_BF)  # type: ignore[arg-type]
+    mask = torch.zeros_like(there(inputs.image_mask_BF))
     mask[0, :frames] = True
     module = small_nets.model(("image",), image="timm:resnet10t").train()
     assert torch.isfinite(module(inputs._replace(image_mask_BF=mask)).embedding_BD).all()
@@ -368,7 +370,8 @@ def test_weights_of_a_bundle_come_from_a_file(tmp_path: Path) -> None:
 def test_a_waveform_shorter_than_a_step_is_heard() -> None:
     module = small_nets.model(("audio",), audio=WAV2VEC2)
     inputs = small_nets.windows(2)[0]
-    short = inputs._replace(audio_BS=inputs.audio_BS[:, :50], audio_mask_BS=inputs.audio_mask_BS[:, :50])  # type: ignore[index]
+    audio_BS, mask_BS = there(inputs.audio_BS), there(inputs.audio_mask_BS)
+    short = inputs._replace(audio_BS=audio_BS[:, :50], audio_mask_BS=mask_BS[:, :50])
     assert torch.isfinite(small_nets.answers(module, short)).all()
 
 
@@ -499,7 +502,9 @@ def test_a_model_folder_takes_the_tokenizer_of_the_encoder_and_is_read_without_i
     (tmp_path / "bert" / "model.safetensors").unlink()
     again = repository.read(tmp_path).module
     inputs = small_nets.windows(3)[0]
-    assert torch.equal(small_nets.answers(again, inputs), small_nets.answers(module, inputs))  # type: ignore[arg-type]
+    assert isinstance(again, FusedModel)
+    assert isinstance(module, FusedModel)
+    assert torch.equal(small_nets.answers(again, inputs), small_nets.answers(module, inputs))
     (tmp_path / "bert" / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match=r"bert/tokenizer\.json is not a file"):
         repository.backbone_tokenizer(spec, tmp_path)

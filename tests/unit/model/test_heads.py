@@ -18,6 +18,7 @@ from streamer.errors import ModelError
 from streamer.golden.compare import differences
 from streamer.model import Outputs, repository
 from streamer.model.nets.heads import Head
+from streamer.model.nets.model import FusedModel
 from streamer.model.predictor import ModelFault, Predictor
 from streamer.model.sample import Limits, Sample
 from streamer.model.spec import read_spec
@@ -157,7 +158,8 @@ def test_an_answer_of_another_shape_or_that_is_not_finite_is_a_fault(wrong: dict
 def test_a_model_of_three_kinds_is_written_and_read_whole(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text(TOML)
     module = repository.new_module(read_spec(tmp_path), tmp_path, None)
-    module.standardise_targets("distance", [900.0, 1100.0])  # type: ignore[operator]
+    assert isinstance(module, FusedModel)
+    module.standardise_targets("distance", [900.0, 1100.0])
     repository.write(tmp_path, module, None, {})
     loaded = Predictor.load(tmp_path, device="cpu")
     first, second = loaded.predict([SAMPLE, SAMPLE])
@@ -200,9 +202,9 @@ def result(outputs: dict[str, Any]) -> Result:
 def test_the_watcher_shows_every_kind(output: dict[str, Any], said: str, score: float | None) -> None:
     shown = result({"first": output})
     assert decision(shown) == (said, score)
-    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console = Console(file=(told := io.StringIO()), width=80, color_system=None)
     console.print(tables.listing([shown]))
-    assert said in console.file.getvalue()  # type: ignore[attr-defined]
+    assert said in told.getvalue()
 
 
 def tags(horn: float, siren: float) -> dict[str, Any]:

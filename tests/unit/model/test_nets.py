@@ -15,6 +15,7 @@ from streamer.model.nets.build import Data, build
 from streamer.model.nets.encoders.text import Vocabulary
 from streamer.model.nets.heads import Head
 from streamer.model.nets.model import FusedModel
+from tests.small_nets import there
 
 WORDS = Vocabulary(tuple(f"word{n}" for n in range(50)))
 DATA = Data(image_size=(36, 64), audio_rate_hz=8000, vocabulary=WORDS, max_tokens=7, telemetry_channels=3)
@@ -54,14 +55,12 @@ def answers(model: FusedModel, inputs: Inputs) -> Tensor:
 
 
 def other_content_under_the_mask(inputs: Inputs) -> Inputs:
-    other = batch(len(inputs.image_BFCHW), seed=99)  # type: ignore[arg-type]
+    other = batch(len(there(inputs.image_BFCHW)), seed=99)
     nan = torch.tensor(float("nan"))
 
     def hidden(mask: Tensor | None, content: Tensor | None, instead: Tensor | None) -> Tensor:
-        assert mask is not None
-        assert content is not None
-        assert instead is not None
-        return torch.where(mask.view(*mask.shape, *[1] * (content.ndim - mask.ndim)), content, instead)
+        mask, content = there(mask), there(content)
+        return torch.where(mask.view(*mask.shape, *[1] * (content.ndim - mask.ndim)), content, there(instead))
 
     return inputs._replace(
         image_BFCHW=hidden(inputs.image_mask_BF, inputs.image_BFCHW, other.image_BFCHW),
@@ -102,7 +101,7 @@ def test_a_window_without_any_modality_has_a_finite_answer(model: FusedModel) ->
 
 def test_the_order_of_a_batch_is_the_order_of_the_answers(model: FusedModel) -> None:
     inputs, order = batch(), torch.tensor([2, 0, 3, 1])
-    shuffled = Inputs(*(part[order] for part in inputs))  # type: ignore[index]
+    shuffled = Inputs(*(there(part)[order] for part in inputs))
     assert torch.allclose(answers(model, shuffled), answers(model, inputs)[order], atol=1e-5)
 
 
@@ -110,9 +109,9 @@ def test_padding_the_text_changes_nothing(model: FusedModel) -> None:
     inputs = batch()
     pad = torch.nn.functional.pad
     padded = inputs._replace(
-        text_BT=pad(inputs.text_BT, (0, 5)),  # type: ignore[arg-type]
-        text_mask_BT=pad(inputs.text_mask_BT, (0, 5)),  # type: ignore[arg-type]
-        text_overlap_BT=pad(inputs.text_overlap_BT, (0, 5)),  # type: ignore[arg-type]
+        text_BT=pad(there(inputs.text_BT), (0, 5)),
+        text_mask_BT=pad(there(inputs.text_mask_BT), (0, 5)),
+        text_overlap_BT=pad(there(inputs.text_overlap_BT), (0, 5)),
     )
     assert torch.allclose(answers(model, inputs), answers(model, padded), atol=1e-5)
 

@@ -8,6 +8,7 @@ import threading
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def test_a_broken_frame_is_a_bad_payload(media_type: str) -> None:
     value = encoded(noise, media_type)
     other = next(m for m in FORMATS if m != media_type)
     for broken in (b"", b"\0" * 100, value[:20], value[: len(value) // 2], encoded(plain(), other)):
-        detail = refused(Reason.BAD_PAYLOAD, lambda broken=broken: decoded(broken, media_type))  # type: ignore[misc]
+        detail = refused(Reason.BAD_PAYLOAD, partial(decoded, broken, media_type))
         assert detail.startswith(f"{media_type} does not decode: ")
         assert " at 0x" not in detail  # an object's address has no meaning for users
 
@@ -308,7 +309,7 @@ def test_a_rate_that_no_microphone_has_is_a_bad_payload(rate_hz: int, fine: bool
         if fine:
             assert payloads.audio(chunk, 0, S_US)[0] == rate_hz
         else:
-            detail = refused(Reason.BAD_PAYLOAD, lambda chunk=chunk: payloads.audio(chunk, 0, S_US))  # type: ignore[misc]
+            detail = refused(Reason.BAD_PAYLOAD, partial(payloads.audio, chunk, 0, S_US))
             assert f"sample rate {rate_hz} Hz" in detail
 
 
@@ -333,7 +334,7 @@ def test_raw_audio_whose_parameters_do_not_fit_is_a_bad_payload(value: bytes, ra
 def test_a_broken_audio_file_is_a_bad_payload(kind: str) -> None:
     for broken in (b"", b"\0" * 100, in_file(ramp(800), kind)[:20]):
         chunk = event(broken, f"audio/{kind.lower()}", 0, 10_000)
-        detail = refused(Reason.BAD_PAYLOAD, lambda chunk=chunk: payloads.audio(chunk, 0, S_US))  # type: ignore[misc]
+        detail = refused(Reason.BAD_PAYLOAD, partial(payloads.audio, chunk, 0, S_US))
         assert detail.startswith(f"audio/{kind.lower()} does not decode: ")
         assert " at 0x" not in detail
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,7 +145,7 @@ def test_gloves_binary_needs_its_words(tmp_path: Path) -> None:
 # ---- embeddings that begin with them
 
 
-def text_model(folder: Path, **choice: object) -> torch.nn.Module:
+def text_model(folder: Path, **choice: object) -> FusedModel:
     write(folder, "glove.txt")
     text = {"encoder": "gru", "vectors": "glove.txt", "dimensions": 8, **choice}
     return small_nets.model(("text",), folder, text=text)
@@ -153,17 +154,18 @@ def text_model(folder: Path, **choice: object) -> torch.nn.Module:
 @pytest.mark.parametrize("frozen", [False, True])
 def test_embeddings_begin_with_the_vectors_and_learn_unless_frozen(frozen: bool, tmp_path: Path) -> None:
     module = text_model(tmp_path, frozen=frozen)
-    embed = module.encoders.text.embed  # type: ignore[union-attr]
+    encoder: Any = module.encoders["text"]
+    embed = encoder.embed
     numbers = {word: small_nets.TOKENS.index(word) for word in ("the", "go", "stop")}
-    first = embed.weight.detach().clone()  # type: ignore[union-attr,operator]
+    first = embed.weight.detach().clone()
     for word, number in numbers.items():
         assert np.allclose(first[number], VECTORS[WORDS.index(word)], atol=1e-6)
     unknown = first[small_nets.TOKENS.index("car")]
     assert unknown.any() != frozen
-    assert module.notes() == ["text: 3 of 12 tokens begin with their vector of glove.txt"]  # type: ignore[operator]
-    small_nets.train(module, small_nets.cross_entropy, steps=40)  # type: ignore[arg-type]
-    assert small_nets.accuracy(module) >= 0.95  # type: ignore[arg-type]
-    assert torch.equal(embed.weight, first) == frozen  # type: ignore[union-attr,arg-type]
+    assert module.notes() == ["text: 3 of 12 tokens begin with their vector of glove.txt"]
+    small_nets.train(module, small_nets.cross_entropy, steps=40)
+    assert small_nets.accuracy(module) >= 0.95
+    assert torch.equal(embed.weight, first) == frozen
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ def console(terminal: bool) -> Console:
 
 
 def lines(shown: Console) -> list[str]:
-    return shown.file.getvalue().splitlines()  # type: ignore[attr-defined,no-any-return]
+    assert isinstance(shown.file, io.StringIO)
+    return shown.file.getvalue().splitlines()
 
 
 def test_without_a_terminal_progress_is_a_line_at_once_and_one_every_10_s(monkeypatch: pytest.MonkeyPatch) -> None:
