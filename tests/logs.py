@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from streamer.align.ledger import Ledger
 from streamer.align.windows import Aligner, Done, Joined, Late, Outcome, Rules
-from streamer.events import Event, Kind, Record, Saved, Window
+from streamer.events import Event, Kind, Position, Record, Saved, Window
 from tests.oracle import Closed
 
 MS = 1000
@@ -183,3 +184,8 @@ def _life(
     settle(aligner.tick(until_us))
     publish(len(waiting))
     return True
+
+
+def next_offsets(released: Mapping[int, Position]) -> dict[int, int]:
+    """What would be committed, by row."""
+    return {row: position.offset + 1 for row, position in released.items()}

@@ -86,6 +86,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
             Counter()
         )  # since the last update of the metrics, by modality and outcome
         self._received_bytes = [0] * len(MODALITIES)  # likewise
+        self._counted_violations = self._counted_steps_back = 0  # likewise, as of then
         self._dead: set[Position] = set()
         self._committed = committed
         self._max_ahead_us = max_ahead_us
@@ -95,8 +96,9 @@ class PartitionGroup(MergedLog[Event | Rejected]):
 
     def receive(self, record: Record) -> None:
         """Take a record as the consumer delivers it; one that was received before is ignored."""
-        if not self._is_new(record):
+        if (admitted := self._admit(record)) is None:
             return
+        record = admitted
         item: Event | Rejected
         try:
             item = self._decoder.decode(record)
@@ -139,7 +141,6 @@ class PartitionGroup(MergedLog[Event | Rejected]):
             What leaves the group, in order; and whether more may be released at once.
         """
         leaving: list[Leaving] = []
-        violations = self.merge.violations
         aligner, items = self.aligner, self.merge.release(limit)
         if items and not self._opened:
             await self._open(store, items[0].position.log_time_us)
@@ -158,9 +159,8 @@ class PartitionGroup(MergedLog[Event | Rejected]):
                 if not self.alive:
                     return [], False
             self._settle(aligner.on_event(item), leaving)
-        self._metrics.order_violations.inc(self.merge.violations - violations)
         if len(items) < limit:
-            self._settle(self.aligner.tick(self.merge.clock_us), leaving)
+            self._settle(self.aligner.tick(self.merge.give_clock()), leaving)
         self._update_metrics()
         return leaving, len(items) == limit
 
@@ -283,3 +283,6 @@ class PartitionGroup(MergedLog[Event | Rejected]):
             if nbytes:
                 self._metrics.event_bytes.labels(name).inc(nbytes)
         self._received_bytes = [0] * len(MODALITIES)
+        self._metrics.order_violations.inc(self.merge.violations - self._counted_violations)
+        self._metrics.log_time_steps_back.inc(self.steps_back - self._counted_steps_back)
+        self._counted_violations, self._counted_steps_back = self.merge.violations, self.steps_back

@@ -37,7 +37,7 @@ class Merge(Generic[T]):
         fifo_bytes: Above this a topic's FIFO is full and its partition should be held.
 
     Attributes:
-        violations: Records that came below the released clock, or below their own topic's: a replay would order them
+        violations: Records that came below what alignment was given, a record or the clock: a replay would order them
             differently.
         nbytes_total: Bytes in all FIFOs.
         released: Position of the newest record that went.
@@ -53,17 +53,15 @@ class Merge(Generic[T]):
         self._nbytes = [0] * rows
         self._fifo_bytes = fifo_bytes
         self.released = Position(0, -1, -1)
-        self._newest = [0] * rows
+        self._given_us = 0  # the clock, as alignment has it
         self.violations = 0
         self.nbytes_total = 0
 
     def push(self, row: int, item: T) -> None:
         """Add the next record of a topic."""
         position, nbytes = item.position, item.nbytes
-        if position < self.released or position.log_time_us < self._newest[row]:
+        if position < self.released or position.log_time_us < self._given_us:
             self.violations += 1
-        else:
-            self._newest[row] = position.log_time_us
         fifo = self._fifos[row]
         if not fifo:
             self._fronts[row] = position
@@ -110,6 +108,11 @@ class Merge(Generic[T]):
     def clock_us(self) -> int:
         """Log time up to which alignment may be ticked once nothing more can be released."""
         return max(min(self._fronts).log_time_us, self.released.log_time_us)
+
+    def give_clock(self) -> int:
+        """The clock, for alignment: a record that comes below it is a violation from now on."""
+        self._given_us = max(self._given_us, self.clock_us)
+        return self._given_us
 
     def full(self, row: int) -> bool:
         """Whether the topic's FIFO holds its share."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Generic
 
+import msgspec
+
 from streamer.align.ledger import Ledger
 from streamer.align.merge import Merge, T
 from streamer.events import Position, Record
@@ -11,6 +13,10 @@ from streamer.events import Position, Record
 
 class MergedLog(Generic[T]):
     """The part that all partition groups share: a merge and a ledger.
+
+    Log time never steps back within a partition: it is the largest broker append time up to the record, which counts
+    for the whole system. A broker whose clock is behind and that becomes a partition's leader stamps below what is
+    there; without this rule the order of the merge would not follow from the logs.
 
     It lives from the assignment of its partition to the revocation and is then dropped whole; the next owner rebuilds
     it from the committed offsets.
@@ -24,6 +30,7 @@ class MergedLog(Generic[T]):
         alive: ``False`` once the partition was revoked: later completions must have no effect.
         next_offset: For each row the offset after the newest record that was received.
         cut_us: Log time from which a restart would replay, if all that is released now were committed.
+        steps_back: Records whose broker append time was below that of a record before them.
         trim_below_us: Log time from which it would replay as of the last commit.
     """
 
@@ -33,15 +40,27 @@ class MergedLog(Generic[T]):
         self.alive = True
         self.cut_us = self.trim_below_us = 0
         self.next_offset = [0] * rows
+        self._newest_us = [0] * rows
+        self.steps_back = 0
         self.merge: Merge[T] = Merge(rows, fifo_bytes)
         self.ledger = Ledger()
 
-    def _is_new(self, record: Record) -> bool:
-        """Whether the record is received for the first time; notes that it was received."""
-        if record.offset < self.next_offset[record.row]:
-            return False
-        self.next_offset[record.row] = record.offset + 1
-        return True
+    def resume(self, row: int, log_time_us: int) -> None:
+        """Set the log time of the newest record that is committed, before the first record comes."""
+        self._newest_us[row] = log_time_us
+
+    def _admit(self, record: Record) -> Record | None:
+        """The record with its log time; ``None`` if it was received before."""
+        row = record.row
+        if record.offset < self.next_offset[row]:
+            return None
+        self.next_offset[row] = record.offset + 1
+        newest_us = self._newest_us[row]
+        if record.log_time_us < newest_us:
+            self.steps_back += 1
+            return msgspec.structs.replace(record, log_time_us=newest_us)
+        self._newest_us[row] = record.log_time_us
+        return record
 
     @property
     def buffered_bytes(self) -> int:
@@ -75,12 +94,12 @@ class MergedLog(Generic[T]):
         """The broker has acknowledged the letter of a late or rejected record."""
         self.ledger.done(position)
 
-    def releasable(self) -> dict[int, int]:
-        """Offsets to commit, by row, as far as they grew since the last call."""
-        grown: dict[int, int] = {}
+    def releasable(self) -> dict[int, Position]:
+        """The newest record that may be committed, by row, where it is another than at the last call."""
+        grown: dict[int, Position] = {}
         for position in self.ledger.release():
             self._forget(position)
-            grown[position.row] = position.offset + 1
+            grown[position.row] = position
         oldest_us = self.oldest_us
         self.cut_us = oldest_us if oldest_us is not None else self.merge.clock_us
         return grown

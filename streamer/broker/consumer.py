@@ -44,6 +44,7 @@ from yarl import URL
 from streamer.broker import internals
 from streamer.broker.fetch import AnswerReader, FetchPace, is_intact
 from streamer.clients import kafka as kafka_clients
+from streamer.broker.replicas import Replicas
 from streamer.events import Record
 from streamer.settings import MIB, Settings
 
@@ -51,8 +52,22 @@ from streamer.settings import MIB, Settings
 logger = logging.getLogger("faust.streamer")
 
 POLL_CAP_S = 0.05
+LOG_TIME = "log_time_us="
 BATCH_RECORDS = 256  # in one event of Faust: about 5 ms of the event loop
 FETCH_MAX_BYTES = 4 * MIB  # a record that is larger comes alone
+
+
+class Released(NamedTuple):
+    """Records of a partition that are done.
+
+    Attributes:
+        offset: After the last of them.
+        log_time_us: Its log time. It is committed as the offset's metadata, since log time must not step back in the
+            records after it, see :class:`streamer.align.merged.MergedLog`.
+    """
+
+    offset: int
+    log_time_us: int
 
 
 class Answer(NamedTuple):
@@ -199,6 +214,14 @@ class ConsumerThread(internals.OpenThread):
             if batch:
                 self.consumer.returned[tp] = batch[-1].offset + 1
 
+    def note(self, tp: aiokafka.TopicPartition, offset: int) -> str:
+        """Commit log times with offsets."""
+        return self.consumer.note(TP(*tp), offset)
+
+    def noted(self, tp: aiokafka.TopicPartition, metadata: str) -> None:
+        """Read them back."""
+        self.consumer.noted(TP(*tp), metadata)
+
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Skip the check, see change 7 of this module."""
 
@@ -212,10 +235,13 @@ class Consumer(internals.OpenConsumer):
         self.held: set[TP] = set()
         self.returned: dict[TP, int] = {}  # next offset after what the client handed on, by partition
         self.pace = FetchPace()
+        self.replicas: Replicas | None = None  # where an empty answer alone does not prove that a partition is idle
+        self.log_times_us: dict[TP, int] = {}  # of the committed offsets: see Released
         self.on_answer: Callable[[], None] | None = None
         self.before_commit: Callable[[], Any] | None = None
         self.after_commit: Callable[[Any], None] | None = None
-        self._released: dict[TP, int] = {}
+        self._released: dict[TP, Released] = {}
+        self._planned: dict[TP, Released] = {}  # what the next commit was asked to carry
         self._freed = asyncio.Event()
         super().__init__(*args, **kwargs)
 
@@ -227,9 +253,9 @@ class Consumer(internals.OpenConsumer):
 
     # 1: commits
 
-    def release(self, tp: TP, next_offset: int) -> None:
-        """Everything below ``next_offset`` is done: it goes out with the next commit."""
-        self._released[tp] = next_offset
+    def release(self, tp: TP, released: Released) -> None:
+        """Everything below the offset is done: it goes out with the next commit."""
+        self._released[tp] = released
 
     def ack(self, message: Any) -> bool:
         """Ignore acknowledgements: those that Faust makes itself, in a rebalance, must never be committed."""
@@ -241,7 +267,21 @@ class Consumer(internals.OpenConsumer):
 
     def offset_to_commit(self, tp: TP) -> int | None:
         """What was released, whatever was acknowledged."""
-        return self._released.get(tp)
+        released = self._released.get(tp)
+        if released is None:
+            return None
+        self._planned[tp] = released
+        return released.offset
+
+    def note(self, tp: TP, offset: int) -> str:
+        """The metadata of a committed offset (called in the consumer's thread)."""
+        planned = self._planned.get(tp)
+        return f"{LOG_TIME}{planned.log_time_us}" if planned is not None and planned.offset == offset else ""
+
+    def noted(self, tp: TP, metadata: str) -> None:
+        """See the metadata of an offset that was committed before (called in the consumer's thread)."""
+        if metadata.startswith(LOG_TIME):
+            self.log_times_us[tp] = int(metadata.removeprefix(LOG_TIME))
 
     async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Commit what was released, then call ``after_commit`` with what ``before_commit`` returned."""
@@ -254,7 +294,8 @@ class Consumer(internals.OpenConsumer):
     def lag(self, tp: TP) -> int:
         """Records of a partition that are not done, as of the last answer about it; 0 before the first answer."""
         answer: Answer | None = self.thread.answer(tp)
-        done = self._released.get(tp) or self.committed(tp) or 0
+        released = self._released.get(tp)
+        done = released.offset if released is not None else self.committed(tp) or 0
         return 0 if answer is None else max(0, answer.highwater - done)
 
     # 2: holding a partition
@@ -344,9 +385,17 @@ class Consumer(internals.OpenConsumer):
         # Read the answer first: what was returned since can only make it prove less.
         answer: Answer | None = self.thread.answer(tp)
         returned = self.returned.get(tp, 0)
-        if answer is None or returned > delivered or answer.highwater > max(answer.fetch_offset, delivered):
+        if answer is None or returned > delivered:
             return None
-        return answer.sent_us
+        held = max(answer.fetch_offset, delivered)
+        if answer.highwater > held:
+            return None
+        return answer.sent_us if self.replicas is None else self.replicas.idle_since_us(tp, held, answer.sent_us)
+
+    def seemingly_idle(self) -> list[TP]:
+        """Partitions of which the last answer brought nothing."""
+        answers = ((tp, self.thread.answer(tp)) for tp in self.assignment() - self.held)
+        return [tp for tp, answer in answers if answer is not None and answer.highwater <= answer.fetch_offset]
 
     async def on_partitions_revoked(self, revoked: Iterable[TP]) -> None:
         """Forget everything about partitions that are no longer ours."""
@@ -355,6 +404,8 @@ class Consumer(internals.OpenConsumer):
             self.held.discard(tp)
             self.returned.pop(tp, None)
             self._released.pop(tp, None)
+            self._planned.pop(tp, None)
+            self.log_times_us.pop(tp, None)
 
 
 class NoTables(TableManager):  # type: ignore[misc]

@@ -11,22 +11,26 @@ from __future__ import annotations
 import asyncio
 import io
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.conn import AIOKafkaConnection, CloseReason, create_conn
 from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import Assignment, Subscription, SubscriptionState, TopicPartitionState
 from aiokafka.errors import CorrelationIdError, NodeNotReadyError
 from aiokafka.protocol.api import RequestStruct
 from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.structs import OffsetAndMetadata
 from faust.tables import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+
+Connection = AIOKafkaConnection
 
 # What is used of each class, in all of streamer.
 INTERNALS: dict[type, tuple[str, ...]] = {
@@ -50,8 +54,9 @@ INTERNALS: dict[type, tuple[str, ...]] = {
     driver.AIOKafkaConsumerThread: ("_consumer", "_fetch_records", "verify_event_path"),
     TableManager: ("_update_channels", "recovery"),
     Recovery: ("start",),
-    AIOKafkaConsumer: ("_fetcher", "_subscription"),
+    AIOKafkaConsumer: ("_coordinator", "_fetcher", "_subscription"),
     Fetcher: ("_client", "_fetch_max_bytes", "_get_actions_per_node", "_proc_fetch_request", "_records"),
+    GroupCoordinator: ("commit_offsets", "fetch_committed_offsets"),
     FetchResult: ("_partition_records",),
     PartitionRecords: ("_check_crcs", "_consumer_record"),
     SubscriptionState: ("subscription",),
@@ -168,6 +173,34 @@ class OpenThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         fetcher._get_actions_per_node = partial(self.plan, fetcher._get_actions_per_node)
         fetcher._proc_fetch_request = partial(self.fetch, fetcher, fetcher._proc_fetch_request)
         fetcher._client.send = partial(self.send, fetcher._client, fetcher._client.send)
+        coordinator = self._consumer._coordinator
+        coordinator.commit_offsets = partial(self.commit_with_notes, coordinator.commit_offsets)
+        coordinator.fetch_committed_offsets = partial(self.read_notes, coordinator.fetch_committed_offsets)
+
+    def note(self, tp: TopicPartition, offset: int) -> str:
+        """Metadata to commit with an offset; Faust commits none."""
+        raise NotImplementedError
+
+    def noted(self, tp: TopicPartition, metadata: str) -> None:
+        """See the metadata of a committed offset."""
+        raise NotImplementedError
+
+    async def commit_with_notes(
+        self, commit: Callable[..., Any], assignment: Any, offsets: Mapping[TopicPartition, OffsetAndMetadata]
+    ) -> None:
+        """Commit with metadata."""
+        await commit(
+            assignment, {tp: OffsetAndMetadata(at.offset, self.note(tp, at.offset)) for tp, at in offsets.items()}
+        )
+
+    async def read_notes(
+        self, fetch: Callable[..., Any], partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Read offsets, and show their metadata."""
+        found: dict[TopicPartition, OffsetAndMetadata] = await fetch(partitions)
+        for tp, at in found.items():
+            self.noted(tp, at.metadata or "")
+        return found
 
     def plan(self, plan: Callable[[Any], Any], assignment: Any) -> Any:
         """Choose what to send now, from what the client's own ``plan`` would send."""
@@ -197,6 +230,19 @@ class OpenThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         if assignment is None:
             return None
         return getattr(assignment.state_value(tp), "streamer_answer", None)  # any tuple finds it
+
+
+async def connect(address: tuple[str, int], timeout_s: float, options: Mapping[str, Any]) -> AIOKafkaConnection:
+    """A connection to one broker, beside those of a client.
+
+    Args:
+        options: As of ``clients.kafka_options``, without the addresses.
+
+    Raises:
+        KafkaError, OSError, TimeoutError: There is none.
+    """
+    host, port = address
+    return await create_conn(host, port, request_timeout_ms=round(timeout_s * 1000), **options)
 
 
 class Fetch:

@@ -70,6 +70,11 @@ class Metrics:
         self.batch_windows = Histogram(
             "streamer_batch_windows", "Windows in a model call", buckets=BATCH_WINDOWS, registry=registry
         )
+        self.log_time_steps_back = Counter(
+            "streamer_log_time_steps_back_total",
+            "Records whose broker append time is below that of a record before them in their partition",
+            registry=registry,
+        )
         self.order_violations = Counter(
             "streamer_merge_order_violations_total",
             "Records that arrived below the released log clock: a replay would order them differently",

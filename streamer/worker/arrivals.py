@@ -113,8 +113,9 @@ class WindowGroup(MergedLog[Arrival | Rejected]):
 
     def receive(self, record: Record) -> None:
         """Take a record as the consumer delivers it; one that was received before is ignored."""
-        if not self._is_new(record):
+        if (admitted := self._admit(record)) is None:
             return
+        record = admitted
         item: Arrival | Rejected
         try:
             window, facts = handover.decode(record)

@@ -16,6 +16,7 @@ from faust.types import TP
 from yarl import URL
 
 from streamer.broker.consumer import Batch, Consumer, NoTables, Transport, credentials
+from streamer.broker.replicas import Brokers, Replicas
 from streamer.settings import Settings
 
 SESSION_TIMEOUT_S = 6.0
@@ -42,6 +43,9 @@ class Receiver(Protocol):
     def receive(self, batch: Batch) -> None:
         """Take records; must not wait, since one drain loop of Faust serves all topics."""
 
+    def proven(self) -> None:
+        """Replicas of partitions have answered."""
+
     async def revoked(self, partitions: Collection[int]) -> None:
         """Partitions are taken away: release what is done, drop the rest."""
 
@@ -66,6 +70,7 @@ class Intake:
 
     Attributes:
         started: Whether the group has been joined.
+        replicas: Proof that a partition is idle, where it is replicated.
     """
 
     def __init__(self, settings: Settings, rows: Mapping[str, int], receiver: Receiver) -> None:
@@ -73,6 +78,7 @@ class Intake:
         self._rows = rows
         self._receiver = receiver
         self._app = self._new_app()
+        self.replicas = Replicas(Brokers(settings, rows), receiver.proven)
         self.started = False
 
     @cached_property
@@ -109,6 +115,11 @@ class Intake:
                 lags[tp.topic] += self.consumer.lag(tp)
         return lags
 
+    def ask_replicas(self) -> None:
+        """Ask the replicas of partitions that seem idle."""
+        if self.started:
+            self.replicas.ask(self.consumer.seemingly_idle())
+
     def hold_all(self) -> None:
         """Fetch no more."""
         if self.started:
@@ -134,6 +145,7 @@ class Intake:
         """
         await self._app.start()
         self.consumer.pace.slack_us = self._settings.merge_slack_ms * 1000
+        self.consumer.replicas = self.replicas
         self.consumer.on_answer = self._receiver.answered
         self.consumer.before_commit = self._receiver.cuts
         self.consumer.after_commit = self._receiver.committed

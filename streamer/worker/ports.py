@@ -119,6 +119,9 @@ class Group(Protocol[Item]):
     def next_closing_us(self) -> int | None:
         """Log time before which no window closes by time alone; ``None`` if none is open."""
 
+    def resume(self, row: int, log_time_us: int) -> None:
+        """Set the log time of the newest record that is committed, before the first record comes."""
+
     def receive(self, record: Record) -> None:
         """Take a record as the consumer delivers it; one that was received before is ignored."""
 
@@ -143,8 +146,8 @@ class Group(Protocol[Item]):
     def record_done(self, position: Position) -> None:
         """The broker has acknowledged the letter of a late or rejected record."""
 
-    def releasable(self) -> dict[int, int]:
-        """Offsets to commit, by row, as far as they grew since the last call."""
+    def releasable(self) -> dict[int, Position]:
+        """The newest record that may be committed, by row, where it is another than at the last call."""
 
 
 class Host(Protocol):

@@ -28,7 +28,7 @@ from faust.types import TP
 
 from streamer.align.group import Rejected
 from streamer.align.windows import Late
-from streamer.broker.consumer import Batch, Consumer
+from streamer.broker.consumer import Batch, Consumer, Released
 from streamer.broker.deadletters import Letter
 from streamer.errors import BadRecord, DeviceLost, Stop
 from streamer.events import Event
@@ -123,6 +123,7 @@ class Worker:
         log.info("metrics and probes on http://%s:%d", self.settings.host, self._endpoints.port)
         parts: dict[str, Coroutine[Any, Any, None]] = {
             "intake": self._intake.run(self._stop.is_set),
+            "replicas": self._intake.replicas.run(),
             "pump": self._pump(),
             "watchdog": self._health.watch(self._intake, self),
             **self._role.background(),
@@ -199,11 +200,18 @@ class Worker:
     def _new_group(self, partition: int) -> Group[Any]:
         name = f"{self.settings.consumer_group}:{partition}"
         group = self.groups[partition] = self._role.new_group(partition, name, self._intake.has_commits(partition))
+        for topic, row in self._rows.items():
+            group.resume(row, self._consumer.log_times_us.get(TP(topic, partition), 0))
         return group
 
     def answered(self) -> None:
         """A fetch was answered: bounds of idle partitions may have moved."""
         self._health.answered()
+        self._intake.ask_replicas()
+        self._wake.set()
+
+    def proven(self) -> None:
+        """Replicas have answered: bounds of idle partitions may have moved."""
         self._wake.set()
 
     async def revoked(self, partitions: Collection[int]) -> None:
@@ -285,8 +293,9 @@ class Worker:
     def _commit_releasable(self) -> None:
         topics = self.settings.worker_topics
         for group in self.groups.values():
-            for row, next_offset in group.releasable().items():
-                self._consumer.release(TP(topics[row], group.partition), next_offset)
+            for row, newest in group.releasable().items():
+                released = Released(newest.offset + 1, newest.log_time_us)
+                self._consumer.release(TP(topics[row], group.partition), released)
 
     def cuts(self) -> dict[Group[Any], int]:
         """The cut of each group, as the next commit makes it."""

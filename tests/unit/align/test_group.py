@@ -15,6 +15,7 @@ from streamer.errors import Reason
 from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, TEXT, Position, Record, Saved, Stored, Window, rfc3339
 from streamer.observe.metrics import Metrics
 from streamer.settings import Settings
+from tests import logs
 
 S_US, MS_US = 1_000_000, 1_000
 T0_US = 1_700_000_000 * S_US  # a window border
@@ -154,7 +155,7 @@ async def test_a_rejected_record_keeps_its_place_until_its_letter_is_written(ben
     assert bench.group.cut_us == bad.log_time_us
     bench.group.ledger.done(rejected.position)
     # the frame on the border is held by a window that is still open, and everything behind it waits with it
-    assert bench.group.releasable() == {TEXT: 1, IMAGE: 1}
+    assert logs.next_offsets(bench.group.releasable()) == {TEXT: 1, IMAGE: 1}
 
 
 @pytest.mark.parametrize("key", [None, b"", b"\xff", b"x" * 129])
@@ -201,7 +202,7 @@ async def test_a_tick_asks_for_no_session(bench: Bench) -> None:
     bench.receive(bench.record(IMAGE, 0, 0, None, ce_type=b"streamer.tick.v1"))
     assert await bench.advance(until=100) == []
     assert bench.loads == []
-    assert bench.group.releasable() == {IMAGE: 1}
+    assert logs.next_offsets(bench.group.releasable()) == {IMAGE: 1}
     assert bench.metric("streamer_events_total", modality="image", outcome="control") == 1
 
 
@@ -219,10 +220,10 @@ async def test_a_late_record_leaves_and_is_held_until_its_letter_is_written(benc
 
     for item in await bench.advance(until=30_000):
         bench.group.window_done(item)  # type: ignore[arg-type]
-    assert bench.group.releasable() == {IMAGE: 2, AUDIO: 1, TEXT: 1, TELEMETRY: 1}
+    assert logs.next_offsets(bench.group.releasable()) == {IMAGE: 2, AUDIO: 1, TEXT: 1, TELEMETRY: 1}
     assert bench.group.ledger.oldest == late.event.position
     bench.group.ledger.done(late.event.position)
-    assert bench.group.releasable() == {AUDIO: 2}
+    assert logs.next_offsets(bench.group.releasable()) == {AUDIO: 2}
 
 
 async def test_what_is_released_is_one_consistent_cut_of_all_topics(bench: Bench) -> None:
@@ -241,7 +242,7 @@ async def test_what_is_released_is_one_consistent_cut_of_all_topics(bench: Bench
     # the last frame is held by the window that it opened; what came after it in the log waits, whatever its topic
     held = Position(T0_US + 3100 * MS_US, IMAGE, 5)
     assert bench.group.ledger.oldest == held
-    assert grown == {IMAGE: 5, AUDIO: 2, TEXT: 2, TELEMETRY: 2}
+    assert logs.next_offsets(grown) == {IMAGE: 5, AUDIO: 2, TEXT: 2, TELEMETRY: 2}
     assert bench.group.cut_us == held.log_time_us
     assert bench.group.releasable() == {}  # told once
 
@@ -309,3 +310,35 @@ async def test_a_death_is_remembered_as_long_as_its_record_is_pending(bench: Ben
     bench.group.releasable()
     assert len(bench.group.ledger) == 0
     assert bench.group._dead == set()
+
+
+async def test_log_time_never_steps_back_within_a_partition(bench: Bench) -> None:
+    """A leader with a slower clock: its records count as of the newest before them, live and in a replay."""
+    bench.receive(bench.record(IMAGE, 500, 0), bench.record(IMAGE, 200, 100), bench.record(IMAGE, 600, 200))
+    await bench.advance(until=550)
+    assert bench.group.ledger.oldest == Position(T0_US + 500 * MS_US, IMAGE, 0)
+    times = [position.log_time_us for position in bench.group.ledger._pending]
+    assert times == [T0_US + 500 * MS_US] * 2
+    assert bench.metric("streamer_log_time_steps_back_total") == 1
+    assert bench.metric("streamer_merge_order_violations_total") == 0
+
+
+async def test_after_a_restart_log_time_goes_on_from_what_is_committed(bench: Bench) -> None:
+    bench.group.resume(IMAGE, T0_US + 500 * MS_US)
+    bench.receive(bench.record(IMAGE, 200, 0))
+    await bench.advance(until=600)
+    assert bench.group.ledger.oldest == Position(T0_US + 500 * MS_US, IMAGE, 0)
+
+
+@pytest.mark.parametrize("at", [400, 1199], ids=["below a released record", "below the clock of alignment"])
+async def test_each_record_below_what_alignment_was_given_is_counted(bench: Bench, at: int) -> None:
+    """The bound of an idle topic was wrong: a record was released past it, or time alone."""
+    bench.receive(bench.record(IMAGE, 500, 0))
+    await bench.advance(until=1200)
+    assert bench.metric("streamer_merge_order_violations_total") == 0
+    bench.receive(bench.record(AUDIO, at, 300))
+    await bench.advance()
+    assert bench.metric("streamer_merge_order_violations_total") == 1
+    bench.receive(bench.record(AUDIO, 1200, 1200))
+    await bench.advance()
+    assert bench.metric("streamer_merge_order_violations_total") == 1

@@ -16,12 +16,13 @@ from aiokafka.consumer.subscription_state import Assignment
 from aiokafka.errors import CorruptRecordException, NotLeaderForPartitionError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import OffsetAndMetadata
 from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
 from yarl import URL
 
-from streamer.broker.consumer import BATCH_RECORDS, Answer, Consumer, NoTables, Transport
+from streamer.broker.consumer import BATCH_RECORDS, Answer, Consumer, NoTables, Released, Transport
 from streamer.events import Record
 from tests.broker import batch_of
 
@@ -57,12 +58,12 @@ async def test_stock_faust_commits_past_a_record_that_was_never_acknowledged(ori
 async def test_only_what_was_released_is_committed(changed: Consumer) -> None:
     changed._acked[FRAMES] = [5, 6, 7]
     assert list(changed._filter_tps_with_pending_acks()) == []
-    changed.release(FRAMES, 3)
+    changed.release(FRAMES, Released(3, 0))
     assert changed._filter_committable_offsets(changed._filter_tps_with_pending_acks()) == {FRAMES: 3}
 
 
 async def test_nothing_is_committed_twice(changed: Consumer) -> None:
-    changed.release(FRAMES, 3)
+    changed.release(FRAMES, Released(3, 0))
     changed._committed_offset[FRAMES] = 3
     assert changed._filter_committable_offsets([FRAMES]) == {}
 
@@ -198,7 +199,7 @@ async def test_the_lag_is_what_is_not_done_of_what_the_broker_has(
     monkeypatch.setattr(changed.thread, "answer", lambda tp: answer)
     monkeypatch.setattr(changed, "committed", lambda tp: committed)
     if released is not None:
-        changed.release(FRAMES, released)
+        changed.release(FRAMES, Released(released, 0))
     assert changed.lag(FRAMES) == lag
 
 
@@ -365,7 +366,8 @@ async def test_a_broker_is_asked_for_4_mib_at_once(changed: Consumer, monkeypatc
     )
 
     async def start(thread: stock.AIOKafkaConsumerThread) -> None:
-        thread._consumer = SimpleNamespace(_fetcher=fetcher)
+        coordinator = SimpleNamespace(commit_offsets=None, fetch_committed_offsets=None)
+        thread._consumer = SimpleNamespace(_fetcher=fetcher, _coordinator=coordinator)
 
     monkeypatch.setattr(stock.AIOKafkaConsumerThread, "on_start", start)
     await changed.thread.on_start()
@@ -393,3 +395,23 @@ async def test_an_app_without_tables_joins_its_group_at_once(
     assert slept_s == sleeps_s
     assert begun == ["registered"]  # the subscription waits for that; recovery ends with the first assignment
     app.consumer._thread.thread_loop.close()
+
+
+async def test_the_log_time_of_what_is_done_is_committed_beside_the_offset_and_read_back(changed: Consumer) -> None:
+    committed: dict[TP, OffsetAndMetadata] = {}
+
+    async def commit(assignment: None, offsets: dict[TP, OffsetAndMetadata]) -> None:
+        committed.update(offsets)
+
+    async def fetch(partitions: list[TP]) -> dict[TP, OffsetAndMetadata]:
+        return {tp: committed[tp] for tp in partitions}
+
+    changed.release(FRAMES, Released(3, 1_700_000_000_000_123))
+    assert changed.offset_to_commit(FRAMES) == 3
+    changed.release(FRAMES, Released(4, 1_700_000_000_000_456))  # done after the commit was planned
+    await changed.thread.commit_with_notes(commit, None, {FRAMES: OffsetAndMetadata(3, "")})
+    assert committed == {FRAMES: OffsetAndMetadata(3, "log_time_us=1700000000000123")}
+    await changed.thread.read_notes(fetch, [FRAMES])
+    assert changed.log_times_us == {FRAMES: 1_700_000_000_000_123}
+    await changed.on_partitions_revoked({FRAMES})
+    assert changed.log_times_us == {}
