@@ -117,7 +117,13 @@ class Settings(BaseModel):
     session_gap_ms: int = Field(10_000, ge=1, description="silence that ends a session, ms of log time")
     max_ahead_ms: int = Field(5_000, ge=0, description="how far an event may lie ahead of its log time, ms")
     max_event_ms: int = Field(60_000, ge=1, description="longest event, ms")
-    merge_slack_ms: int = Field(20, ge=0, description="margin for idle topics: replication lag and clock skew, ms")
+    merge_slack_ms: int = Field(20, ge=0, description="most by which clocks of brokers and workers differ, ms")
+    merge_proof: Literal["replicas", "ticks"] = Field(
+        "replicas",
+        description="what shows that an idle topic brings nothing older: `replicas` asks them; `ticks` writes records "
+        "to source topics, and holds for any clocks",
+    )
+    merge_tick_ms: int = Field(100, ge=10, description="with `ticks`: time between two on an idle partition, ms")
 
     # memory
     fifo_bytes: int = Field(8 * MIB, ge=1024, description="merge buffer of one partition, bytes")

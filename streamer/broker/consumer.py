@@ -43,8 +43,8 @@ from yarl import URL
 
 from streamer.broker import internals
 from streamer.broker.fetch import AnswerReader, FetchPace, is_intact
-from streamer.clients import kafka as kafka_clients
 from streamer.broker.replicas import Replicas
+from streamer.clients import kafka as kafka_clients
 from streamer.events import Record
 from streamer.settings import MIB, Settings
 

@@ -6,7 +6,8 @@ counts. Alignment orders records by the broker's append time: source topics must
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
@@ -20,6 +21,7 @@ from streamer.settings import Settings
 DEADLETTER_MARGIN_BYTES = 64 << 10  # for the headers with reason and origin, beside the untouched record
 TIMESTAMP_TYPE, MAX_BYTES = "message.timestamp.type", "max.message.bytes"
 RETENTION_MS = "retention.ms"
+MIN_IN_SYNC = "min.insync.replicas"
 LOG_APPEND_TIME = "LogAppendTime"
 # What a worker of each role does with the topics beside the source topics.
 _SIDE_RIGHTS = {
@@ -34,6 +36,8 @@ class Topic(msgspec.Struct, frozen=True):
 
     Attributes:
         retention_ms: How long records are kept; -1: for ever.
+        replicas: The fewest of any partition.
+        min_in_sync: Replicas that must have a record before it is acknowledged.
         created: Whether the call that returned this created it.
     """
 
@@ -42,6 +46,8 @@ class Topic(msgspec.Struct, frozen=True):
     timestamp_type: str
     max_message_bytes: int
     retention_ms: int
+    replicas: int
+    min_in_sync: int
     created: bool = False
 
 
@@ -92,7 +98,12 @@ def _make(client: KafkaAdminClient, missing: list[_Wanted], settings: Settings) 
         wanted.name: {
             "num_partitions": settings.partitions,
             "replication_factor": settings.replication,
-            "configs": {TIMESTAMP_TYPE: LOG_APPEND_TIME, MAX_BYTES: str(wanted.max_message_bytes)},
+            "configs": {
+                TIMESTAMP_TYPE: LOG_APPEND_TIME,
+                MAX_BYTES: str(wanted.max_message_bytes),
+                # One broker may be away; what is acknowledged is on another one all the same.
+                MIN_IN_SYNC: str(max(1, settings.replication - 1)),
+            },
         }
         for wanted in missing
     }
@@ -158,12 +169,16 @@ def described(client: KafkaAdminClient, settings: Settings) -> dict[str, Topic]:
 
 def missing_rights(client: KafkaAdminClient, settings: Settings) -> list[str]:
     """The rights that a worker lacks, as words; brokers without an authorizer allow everything."""
-    needed = dict.fromkeys(settings.source_topics, "READ")  # role infer: payloads that were left behind
-    needed |= {settings.topic(suffix): operation for suffix, operation in _SIDE_RIGHTS[settings.role].items()}
-    granted = {topic["name"]: topic["authorized_operations"] for topic in client.describe_topics(list(needed))}
+    # Role infer reads source topics too: payloads that were left behind.
+    needed = [(name, "READ") for name in settings.source_topics]
+    if settings.merge_proof == "ticks" and settings.role != "infer":
+        needed += [(name, "WRITE") for name in settings.source_topics]
+    needed += [(settings.topic(suffix), operation) for suffix, operation in _SIDE_RIGHTS[settings.role].items()]
+    names = list(dict(needed))
+    granted = {topic["name"]: topic["authorized_operations"] for topic in client.describe_topics(names)}
     missing = [
         f"{operation.lower()} topic {name}"
-        for name, operation in needed.items()
+        for name, operation in needed
         if granted[name] is not None and operation not in granted[name]  # None: an old broker does not report it
     ]
     group = patiently(client.describe_groups, [settings.consumer_group])[settings.consumer_group]
@@ -177,7 +192,7 @@ def missing_rights(client: KafkaAdminClient, settings: Settings) -> list[str]:
 def _existing(client: KafkaAdminClient, settings: Settings) -> dict[str, Topic]:
     names = [wanted.name for wanted in _wanted(settings)]
     described = client.describe_topics(names)
-    there = {topic["name"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
+    there = {topic["name"]: topic["partitions"] for topic in described if not topic["error_code"]}
     if not there:
         return {}
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
@@ -185,13 +200,15 @@ def _existing(client: KafkaAdminClient, settings: Settings) -> dict[str, Topic]:
     return {name: _topic(name, there[name], configs[name]) for name in names if name in there}
 
 
-def _topic(name: str, partitions: int, configs: dict[str, dict[str, str]]) -> Topic:
+def _topic(name: str, partitions: Sequence[dict[str, Any]], configs: dict[str, dict[str, str]]) -> Topic:
     return Topic(
         name,
-        partitions,
+        len(partitions),
         configs[TIMESTAMP_TYPE]["value"],
         int(configs[MAX_BYTES]["value"]),
         int(configs[RETENTION_MS]["value"]),
+        min(len(partition["replica_nodes"]) for partition in partitions),
+        int(configs[MIN_IN_SYNC]["value"]),
     )
 
 

@@ -108,11 +108,10 @@ class Intake:
         return any(self.consumer.committed(TP(topic, partition)) for topic in self._rows)
 
     def lags(self) -> dict[str, int]:
-        """Records that are not done, by topic."""
+        """Records that are not done, by topic; after the start."""
         lags = dict.fromkeys(self._rows, 0)
-        if self.started:
-            for tp in self.consumer.assignment():
-                lags[tp.topic] += self.consumer.lag(tp)
+        for tp in self.consumer.assignment():
+            lags[tp.topic] += self.consumer.lag(tp)
         return lags
 
     def ask_replicas(self) -> None:
@@ -126,13 +125,20 @@ class Intake:
             for tp in self.consumer.assignment():
                 self.consumer.hold(tp)
 
-    async def send(self, topic: str, key: bytes | None, value: bytes, headers: Iterable[tuple[str, bytes]]) -> None:
-        """Send a record and wait for the broker's acknowledgement.
+    async def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes,
+        headers: Iterable[tuple[str, bytes]],
+        partition: int | None = None,
+    ) -> None:
+        """Send a record and wait for the broker's acknowledgement; ``partition``: of the key, if ``None``.
 
         Raises:
             ProducerSendError, KafkaError: There is none.
         """
-        await self._app.producer.send_and_wait(topic, key, value, None, None, list(headers))
+        await self._app.producer.send_and_wait(topic, key, value, partition, None, list(headers))
 
     async def run(self, stopping: Callable[[], bool]) -> None:
         """Join the group and read until the app ends.

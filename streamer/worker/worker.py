@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine
-from time import time, time_ns
+from time import time_ns
 from typing import Any
 
 import redis.exceptions
@@ -36,11 +36,13 @@ from streamer.observe import tracing
 from streamer.observe.health import Service
 from streamer.observe.metrics import Metrics
 from streamer.settings import Settings
+from streamer.worker import gauges
 from streamer.worker.endpoints import Endpoints
 from streamer.worker.health import Health, Stalled
 from streamer.worker.intake import Intake
 from streamer.worker.letters import Letters
 from streamer.worker.ports import Group, Host, Owner, Role
+from streamer.worker.ticks import Ticker
 
 PUMP_EVERY_S = 0.002
 RELEASE_LIMIT = 256  # records a group may release before the others have their turn
@@ -72,6 +74,8 @@ class Worker:
         self._letters = Letters(
             settings, self.metrics, self._health.kafka, self._intake.send, self._guard, self._wake.set
         )
+        # Role infer reads one topic: nothing waits for another.
+        self._exact = settings.merge_proof == "ticks" and settings.role != "infer"
         self._role = new_role(self)
         self._sink = self._role.sink
         self._endpoints = Endpoints(self.metrics.registry, self.not_ready, self._observe)
@@ -123,9 +127,9 @@ class Worker:
         log.info("metrics and probes on http://%s:%d", self.settings.host, self._endpoints.port)
         parts: dict[str, Coroutine[Any, Any, None]] = {
             "intake": self._intake.run(self._stop.is_set),
-            "replicas": self._intake.replicas.run(),
             "pump": self._pump(),
             "watchdog": self._health.watch(self._intake, self),
+            **({"ticks": self._ticker().run()} if self._exact else {"replicas": self._intake.replicas.run()}),
             **self._role.background(),
         }
         tasks = [asyncio.create_task(self._guard(work), name=name) for name, work in parts.items()]
@@ -207,7 +211,8 @@ class Worker:
     def answered(self) -> None:
         """A fetch was answered: bounds of idle partitions may have moved."""
         self._health.answered()
-        self._intake.ask_replicas()
+        if not self._exact:
+            self._intake.ask_replicas()
         self._wake.set()
 
     def proven(self) -> None:
@@ -225,6 +230,10 @@ class Worker:
         for group in dropped:
             group.alive = False
         await self._withdraw(dropped)
+
+    def _ticker(self) -> Ticker:
+        every_ms, rows = self.settings.merge_tick_ms, self._rows
+        return Ticker(every_ms, rows, lambda: list(self.groups.values()), self._intake.send, self._health.kafka)
 
     # the pump
 
@@ -248,10 +257,11 @@ class Worker:
         """One turn of a group; returns whether it can go on at once."""
         if not group.alive or self._full or self._stop.is_set():
             return False
-        for topic, row in self._rows.items():  # the non-empty ones too: this turn may empty them
-            since_us = self._consumer.idle_since_us(TP(topic, group.partition), group.next_offset[row])
-            if since_us is not None:
-                group.bound(row, since_us - self._slack_us)
+        if not self._exact:
+            for topic, row in self._rows.items():  # the non-empty ones too: this turn may empty them
+                since_us = self._consumer.idle_since_us(TP(topic, group.partition), group.next_offset[row])
+                if since_us is not None:
+                    group.bound(row, since_us - self._slack_us)
         held_bytes = group.open_bytes
         leaving, more = await group.advance(self._role.store, RELEASE_LIMIT)
         for item in leaving:
@@ -328,18 +338,5 @@ class Worker:
         return self._health.not_ready(self._intake, self)
 
     def _observe(self) -> None:
-        metrics, groups = self.metrics, list(self.groups.values())
-        metrics.ready.set(not self.not_ready())
-        metrics.partitions.set(len(groups))
-        metrics.sessions.set(sum(g.sessions for g in groups))
-        metrics.buffer_bytes.labels("merge").set(sum(g.buffered_bytes for g in groups))
-        metrics.buffer_bytes.labels("open").set(sum(g.open_bytes for g in groups))
-        metrics.buffer_bytes.labels("inflight").set(self._inflight_bytes)
-        if self._intake.started:
-            for topic, records in self._intake.lags().items():
-                metrics.consumer_lag_records.labels(topic).set(records)
-        now_us = time() * 1e6
-        clocks = [g.clock_us for g in groups if g.clock_us]
-        metrics.log_clock_lag_seconds.set((now_us - min(clocks)) / 1e6 if clocks else 0.0)
-        oldest = [at for g in groups if (at := g.oldest_us) is not None]
-        metrics.oldest_unreleased_seconds.set((now_us - min(oldest)) / 1e6 if oldest else 0.0)
+        lags = self._intake.lags() if self._intake.started else {}
+        gauges.update(self.metrics, self.groups.values(), lags, self._inflight_bytes, ready=not self.not_ready())

@@ -58,6 +58,7 @@ def test_all_topics_are_made_with_equal_partitions_and_log_append_time(settings:
     assert all(topic.created for topic in made)
     assert {topic.partitions for topic in made} == {settings.partitions}
     assert {topic.timestamp_type for topic in made if topic.name in settings.source_topics} == {"LogAppendTime"}
+    assert {(topic.replicas, topic.min_in_sync) for topic in made} == {(1, 1)}
     assert topics.check(settings) == settings.partitions
 
 

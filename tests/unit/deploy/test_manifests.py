@@ -649,7 +649,10 @@ def test_strimzi_topics_are_those_that_the_code_makes_and_accepts(monkeypatch: p
             config[topics.TIMESTAMP_TYPE],
             int(config[topics.MAX_BYTES]),
             retention_ms=-1,  # the cluster's default, which no manifest of ours knows
+            replicas=spec["replicas"],
+            min_in_sync=int(config[topics.MIN_IN_SYNC]),
         )
+    assert {topic.min_in_sync for topic in existing.values()} == {settings.replication - 1}
     topics._refuse_misfits(existing, settings, settings.partitions)
     assert {topic.partitions for topic in existing.values()} == {settings.partitions}
 
