@@ -11,10 +11,10 @@ FLINK_KAFKA := org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults bench bench-quick bench-growth bench-peers check canary audit format lock clean
+.PHONY: help install demo test faults faults-cluster bench bench-quick bench-growth bench-peers check canary audit format lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "streamer needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -34,7 +34,10 @@ test: install  ## unit and integration tests, on a real Kafka and a real Redis
 	@$(BIN)/pytest
 
 faults: install  ## the fault suite at length: kills, outages, lost data, rebalances, fuzz; 15 minutes on 2 cores
-	@STREAMER_TEST_FAULTS=full $(BIN)/pytest tests/faults
+	@STREAMER_TEST_FAULTS=full $(BIN)/pytest tests/faults --ignore tests/faults/test_cluster.py
+
+faults-cluster: install  ## faults of a Kafka of three brokers: restarts, stalls, leaders that move; 25 minutes on 2 cores
+	@STREAMER_TEST_FAULTS=full $(BIN)/pytest tests/faults/test_cluster.py
 
 bench: install  ## the benchmarks, 15 minutes on 2 cores: docs/benchmarks.md; ARGS=--record writes that page
 	@$(BIN)/python -m bench $(ARGS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from streamer.broker import topics as topic_admin
 from streamer.local import Stack
 from streamer.settings import Settings
+from tests.faults import rig
 from tests.faults.rig import FULL, MAX_MESSAGE_BYTES
 
 LINES = pytest.StashKey[list[str]]()
@@ -51,31 +51,7 @@ def new_settings(healthy: Stack, model_folder: Path) -> NewSettings:
     """Makes settings with unused names for topics, keys and group; the topics exist."""
 
     def make(**given: Any) -> Settings:
-        name = f"f{uuid.uuid4().hex[:8]}"
-        quick = {"max_delay_ms": 700, "idle_after_ms": 2500}
-        values: dict[str, Any] = {
-            **healthy.addresses,
-            "topic_prefix": name,
-            "key_prefix": name,
-            "group": name,
-            "partitions": 3,
-            "port": 0,
-            "model": model_folder,
-            "max_message_bytes": MAX_MESSAGE_BYTES,
-            "device": "cpu",
-            "session_gap_ms": 6000,
-            # A busy machine may stop the broker between stamping a record and showing it for longer than the 20 ms
-            # that one broker needs otherwise.
-            "merge_slack_ms": 250,
-            "modalities": {
-                "image": {**quick, "disorder_ms": 50},
-                "audio": quick,
-                "text": {"max_delay_ms": 2200},
-                "telemetry": quick,
-            },
-            **given,
-        }
-        settings = Settings.load(**values)
+        settings = rig.new_settings(**healthy.addresses, model=model_folder, **given)
         topic_admin.create(settings)
         return settings
 

@@ -12,7 +12,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -126,12 +126,20 @@ class Car:
 
 
 class Feed(threading.Thread):
-    """Sends cars in real time until it is finished; a broker that is away for a while delays it only."""
+    """Sends cars in real time until it is finished; a broker that is away for a while delays it only.
 
-    def __init__(self, settings: Settings, cars: list[Car]) -> None:
+    Args:
+        connections: Producers that send in turns. One that waits for acknowledgements soon sends nothing more; of many
+            a broker has many records that it has not yet acknowledged.
+        acks: As producers have it. With ``1`` a record may be lost that was acknowledged.
+    """
+
+    def __init__(self, settings: Settings, cars: list[Car], connections: int = 1, acks: str | int = "all") -> None:
         super().__init__(name="feed", daemon=True)
         self.settings = settings
         self.cars = cars
+        self.connections = connections
+        self.acks = acks
         self.start_us = int(time.time()) * S_US
         self.sent = 0
         self.resent = 0
@@ -141,28 +149,29 @@ class Feed(threading.Thread):
 
     def run(self) -> None:
         try:
-            producer = new_producer(self.settings)
+            producers = [new_producer(self.settings, acks=self.acks) for _ in range(self.connections)]
             try:
-                self._send_all(producer)
+                self._send_all(producers)
             finally:
-                producer.close(timeout=5)
+                for producer in producers:
+                    producer.close(timeout=5)
         except BaseException as error:  # noqa: BLE001 - raised again where the thread is joined
             self._error = error
 
-    def _send_all(self, producer: KafkaProducer) -> None:
+    def _send_all(self, producers: Sequence[KafkaProducer]) -> None:
         pending: list[tuple[Any, Outgoing]] = []
         for due_us, _, outgoing in heapq.merge(*(car.records(self.settings, self.start_us) for car in self.cars)):
             if self._stop_now.wait(max(0.0, due_us / 1e6 - time.time())):
                 break
             if self._abandoned:
                 return
-            pending.append((send(producer, outgoing), outgoing))
+            pending.append((send(producers[self.sent % len(producers)], outgoing), outgoing))
             self.sent += 1
             if len(pending) > 2000:
                 pending = [(f, r) for f, r in pending if f is None or not (f.is_done and f.succeeded())]
-        self._settle(producer, pending)
+        self._settle(producers[0], pending)
         now_us = time.time_ns() // 1000
-        self._settle(producer, [(None, harness.end(self.settings, car.name, now_us)) for car in self.cars])
+        self._settle(producers[0], [(None, harness.end(self.settings, car.name, now_us)) for car in self.cars])
 
     def _settle(self, producer: KafkaProducer, pending: list[tuple[Any, Outgoing]]) -> None:
         """Until the broker has every record; one whose sending is in doubt is sent again."""
@@ -196,9 +205,9 @@ class Feed(threading.Thread):
 
 
 @contextmanager
-def feeding(settings: Settings, cars: list[Car]) -> Iterator[Feed]:
+def feeding(settings: Settings, cars: list[Car], connections: int = 1, acks: str | int = "all") -> Iterator[Feed]:
     """A feed that runs until the block finishes it, or fails."""
-    feed = Feed(settings, cars)
+    feed = Feed(settings, cars, connections, acks)
     feed.start()
     try:
         yield feed
@@ -206,10 +215,10 @@ def feeding(settings: Settings, cars: list[Car]) -> Iterator[Feed]:
         feed.abandon()
 
 
-def new_producer(settings: Settings, max_request_size: int = 0) -> KafkaProducer:
+def new_producer(settings: Settings, max_request_size: int = 0, acks: str | int = "all") -> KafkaProducer:
     return KafkaProducer(
         bootstrap_servers=settings.kafka,
-        acks="all",
+        acks=acks,
         linger_ms=5,
         max_request_size=max(max_request_size, settings.max_message_bytes + (1 << 20)),
         # An idempotent producer may give up for good when a broker was killed; sent twice is well-formed as well.

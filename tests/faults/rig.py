@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,33 @@ FULL = os.environ.get("STREAMER_TEST_FAULTS", "short") == "full"
 MIB = 1 << 20
 MAX_MESSAGE_BYTES = MIB
 RESTART_AFTER_S = 0.3
+
+
+def new_settings(**given: Any) -> Settings:
+    """Settings with topics, keys and a group of their own; ``given`` names the servers and the model at least."""
+    name = f"f{uuid.uuid4().hex[:8]}"
+    quick = {"max_delay_ms": 700, "idle_after_ms": 2500}
+    values: dict[str, Any] = {
+        "topic_prefix": name,
+        "key_prefix": name,
+        "group": name,
+        "partitions": 3,
+        "port": 0,
+        "max_message_bytes": MAX_MESSAGE_BYTES,
+        "device": "cpu",
+        "session_gap_ms": 6000,
+        # A busy machine may stop the broker between stamping a record and showing it for longer than the 20 ms that one
+        # broker needs otherwise.
+        "merge_slack_ms": 250,
+        "modalities": {
+            "image": {**quick, "disorder_ms": 50},
+            "audio": quick,
+            "text": {"max_delay_ms": 2200},
+            "telemetry": quick,
+        },
+        **given,
+    }
+    return Settings.load(**values)
 
 
 class Supervised:
