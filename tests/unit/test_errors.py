@@ -54,3 +54,15 @@ def test_every_exception_is_raised_somewhere(classes: dict[str, type[BaseExcepti
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert set(classes) - made == {"StreamerError"}
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("two\n  lines."), "two lines"),
+        (KeyError(), "KeyError"),
+        (RuntimeError("x" * 300), "x" * 200),
+    ],
+)
+def test_the_text_of_any_error_fits_one_line(error: Exception, line: str) -> None:
+    assert errors.one_line(error) == line
