@@ -392,6 +392,11 @@ class Consumer(internals.OpenConsumer):
             return None
         return answer.sent_us if self.replicas is None else self.replicas.idle_since_us(tp, held, answer.sent_us)
 
+    def answered_us(self) -> dict[TP, int | None]:
+        """When the last fetch left that was answered, for each partition that is fetched; ``None``: none was yet."""
+        answers = {tp: self.thread.answer(tp) for tp in self.assignment() - self.held}
+        return {tp: None if answer is None else answer.sent_us for tp, answer in answers.items()}
+
     def seemingly_idle(self) -> list[TP]:
         """Partitions of which the last answer brought nothing."""
         answers = ((tp, self.thread.answer(tp)) for tp in self.assignment() - self.held)

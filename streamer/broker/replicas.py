@@ -69,6 +69,9 @@ class Cluster(Protocol):
     async def log_ends(self, node: int, epochs: Mapping[TP, int]) -> dict[TP, int | None]:
         """Log ends at a replica; ``None``: it does not know the partition, or not in this epoch."""
 
+    def address(self, node: int) -> str:
+        """Of a broker, for people; empty if it is not known."""
+
     async def close(self) -> None:
         """Leave."""
 
@@ -157,6 +160,13 @@ class Replicas:
         finally:
             del self._asking[node]
 
+    def leader(self, tp: TP) -> str | None:
+        """Who leads a partition, for people; ``None`` if that is not known."""
+        leadership = self._leaders.get(tp)
+        if leadership is None:
+            return None
+        return f"broker {leadership.leader} {self._cluster.address(leadership.leader)}".rstrip()
+
     def idle_since_us(self, tp: TP, held: int, fetched_us: int) -> int | None:
         """Time from which on every record that is still to come is stamped; ``None`` if that is not proven.
 
@@ -215,6 +225,10 @@ class Brokers:
             for topic, partitions in response.topics
             for partition, error, _, offset, _ in partitions
         }
+
+    def address(self, node: int) -> str:
+        address = self._addresses.get(node)
+        return "" if address is None else f"at {address[0]}:{address[1]}"
 
     async def close(self) -> None:
         for connection in self._connections.values():

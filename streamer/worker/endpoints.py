@@ -15,15 +15,21 @@ class Endpoints:
 
     Args:
         registry: What /metrics shows.
+        degraded: Returns what does not work although it can; /readyz answers 200 and names it.
         not_ready: Returns why the worker cannot take work now; empty when it can. /readyz answers 503 with the reasons.
         before_scrape: Called before each /metrics, to bring gauges up to date.
     """
 
     def __init__(
-        self, registry: CollectorRegistry, not_ready: Callable[[], list[str]], before_scrape: Callable[[], None]
+        self,
+        registry: CollectorRegistry,
+        not_ready: Callable[[], list[str]],
+        degraded: Callable[[], list[str]],
+        before_scrape: Callable[[], None],
     ) -> None:
         self._registry = registry
         self._not_ready = not_ready
+        self._degraded = degraded
         self._before_scrape = before_scrape
         self._runner: web.AppRunner | None = None
         self.port = 0
@@ -64,4 +70,5 @@ class Endpoints:
 
     async def _readyz(self, request: web.Request) -> web.Response:
         reasons = self._not_ready()
-        return web.json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+        found = {"ready": not reasons, "reasons": reasons, "degraded": self._degraded()}
+        return web.json_response(found, status=503 if reasons else 200)

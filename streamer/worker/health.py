@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from time import monotonic
+from collections.abc import Mapping
+from time import monotonic, time_ns
 from typing import Protocol
+
+from faust.types import TP
 
 from streamer.errors import StreamerError
 from streamer.observe.health import Service
 from streamer.observe.metrics import Metrics
 from streamer.settings import Settings
+from streamer.worker.standstill import Standstill
 
 LOOK_EVERY_S = 1.0
 CONNECT_S = 2.0
@@ -31,6 +35,12 @@ class Consumed(Protocol):
     @property
     def fetches(self) -> bool:
         """Whether anything is fetched."""
+
+    def answered_us(self) -> Mapping[TP, int | None]:
+        """When the last fetch left that was answered, for each partition that is fetched."""
+
+    def leader(self, tp: TP) -> str | None:
+        """Who leads a partition, for people."""
 
 
 class Work(Protocol):
@@ -61,6 +71,7 @@ class Health:
         self._stall_after_s = settings.stall_after_ms / 1000
         self.redis = Service("Redis", metrics.retries.labels("redis").inc)
         self.kafka = Service("Kafka", metrics.retries.labels("kafka").inc)
+        self._standstill: Standstill | None = None
         self._stalled = False
         self._aligned_at = self._published_at = self._answered_at = monotonic()
 
@@ -91,6 +102,11 @@ class Health:
             reasons.append("stalled")
         return reasons
 
+    def degraded(self) -> list[str]:
+        """What does not work although the worker can take work; empty if all does."""
+        standstill = self._standstill
+        return [] if standstill is None or standstill.reason is None else [standstill.reason]
+
     async def watch(self, intake: Consumed, work: Work) -> None:
         """End a worker that has work, whose services answer, and that gets nothing done.
 
@@ -99,9 +115,12 @@ class Health:
         Raises:
             Stalled: So it is.
         """
+        self._standstill = Standstill(intake.leader)
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             now = monotonic()
+            if intake.started and not intake.rebalancing and not work.stopping:
+                self._standstill.look(intake.answered_us(), time_ns() // 1000)
             away = not intake.started or self.redis.error is not None or self.kafka.error is not None
             if not intake.fetches:
                 self._answered_at = now

@@ -114,6 +114,14 @@ class Intake:
             lags[tp.topic] += self.consumer.lag(tp)
         return lags
 
+    def answered_us(self) -> dict[TP, int | None]:
+        """When the last fetch left that was answered, for each partition that is fetched."""
+        return self.consumer.answered_us()
+
+    def leader(self, tp: TP) -> str | None:
+        """Who leads a partition, for people; ``None`` if that is not known."""
+        return self.replicas.leader(tp)
+
     def ask_replicas(self) -> None:
         """Ask the replicas of partitions that seem idle."""
         if self.started:

@@ -38,8 +38,10 @@ def run(settings: Settings) -> None:
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
     )
     if settings.log_level != "debug":
-        for noisy in ("faust", "mode", "aiokafka"):
+        for noisy in ("faust", "mode"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
+        # Two dozen lines a second while a broker is away; ``standstill`` reports it once.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         logging.getLogger("kafka").setLevel(logging.CRITICAL)  # used before the start alone; we report what it raises
     share_one_heap()
     uvloop.install()  # not uvloop.run alone: Faust's fetch thread makes its own loop by the policy

@@ -78,7 +78,7 @@ class Worker:
         self._exact = settings.merge_proof == "ticks" and settings.role != "infer"
         self._role = new_role(self)
         self._sink = self._role.sink
-        self._endpoints = Endpoints(self.metrics.registry, self.not_ready, self._observe)
+        self._endpoints = Endpoints(self.metrics.registry, self.not_ready, self._health.degraded, self._observe)
 
     # what the role asks for: see ports.Host
 
@@ -129,7 +129,8 @@ class Worker:
             "intake": self._intake.run(self._stop.is_set),
             "pump": self._pump(),
             "watchdog": self._health.watch(self._intake, self),
-            **({"ticks": self._ticker().run()} if self._exact else {"replicas": self._intake.replicas.run()}),
+            "replicas": self._intake.replicas.run(),
+            **({"ticks": self._ticker().run()} if self._exact else {}),
             **self._role.background(),
         }
         tasks = [asyncio.create_task(self._guard(work), name=name) for name, work in parts.items()]

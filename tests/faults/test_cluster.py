@@ -254,7 +254,8 @@ class Scenario:
 
 TWO, FOUR = ("all",) * 2, ("all",) * 4
 ROLES = ("align", "infer")
-EXACT: dict[str, Any] = {"merge_proof": "ticks"}  # settings under which windows are those of the log whatever the brokers' clocks are
+# Windows are those of the log whatever the brokers' clocks are.
+EXACT: dict[str, Any] = {"merge_proof": "ticks"}
 SCENARIOS = [
     Scenario("rolling-restart", rolling_restart),
     Scenario("follower-stalls", follower_stalls, slack_ms=100),

@@ -40,6 +40,9 @@ class Fake:
             raise NodeNotReadyError
         return {tp: self.ends[node] if self.epochs[node] == epoch else None for tp, epoch in epochs.items()}
 
+    def address(self, node: int) -> str:
+        return f"at host-{node}:9092"
+
     async def close(self) -> None:
         pass
 
@@ -149,6 +152,12 @@ async def test_after_a_change_of_leaders_everything_is_proven_again() -> None:
         assert bench.idle() is None
         await bench.ask()
         assert bench.idle() is not None
+
+
+async def test_a_leader_has_a_name_for_people() -> None:
+    async with running(Fake()) as bench:
+        assert bench.replicas.leader(FRAMES) == "broker 1 at host-1:9092"
+        assert bench.replicas.leader(TP("audio", 0)) is None
 
 
 async def test_a_broker_that_lags_behind_does_not_bring_an_old_leader_back() -> None:

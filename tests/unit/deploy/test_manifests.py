@@ -428,7 +428,7 @@ async def test_probes_and_scrapes_go_where_the_worker_answers() -> None:
     (checked,) = re.findall(r"STREAMER_PORT'\]}(/\w+)", DOCKERFILE)
 
     reasons: list[str] = []
-    endpoints = Endpoints(CollectorRegistry(), lambda: reasons, lambda: None)
+    endpoints = Endpoints(CollectorRegistry(), lambda: reasons, list, lambda: None)
     await endpoints.start("127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{endpoints.port}") as session:

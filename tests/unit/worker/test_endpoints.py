@@ -19,10 +19,11 @@ class Served:
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
+        self.degraded: list[str] = []
         self.scrapes = 0
         registry = CollectorRegistry()
         self.gauge = Gauge("streamer_fake_bytes", "Told at each scrape", registry=registry)
-        self.endpoints = Endpoints(registry, lambda: self.reasons, self._before_scrape)
+        self.endpoints = Endpoints(registry, lambda: self.reasons, lambda: self.degraded, self._before_scrape)
 
     def _before_scrape(self) -> None:
         self.scrapes += 1
@@ -53,13 +54,20 @@ async def test_a_free_port_is_taken_and_told() -> None:
 
 async def test_a_worker_that_can_take_work_is_ready() -> None:
     async with serving() as served:
-        assert await served.get("/readyz") == (200, "application/json", {"ready": True, "reasons": []})
+        assert await served.get("/readyz") == (200, "application/json", {"ready": True, "reasons": [], "degraded": []})
+
+
+async def test_one_of_which_a_part_stands_still_is_ready_and_says_so() -> None:
+    async with serving() as served:
+        served.degraded = ["4 of 12 partitions stand still: Kafka does not answer for them"]
+        ready = {"ready": True, "reasons": [], "degraded": served.degraded}
+        assert await served.get("/readyz") == (200, "application/json", ready)
 
 
 async def test_one_that_cannot_is_not_and_says_why_until_it_can_again() -> None:
     async with serving() as served:
         served.reasons = ["Redis does not answer", "stalled"]
-        not_ready = {"ready": False, "reasons": ["Redis does not answer", "stalled"]}
+        not_ready = {"ready": False, "reasons": ["Redis does not answer", "stalled"], "degraded": []}
         assert await served.get("/readyz") == (503, "application/json", not_ready)
         assert (await served.get("/healthz"))[0] == 200  # alive: a restart would mend nothing
         served.reasons = []

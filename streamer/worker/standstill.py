@@ -1,0 +1,75 @@
+"""Partitions for which no broker answers: reported once when that begins, and once when it ends."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+
+from faust.types import TP
+
+AFTER_US = 3_000_000  # a fetch is answered within 0.1 s; a change of leaders takes less than this
+
+log = logging.getLogger(__name__)
+
+
+class Standstill:
+    """What stands still, as of the last look.
+
+    Args:
+        leader: Who leads a partition, for people; ``None`` if nobody does.
+
+    Attributes:
+        partitions: How many stand still.
+        of: Of how many that are fetched.
+    """
+
+    def __init__(self, leader: Callable[[TP], str | None]) -> None:
+        self._leader = leader
+        self._first_seen_us: dict[TP, int] = {}
+        self._since_us: dict[TP, int] = {}  # those that were reported
+        self.partitions = self.of = 0
+
+    def look(self, answered_us: Mapping[TP, int | None], now_us: int) -> None:
+        """Compare with the last look, and report what has changed.
+
+        Args:
+            answered_us: When the last fetch left that was answered, for each partition that is fetched.
+        """
+        self._first_seen_us = {tp: self._first_seen_us.get(tp, now_us) for tp in answered_us}
+        since_us = {tp: at or self._first_seen_us[tp] for tp, at in answered_us.items()}
+        still = {tp: at for tp, at in since_us.items() if now_us - at > AFTER_US}
+        self.partitions, self.of = len(still), len(answered_us)
+        if moving := [tp for tp in self._since_us if tp in answered_us and tp not in still]:
+            longest_s = (now_us - min(self._since_us[tp] for tp in moving)) / 1e6
+            log.warning("Kafka answers again for %s, after %.0f s", _named(moving), longest_s)
+        by_leader = defaultdict(list)
+        for tp in still.keys() - self._since_us.keys():
+            by_leader[self._leader(tp)].append(tp)
+        for leader, tps in by_leader.items():
+            since = datetime.fromtimestamp(min(still[tp] for tp in tps) / 1e6).astimezone().isoformat("T", "seconds")
+            if self.partitions == self.of:
+                who = "Kafka does not answer"
+            elif leader is None:
+                who = "a partition has no leader"
+            else:
+                who = f"{leader} does not answer"
+            share = f"{len(tps)} of {self.of} partitions stand still since {since}"
+            log.warning("%s: %s: %s", who, share, _named(tps))
+        self._since_us = {tp: self._since_us.get(tp, at) for tp, at in still.items()}
+
+    @property
+    def reason(self) -> str | None:
+        """One line for probes; ``None`` while everything moves."""
+        if not self.partitions:
+            return None
+        return f"{self.partitions} of {self.of} partitions stand still: Kafka does not answer for them"
+
+
+def _named(tps: Iterable[TP]) -> str:
+    """``streamer.audio 0 3, streamer.frames 1``."""
+    numbers = defaultdict(list)
+    for tp in sorted(tps):
+        numbers[tp.topic].append(str(tp.partition))
+    return ", ".join(f"{topic} {' '.join(found)}" for topic, found in numbers.items())
