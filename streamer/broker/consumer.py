@@ -18,7 +18,7 @@
    meaningless errors; the worker has its own watchdog.
 8. *Memory*: a broker's answer may have 50 MiB, which Faust has no setting for. Memory for answers of 4 MiB is reused;
    50 MiB are allocated again for each answer, and the kernel clears them each time: ``FETCH_MAX_BYTES``.
-9. *Start*: Faust waits a second for tables to be declared before it joins the group; ours has none: :class:`NoTables`.
+9. *Start*: Faust waits a second for tables to be declared before it joins the group; ours has none: ``transport.NoTables``.
 """
 
 from __future__ import annotations
@@ -33,20 +33,14 @@ from time import time_ns
 from typing import Any, NamedTuple
 
 import aiokafka
-import faust
-from faust.auth import Credentials, SASLCredentials, SSLCredentials
-from faust.tables import TableManager
-from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
-from yarl import URL
 
 from streamer.broker import internals
 from streamer.broker.fetch import AnswerReader, FetchPace, is_intact
 from streamer.broker.replicas import Replicas
-from streamer.clients import kafka as kafka_clients
 from streamer.events import Record
-from streamer.settings import MIB, Settings
+from streamer.settings import MIB
 
 # Faust's services log under their class's module: keep their starts and stops out of the worker's log.
 logger = logging.getLogger("faust.streamer")
@@ -411,43 +405,3 @@ class Consumer(internals.OpenConsumer):
             self._released.pop(tp, None)
             self._planned.pop(tp, None)
             self.log_times_us.pop(tp, None)
-
-
-class NoTables(TableManager):  # type: ignore[misc]
-    """Faust's manager of tables, for an app that declares none and so has nothing to wait for at its start.
-
-    Topics need no wait either: agents have declared theirs when ``AgentManager.on_start`` returns, which is earlier.
-    """
-
-    logger = logger  # else its starts and stops appear in the worker's log
-
-    async def on_start(self) -> None:
-        """As in Faust, without the second of sleep."""
-        await internals.start_tables(self)
-
-
-def credentials(settings: Settings) -> Credentials | None:
-    """The credentials of Faust's consumer and producer; ``None`` without user, password and encryption."""
-    context = kafka_clients.tls_context(settings)
-    if settings.kafka_password is not None:
-        return SASLCredentials(
-            username=settings.kafka_user,
-            password=settings.kafka_password.get_secret_value(),
-            ssl_context=context,
-            mechanism=settings.kafka_sasl_mechanism,
-        )
-    return None if context is None else SSLCredentials(context)
-
-
-class Transport(driver.Transport):  # type: ignore[misc]
-    """Faust's aiokafka transport with the changed consumer.
-
-    Args:
-        rows: Topic -> row of its records.
-    """
-
-    Consumer = Consumer
-
-    def __init__(self, brokers: list[URL], app: faust.App, rows: Mapping[str, int]) -> None:
-        super().__init__(brokers, app)
-        self.rows = rows

@@ -15,8 +15,9 @@ from faust.sensors import Monitor
 from faust.types import TP
 from yarl import URL
 
-from streamer.broker.consumer import Batch, Consumer, NoTables, Transport, credentials
+from streamer.broker.consumer import Batch, Consumer
 from streamer.broker.replicas import Brokers, Replicas
+from streamer.broker.transport import NoTables, Transport, credentials
 from streamer.settings import Settings
 
 SESSION_TIMEOUT_S = 6.0

@@ -22,7 +22,8 @@ from faust.transport.drivers import aiokafka as stock
 from faust.types import TP
 from yarl import URL
 
-from streamer.broker.consumer import BATCH_RECORDS, Answer, Consumer, NoTables, Released, Transport
+from streamer.broker.consumer import BATCH_RECORDS, Answer, Consumer, Released
+from streamer.broker.transport import NoTables, Transport
 from streamer.events import Record
 from tests.broker import batch_of
 
