@@ -18,7 +18,8 @@
    meaningless errors; the worker has its own watchdog.
 8. *Memory*: a broker's answer may have 50 MiB, which Faust has no setting for. Memory for answers of 4 MiB is reused;
    50 MiB are allocated again for each answer, and the kernel clears them each time: ``FETCH_MAX_BYTES``.
-9. *Start*: Faust waits a second for tables to be declared before it joins the group; ours has none: ``transport.NoTables``.
+9. *Start*: Faust waits a second for tables to be declared before it joins the group; ours has none: see
+   ``transport.NoTables``.
 """
 
 from __future__ import annotations
