@@ -56,7 +56,7 @@ INTERNALS: dict[type, tuple[str, ...]] = {
     Recovery: ("start",),
     AIOKafkaConsumer: ("_coordinator", "_fetcher", "_subscription"),
     Fetcher: ("_client", "_fetch_max_bytes", "_get_actions_per_node", "_proc_fetch_request", "_records"),
-    GroupCoordinator: ("commit_offsets", "fetch_committed_offsets"),
+    GroupCoordinator: ("_do_fetch_commit_offsets", "commit_offsets"),
     FetchResult: ("_partition_records",),
     PartitionRecords: ("_check_crcs", "_consumer_record"),
     SubscriptionState: ("subscription",),
@@ -175,7 +175,8 @@ class OpenThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         fetcher._client.send = partial(self.send, fetcher._client, fetcher._client.send)
         coordinator = self._consumer._coordinator
         coordinator.commit_offsets = partial(self.commit_with_notes, coordinator.commit_offsets)
-        coordinator.fetch_committed_offsets = partial(self.read_notes, coordinator.fetch_committed_offsets)
+        # Both ways by which a partition gets its first offset read through this: Faust's, and the client's own.
+        coordinator._do_fetch_commit_offsets = partial(self.read_notes, coordinator._do_fetch_commit_offsets)
 
     def note(self, tp: TopicPartition, offset: int) -> str:
         """Metadata to commit with an offset; Faust commits none."""

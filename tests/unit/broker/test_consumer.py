@@ -12,6 +12,7 @@ import aiokafka
 import faust
 import pytest
 from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import Assignment
 from aiokafka.errors import CorruptRecordException, NotLeaderForPartitionError
 from aiokafka.protocol.fetch import FetchRequest
@@ -355,10 +356,8 @@ async def test_a_batch_leaves_no_gap_behind(changed: Consumer) -> None:
     assert not changed._gap[FRAMES]
 
 
-async def test_a_broker_is_asked_for_4_mib_at_once(changed: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Where the client has what Faust has no setting for: 50 MiB.
-    assert inspect.signature(Fetcher).parameters["fetch_max_bytes"].default == 50 << 20
-    assert "self._fetch_max_bytes," in inspect.getsource(Fetcher._get_actions_per_node)
+async def started_with(changed: Consumer, coordinator: object, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Start the thread with a client that has this coordinator; returns its fetcher."""
     fetcher = SimpleNamespace(
         _fetch_max_bytes=50 << 20,
         _proc_fetch_request=None,
@@ -367,11 +366,19 @@ async def test_a_broker_is_asked_for_4_mib_at_once(changed: Consumer, monkeypatc
     )
 
     async def start(thread: stock.AIOKafkaConsumerThread) -> None:
-        coordinator = SimpleNamespace(commit_offsets=None, fetch_committed_offsets=None)
         thread._consumer = SimpleNamespace(_fetcher=fetcher, _coordinator=coordinator)
 
     monkeypatch.setattr(stock.AIOKafkaConsumerThread, "on_start", start)
     await changed.thread.on_start()
+    return fetcher
+
+
+async def test_a_broker_is_asked_for_4_mib_at_once(changed: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where the client has what Faust has no setting for: 50 MiB.
+    assert inspect.signature(Fetcher).parameters["fetch_max_bytes"].default == 50 << 20
+    assert "self._fetch_max_bytes," in inspect.getsource(Fetcher._get_actions_per_node)
+    coordinator = SimpleNamespace(commit_offsets=None, _do_fetch_commit_offsets=None)
+    fetcher = await started_with(changed, coordinator, monkeypatch)
     assert fetcher._fetch_max_bytes == 4 << 20
 
 
@@ -416,3 +423,29 @@ async def test_the_log_time_of_what_is_done_is_committed_beside_the_offset_and_r
     assert changed.log_times_us == {FRAMES: 1_700_000_000_000_123}
     await changed.on_partitions_revoked({FRAMES})
     assert changed.log_times_us == {}
+
+
+@pytest.mark.parametrize("by_the_client_itself", [False, True])
+async def test_the_log_time_is_read_back_on_both_ways_to_a_first_offset(
+    changed: Consumer, monkeypatch: pytest.MonkeyPatch, by_the_client_itself: bool
+) -> None:
+    """Faust seeks to committed offsets; where that takes too long, the client looks them up when it fetches."""
+    frames = aiokafka.TopicPartition(*FRAMES)
+
+    async def fetch(partitions: object) -> dict[aiokafka.TopicPartition, OffsetAndMetadata]:
+        return {frames: OffsetAndMetadata(3, "log_time_us=1234")}
+
+    async def known() -> None:
+        pass
+
+    coordinator = GroupCoordinator.__new__(GroupCoordinator)
+    vars(coordinator).update(_do_fetch_commit_offsets=fetch, ensure_coordinator_known=known)
+    await started_with(changed, coordinator, monkeypatch)
+    if by_the_client_itself:
+        assignment = Assignment([frames])
+        position = assignment.state_value(frames).fetch_committed()
+        assert await coordinator._maybe_refresh_commit_offsets(assignment)
+        assert (await position).offset == 3
+    else:
+        assert (await coordinator.fetch_committed_offsets([frames]))[frames].offset == 3
+    assert changed.log_times_us == {FRAMES: 1234}
