@@ -339,6 +339,8 @@ class _Check:
                 continue
             if event.kind is not Kind.DATA:
                 self.control.add(place)
+            if source.key is None:  # a tick, of no session
+                continue
             self.events[event.session].append(event)
             if self.partition_of.setdefault(event.session, source.partition) != source.partition:
                 self.problem(f"the feed is wrong: session {event.session} lies in two partitions")

@@ -66,14 +66,15 @@ def run(sources: list[Record]) -> Found:
     outcomes = []
     for source in sorted(sources, key=lambda record: record.position):
         place = Place(source.row, source.partition, source.offset)
-        found.committed[source.row, 0] = max(found.committed.get((source.row, 0), 0), source.offset + 1)
+        log = source.row, source.partition
+        found.committed[log] = max(found.committed.get(log, 0), source.offset + 1)
         try:
             event = decoder.decode(source)
         except BadRecord as error:
             found.dead.append(Letter(place, 0, len(found.dead), str(error.reason)))
             continue
         outcomes += aligner.tick(source.log_time_us)
-        if not aligner.knows(event.session):
+        if event.kind is not Kind.TICK and not aligner.knows(event.session):
             aligner.restore(event.session, None)
         outcomes += aligner.on_event(event)
     outcomes += aligner.tick(START_US + 3600 * S_US)
@@ -105,6 +106,18 @@ def test_a_right_run_is_right_and_its_figures_are_told(found: Found) -> None:
     assert summary.dead > 0
     assert set(summary.windows) >= {"complete", "deadline", "end"}
     assert f"{len(found.sources):,} records of 2 sessions" in str(summary)
+
+
+def test_ticks_are_of_no_session_and_in_no_window() -> None:
+    given = {"ce_specversion": b"1.0", "ce_id": b"1", "ce_source": b"/worker", "ce_type": b"streamer.tick.v1"}
+    sources, headers = source_log(), tuple(given.items())
+    log_time_us = max(source.log_time_us for source in sources)
+    places = ((0, 999), (1, 0), (1, 1))
+    ticks = [Record(3, partition, offset, log_time_us, None, b"", headers) for partition, offset in places]
+    before = verifier.verify(run(sources), RULES)
+    with_ticks = verifier.verify(run([*sources, *ticks]), RULES)
+    assert with_ticks.control == before.control + 3
+    assert (with_ticks.sessions, with_ticks.windows) == (before.sessions, before.windows)
 
 
 Doctor = Callable[[Found], None]
