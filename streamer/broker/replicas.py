@@ -7,16 +7,17 @@ nothing older will come; and a leader that was paused may answer as one although
 What is proven here for a partition with leader L in leader epoch e, at a time T by our clock:
 
 * L, asked at T or later, has nothing after what we hold: its *log end*, not its high watermark, is what we hold.
-* Every in-sync replica, asked at T or later, knows of no newer epoch than e. A new leader is one of them, and knows its
-  epoch before it appends.
+* Every in-sync replica, and every other one that answers at all, asked at T or later, knows of no newer epoch than e. A
+  new leader is an in-sync replica, and knows its epoch before it appends.
 
 So every record that comes later was stamped at T or later, by the clock of the broker that stamped it. Both answers are
 those to ListOffsets for the latest offset, with e as the current epoch and replica id -2: a broker answers with its log
 end, whether it leads or follows (Kafka protocol, ListOffsets from version 4 on; KIP-320). A partition with one replica
 needs none of it: its high watermark is its log end.
 
-Not covered: an unclean election, and a replica that rejoins the in-sync replicas and is elected within ``AGE_S`` while
-it does not answer us. Where that matters, or clocks differ by more than the slack, ticks decide: see ``merge_proof``.
+Not covered: an unclean election, and a replica that rejoins the in-sync replicas and is elected between two looks at
+the metadata (``RETRY_S`` apart while a replica is silent) and never answers us in between. Where that matters, or
+clocks differ by more than the slack, ticks decide: see ``merge_proof``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from collections.abc import Callable, Iterable, Mapping
 from time import time_ns
 from typing import Any, NamedTuple, Protocol
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaStorageError, NotLeaderForPartitionError, UnknownTopicOrPartitionError
 from faust.types import TP
 
 from streamer.broker.internals import Connection, connect
@@ -39,6 +40,14 @@ from streamer.settings import Settings
 AGE_S = 5.0  # leaders and in-sync replicas are looked up again after this time, or when an answer doubts them
 RETRY_S = 0.1  # between two looks at what failed
 TIMEOUT_S = 2.0  # of a request: a paused broker does not answer
+NO_LOG = -1  # in place of a log end: the replica knows of no newer leader, but cannot lead either
+
+UNKNOWN_LEADER_EPOCH = 75  # our epoch is newer than the broker's
+# A broker that leads in a newer epoch has the partition, and answers that ours is old; these say otherwise.
+CANNOT_LEAD = {
+    UNKNOWN_LEADER_EPOCH,
+    *(e.errno for e in (UnknownTopicOrPartitionError, NotLeaderForPartitionError, KafkaStorageError)),
+}
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +66,7 @@ class Seen(NamedTuple):
 
     sent_us: int
     epoch: int
-    log_end: int
+    log_end: int  # or NO_LOG
 
 
 class Cluster(Protocol):
@@ -67,7 +76,7 @@ class Cluster(Protocol):
         """Leaders of the topics, as any broker knows them; a partition without one is left out."""
 
     async def log_ends(self, node: int, epochs: Mapping[TP, int]) -> dict[TP, int | None]:
-        """Log ends at a replica; ``None``: it does not know the partition, or not in this epoch."""
+        """Log ends at a replica, or ``NO_LOG``; ``None`` if it knows of a newer epoch or does not say."""
 
     def address(self, node: int) -> str:
         """Of a broker, for people; empty if it is not known."""
@@ -90,6 +99,7 @@ class Replicas:
         self._seen: dict[int, dict[TP, Seen]] = {}
         self._wanted: dict[int, set[TP]] = {}  # by node, for its next request
         self._asking: dict[int, asyncio.Task[None]] = {}
+        self._silent: set[int] = set()  # nodes whose last request failed
         self._doubted = asyncio.Event()
         self._doubted.set()
 
@@ -146,15 +156,17 @@ class Replicas:
                     ends = await self._cluster.log_ends(node, epochs)
                 except (KafkaError, OSError, TimeoutError) as error:
                     log.debug("broker %d does not say what it holds: %r", node, error)
+                    self._silent.add(node)
                     self._doubted.set()
                     await asyncio.sleep(RETRY_S)
                     continue
+                self._silent.discard(node)
                 seen = self._seen.setdefault(node, {})
                 for tp, epoch in epochs.items():
                     end = ends.get(tp)
                     if end is not None:
                         seen[tp] = Seen(sent_us, epoch, end)
-                    else:
+                    if end is None or (end == NO_LOG and node == self._leaders[tp].leader):
                         self._doubted.set()
                 self._on_proof()
         finally:
@@ -179,10 +191,13 @@ class Replicas:
             return None
         if len(leadership.replicas) == 1:
             return fetched_us
-        answers = [self._seen.get(node, {}).get(tp) for node in leadership.in_sync | {leadership.leader}]
+        # What we know of the in-sync replicas may be old: one that answers may be one of them again.
+        asked = leadership.in_sync | {leadership.leader} | (leadership.replicas - self._silent)
+        answers = [self._seen.get(node, {}).get(tp) for node in asked]
         if any(seen is None or seen.epoch != leadership.epoch for seen in answers):
             return None
-        if self._seen[leadership.leader][tp].log_end > held:
+        log_end = self._seen[leadership.leader][tp].log_end
+        if log_end == NO_LOG or log_end > held:
             return None
         return min(seen.sent_us for seen in answers if seen is not None)
 
@@ -221,7 +236,7 @@ class Brokers:
             raise OSError(f"no address of broker {node}")
         response = await self._send(address, LatestOffsets({(tp.topic, tp.partition): e for tp, e in epochs.items()}))
         return {
-            TP(topic, partition): offset if error == 0 else None
+            TP(topic, partition): offset if error == 0 else NO_LOG if error in CANNOT_LEAD else None
             for topic, partitions in response.topics
             for partition, error, _, offset, _ in partitions
         }

@@ -12,7 +12,7 @@ from aiokafka.errors import NodeNotReadyError
 from faust.types import TP
 
 from streamer.broker import replicas
-from streamer.broker.replicas import Leadership, Replicas
+from streamer.broker.replicas import NO_LOG, Leadership, Replicas
 from streamer.broker.requests import DEBUGGING_REPLICA, LatestOffsets, LatestOffsetsRequest, Leaders, LeadersRequest
 
 FRAMES = TP("frames", 0)
@@ -38,7 +38,10 @@ class Fake:
         await asyncio.sleep(0)
         if node in self.away:
             raise NodeNotReadyError
-        return {tp: self.ends[node] if self.epochs[node] == epoch else None for tp, epoch in epochs.items()}
+        known = self.epochs[node]
+        return {
+            tp: self.ends[node] if known == epoch else NO_LOG if known < epoch else None for tp, epoch in epochs.items()
+        }
 
     def address(self, node: int) -> str:
         return f"at host-{node}:9092"
@@ -126,6 +129,45 @@ async def test_an_in_sync_replica_that_does_not_answer_leaves_it_unproven(node: 
 async def test_a_replica_out_of_sync_need_not_answer() -> None:
     in_sync = frozenset({1, 2})
     async with running(Fake(Leadership(1, 5, in_sync, in_sync | {3}), away={3})) as bench:
+        await bench.ask()
+        assert bench.idle() is not None
+
+
+async def test_a_replica_out_of_sync_that_answers_must_know_of_no_newer_leader() -> None:
+    """It may be in sync again, and elected, before we and the others have heard of it."""
+    in_sync = frozenset({1, 2})
+    cluster = Fake(Leadership(1, 5, in_sync, ALL), away={3})
+    async with running(cluster) as bench:
+        await bench.ask()
+        before_us = bench.idle()
+        assert before_us is not None
+        cluster.away.clear()
+        cluster.epochs[3] = 6
+        await bench.ask()  # its first answer
+        assert bench.idle() is None
+        cluster.epochs[3] = 5
+        await bench.ask()
+        assert (bench.idle() or 0) > before_us
+
+
+async def test_a_replica_without_a_log_holds_nothing_back() -> None:
+    """Its disk is broken, or it has just started and does not know of our epoch yet."""
+    cluster = Fake(Leadership(1, 5, frozenset({1, 2}), ALL))
+    cluster.epochs[3] = 4
+    async with running(cluster) as bench:
+        await bench.ask()
+        assert bench.idle() is not None
+
+
+async def test_a_leader_that_does_not_know_it_yet_proves_nothing() -> None:
+    cluster = Fake()
+    cluster.epochs[1] = 4
+    async with running(cluster) as bench:
+        seen = cluster.asked
+        await bench.ask()
+        assert bench.idle() is None
+        assert cluster.asked > seen  # somebody else may lead
+        cluster.epochs[1] = 5
         await bench.ask()
         assert bench.idle() is not None
 
