@@ -19,6 +19,7 @@ def doctor(json: AsJson = False) -> None:
     import msgspec
 
     from streamer.operate import doctor
+    from streamer.operate.findings import Status
     from streamer.terminal import findings
 
     statuses = set()
@@ -29,7 +30,7 @@ def doctor(json: AsJson = False) -> None:
             emit(msgspec.json.encode(finding))
         else:
             out.print(findings.line(finding))
-    if doctor.Status.FAIL in statuses:
+    if Status.FAIL in statuses:
         raise typer.Exit(1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from streamer.operate.doctor import Finding
+from streamer.operate.findings import Finding
 
 STYLES = {"ok": "green", "warn": "yellow", "FAIL": "bold red"}
 
@@ -17,6 +17,6 @@ def line(finding: Finding) -> Table:
     grid.add_column(width=6)
     grid.add_column(overflow="fold")
     grid.add_row(Text(str(finding.status), STYLES[finding.status]), finding.check, Text(finding.found))
-    if finding.mend:
-        grid.add_row("", Text("→", justify="right"), Text(finding.mend))
+    if finding.remedy:
+        grid.add_row("", Text("→", justify="right"), Text(finding.remedy))
     return grid

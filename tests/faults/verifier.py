@@ -1,4 +1,4 @@
-"""What must have come of a run, worked out anew from what lies in Kafka and held against what lies in Redis.
+"""What must have come of a run, worked out again from Kafka's logs and compared with what is in Redis.
 
 Independent of the code under test: it sorts the source topics by log time itself, reads the headers with a few lines of
 its own, and takes the windows from the slow oracle. It does not know what a feed meant to send, only what is in the

@@ -10,7 +10,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from streamer.local import Stack
 from streamer.operate import doctor
-from streamer.operate.doctor import Finding, Status
+from streamer.operate.findings import Finding, Status
 from streamer.settings import Settings
 from tests.harness import second, send, wait_for
 
@@ -24,7 +24,7 @@ def of(check: str, settings: Settings) -> list[Finding]:
 def test_topics_that_are_missing_fail_and_say_how_to_make_them(settings: Settings) -> None:
     (topics,) = of("topics", settings)
     assert topics.status is Status.FAIL
-    assert topics.mend == "run `streamer topics create`"
+    assert topics.remedy == "run `streamer topics create`"
     assert of("group", settings) == []
 
 

@@ -19,6 +19,7 @@ from streamer.errors import UsageError
 from streamer.feeds import Producer
 from streamer.model import frames
 from streamer.operate import doctor
+from streamer.operate.findings import Status
 from streamer.settings import Settings
 from streamer.store import results
 from tests import secure
@@ -122,7 +123,7 @@ def test_workers_apart_by_role_do_everything_with_the_rights_of_their_users(base
         everything(base, "apart", aligner)
         assert inferring.metric("streamer_refetched_windows_total") > 0
         for settings in (align, infer):
-            assert [found for found in doctor.examine(settings) if found.status is doctor.Status.FAIL] == []
+            assert [found for found in doctor.examine(settings) if found.status is Status.FAIL] == []
 
 
 def test_a_worker_does_everything_with_the_rights_of_its_user(base: Settings, tmp_path: Path) -> None:

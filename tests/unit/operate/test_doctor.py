@@ -9,7 +9,7 @@ import pytest
 
 from streamer.local.process import free_port
 from streamer.operate import doctor
-from streamer.operate.doctor import Finding, Status
+from streamer.operate.findings import Finding, Status
 from streamer.settings import Settings
 
 
@@ -39,25 +39,25 @@ def test_what_does_not_answer_fails_and_the_rest_is_looked_at_all_the_same(setti
         "port": "ok",
         "disk": "ok",
     }
-    assert findings["kafka"].mend == "run `streamer up` or set STREAMER_KAFKA"
+    assert findings["kafka"].remedy == "run `streamer up` or set STREAMER_KAFKA"
     assert "secret" not in repr(findings)
 
 
 def test_a_model_of_other_windows_is_a_warning_and_none_at_all_a_failure(settings: Settings) -> None:
     other = found(settings.model_copy(update={"window_ms": 2000}))["model"]
     assert other.status is Status.WARN
-    assert "set STREAMER_WINDOW_MS=1000" in other.mend
+    assert "set STREAMER_WINDOW_MS=1000" in other.remedy
     assert found(settings.model_copy(update={"model": Path("nowhere")}))["model"].status is Status.FAIL
 
 
 def test_a_device_that_is_not_there_fails(settings: Settings) -> None:
     device = found(settings.model_copy(update={"device": "cuda:99"}))["device"]
     assert device.status is Status.FAIL
-    assert "STREAMER_DEVICE=auto" in device.mend
+    assert "STREAMER_DEVICE=auto" in device.remedy
 
 
 def test_a_port_that_is_taken_is_a_warning(settings: Settings) -> None:
     with socket.create_server((settings.host, settings.port)):
         port = found(settings)["port"]
     assert port.status is Status.WARN
-    assert "STREAMER_PORT" in port.mend
+    assert "STREAMER_PORT" in port.remedy

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from streamer.operate.doctor import Finding, Status
+from streamer.operate.findings import Finding, Status
 from streamer.terminal import findings
 from tests.terminals import lines
 

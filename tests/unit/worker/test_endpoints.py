@@ -69,7 +69,7 @@ async def test_one_that_cannot_is_not_and_says_why_until_it_can_again() -> None:
         served.reasons = ["Redis does not answer", "stalled"]
         not_ready = {"ready": False, "reasons": ["Redis does not answer", "stalled"], "degraded": []}
         assert await served.get("/readyz") == (503, "application/json", not_ready)
-        assert (await served.get("/healthz"))[0] == 200  # alive: a restart would mend nothing
+        assert (await served.get("/healthz"))[0] == 200  # alive: a restart would not help
         served.reasons = []
         assert (await served.get("/readyz"))[0] == 200
 

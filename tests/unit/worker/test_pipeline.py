@@ -447,7 +447,7 @@ async def test_closing_without_windows_ends_it() -> None:
 
 
 def boom(*_: object) -> None:
-    raise Stop("mend it")
+    raise Stop("fix it")
 
 
 @pytest.mark.parametrize("stage", ["publish", "dead_letter", "progress"])
@@ -462,7 +462,7 @@ async def test_an_error_in_a_stage_ends_all_and_is_raised(stage: str) -> None:
             bench.pipeline._dead_letter = boom  # type: ignore[assignment]
         case "progress":
             bench.pipeline._on_progress = boom
-    with pytest.raises(Stop, match="mend it"):  # although nobody closed it
+    with pytest.raises(Stop, match="fix it"):  # although nobody closed it
         await asyncio.wait_for(bench.pipeline.run(), WITHIN_S)
     assert bench.group.done in ([], [0, 1, 2, 3])
 
