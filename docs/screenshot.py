@@ -26,7 +26,7 @@ from streamer.demo.run import Feed
 from streamer.events import IMAGE
 from streamer.feeds import Outgoing, simulate
 from streamer.feeds.producer import headers
-from streamer.local import Stack
+from streamer.local.stack import Stack
 from streamer.local.worker import WorkerProcess
 from streamer.settings import Settings
 

@@ -21,8 +21,9 @@ import pytest
 from docker.errors import DockerException, ImageNotFound
 
 from streamer.broker import topics as topic_admin
-from streamer.local import Stack, probe
+from streamer.local import probe
 from streamer.local.process import free_port
+from streamer.local.stack import Stack
 from streamer.settings import Settings
 from tests import wheel
 from tests.harness import own_settings

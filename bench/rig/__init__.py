@@ -22,16 +22,7 @@ figures. Outside Linux nothing is pinned, and the report says so.
 from bench.rig.figures import Curve, Figure, Plot, Report, Spread, ratios, regression, table
 from bench.rig.host import PROGRAM_CORE, ROOT, SERVERS_CORE, Utilization, machine, pin, versions
 from bench.rig.options import console, parse, parser, rounds, run
-from bench.rig.programs import (
-    DONE_WITHIN_S,
-    POLL_S,
-    READY_WITHIN_S,
-    cpu_s,
-    idle_cores,
-    one_thread,
-    says_ready,
-    started,
-)
+from bench.rig.programs import DONE_WITHIN_S, POLL_S, READY_WITHIN_S, cpu_s, idle_cores, one_thread, says_ready, started
 from bench.rig.report import between, finish, regressions
 from bench.rig.servers import DRIVES, PARTITIONS, Bare, Load, Rig, Run, busy, described, published
 

@@ -23,8 +23,8 @@ from streamer.broker import topics
 from streamer.errors import Stop
 from streamer.feeds import pace, simulate
 from streamer.feeds.producer import Outgoing, Producer
-from streamer.local import Stack
 from streamer.local.program import Program
+from streamer.local.stack import Stack
 from streamer.local.worker import WorkerProcess
 from streamer.settings import Settings
 from streamer.store.results import Keys

@@ -97,8 +97,7 @@ def index(
     """
     import signal
 
-    from streamer import retrieval
-    from streamer.retrieval import mirror
+    from streamer.retrieval import indexes, mirror
     from streamer.store import results
     from streamer.terminal.bars import Indexing
 
@@ -107,7 +106,7 @@ def index(
     since_us = 0 if since is None else max(0, int(since.timestamp() * 1e6))
     with (
         results.connected(settings) as (client, keys),
-        retrieval.opened(settings, client, keys, writable=True) as opened,
+        indexes.opened(settings, client, keys, writable=True) as opened,
         opened.writing(),
     ):
         if missing := [name for name in only if not client.exists(keys.results(name))]:
@@ -181,13 +180,13 @@ def forget(session: Annotated[str, typer.Argument(help="The session's name.")]) 
 
     Kafka's records stay until their retention ends.
     """
-    from streamer import retrieval
+    from streamer.retrieval import indexes
     from streamer.store import results
 
     settings = load_settings()
     with results.connected(settings) as (client, keys):
         count = results.forget(client, keys, session)
-        retrieval.forget(settings, client, keys, session)
+        indexes.forget(settings, client, keys, session)
     say(f"forgot {session}: {count} results")
 
 

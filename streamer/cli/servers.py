@@ -14,7 +14,7 @@ from streamer.cli.commands import COMMANDS
 from streamer.cli.options import console, extra, load_settings, say
 
 if TYPE_CHECKING:
-    from streamer.local import Service
+    from streamer.local.stack import Service
 
 topics = typer.Typer(rich_markup_mode=None, help=COMMANDS["topics"].summary)
 
@@ -39,9 +39,9 @@ def up(
     is used as it is. All other commands find the addresses by themselves.
     """
     with extra("local", "running servers on this machine"):
-        from streamer import local
+        from streamer.local import stack
 
-    _show_services(local.up(load_settings(), docker=docker, progress=say))
+    _show_services(stack.up(load_settings(), docker=docker, progress=say))
 
 
 def down() -> None:
@@ -50,9 +50,9 @@ def down() -> None:
     The data stay in .streamer/.
     """
     with extra("local", "running servers on this machine"):
-        from streamer import local
+        from streamer.local import stack
 
-    stopped = local.down(say)
+    stopped = stack.down(say)
     say(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
 
 
@@ -62,9 +62,9 @@ def status() -> None:
     Exit code 1 if one of them does not answer.
     """
     with extra("local", "running servers on this machine"):
-        from streamer import local
+        from streamer.local import stack
 
-    services = local.status(load_settings())
+    services = stack.status(load_settings())
     _show_services(services)
     if not all(service.answers for service in services):
         raise typer.Exit(1)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import redis
 
-from streamer import retrieval
 from streamer.errors import Unavailable, UsageError
+from streamer.retrieval import indexes
 from streamer.retrieval.search import Query, find
 from streamer.settings import Settings
 from streamer.store import results
@@ -69,7 +69,7 @@ class Finder:
         try:
             with (
                 results.connected(self._settings) as (client, keys),
-                retrieval.opened(self._settings, client, keys),
+                indexes.opened(self._settings, client, keys),
             ):
                 return True
         except UsageError:

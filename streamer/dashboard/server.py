@@ -45,8 +45,8 @@ from streamer.dashboard.search import Finder
 from streamer.errors import Stop, Unavailable, UsageError
 from streamer.events import MAX_SESSION_BYTES, MODALITY_NAMES
 from streamer.result import Result
-from streamer.retrieval import MAX_FILE_BYTES, MAX_HITS, MAX_TEXT
 from streamer.retrieval.contents import Gone, Log, Windows
+from streamer.retrieval.indexes import MAX_FILE_BYTES, MAX_HITS, MAX_TEXT
 from streamer.retrieval.search import Query
 from streamer.settings import Settings
 from streamer.store import results

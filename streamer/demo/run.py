@@ -19,7 +19,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streamer import dashboard, local
+from streamer import dashboard
 from streamer.broker import topics
 from streamer.clients import kafka as kafka_clients
 from streamer.demo import summary
@@ -28,6 +28,7 @@ from streamer.errors import Stop
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE
 from streamer.feeds import Outgoing, Producer, pace, simulate
 from streamer.feeds.simulate import Drive
+from streamer.local import stack
 from streamer.local.worker import WorkerProcess
 from streamer.result import Result, decision
 from streamer.settings import STATE_DIR, Settings
@@ -94,19 +95,19 @@ def run(settings: Settings, options: Options, console: Console) -> Summary:
 @contextmanager
 def services(settings: Settings, keep: bool, console: Console) -> Iterator[Settings]:
     """Kafka and Redis: running ones, else embedded ones while the context is open."""
-    services = local.status(settings)
+    services = stack.status(settings)
     if all(service.answers for service in services):
         yield settings
         return
     were_running = any(service.runs_as.startswith(("embedded", "docker")) for service in services)
-    local.up(settings, progress=lambda line: console.print(line, highlight=False))
+    stack.up(settings, progress=lambda line: console.print(line, highlight=False))
     try:
         given = settings.model_dump(exclude_unset=True, exclude={"kafka", "redis"})
         yield Settings.load(**given)  # with the addresses of the new servers
     finally:
         if not keep and not were_running:
             console.print("stopping Kafka and Redis", highlight=False)
-            local.down()
+            stack.down()
 
 
 def plan(settings: Settings, options: Options) -> list[Drive]:

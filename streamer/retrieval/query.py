@@ -19,7 +19,7 @@ from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TEXT, ClosedBy, Event,
 from streamer.model.payloads import PILLOW_FORMATS
 from streamer.model.predictor import ModelFault, Predictor
 from streamer.model.sample import Phrase, Sample
-from streamer.retrieval import MAX_FILE_BYTES, MAX_TEXT
+from streamer.retrieval.indexes import MAX_FILE_BYTES, MAX_TEXT
 
 MAX_AUDIO_S = 60.0  # the mean over a longer file would stand for no second of it
 MEDIA_TYPES = {name: media_type for media_type, name in PILLOW_FORMATS.items()}

@@ -11,11 +11,11 @@ import numpy as np
 import redis
 from numpy.typing import NDArray
 
-from streamer import retrieval
 from streamer.align.decode import home_partition
 from streamer.errors import UsageError
 from streamer.events import IMAGE, rfc3339
 from streamer.result import Result, decision
+from streamer.retrieval import indexes
 from streamer.retrieval.mirror import Index
 from streamer.retrieval.store import Found, space_of
 from streamer.retrieval.thumbnails import save
@@ -86,7 +86,7 @@ def find(settings: Settings, query: Query, load: Callable[[], Predictor], thumbn
         ModelError: The model cannot be loaded, or does not know this modality.
         Unavailable: Kafka does not give the frames in time.
     """
-    with results.connected(settings) as (client, keys), retrieval.opened(settings, client, keys) as index:
+    with results.connected(settings) as (client, keys), indexes.opened(settings, client, keys) as index:
         predictor = load()
         from streamer.retrieval.query import vector  # like the model, it loads PyTorch
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamer.broker import topics as topic_admin
-from streamer.local import Stack
+from streamer.local.stack import Stack
 from streamer.settings import Settings
 from tests.faults import rig
 from tests.faults.rig import FULL, MAX_MESSAGE_BYTES

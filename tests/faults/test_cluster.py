@@ -20,7 +20,7 @@ import pytest
 
 from streamer.broker import topics as topic_admin
 from streamer.events import AUDIO, IMAGE, TELEMETRY
-from streamer.local import Stack
+from streamer.local.stack import Stack
 from streamer.settings import Settings
 from tests.faults import handovers, rig, verifier
 from tests.faults.cluster import BROKERS, OFFSETS, SESSION_TIMEOUT_MS, Broker, Cluster, fill

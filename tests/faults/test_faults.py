@@ -23,7 +23,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import MessageSizeTooLargeError
 
 from streamer.events import AUDIO, IMAGE, TELEMETRY, TOPIC_DEADLETTER
-from streamer.local import Stack
+from streamer.local.stack import Stack
 from streamer.settings import Settings
 from tests import harness
 from tests.faults import fuzz, rig, verifier

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from streamer.local import Stack
+from streamer.local.stack import Stack
 from streamer.settings import Settings
 from tests.faults import handovers, rig, verifier
 from tests.faults.feed import Car, feeding

@@ -8,7 +8,7 @@ import pytest
 import redis
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
-from streamer.local import Stack
+from streamer.local.stack import Stack
 from streamer.operate import doctor
 from streamer.operate.findings import Finding, Status
 from streamer.settings import Settings

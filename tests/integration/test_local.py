@@ -17,9 +17,10 @@ import redis
 from streamer import local
 from streamer.broker import topics
 from streamer.errors import UsageError
-from streamer.local import Service, Stack
 from streamer.local import kafka as local_kafka
+from streamer.local import stack
 from streamer.local.process import free_port
+from streamer.local.stack import Service, Stack, status
 from streamer.settings import ENDPOINTS_FILE, Settings
 
 pytestmark = pytest.mark.integration
@@ -34,7 +35,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(local, "USUAL_PORTS", {"kafka": free_port(), "redis": free_port()})
     yield tmp_path
-    local.down()
+    stack.down()
 
 
 def running_in(folder: Path) -> list[str]:
@@ -52,7 +53,7 @@ def by_name(services: list[Service]) -> dict[str, Service]:
 
 def test_up_gives_servers_that_every_command_finds_and_down_leaves_nothing_running(here: Path) -> None:
     said: list[str] = []
-    services = by_name(local.up(Settings.load(), progress=said.append))
+    services = by_name(stack.up(Settings.load(), progress=said.append))
 
     assert all(service.answers and service.runs_as.startswith("embedded") for service in services.values())
     settings = Settings.load()  # as the next command does
@@ -64,16 +65,16 @@ def test_up_gives_servers_that_every_command_finds_and_down_leaves_nothing_runni
     assert "starting Kafka" in said
 
     again: list[str] = []
-    assert by_name(local.up(settings, progress=again.append)) == services
+    assert by_name(stack.up(settings, progress=again.append)) == services
     assert again == []
 
-    assert sorted(local.down()) == ["kafka", "redis"]
+    assert sorted(stack.down()) == ["kafka", "redis"]
     assert running_in(here) == []
     assert not ENDPOINTS_FILE.exists()
-    assert {service.runs_as for service in local.status(Settings.load())} == {"not started"}
-    assert local.down() == []
+    assert {service.runs_as for service in stack.status(Settings.load())} == {"not started"}
+    assert stack.down() == []
 
-    local.up(Settings.load())
+    stack.up(Settings.load())
     settings = Settings.load()
     assert topics.check(settings) == settings.partitions  # data stay
     with redis.Redis.from_url(settings.redis) as client:
@@ -84,7 +85,7 @@ def test_an_address_that_is_given_is_left_to_its_owner(here: Path, kafka: str, m
     monkeypatch.setenv("STREAMER_KAFKA", kafka)
     said: list[str] = []
 
-    services = by_name(local.up(Settings.load(), progress=said.append))
+    services = by_name(stack.up(Settings.load(), progress=said.append))
 
     assert "kafka is given by the settings: nothing to start" in said
     assert services["kafka"] == Service("kafka", kafka, "given by the settings", True)
@@ -96,7 +97,7 @@ def test_an_address_that_is_given_is_left_to_its_owner(here: Path, kafka: str, m
 def test_an_address_in_a_settings_file_counts_as_given(here: Path) -> None:
     (here / "streamer.toml").write_text('kafka = "127.0.0.1:1"\nredis = "redis://127.0.0.1:1/0"\n')
 
-    services = local.up(Settings.load())
+    services = stack.up(Settings.load())
 
     assert [(service.runs_as, service.answers) for service in services] == [("given by the settings", False)] * 2
     assert running_in(here) == []
@@ -110,7 +111,7 @@ def test_a_broker_that_cannot_start_says_why_and_leaves_nothing_running(here: Pa
     with pytest.raises(
         UsageError, match=r"kafka ended with exit code 1; its log \S+kafka\.log ends: .*node id 7"
     ) as why:
-        local.up(Settings.load())
+        stack.up(Settings.load())
 
     assert "\n" not in str(why.value)
     assert running_in(here) == []
@@ -138,12 +139,12 @@ def test_brokers_start_with_the_classes_that_a_first_one_wrote_down(tmp_path: Pa
 
 def test_a_failed_start_does_not_stop_what_ran_before(here: Path, kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMER_KAFKA", kafka)
-    local.up(Settings.load())
+    stack.up(Settings.load())
     monkeypatch.delenv("STREAMER_KAFKA")
     (here / ".streamer" / "kafka-data").write_text("not a folder")
 
     with pytest.raises(UsageError, match=r"kafka-data: File exists$"):
-        local.up(Settings.load())
+        stack.up(Settings.load())
 
     assert running_in(here) == ["redis-server"]
 
@@ -152,11 +153,11 @@ def test_a_port_that_somebody_else_took_meanwhile_is_replaced(
     here: Path, kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STREAMER_KAFKA", kafka)
-    local.up(Settings.load())
+    stack.up(Settings.load())
     before = Settings.load().redis
-    local.down()
+    stack.down()
     with socket.create_server(("127.0.0.1", int(before.rsplit(":", 1)[1].split("/")[0]))):
-        services = by_name(local.up(Settings.load()))
+        services = by_name(stack.up(Settings.load()))
 
     assert services["redis"].answers
     assert services["redis"].address != before
@@ -164,9 +165,9 @@ def test_a_port_that_somebody_else_took_meanwhile_is_replaced(
 
 def test_up_takes_usual_ports_where_they_are_free(here: Path) -> None:
     said: list[str] = []
-    services = by_name(local.up(Settings.load(), progress=said.append))
+    services = by_name(stack.up(Settings.load(), progress=said.append))
 
-    usual = local.USUAL_PORTS
+    usual = stack.USUAL_PORTS
     assert services["kafka"].address == f"127.0.0.1:{usual['kafka']}"
     assert services["redis"].address == f"redis://127.0.0.1:{usual['redis']}/0"
     assert not any("export" in line for line in said)
@@ -176,11 +177,11 @@ def test_where_a_usual_port_is_taken_up_prints_what_to_export_until_it_is_free(
     here: Path, kafka: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STREAMER_KAFKA", kafka)
-    usual, said = local.USUAL_PORTS["redis"], list[str]()
+    usual, said = stack.USUAL_PORTS["redis"], list[str]()
     with socket.create_server(("127.0.0.1", usual)):
-        address = by_name(local.up(Settings.load(), progress=said.append))["redis"].address
+        address = by_name(stack.up(Settings.load(), progress=said.append))["redis"].address
         again: list[str] = []
-        local.up(Settings.load(), progress=again.append)
+        stack.up(Settings.load(), progress=again.append)
 
     assert f":{usual}/" not in address
     assert said[-2:] == [
@@ -192,15 +193,15 @@ def test_where_a_usual_port_is_taken_up_prints_what_to_export_until_it_is_free(
     assert again[-2:] == said[-2:]
     assert "starting Redis" not in again
 
-    local.down()
-    assert f":{usual}/" in by_name(local.up(Settings.load()))["redis"].address
+    stack.down()
+    assert f":{usual}/" in by_name(stack.up(Settings.load()))["redis"].address
 
 
 def test_a_process_that_was_given_the_same_pid_is_not_taken_for_ours(here: Path) -> None:
     (here / ".streamer").mkdir()
     (here / ".streamer" / "redis.pid").write_text(json.dumps({"pid": psutil.Process().pid, "created": 1.0}))
 
-    assert local.down() == []  # and this test still runs
+    assert stack.down() == []  # and this test still runs
 
 
 def test_a_stack_keeps_port_and_data_when_one_server_is_killed_and_started_again(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_a_stack_keeps_port_and_data_when_one_server_is_killed_and_started_again
 
         stack.redis.kill()
         stack.kafka.kill()
-        assert not any(service.answers for service in local.status(settings))
+        assert not any(service.answers for service in status(settings))
         stack.start_redis()
         stack.start_kafka()
 
@@ -248,7 +249,7 @@ def compose_project(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 @pytest.mark.usefixtures("compose_project")
 def test_docker_gives_the_same_servers_in_containers_that_down_removes(here: Path) -> None:
-    services = local.up(Settings.load(), docker=True)
+    services = stack.up(Settings.load(), docker=True)
 
     assert [(service.runs_as, service.answers) for service in services] == [("docker", True)] * 2
     settings = Settings.load()
@@ -257,14 +258,14 @@ def test_docker_gives_the_same_servers_in_containers_that_down_removes(here: Pat
     with redis.Redis.from_url(settings.redis) as client:
         client.set("kept", "yes")
         assert client.config_get("append*")["appendfsync"] == "everysec"
-    assert local.up(settings, docker=True) == services
+    assert stack.up(settings, docker=True) == services
     with pytest.raises(UsageError, match=r"containers .* are running; stop them with `streamer down` first"):
-        local.up(settings)
+        stack.up(settings)
 
-    assert local.down() == ["kafka", "redis"]
-    assert {service.runs_as for service in local.status(Settings.load())} == {"not started"}
+    assert stack.down() == ["kafka", "redis"]
+    assert {service.runs_as for service in stack.status(Settings.load())} == {"not started"}
 
-    local.up(Settings.load(), docker=True)
+    stack.up(Settings.load(), docker=True)
     settings = Settings.load()
     assert topics.check(settings) == settings.partitions  # data stay
     with redis.Redis.from_url(settings.redis) as client:
@@ -279,7 +280,7 @@ def test_containers_that_cannot_start_say_why_and_leave_nothing_running(
         monkeypatch.setenv("REDIS_PORT", str(taken.getsockname()[1]))
         said = r"the containers did not become healthy: .*(port|address already in use)"
         with pytest.raises(UsageError, match=said) as why:
-            local.up(Settings.load(), docker=True)
+            stack.up(Settings.load(), docker=True)
     assert "\n" not in str(why.value)
     left = subprocess.run(["docker", "compose", "ps", "--all", "--quiet"], check=True, capture_output=True)
     assert left.stdout == b""
@@ -290,7 +291,7 @@ def test_docker_is_refused_in_one_line_where_there_is_none(here: Path, monkeypat
     (here / "docker-compose.yml").touch()
     monkeypatch.setenv("PATH", str(here))
     with pytest.raises(UsageError, match=r"^there is no `docker` on PATH; install Docker, or leave out --docker$"):
-        local.up(Settings.load(), docker=True)
+        stack.up(Settings.load(), docker=True)
 
 
 def test_an_engine_that_does_not_answer_is_one_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,9 +303,9 @@ def test_an_engine_that_does_not_answer_is_one_line(here: Path, monkeypatch: pyt
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{here}:/usr/bin:/bin")
     with pytest.raises(UsageError, match=r"^no Docker engine answers; .* leave out --docker: Cannot connect") as no:
-        local.up(Settings.load(), docker=True)
+        stack.up(Settings.load(), docker=True)
     assert "\n" not in str(no.value)
-    assert {service.runs_as for service in local.status(Settings.load())} == {"not started"}
+    assert {service.runs_as for service in stack.status(Settings.load())} == {"not started"}
 
 
 def test_free_ports_lie_below_those_of_outgoing_connections() -> None:

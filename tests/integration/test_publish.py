@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 
 from streamer.errors import Stop
 from streamer.events import Position, Saved
-from streamer.local import Stack
+from streamer.local.stack import Stack
 from streamer.observe.health import Service
 from streamer.result import Result
 from streamer.store.publish import Publication, Publisher

@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from streamer.errors import UsageError
-from streamer.local import Stack
 from streamer.local.process import free_port
+from streamer.local.stack import Stack
 from streamer.result import Result
 from streamer.settings import Settings
 from streamer.store import results

@@ -17,10 +17,9 @@ import numpy as np
 import pytest
 import redis
 
-from streamer import retrieval
 from streamer.errors import UsageError
 from streamer.local.process import free_port
-from streamer.retrieval import mirror
+from streamer.retrieval import indexes, mirror
 from streamer.retrieval.search import search
 from streamer.retrieval.vectorsets import VectorSets, has_vector_sets
 from streamer.settings import Settings
@@ -96,13 +95,13 @@ def test_the_index_is_in_redis_if_it_has_vector_sets(client: redis.Redis, url: s
     assert has_vector_sets(client, KEYS)
     with (
         pytest.raises(UsageError, match="there is no index in Redis; run `streamer index`"),
-        retrieval.opened(settings, client, KEYS),
+        indexes.opened(settings, client, KEYS),
     ):
         pass
     publish(client, "car-1", range(1, 4))
-    with retrieval.opened(settings, client, KEYS, writable=True) as index:
+    with indexes.opened(settings, client, KEYS, writable=True) as index:
         mirror.update(client, KEYS, index)
-    with retrieval.opened(settings, client, KEYS) as index:
+    with indexes.opened(settings, client, KEYS) as index:
         assert index.sizes() == {"driving 1-a": 3}
     assert not (tmp_path / "index").exists()
 
@@ -115,7 +114,7 @@ def test_a_user_who_may_not_use_vector_sets_keeps_the_index_in_the_folder(
     publish(client, "car-1", range(1, 4))
     with redis.Redis.from_url(narrow) as own:
         settings = Settings.load(redis=narrow, index=tmp_path / "index")
-        with retrieval.opened(settings, own, KEYS, writable=True) as index:
+        with indexes.opened(settings, own, KEYS, writable=True) as index:
             mirror.update(own, KEYS, index)
             assert index.where == str(tmp_path / "index")
 
@@ -177,5 +176,5 @@ def test_forgetting_a_session_takes_it_from_the_index_in_redis(client: redis.Red
     index = VectorSets(client, KEYS)
     publish(client, "car-1", range(1, 11))
     mirror.update(client, KEYS, index)
-    assert retrieval.forget(Settings.load(redis=url), client, KEYS, "car-1") == 10
+    assert indexes.forget(Settings.load(redis=url), client, KEYS, "car-1") == 10
     assert index.sizes() == {}

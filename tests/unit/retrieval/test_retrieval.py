@@ -18,7 +18,8 @@ from PIL import Image
 from streamer.errors import ModelError, UsageError
 from streamer.model.predictor import Predictor
 from streamer.result import Result
-from streamer.retrieval import MAX_FILE_BYTES, mirror, query, store
+from streamer.retrieval import mirror, query, store
+from streamer.retrieval.indexes import MAX_FILE_BYTES
 from streamer.retrieval.search import check_space, hit, search
 from streamer.retrieval.store import Covered, Store
 from streamer.settings import Settings
