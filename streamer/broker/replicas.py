@@ -90,11 +90,15 @@ class Replicas:
 
     Args:
         on_proof: Called after each answer.
+
+    Attributes:
+        needed: Whether any partition has more than one replica.
     """
 
     def __init__(self, cluster: Cluster, on_proof: Callable[[], None]) -> None:
         self._cluster = cluster
         self._on_proof = on_proof
+        self.needed = False
         self._leaders: dict[TP, Leadership] = {}
         self._seen: dict[int, dict[TP, Seen]] = {}
         self._wanted: dict[int, set[TP]] = {}  # by node, for its next request
@@ -131,6 +135,7 @@ class Replicas:
             known = self._leaders.get(tp)
             if known is None or leadership.epoch >= known.epoch:  # a broker may lag behind
                 self._leaders[tp] = leadership
+        self.needed = any(len(leadership.replicas) > 1 for leadership in self._leaders.values())
         self._on_proof()
 
     def ask(self, idle: Iterable[TP]) -> None:

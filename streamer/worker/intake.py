@@ -125,7 +125,7 @@ class Intake:
 
     def ask_replicas(self) -> None:
         """Ask the replicas of partitions that seem idle."""
-        if self.started:
+        if self.started and self.replicas.needed:
             self.replicas.ask(self.consumer.seemingly_idle())
 
     def hold_all(self) -> None:

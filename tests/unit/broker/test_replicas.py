@@ -85,6 +85,7 @@ async def test_a_partition_with_one_replica_is_idle_as_its_fetch_says() -> None:
     alone = frozenset({1})
     async with running(Fake(Leadership(1, 5, alone, alone))) as bench:
         assert bench.idle() == FETCHED_US
+        assert not bench.replicas.needed
 
 
 async def test_a_partition_whose_leader_is_not_known_is_not_idle() -> None:
@@ -93,6 +94,7 @@ async def test_a_partition_whose_leader_is_not_known_is_not_idle() -> None:
 
 async def test_all_in_sync_replicas_and_the_log_end_prove_that_it_is_idle() -> None:
     async with running(Fake()) as bench:
+        assert bench.replicas.needed
         assert bench.idle() is None
         await bench.ask()
         first = bench.idle()
