@@ -13,9 +13,12 @@ from time import monotonic
 
 import pytest
 import redis as redis_client
+from faust.types import TP
 from pydantic import SecretStr
 
 from streamer.broker import deadletters, topics
+from streamer.broker.replicas import Brokers
+from streamer.clients import kafka as kafka_clients
 from streamer.errors import UsageError
 from streamer.feeds import Producer
 from streamer.local.worker import environment
@@ -131,6 +134,48 @@ def test_the_whole_path_works_with_the_rights_of_security_md_and_no_more(
     with redis_client.Redis(unix_socket_path=str(secure_redis.socket)) as eye:
         # redis-py names itself with CLIENT SETINFO and goes on when that is refused
         assert [entry for entry in eye.acl_log() if not entry["object"].startswith("client")] == []
+
+
+def test_ticks_need_the_right_to_write_to_the_source_topics(
+    broker: Broker, authority: Authority, made: list[topics.Topic]
+) -> None:
+    assert topics.check_for_worker(at_kafka(broker, authority, "worker")) == 2
+    exact = at_kafka(broker, authority, "worker", merge_proof="ticks")
+    with kafka_clients.admin(exact, kafka_clients.TIMEOUT_MS) as client:
+        assert topics.missing_rights(client, exact) == [f"write topic {name}" for name in exact.source_topics]
+    with pytest.raises(UsageError, match=r"does not let user 'worker' write topic .*SECURITY\.md"):
+        topics.check_for_worker(exact)
+
+
+async def log_ends(settings: Settings) -> dict[TP, int | None]:
+    """What the leaders hold, asked for as a worker does."""
+    brokers = Brokers(settings, settings.source_topics)
+    try:
+        found: dict[TP, int | None] = {}
+        leaders = await brokers.leaders()
+        for node in {leadership.leader for leadership in leaders.values()}:
+            epochs = {tp: at.epoch for tp, at in leaders.items() if at.leader == node}
+            found |= await brokers.log_ends(node, epochs)
+        return found
+    finally:
+        await brokers.close()
+
+
+async def test_replicas_say_what_they_hold_to_whom_may_read_and_to_no_other(
+    broker: Broker, authority: Authority, made: list[topics.Topic]
+) -> None:
+    reader = at_kafka(broker, authority, "reader")
+    secure.grant(
+        broker.inner,
+        ["reader", "stranger"],
+        [secure.right("reader", "Read", "topic", name) for name in reader.source_topics],
+    )
+    ends = await log_ends(reader)
+    assert ends.keys() == {TP(name, partition) for name in reader.source_topics for partition in range(2)}
+    assert None not in ends.values()
+    over_tls = Settings.load(kafka=broker.tls, kafka_security_protocol="SSL", kafka_ca_file=authority.ca)
+    assert await log_ends(over_tls) == ends
+    assert await log_ends(at_kafka(broker, authority, "stranger")) == {}
 
 
 def said(settings: Settings, *command: str, **extra: str) -> str:
