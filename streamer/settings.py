@@ -397,9 +397,7 @@ def _unknown(name: str) -> str:
 
     bare = {known.removeprefix(ENV_PREFIX): known for known in _names()}  # the prefix alone would make all look alike
     wanted = name.upper().removeprefix(ENV_PREFIX)
-    without_url = wanted.removesuffix(
-        "_URL"
-    )  # other programs call an address so; too different from ours for a close match
+    without_url = wanted.removesuffix("_URL")  # other programs' word; too different from ours for a close match
     close = [without_url] if without_url in bare else difflib.get_close_matches(wanted, bare, n=1)
     return f"there is no setting {name}; " + (
         f"did you mean {bare[close[0]]}?" if close else "`streamer settings` lists all"

@@ -17,9 +17,8 @@ from streamer.errors import StreamerError
 if TYPE_CHECKING:
     import typer
 
-IMPORT_THRESHOLD = (
-    20_000  # objects made between garbage collections; with the default these take a tenth of the imports' time
-)
+# Objects made between two garbage collections; with the default these take a tenth of the imports' time.
+IMPORT_THRESHOLD = 20_000
 
 
 def main() -> None:
@@ -28,9 +27,8 @@ def main() -> None:
         print(help_text(), end="")  # noqa: T201
         sys.exit(0)
     gc.set_threshold(IMPORT_THRESHOLD)
-    os.environ.setdefault(
-        "PYDANTIC_DISABLE_PLUGINS", "__all__"
-    )  # the search for plugins reads the metadata of every installed package
+    # The search for plugins reads the metadata of every installed package.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     import typer
 
     from streamer.cli.app import app
