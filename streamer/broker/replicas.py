@@ -162,7 +162,8 @@ class Replicas:
                 except (KafkaError, OSError, TimeoutError) as error:
                     log.debug("broker %d does not say what it holds: %r", node, error)
                     self._silent.add(node)
-                    self._doubted.set()
+                    if any(node in self._leaders[tp].in_sync for tp in wanted):
+                        self._doubted.set()  # not for one that is out of sync, and may be away for hours
                     await asyncio.sleep(RETRY_S)
                     continue
                 self._silent.discard(node)

@@ -172,6 +172,10 @@ async def test_a_leader_that_does_not_know_it_yet_proves_nothing() -> None:
         cluster.epochs[1] = 5
         await bench.ask()
         assert bench.idle() is not None
+        looked = bench.cluster.asked
+        for _ in range(5):
+            await bench.ask()
+        assert bench.cluster.asked == looked  # nobody is doubted for one that may be away for hours
 
 
 async def test_a_leader_of_old_proves_nothing_once_another_knows_of_a_newer_epoch() -> None:
