@@ -105,6 +105,12 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         except BadRecord as error:
             item = Rejected(record, error)
         self._received_bytes[record.row] += len(record.value)
+        if isinstance(item, Event) and item.kind is Kind.TICK and self._opened and not self.merge.nbytes(record.row):
+            # It brings only its time. In the merge it would wait for ticks of other topics, and those for more of this.
+            self.merge.advance(record.row, record.log_time_us)
+            self.ledger.add(record.position, 0)
+            self._count(record.row, "control")
+            return
         self.merge.push(record.row, item)
 
     @property

@@ -206,6 +206,43 @@ async def test_a_tick_asks_for_no_session(bench: Bench) -> None:
     assert bench.metric("streamer_events_total", modality="image", outcome="control") == 1
 
 
+def tick(bench: Bench, row: int, at: int) -> Record:
+    return bench.record(row, at, 0, None, ce_type=b"streamer.tick.v1")
+
+
+async def test_a_tick_on_an_empty_topic_waits_for_no_other(bench: Bench) -> None:
+    """Otherwise it would ask for ticks on the others, those for more on its own, and so on without end."""
+    bench.receive(bench.record(IMAGE, 0, 0))
+    await bench.advance(until=0)
+    bench.receive(*(tick(bench, row, 30_000 + row) for row in ROWS))
+    assert bench.group.buffered_bytes == 0
+    assert bench.group.releasable() == {}  # the frame before them is in an open window
+    (window,) = await bench.advance()
+    assert isinstance(window, Window)  # its deadline has passed by the ticks' time
+    assert bench.group.next_closing_us is None
+    bench.group.window_done(window)
+    assert logs.next_offsets(bench.group.releasable()) == {IMAGE: 2, AUDIO: 1, TEXT: 1, TELEMETRY: 1}
+    assert bench.group.cut_us == T0_US + 30_000 * MS_US
+    assert bench.metric("streamer_events_total", modality="text", outcome="control") == 1
+
+
+async def test_a_tick_behind_other_records_of_its_topic_keeps_its_place(bench: Bench) -> None:
+    bench.receive(bench.record(IMAGE, 0, 0))
+    await bench.advance(until=0)
+    bench.receive(bench.record(AUDIO, 100, 0), tick(bench, AUDIO, 200))
+    await bench.advance()
+    assert bench.group.held(AUDIO) > 0
+    assert bench.group.merge.clock_us == T0_US
+
+
+async def test_before_redis_knows_the_group_a_tick_waits_in_the_merge(bench: Bench) -> None:
+    """Its commit would look as if Redis had lost the group."""
+    bench.receive(tick(bench, IMAGE, 0))
+    assert bench.group.held(IMAGE) > 0
+    await bench.advance()
+    assert bench.group.releasable() == {}
+
+
 async def test_a_late_record_leaves_and_is_held_until_its_letter_is_written(bench: Bench) -> None:
     bench.receive(*bench.second(1100, 0))
     (window,) = await bench.advance(until=1200)
