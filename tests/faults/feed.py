@@ -184,9 +184,9 @@ class Feed(threading.Thread):
                     future.get(timeout=60)
                 except KafkaError:
                     left.append(outgoing)
+                    self.resent += future is not None
             if not left:
                 return
-            self.resent += len(left)
             pending = [(send(producer, outgoing), outgoing) for outgoing in left]
 
     def abandon(self) -> None:

@@ -1,13 +1,15 @@
-"""Three brokers, every partition on all of them, and what befalls such clusters: the windows are those of the log.
+"""Three brokers, every partition on all of them, and their faults: the windows are those of the log.
 
 Each scenario starts workers, sends a feed of sparse text and dying modalities in real time, so that partitions are idle
-again and again, and lets something happen to the brokers. Then three must agree: what the workers published live, what
-a worker publishes that reads the same log from its start on a cluster at peace, and what the verifier works out.
+again and again, and does something to the brokers. Then three must agree: what the workers published live, what a
+worker publishes that reads the same log from its start while nothing happens, and what the verifier works out.
 ``make faults-cluster`` runs all; one: ``STREAMER_TEST_FAULTS=full pytest tests/faults/test_cluster.py -k NAME``.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +18,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import redis
 
 from streamer.broker import topics as topic_admin
 from streamer.events import AUDIO, IMAGE, TELEMETRY
@@ -24,8 +28,9 @@ from streamer.local.stack import Stack
 from streamer.settings import Settings
 from tests.faults import handovers, rig, verifier
 from tests.faults.cluster import BROKERS, OFFSETS, SESSION_TIMEOUT_MS, Broker, Cluster, fill
-from tests.faults.feed import Car, feeding
+from tests.faults.feed import Car, Feed, feeding
 from tests.faults.rig import FULL, MAX_MESSAGE_BYTES, Supervised
+from tests.faults.standstill import watched
 from tests.faults.verifier import Rules, Snapshot
 from tests.harness import wait_for
 
@@ -69,6 +74,7 @@ class Run:
         disks: Brokers' file systems that may be filled, by node.
         workers: Those of now.
         started: All that there were.
+        slowest_start_s: The longest that one of those which took another's place needed to be ready.
     """
 
     scenario: Scenario
@@ -79,6 +85,7 @@ class Run:
     disks: dict[int, Path] = field(default_factory=dict)
     workers: list[Supervised] = field(default_factory=list)
     started: list[Supervised] = field(default_factory=list)
+    slowest_start_s: float = 0.0
 
     def why(self) -> str:
         return "\n".join(worker.why() for worker in self.workers)
@@ -92,13 +99,20 @@ class Run:
         self.started.append(worker)
         return worker
 
+    def replace_worker(self, number: int) -> Supervised:
+        """Start the next worker with this number and wait until it is ready."""
+        began_s = time.monotonic()
+        self.workers[number] = self.new_worker(number).wait_ready()
+        self.slowest_start_s = max(self.slowest_start_s, time.monotonic() - began_s)
+        return self.workers[number]
+
     @property
     def outage_s(self) -> float:
         """Past the time for which a dead broker counts as alive."""
         return self.cluster.session_timeout_ms / 1000 + 6
 
     def flows(self, more: int = 15) -> None:
-        """Wait for so many more results."""
+        """Wait for this many more results."""
         rig.wait_for_more(self.settings, more, 120, self.why)
 
     def leader(self, but: int = 0) -> Broker:
@@ -114,12 +128,12 @@ class Run:
 
 
 def spread(settings: Settings) -> Callable[[str, int], int]:
-    """Every broker leads some partitions of every topic, and others of the next one."""
+    """Every broker leads some partitions of every topic; which, differs by topic."""
     return turned(settings, 0)
 
 
 def turned(settings: Settings, steps: int) -> Callable[[str, int], int]:
-    """The same, with every leader so many brokers further."""
+    """The same, with every leader ``steps`` brokers further."""
     names = list(settings.source_topics)
     return lambda topic, partition: BROKERS[(names.index(topic) + partition + steps) % len(BROKERS)]
 
@@ -184,6 +198,14 @@ def leaders_move(run: Run) -> None:
         run.flows()
 
 
+def leaders_move_and_workers_die(run: Run) -> None:
+    """A restart reads on where records are stamped below what is committed."""
+    for steps in range(1, 5):
+        run.cluster.lead(run.settings.source_topics, turned(run.settings, steps))
+        run.workers[0].kill()
+        run.flows()
+
+
 def one_topic_on_a_slow_broker(run: Run) -> None:
     node = BROKERS[-1]
     topic = run.settings.source_topics[TELEMETRY]
@@ -209,16 +231,29 @@ def rolling_update(run: Run) -> None:
         old.note_violations()
         if run.scenario.instance_ids:
             old.stop()
-            run.workers[number] = run.new_worker(number).wait_ready()
+            run.replace_worker(number)
         else:
-            run.workers[number] = run.new_worker(number).wait_ready()
+            run.replace_worker(number)
             old.stop()
         run.flows()
 
 
 def nothing(run: Run) -> None:
-    """What matters is how it was before."""
+    """The scenario is in the set-up."""
     time.sleep(25)
+
+
+@dataclass(frozen=True)
+class Played:
+    """What was seen while a scenario went on.
+
+    Attributes:
+        standstill: How long there were no results, in words.
+    """
+
+    feed: Feed
+    snapshot: Snapshot
+    standstill: str
 
 
 @dataclass(frozen=True)
@@ -269,6 +304,8 @@ SCENARIOS = [
     Scenario("clock-behind-within-slack", leaders_move, clock_ms=-150),
     Scenario("clock-behind-300-ms", leaders_move, clock_ms=-300, settings=EXACT),
     Scenario("clock-behind-3-s", leaders_move, clock_ms=-3000, settings=EXACT),
+    Scenario("clock-behind-3-s-worker-killed", leaders_move_and_workers_die, clock_ms=-3000, settings=EXACT),
+    Scenario("clock-behind-3-s-align-killed", leaders_move_and_workers_die, ROLES, clock_ms=-3000, settings=EXACT),
     Scenario("clock-ahead-3-s", leaders_move, clock_ms=3000, settings=EXACT),
     Scenario("follower-stalls-many-connections", follower_stalls, slack_ms=100, connections=12),
     Scenario("follower-stalls-acks-1", follower_stalls, slack_ms=100, acks=1),
@@ -304,10 +341,11 @@ def settings_of(cluster: Cluster, results: str, model_folder: Path) -> Iterator[
 
     def make(**given: Any) -> Settings:
         values = {"kafka": cluster.bootstrap, "redis": results, "replication": 3, "partitions": PARTITIONS}
-        settings = rig.new_settings(model=model_folder, **values, **given)
+        settings = rig.new_settings(model=model_folder, **values | given)
         made.append(settings)
         topic_admin.create(settings)
-        cluster.lead(settings.source_topics, spread(settings))
+        if settings.replication > 1:
+            cluster.lead(settings.source_topics, spread(settings))
         cluster.wait_whole()
         return settings
 
@@ -339,20 +377,71 @@ def test_the_windows_are_those_of_the_log(
     settings = settings_of(merge_slack_ms=scenario.slack_ms, **scenario.settings)
     with ExitStack() as running:
         run = Run(scenario, cluster, settings, tmp_path, running)
-        set_up_brokers(run)
-        run.workers = [run.new_worker(number) for number in range(len(scenario.roles))]
-        for worker in run.workers:
-            worker.wait_ready()
-        feed = running.enter_context(feeding(settings, fleet(41), scenario.connections, scenario.acks))
-        run.flows(30)
-        scenario.happens(run)
-        snapshot = handovers.snapshot(settings) if has_roles(run) else verifier.snapshot(settings)
-        run.flows(30)
-        feed.finish()
-        say(judged(run, [snapshot]))
+        say(judged(run, played(run)))
+
+
+@pytest.mark.parametrize("cluster", [SESSION_TIMEOUT_MS], indirect=True)
+def test_an_order_that_no_proof_without_ticks_can_keep_is_counted(
+    cluster: Cluster, settings_of: NewSettings, tmp_path: Path, say: Say
+) -> None:
+    """Alerts depend on it: a leader whose clock is 3 s behind stamps below what alignment was given."""
+    scenario = Scenario("clock-behind-3-s-by-default", leaders_move, slack_ms=0, clock_ms=-3000)
+    settings = settings_of(merge_slack_ms=scenario.slack_ms)
+    with ExitStack() as running:
+        run = Run(scenario, cluster, settings, tmp_path, running)
+        played(run)
+        wait_until_over(run)
+        counted = violations(run)
+        say(f"{counted:.0f} violations counted; {verifier.differences(verifier.read(settings), Rules.of(settings))}")
+        assert counted > 0
+
+
+@pytest.mark.parametrize("cluster", [SESSION_TIMEOUT_MS], indirect=True)
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({"replication": 1}, id="one-replica"),
+        pytest.param({"replication": 3}, id="three-replicas"),
+        pytest.param({"replication": 3, **EXACT}, id="three-replicas-ticks"),
+    ],
+)
+def test_what_a_proof_costs_where_nothing_happens(
+    given: Mapping[str, Any], cluster: Cluster, settings_of: NewSettings, tmp_path: Path, say: Say
+) -> None:
+    """With the slack that users have. A busy machine may stop a broker in an append for longer: members may differ."""
+    scenario = Scenario("undisturbed", nothing, slack_ms=20)
+    settings = settings_of(merge_slack_ms=scenario.slack_ms, **given)
+    with ExitStack() as running:
+        run = Run(scenario, cluster, settings, tmp_path, running)
+        played(run)
+        wait_until_over(run)
+        differences = verifier.differences(verifier.read(settings), Rules.of(settings))
+        say(f"{merge_delays(settings)}; {violations(run):.0f} violations counted; {differences}")
+        assert not differences.lost
+        assert not differences.invented
+
+
+def played(run: Run) -> Played:
+    """Set a scenario up, send a feed, do what the scenario does, and end the feed."""
+    scenario, settings, running = run.scenario, run.settings, run.running
+    set_up_brokers(run)
+    run.workers = [run.new_worker(number) for number in range(len(scenario.roles))]
+    for worker in run.workers:
+        worker.wait_ready()
+    feed = running.enter_context(feeding(settings, fleet(41), scenario.connections, scenario.acks))
+    watch = running.enter_context(watched(settings))
+    run.flows(30)
+    scenario.happens(run)
+    snapshot = handovers.snapshot(settings) if has_roles(run) else verifier.snapshot(settings)
+    run.flows(30)
+    watch.end()
+    feed.finish()
+    return Played(feed, snapshot, str(watch))
 
 
 def set_up_brokers(run: Run) -> None:
+    if run.scenario.clock_ms and shutil.which("cc") is None:
+        pytest.skip("no C compiler (cc) on PATH, which a broker's other clock needs")
     run.cluster.set_clock(BROKERS[-1], run.scenario.clock_ms)
     for node in run.scenario.disks:
         try:
@@ -367,32 +456,58 @@ def has_roles(run: Run) -> bool:
     return "infer" in run.scenario.roles
 
 
-def judged(run: Run, snapshots: list[Snapshot]) -> str:
-    """Wait for the end, hold live and replay to the log, and say how they differ.
+def judged(run: Run, seen: Played) -> str:
+    """Wait for the end, compare live and replay with the log, and say how they differ.
 
     Raises:
         AssertionError: Either is not as the log says.
     """
     settings, rules = run.settings, Rules.of(run.settings)
-    rig.wait_until_committed(settings, 180, run.why)
-    if has_roles(run):
-        handovers.wait_until_committed(settings, 120, run.why)
+    wait_until_over(run)
     found = verifier.read(settings)
     wrong: verifier.WrongRun | None = None
     try:
-        live = str(verifier.verify(found, rules, snapshots))
+        live = str(verifier.verify(found, rules, [seen.snapshot]))
     except verifier.WrongRun as error:
         wrong, live = error, str(error.differences)
     again = verifier.differences(replace(found, results=replayed(run)), rules)
-    for worker in run.workers:
-        worker.note_violations()
-    counted = sum(worker.violations for worker in run.started)
+    counted = violations(run)
     exits = [code for worker in run.started for code in worker.exits]
-    said = f"live: {live}; replayed: {again}; {counted:.0f} violations counted, worker exits {exits}"
+    starts = f", slowest start {run.slowest_start_s:.1f} s" if run.slowest_start_s else ""
+    said = (
+        f"live: {live}; replayed: {again}; {counted:.0f} violations counted, worker exits {exits}; "
+        f"{seen.standstill}{starts}; {merge_delays(settings)}; {seen.feed.resent} records sent again"
+    )
     if wrong is not None:
         raise AssertionError(f"{said}\n{wrong}")
     assert not again, said
     return said
+
+
+def wait_until_over(run: Run) -> None:
+    """Until all is done; ticks end when no window is open."""
+    ends = None
+    while ends != (ends := rig.end_offsets(run.settings)):
+        rig.wait_until_committed(run.settings, 180, run.why)
+        if has_roles(run):
+            handovers.wait_until_committed(run.settings, 120, run.why)
+
+
+def violations(run: Run) -> float:
+    """Records below what alignment was given, as the workers count them."""
+    for worker in run.workers:
+        worker.note_violations()
+    return sum(worker.violations for worker in run.started)
+
+
+def merge_delays(settings: Settings) -> str:
+    """How long after the log time that closes a window it was closed: ``streamer_stage_seconds`` of stage merge."""
+    with redis.Redis.from_url(settings.redis) as client:
+        keys = list(client.scan_iter(f"{settings.key_prefix}:{{*}}:results", count=1000))
+        fields = [fields for key in keys for _, fields in client.xrange(key)]
+    delays_ms = [json.loads(result[b"latencies_us"])["merge"] / 1000 for result in fields]
+    p50, p99 = np.percentile(delays_ms, (50, 99))
+    return f"merge delay p50 {p50:.0f} ms, p99 {p99:.0f} ms"
 
 
 def replayed(run: Run) -> dict[str, list[verifier.Published]]:
