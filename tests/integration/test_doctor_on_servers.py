@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,7 @@ import redis
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from streamer.local.stack import Stack
-from streamer.operate import doctor
+from streamer.operate import doctor, kafka_checks
 from streamer.operate.findings import Finding, Status
 from streamer.settings import Settings
 from tests.harness import second, send, wait_for
@@ -53,6 +54,33 @@ def test_a_short_retention_is_a_warning(topics: Settings) -> None:
         return any(says in finding.found and finding.status is Status.WARN for finding in of("topics", topics))
 
     wait_for(warned, 10.0)
+
+
+def test_the_brokers_clock_is_judged_by_records_that_come_meanwhile(topics: Settings) -> None:
+    loose = topics.model_copy(update={"merge_slack_ms": 1000})
+    send(loose, second(loose, "car", 1_700_000_000_000_000))
+    silent, _ = leader_clocks_of(loose)
+    assert silent.found.startswith("too few records came in 2 s to judge the clock of broker ")
+    over = threading.Event()
+
+    def keep_sending() -> None:
+        while not over.wait(0.05):
+            send(loose, second(loose, "car", 1_700_000_000_000_000))
+
+    thread = threading.Thread(target=keep_sending, name="feed", daemon=True)
+    thread.start()
+    try:
+        agrees, mode = leader_clocks_of(loose)
+    finally:
+        over.set()
+        thread.join()
+    assert (agrees.status, mode.status) == (Status.OK, Status.OK)
+    assert agrees.found.startswith("no clock of broker ")
+    assert mode.found == "merge_proof=replicas with merge_slack_ms=1000 fits these clocks"
+
+
+def leader_clocks_of(settings: Settings) -> list[Finding]:
+    return [finding for finding in kafka_checks.examine(settings) if finding.check == "clock"]
 
 
 @pytest.fixture
