@@ -13,8 +13,9 @@ from streamer.cli.options import AsJson, console, emit, load_settings, say
 def doctor(json: AsJson = False) -> None:
     """Check everything that a worker needs.
 
-    Addresses, TLS and passwords, topics, rights, lag, what Redis promises to keep, the model, the device, clocks, port
-    and disk; with a remedy for each problem. Changes nothing. Exit code 1 if a worker could not run.
+    Addresses, TLS and passwords, topics and their replicas, rights, lag, what Redis promises to keep, the model, the
+    device, clocks, port and disk; with a remedy for each problem. Changes nothing. Exit code 1 if a worker could not
+    run.
     """
     import msgspec
 

@@ -82,7 +82,7 @@ def replication(found: Collection[Topic], partitions: Partitions, present: Colle
         present: Node ids of the brokers that answer.
     """
     brokers = {node for partition in partitions.values() for node in partition["replica_nodes"]} | {*present}
-    lacking = [*_kept_badly(found, len(brokers)), *_absent(partitions, present)]
+    lacking = [*_kept_badly(found, len(brokers)), *_absent(partitions, present), *_refusing(found, partitions)]
     yield from lacking
     if not lacking:
         replicas = min(topic.replicas for topic in found)
@@ -139,6 +139,18 @@ def _absent(partitions: Partitions, present: Collection[int]) -> Iterator[Findin
             f"{len(leaderless)} partitions have no leader, and their sessions stand still: "
             + ", ".join(f"{place.topic} {place.partition}" for place in sorted(leaderless)),
             f"start the brokers that hold them: {', '.join(map(str, sorted(away)))}",
+        )
+
+
+def _refusing(found: Collection[Topic], partitions: Partitions) -> Iterator[Finding]:
+    least = {topic.name: topic.min_in_sync for topic in found}
+    refusing = [place for place, partition in partitions.items() if len(partition["isr_nodes"]) < least[place.topic]]
+    if refusing:
+        yield warn(
+            "topics",
+            f"{len(refusing)} partitions have fewer replicas in sync than {topics.MIN_IN_SYNC}: they refuse records "
+            "sent with acks=all",
+            "start the brokers that are away",
         )
 
 

@@ -77,6 +77,13 @@ def test_a_broker_that_is_away_or_behind_is_named() -> None:
     assert (status, found) == (Status.WARN, "broker 3 is not in sync: 1 of 1 partitions lack this replica")
 
 
+def test_partitions_that_refuse_records_are_counted() -> None:
+    away_2, away_3, refusing = replication(topic(3, 2), partition(ALL, {1}, 1), present={1})
+    assert (away_2[1].split(":")[0], away_3[1].split(":")[0]) == ("broker 2 is away", "broker 3 is away")
+    assert refusing[0] is Status.WARN
+    assert refusing[1].startswith("1 partitions have fewer replicas in sync than min.insync.replicas")
+
+
 def test_a_partition_without_a_leader_stands_still() -> None:
     findings = replication(topic(1, 1), partition({3}, {3}, -1), present={1, 2})
     assert any(
