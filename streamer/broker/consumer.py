@@ -209,6 +209,11 @@ class ConsumerThread(internals.OpenThread):
             if batch:
                 self.consumer.returned[tp] = batch[-1].offset + 1
 
+    def leader(self, tp: TP) -> int | None:
+        """The leader that the replicas name."""
+        replicas = self.consumer.replicas
+        return None if replicas is None else replicas.node(tp)
+
     def note(self, tp: aiokafka.TopicPartition, offset: int) -> str:
         """Commit log times with offsets."""
         return self.consumer.note(TP(*tp), offset)

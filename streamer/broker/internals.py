@@ -165,6 +165,10 @@ class OpenThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     fetch_max_bytes: int
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.chosen: dict[TopicPartition, tuple[int | None, int, int | None]] = {}  # the client's leader, ours, which
+
     async def on_start(self) -> None:
         """Start the client, then take its steps over; it has no public way to do so."""
         await super().on_start()
@@ -172,7 +176,9 @@ class OpenThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         fetcher._fetch_max_bytes = self.fetch_max_bytes
         fetcher._get_actions_per_node = partial(self.plan, fetcher._get_actions_per_node)
         fetcher._proc_fetch_request = partial(self.fetch, fetcher, fetcher._proc_fetch_request)
-        fetcher._client.send = partial(self.send, fetcher._client, fetcher._client.send)
+        client = fetcher._client
+        client.send = partial(self.send, client, client.send)
+        client.cluster.leader_for_partition = partial(self.leader_now, client, client.cluster.leader_for_partition)
         coordinator = self._consumer._coordinator
         coordinator.commit_offsets = partial(self.commit_with_notes, coordinator.commit_offsets)
         # Both ways by which a partition gets its first offset read through this: Faust's, and the client's own.
@@ -202,6 +208,30 @@ class OpenThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         for tp, at in found.items():
             self.noted(tp, at.metadata or "")
         return found
+
+    def leader(self, tp: TP) -> int | None:
+        """Node that leads a partition, as we know it; ``None`` if we do not."""
+        raise NotImplementedError
+
+    def leader_now(
+        self, client: AIOKafkaClient, known: Callable[[TopicPartition], int | None], tp: TopicPartition
+    ) -> Any:
+        """Whom the client asks about a partition: the leader that it knows, or ours if that is the newer one.
+
+        It looks for another one only when the broker that it asks says that it does not lead, and not even then where
+        it looks for a first offset. A broker that stands still says nothing until the request's time limit, 90 s.
+        """
+        theirs, ours = known(tp), self.leader(TP(*tp))
+        if ours is None or client.cluster.broker_metadata(ours) is None:
+            return theirs
+        theirs_before, ours_before, chosen = self.chosen.get(tp, (theirs, ours, theirs))
+        if theirs != theirs_before:
+            chosen = theirs
+        elif ours != ours_before:
+            chosen = ours
+            client.force_metadata_update()
+        self.chosen[tp] = theirs, ours, chosen
+        return chosen
 
     def plan(self, plan: Callable[[Any], Any], assignment: Any) -> Any:
         """Choose what to send now, from what the client's own ``plan`` would send."""

@@ -178,6 +178,11 @@ class Replicas:
         finally:
             del self._asking[node]
 
+    def node(self, tp: TP) -> int | None:
+        """The node that leads a partition; ``None`` if that is not known. For any thread."""
+        leadership = self._leaders.get(tp)
+        return None if leadership is None else leadership.leader
+
     def leader(self, tp: TP) -> str | None:
         """Who leads a partition, for people; ``None`` if that is not known."""
         leadership = self._leaders.get(tp)

@@ -356,13 +356,19 @@ async def test_a_batch_leaves_no_gap_behind(changed: Consumer) -> None:
     assert not changed._gap[FRAMES]
 
 
-async def started_with(changed: Consumer, coordinator: object, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Start the thread with a client that has this coordinator; returns its fetcher."""
+NO_OFFSETS = SimpleNamespace(commit_offsets=None, _do_fetch_commit_offsets=None)
+
+
+async def started_with(
+    changed: Consumer, monkeypatch: pytest.MonkeyPatch, *, coordinator: object = NO_OFFSETS, cluster: object = None
+) -> SimpleNamespace:
+    """Start the thread with a client that has this coordinator and this cluster; returns its fetcher."""
+    cluster = cluster or SimpleNamespace(leader_for_partition=None)
     fetcher = SimpleNamespace(
         _fetch_max_bytes=50 << 20,
         _proc_fetch_request=None,
         _get_actions_per_node=None,
-        _client=SimpleNamespace(send=None),
+        _client=SimpleNamespace(send=None, cluster=cluster, force_metadata_update=lambda: None),
     )
 
     async def start(thread: stock.AIOKafkaConsumerThread) -> None:
@@ -377,8 +383,7 @@ async def test_a_broker_is_asked_for_4_mib_at_once(changed: Consumer, monkeypatc
     # Where the client has what Faust has no setting for: 50 MiB.
     assert inspect.signature(Fetcher).parameters["fetch_max_bytes"].default == 50 << 20
     assert "self._fetch_max_bytes," in inspect.getsource(Fetcher._get_actions_per_node)
-    coordinator = SimpleNamespace(commit_offsets=None, _do_fetch_commit_offsets=None)
-    fetcher = await started_with(changed, coordinator, monkeypatch)
+    fetcher = await started_with(changed, monkeypatch)
     assert fetcher._fetch_max_bytes == 4 << 20
 
 
@@ -440,7 +445,7 @@ async def test_the_log_time_is_read_back_on_both_ways_to_a_first_offset(
 
     coordinator = GroupCoordinator.__new__(GroupCoordinator)
     vars(coordinator).update(_do_fetch_commit_offsets=fetch, ensure_coordinator_known=known)
-    await started_with(changed, coordinator, monkeypatch)
+    await started_with(changed, monkeypatch, coordinator=coordinator)
     if by_the_client_itself:
         assignment = Assignment([frames])
         position = assignment.state_value(frames).fetch_committed()
@@ -449,3 +454,30 @@ async def test_the_log_time_is_read_back_on_both_ways_to_a_first_offset(
     else:
         assert (await coordinator.fetch_committed_offsets([frames]))[frames].offset == 3
     assert changed.log_times_us == {FRAMES: 1234}
+
+
+async def test_the_client_asks_the_leader_that_was_heard_of_last(
+    changed: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that stands still does not say that others lead; the replicas do."""
+    assert "leader_for_partition(tp)" in inspect.getsource(Fetcher._get_actions_per_node)
+    frames, theirs, ours = aiokafka.TopicPartition(*FRAMES), {FRAMES: 3}, {FRAMES: 3}
+    cluster = SimpleNamespace(leader_for_partition=theirs.get, broker_metadata={1: "a", 2: "b", 3: "c"}.get)
+    fetcher = await started_with(changed, monkeypatch, cluster=cluster)
+    updates: list[int] = []
+    fetcher._client.force_metadata_update = lambda: updates.append(1)
+
+    assert cluster.leader_for_partition(frames) == 3  # no replicas yet
+    changed.replicas = SimpleNamespace(node=ours.get)  # type: ignore[assignment]
+    assert cluster.leader_for_partition(frames) == 3
+    ours[FRAMES] = 1
+    assert [cluster.leader_for_partition(frames) for _ in range(3)] == [1, 1, 1]
+    assert updates == [1]
+    theirs[FRAMES] = 1
+    assert cluster.leader_for_partition(frames) == 1
+    theirs[FRAMES] = 2  # heard from a broker that does not lead any more, before the replicas were asked
+    assert cluster.leader_for_partition(frames) == 2
+    ours[FRAMES] = 2
+    assert cluster.leader_for_partition(frames) == 2
+    ours[FRAMES] = 9  # the client has no address of it
+    assert cluster.leader_for_partition(frames) == 2
