@@ -8,6 +8,8 @@ alignment needs. After a crash between the two the window comes on the topic aga
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import msgspec
@@ -75,10 +77,16 @@ class Emissions(States):
     def _stored(
         self, published: Kept, emitted: Kept, suspects: dict[int, int], group_lost_until_us: int | None
     ) -> Stored:
-        """The newer of the two states; without suspects, since role align runs no window.
+        """The newer of the two states, with the closings of both; without suspects, since role align runs no window.
 
         The published one is newer where role all has worked since, or where role infer has published windows whose
-        emission a crash kept from being recorded: these need not be sent again.
+        emission a crash kept from being recorded: these need not be sent again. Such a window is in no later emission
+        either, so after another crash only the published closings show that its records had joined. Where both know a
+        closing, the published one made the window that counts.
         """
         newest = emitted if emitted.end_us >= published.end_us else published
-        return Stored(newest.saved, {}, newest.lost_until_us, group_lost_until_us)
+        saved = newest.saved
+        if saved is not None:
+            both = [kept.saved.closings for kept in (emitted, published) if kept.saved is not None]
+            saved = msgspec.structs.replace(saved, closings=reduce(or_, both))
+        return Stored(saved, {}, newest.lost_until_us, group_lost_until_us)

@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from streamer.events import Position, Saved
 from streamer.local.stack import Stack
 from streamer.observe.health import Service
 from streamer.result import Result
+from streamer.store.emissions import Emission, Emissions
 from streamer.store.publish import Publication, Publisher
 from streamer.store.results import Keys
 
@@ -362,3 +364,29 @@ async def test_a_window_that_redis_refused_for_now_is_not_overtaken_by_the_next(
         assert "OOM" in log.errors[0]
         assert ends(client, keys) == [1, 2, 3]
         assert ends(client, keys, "other") == [1, 2]
+
+
+def emission(second: int) -> Emission:
+    made = publication(second)
+    window: Any = SimpleNamespace(session="car", end_us=made.result.end_us, heard_us=HEARD_US, closed_at=made.closed_at)
+    return Emission(window, "rules-1", 0, 0)
+
+
+async def test_role_align_knows_each_closing_also_of_a_window_whose_emission_was_not_recorded(
+    redis_url: str, keys: Keys
+) -> None:
+    """It was killed after the broker had window 2; role infer has published it. Killed again, it replays from there."""
+    async with publisher(redis_url, keys) as infer:
+        client = redis.asyncio.Redis.from_url(redis_url)
+        align = Emissions(client, keys, UNBROKEN)
+        await align.record([emission(1)])
+        await infer.publish([publication(1), publication(2)])
+        stored = await align.load("car", "group")
+        assert stored.saved is not None
+        assert stored.saved.published_end_us == T0_US + 2 * S_US
+        await align.record([emission(3)])
+        stored = await align.load("car", "group")
+        await client.aclose()
+    assert stored.saved is not None
+    assert stored.saved.published_end_us == T0_US + 3 * S_US
+    assert stored.saved.closings == {made.result.end_us: made.closed_at for made in map(publication, (1, 2, 3))}
