@@ -15,9 +15,9 @@ those to ListOffsets for the latest offset, with e as the current epoch and repl
 end, whether it leads or follows (Kafka protocol, ListOffsets from version 4 on; KIP-320). A partition with one replica
 needs none of it: its high watermark is its log end.
 
-Not covered: an unclean election, and a replica that rejoins the in-sync replicas and is elected between two looks at
-the metadata (``RETRY_S`` apart while a replica is silent) and never answers us in between. Where that matters, or
-clocks differ by more than the slack, ticks decide: see ``merge_proof``.
+Not covered: an unclean election; a replica that rejoins the in-sync replicas and is elected within ``AGE_S`` and never
+answers us in between; a broker that stands still within an append for longer than the slack, between stamp and log end.
+Where that matters, or clocks differ by more than the slack, ticks decide: see ``merge_proof``.
 """
 
 from __future__ import annotations
