@@ -36,7 +36,7 @@ test: install  ## unit and integration tests, on a real Kafka and a real Redis
 faults: install  ## the fault suite at length: kills, outages, lost data, rebalances, fuzz; 15 minutes on 2 cores
 	@STREAMER_TEST_FAULTS=full $(BIN)/pytest tests/faults --ignore tests/faults/test_cluster.py
 
-faults-cluster: install  ## faults of a Kafka of three brokers: restarts, stalls, leaders that move; 25 minutes on 2 cores
+faults-cluster: install  ## faults of a Kafka of three brokers: restarts, stalls, leaders that move; 35 minutes on 2 cores
 	@STREAMER_TEST_FAULTS=full $(BIN)/pytest tests/faults/test_cluster.py
 
 bench: install  ## the benchmarks, 15 minutes on 2 cores: docs/benchmarks.md; ARGS=--record writes that page
