@@ -21,6 +21,7 @@ from streamer.broker.transport import NoTables, Transport, credentials
 from streamer.settings import Settings
 
 SESSION_TIMEOUT_S = 6.0
+SEND_S = 10.0  # longest wait for an acknowledgement; Faust waits 20 minutes for a broker whose machine is gone
 STOP_S = 3.0  # longest wait for the consumer at a stop
 
 log = logging.getLogger(__name__)
@@ -216,6 +217,7 @@ class Intake:
             consumer_group_instance_id=settings.instance_id,
             producer_max_request_size=settings.max_message_bytes + (256 << 10),
             producer_acks=-1,
+            producer_request_timeout=SEND_S,
             cython_optimizations=True,
             Monitor=QuietMonitor,
             TableManager=NoTables,

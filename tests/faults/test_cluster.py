@@ -26,6 +26,7 @@ from streamer.broker import topics as topic_admin
 from streamer.events import AUDIO, IMAGE, TELEMETRY
 from streamer.local.stack import Stack
 from streamer.settings import Settings
+from streamer.worker.intake import SEND_S
 from tests.faults import handovers, rig, verifier
 from tests.faults.cluster import BROKERS, OFFSETS, SESSION_TIMEOUT_MS, Broker, Cluster, fill
 from tests.faults.feed import Car, Feed, feeding
@@ -192,6 +193,15 @@ def leader_stands_still(run: Run) -> None:
     run.back(broker.node)
 
 
+def leader_is_gone_for_long(run: Run) -> None:
+    """As when a machine loses its power: no connection ends, and what was sent is never acknowledged."""
+    broker = run.leader(but=run.cluster.coordinator(run.settings.group))
+    with broker.paused():
+        time.sleep(run.outage_s + 2 * SEND_S)
+        run.flows()
+    run.back(broker.node)
+
+
 def leaders_move(run: Run) -> None:
     for steps in range(1, 5):
         run.cluster.lead(run.settings.source_topics, turned(run.settings, steps))
@@ -299,6 +309,7 @@ SCENARIOS = [
     Scenario("leader-killed-2-workers", leader_killed, TWO),
     Scenario("leaders-move", leaders_move),
     Scenario("leader-stands-still", leader_stands_still),
+    Scenario("leader-is-gone-for-long-ticks", leader_is_gone_for_long, settings=EXACT),
     Scenario("one-of-three-away", nothing, away=BROKERS[-1]),
     Scenario("one-topic-on-a-slow-broker", one_topic_on_a_slow_broker),
     Scenario("clock-behind-within-slack", leaders_move, clock_ms=-150),
