@@ -39,6 +39,7 @@ from streamer.settings import Settings
 
 AGE_S = 5.0  # leaders and in-sync replicas are looked up again after this time, or when an answer doubts them
 RETRY_S = 0.1  # between two looks at what failed
+CLOSE_S = 1.0  # longest wait for connections to close
 TIMEOUT_S = 2.0  # of a request: a paused broker does not answer
 NO_LOG = -1  # in place of a log end: the replica knows of no newer leader, but cannot lead either
 
@@ -257,8 +258,9 @@ class Brokers:
         return "" if address is None else f"at {address[0]}:{address[1]}"
 
     async def close(self) -> None:
-        for connection in self._connections.values():
-            connection.close()
+        closing = [closed for connection in self._connections.values() if (closed := connection.close()) is not None]
+        if closing:  # a socket closes a turn of the loop later, and with TLS a few
+            await asyncio.wait(closing, timeout=CLOSE_S)
 
     async def _send(self, address: tuple[str, int], request: Any) -> Any:
         async with asyncio.timeout(TIMEOUT_S):
