@@ -128,7 +128,7 @@ class Health:
                 if not away and await self._broker_listens():
                     raise self._stall("no fetch was answered", "the broker listens")
                 away = True
-            if away or not work.alignable:
+            if away or self._standstill.whole or not work.alignable:
                 self._aligned_at = now
             if away or not work.publishable:
                 self._published_at = now

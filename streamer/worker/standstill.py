@@ -49,7 +49,7 @@ class Standstill:
             by_leader[self._leader(tp)].append(tp)
         for leader, tps in by_leader.items():
             since = datetime.fromtimestamp(min(still[tp] for tp in tps) / 1e6).astimezone().isoformat("T", "seconds")
-            if self.partitions == self.of:
+            if self.whole:
                 who = "Kafka does not answer"
             elif leader is None:
                 who = "a partition has no leader"
@@ -58,6 +58,11 @@ class Standstill:
             share = f"{len(tps)} of {self.of} partitions stand still since {since}"
             log.warning("%s: %s: %s", who, share, _named(tps))
         self._since_us = {tp: self._since_us.get(tp, at) for tp, at in still.items()}
+
+    @property
+    def whole(self) -> bool:
+        """Whether no partition moves."""
+        return 0 < self.partitions == self.of
 
     @property
     def reason(self) -> str | None:
