@@ -14,7 +14,6 @@ import psutil
 import pytest
 import redis
 
-from streamer import local
 from streamer.broker import topics
 from streamer.errors import UsageError
 from streamer.local import kafka as local_kafka
@@ -33,7 +32,7 @@ MAX_MESSAGE_BYTES = 1 << 20
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory, and usual ports that are free; whatever a failed test leaves running there is stopped."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(local, "USUAL_PORTS", {"kafka": free_port(), "redis": free_port()})
+    monkeypatch.setattr(stack, "USUAL_PORTS", {"kafka": free_port(), "redis": free_port()})
     yield tmp_path
     stack.down()
 
