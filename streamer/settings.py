@@ -26,6 +26,8 @@ STATE_DIR = Path(".streamer")
 PACKAGED = Path(__file__).parent / "_data"  # made by the build of a wheel; a checkout has its folders at its root
 ENDPOINTS_FILE = STATE_DIR / "endpoints.json"
 MIB = 1 << 20
+KAFKA_PORT = 9092  # where an address names none
+NAMES_PORT = re.compile(r":[^\]]*$")
 ENV_PREFIX, CONFIG_VARIABLE, CONFIG_FILE = "STREAMER_", "STREAMER_CONFIG", Path("streamer.toml")
 JSON_EXAMPLES = {"dataref_prefixes": '["s3://clips"]', "modalities": '{"text": {"max_delay_ms": 4000}}'}
 SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
@@ -278,7 +280,8 @@ class Settings(BaseModel):
     @property
     def brokers(self) -> list[str]:
         """Kafka's bootstrap servers, ``host:port`` each."""
-        return [address.strip() for address in self.kafka.split(",")]
+        given = [address.strip() for address in self.kafka.split(",")]
+        return [address if NAMES_PORT.search(address) else f"{address}:{KAFKA_PORT}" for address in given]
 
     @property
     def kafka_tls(self) -> bool:
@@ -294,6 +297,16 @@ class Settings(BaseModel):
         """Hide passwords from repr, str and pretty printers. Secrets mask themselves, the URL does not."""
         for name, value in super().__repr_args__():
             yield name, self.redis_shown if name == "redis" else value
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """``host:port`` or ``[IPv6]:port`` in its two parts.
+
+    Raises:
+        ValueError: The port is not a number.
+    """
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _packaged() -> dict[str, Any]:

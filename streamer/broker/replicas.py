@@ -35,7 +35,7 @@ from faust.types import TP
 from streamer.broker.internals import Connection, connect
 from streamer.broker.requests import LatestOffsets, Leaders
 from streamer.clients import kafka as kafka_clients
-from streamer.settings import Settings
+from streamer.settings import Settings, host_and_port
 
 AGE_S = 5.0  # leaders and in-sync replicas are looked up again after this time, or when an answer doubts them
 RETRY_S = 0.1  # between two looks at what failed
@@ -219,7 +219,7 @@ class Brokers:
 
     def __init__(self, settings: Settings, topics: Iterable[str]) -> None:
         self._options = kafka_clients.kafka_options(settings)
-        self._given = [_address(broker) for broker in self._options.pop("bootstrap_servers")]
+        self._given = [host_and_port(broker) for broker in self._options.pop("bootstrap_servers")]
         self._topics = list(topics)
         self._addresses: dict[int, tuple[str, int]] = {}
         self._connections: dict[tuple[str, int], Connection] = {}
@@ -272,8 +272,3 @@ class Brokers:
             except BaseException:
                 connection.close()
                 raise
-
-
-def _address(broker: str) -> tuple[str, int]:
-    host, _, port = broker.rpartition(":")
-    return host.strip("[]"), int(port)

@@ -28,7 +28,7 @@ from kafka.errors import (
 
 from streamer.clients import tls
 from streamer.errors import UsageError, one_line
-from streamer.settings import Settings
+from streamer.settings import Settings, host_and_port
 
 TIMEOUT_MS = 10_000
 LOOK_AFTER_MS = 2_000
@@ -199,8 +199,7 @@ def no_topic(settings: Settings, topic: str) -> UsageError:
 def _obstacle(settings: Settings, address: str) -> UsageError | None:
     """Why a broker with an open port cannot be used; ``None`` if no cause is found or the port is closed."""
     try:
-        host, _, port = address.rpartition(":")
-        host, number = host.strip("[]"), int(port)
+        host, number = host_and_port(address)
         with socket.create_connection((host, number), tls.PROBE_S):
             pass
     except (OSError, ValueError, OverflowError):

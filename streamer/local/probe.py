@@ -8,16 +8,16 @@ from urllib.parse import urlsplit
 
 from streamer.errors import UsageError
 from streamer.local.process import listens
-from streamer.settings import Settings
+from streamer.settings import Settings, host_and_port
 
 PATIENCE_S = 2.0
-KAFKA_PORT, REDIS_PORT = 9092, 6379  # where an address names none
+REDIS_PORT = 6379  # where an address names none
 API_VERSIONS = 18  # Kafka's number of the request that every broker answers, to anybody
 
 
 def kafka_answers(settings: Settings) -> bool:
     """Whether a broker answers a request."""
-    servers = [server if ":" in server else f"{server}:{KAFKA_PORT}" for server in settings.brokers]
+    servers = settings.brokers
     if settings.kafka_security_protocol == "PLAINTEXT":
         return any(_asks_versions(server) for server in servers)
     if not any(listens(server) for server in servers):
@@ -29,10 +29,9 @@ def kafka_answers(settings: Settings) -> bool:
 
 def _asks_versions(server: str) -> bool:
     """ApiVersions, version 0: api key, version, correlation id, no client id -> the correlation id, no error."""
-    host, _, port = server.rpartition(":")
     request = struct.pack(">hhih", API_VERSIONS, 0, 1, -1)
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S) as connection:
+        with socket.create_connection(host_and_port(server), PATIENCE_S) as connection:
             connection.sendall(struct.pack(">i", len(request)) + request)
             answer = connection.makefile("rb").read(10)
         return struct.unpack(">ih", answer[4:]) == (1, 0)

@@ -15,6 +15,7 @@ import msgspec
 import psutil
 
 from streamer.errors import UsageError
+from streamer.settings import host_and_port
 
 STOP_S = 10.0
 POLL_S = 0.05
@@ -170,9 +171,8 @@ def is_free(port: int) -> bool:
 
 def listens(address: str) -> bool:
     """Whether something accepts connections at ``host:port``."""
-    host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host, int(port)), timeout=1.0):
+        with socket.create_connection(host_and_port(address), timeout=1.0):
             return True
     except (OSError, ValueError, OverflowError):
         return False

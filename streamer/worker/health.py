@@ -12,7 +12,7 @@ from faust.types import TP
 from streamer.errors import StreamerError
 from streamer.observe.health import Service
 from streamer.observe.metrics import Metrics
-from streamer.settings import Settings
+from streamer.settings import Settings, host_and_port
 from streamer.worker.standstill import Standstill
 
 LOOK_EVERY_S = 1.0
@@ -147,9 +147,8 @@ class Health:
     async def _broker_listens(self) -> bool:
         """Whether any of the brokers takes a connection."""
         for address in self._settings.brokers:
-            host, _, port = address.rpartition(":")
             try:
-                _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), CONNECT_S)
+                _, writer = await asyncio.wait_for(asyncio.open_connection(*host_and_port(address)), CONNECT_S)
             except (OSError, TimeoutError):
                 continue
             writer.close()

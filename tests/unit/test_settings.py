@@ -16,7 +16,7 @@ from streamer.clients import redis as redis_clients
 from streamer.errors import UsageError
 from streamer.local import worker
 from streamer.operate import reference
-from streamer.settings import DEFAULT_MODALITIES, ENDPOINTS_FILE, SECRETS, Settings
+from streamer.settings import DEFAULT_MODALITIES, ENDPOINTS_FILE, SECRETS, Settings, host_and_port
 
 Environment = pytest.MonkeyPatch
 
@@ -319,3 +319,15 @@ def test_an_authority_that_cannot_be_read_is_one_line(content: str | None, says:
     settings = Settings.load(**SASL, kafka_ca_file="ca.pem")
     with pytest.raises(UsageError, match=f"STREAMER_KAFKA_CA_FILE: .*{says}"):
         kafka_clients.tls_context(settings)
+
+
+@pytest.mark.parametrize(
+    ("kafka", "brokers"),
+    [
+        ("kafka", [("kafka", 9092)]),
+        ("a:1, b", [("a", 1), ("b", 9092)]),
+        ("[::1],[::1]:5", [("::1", 9092), ("::1", 5)]),
+    ],
+)
+def test_a_broker_without_a_port_is_at_kafkas_usual_one(kafka: str, brokers: list[tuple[str, int]]) -> None:
+    assert [host_and_port(address) for address in Settings.load(kafka=kafka).brokers] == brokers

@@ -12,8 +12,9 @@ from aiokafka.errors import NodeNotReadyError
 from faust.types import TP
 
 from streamer.broker import replicas
-from streamer.broker.replicas import NO_LOG, Leadership, Replicas
+from streamer.broker.replicas import NO_LOG, Brokers, Leadership, Replicas
 from streamer.broker.requests import DEBUGGING_REPLICA, LatestOffsets, LatestOffsetsRequest, Leaders, LeadersRequest
+from streamer.settings import Settings
 
 FRAMES = TP("frames", 0)
 FETCHED_US = 77
@@ -229,3 +230,7 @@ def test_log_ends_are_asked_for_with_the_epoch_as_neither_consumer_nor_follower(
 
 def test_leaders_are_asked_for_without_making_topics() -> None:
     assert Leaders(["frames"]).build(LeadersRequest).encode().hex() == "00000001" + "0006" + b"frames".hex() + "00"
+
+
+def test_an_address_without_a_port_is_taken_as_other_clients_take_it() -> None:
+    assert Brokers(Settings.load(kafka="kafka"), [])._given == [("kafka", 9092)]
