@@ -47,16 +47,27 @@ class Served:
         state = reload.state_of(settings.model)
         return cls(reload.load(settings), state)
 
-    def describe(self, host: Host) -> None:
-        """Show model and device in the metrics."""
+    def pipeline(self, host: Host, publisher: Publisher, refetch: Refetch | None = None) -> Pipeline:
+        """The pipeline that runs it; from now on the metrics show model and device."""
         predictor = self.predictor
         host.metrics.model.info({"name": predictor.name, "version": predictor.version})
         if (uuid := device_uuid(predictor.device)) is not None:
             host.metrics.registry.register(DeviceCollector(uuid, str(predictor.device)))
+        return Pipeline(
+            host.settings,
+            predictor,
+            publisher,
+            host.metrics,
+            host.dead_letter_member,
+            host.progressed,
+            refetch,
+            host.tracer,
+        )
 
-    def reloader(self, host: Host, pipeline: Pipeline) -> reload.Reloader:
-        """Watches the folder for the pipeline."""
-        return reload.Reloader(host.settings, self.predictor, self._state, host.metrics, pipeline.swap)
+    def watch(self, host: Host, pipeline: Pipeline) -> dict[str, Coroutine[Any, Any, None]]:
+        """Watch the model's folder for the pipeline: what a role that infers runs in the background."""
+        reloader = reload.Reloader(host.settings, self.predictor, self._state, host.metrics, pipeline.swap)
+        return {"reload": reloader.run()}
 
 
 class All(FromSources):
@@ -64,51 +75,31 @@ class All(FromSources):
 
     def __init__(self, host: Host, partitions: int, served: Served, client: redis.asyncio.Redis) -> None:
         super().__init__(host, partitions)
+        self._served = served
         self.store = _publisher(host, client)
-        self.sink = Pipeline(
-            host.settings,
-            served.predictor,
-            self.store,
-            host.metrics,
-            host.dead_letter_member,
-            host.progressed,
-            tracer=host.tracer,
-        )
-        served.describe(host)
-        self._reloader = served.reloader(host, self.sink)
+        self.sink = served.pipeline(host, self.store)
 
     def background(self) -> dict[str, Coroutine[Any, Any, None]]:
-        """Watch the model's folder."""
-        return {"reload": self._reloader.run()}
+        """See :meth:`Served.watch`."""
+        return self._served.watch(self._host, self.sink)
 
 
 class Infer:
     """From closed windows on."""
 
     def __init__(self, host: Host, partitions: int, served: Served, client: redis.asyncio.Redis) -> None:
-        settings = host.settings
-        self.store = _publisher(host, client)
         self._host = host
-        self._refetch = Refetch(settings, host.kafka)
-        self.sink = Pipeline(
-            settings,
-            served.predictor,
-            self.store,
-            host.metrics,
-            host.dead_letter_member,
-            host.progressed,
-            self._refetch,
-            host.tracer,
-        )
-        served.describe(host)
-        self._reloader = served.reloader(host, self.sink)
+        self._served = served
+        self._refetch = Refetch(host.settings, host.kafka)
+        self.store = _publisher(host, client)
+        self.sink = served.pipeline(host, self.store, self._refetch)
 
     def new_group(self, partition: int, name: str, committed: bool) -> Group[Any]:
         return WindowGroup(partition, self._host.settings.fifo_bytes, self._host.metrics, name=name)
 
     def background(self) -> dict[str, Coroutine[Any, Any, None]]:
-        """Watch the model's folder."""
-        return {"reload": self._reloader.run()}
+        """See :meth:`Served.watch`."""
+        return self._served.watch(self._host, self.sink)
 
     async def close(self) -> None:
         await self._refetch.close()
