@@ -313,14 +313,20 @@ def graphs(folder: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("small_graphs")
-def test_a_graph_finds_what_comparing_all_finds(index: Store, tmp_path: Path) -> None:
+def test_a_graph_finds_nearly_all_that_comparing_all_finds(index: Store, tmp_path: Path) -> None:
     streams = filled(index, 300)
     assert len(graphs(tmp_path / "index")) == 1
     streams.publish(*(result("car-2", second) for second in range(301, 320)))
     update(streams, index)  # these are in no graph yet
-    for seed in (3, 150, 310, 1000):
+    found = wanted = 0
+    for seed in range(0, 1000, 10):  # of a window in the graph, of one that is in none yet, of none at all
+        exact = index.search("driving 1-a", vector(seed), 10, exact=True)
         by_graph = index.search("driving 1-a", vector(seed), 10)
-        assert by_graph == index.search("driving 1-a", vector(seed), 10, exact=True)
+        assert by_graph == sorted(by_graph, key=lambda one: -one.score)
+        found += len(set(by_graph) & set(exact))
+        wanted += len(exact)
+    assert wanted == 1000
+    assert found >= 950  # the graph is approximate, and threads build it in an order of their own
 
 
 @pytest.mark.usefixtures("small_graphs")
