@@ -31,7 +31,7 @@ SUBTITLE_STYLES = b"[V4+ Styles]\r\nFormat: Name, Fontname, Fontsize\r\nStyle: D
 def events(*paths: Path, streams: Iterable[int] = (), recording: replay.Recording | None = None) -> list[Event]:
     """The events of a replay: every record decoded, which also checks it; the end record last."""
     decoder = Decoder(Settings.load(), partitions=1)
-    recording = recording or replay.open_all(paths, list(streams))
+    recording = recording or replay.open_all(paths, replay.Options(streams=tuple(streams)))
     sent = list(recording.outgoing("test", START_US))
     assert all(a.due_us <= b.due_us for a, b in pairwise(sent))
     # sent at its due time, a record must not be refused as one from the future

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamer.cli.options import console, extra, load_settings, say
+from streamer.cli.options import console, emit, extra, load_settings, say
 from streamer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,35 +74,81 @@ def replay(
             metavar="N", help="Send track (MCAP: channel) N, not the default one of its kind; can be repeated."
         ),
     ] = None,
+    topic_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map", metavar="TOPIC=SENSOR", help="Send a topic as image, audio, text or telemetry; can be repeated."
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="At most so many pictures a second; default: all.")
+    ] = None,
+    start: Annotated[float, typer.Option(min=0, help="Where in the recording to begin, s.")] = 0.0,
+    duration: Annotated[
+        float | None, typer.Option(min=0.001, help="How much of it to send, s; default: to its end.")
+    ] = None,
     keep_times: Annotated[
         bool, typer.Option("--keep-times", help="Keep the times of the recording; default: as if it began now.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Send nothing; print what would be sent, a line of JSON a record.")
     ] = False,
 ) -> None:
     """Send recordings to Kafka.
 
     Films and sound (what FFmpeg reads) with subtitles in them or beside them (.srt, .vtt), word timings beside sound
-    (.json) and GoPro telemetry; telemetry tables (.csv); MCAP files. All PATHs together are one session and begin
-    together, e.g. a film and the car's log; logs with times of the same clock keep their distance. A recording of
-    `streamer record` is sent as it was: the same sessions, partitions, order and gaps.
+    (.json) and GoPro telemetry; telemetry tables (.csv); MCAP files. docs/recordings.md lists all formats. All PATHs
+    together are one session and begin together, e.g. a film and the car's log; logs with times of the same clock keep
+    their distance, and files whose names differ in a number follow each other. A recording of `streamer record` is
+    sent as it was: the same sessions, partitions, order and gaps.
     """
     with extra("feeds", "replaying"):
         from streamer.feeds import replay
         from streamer.golden import recording
     from streamer.terminal.bars import Sending
 
-    settings = load_settings()
     if any(recording.is_recording(path) for path in paths):
-        if len(paths) > 1 or session is not None or stream:
-            raise UsageError("a recording of `streamer record` is sent alone and as it was: no --session, no --stream")
-        _send_again(settings, paths[0], speed, keep_times)
+        if len(paths) > 1 or session is not None or stream or topic_map or rate or start or duration or dry_run:
+            raise UsageError(
+                "a recording of `streamer record` is sent alone and as it was: no option but --speed and --keep-times"
+            )
+        _send_again(load_settings(), paths[0], speed, keep_times)
         return
-    recorded = replay.open_all(paths, stream or ())
+    recorded = replay.open_all(
+        paths,
+        replay.Options(streams=tuple(stream or ()), sensors=_sensors(topic_map or ())),
+        replay.Stretch(round(start * 1e6), None if duration is None else round(duration * 1e6), rate),
+    )
+    if dry_run:
+        for line in replay.lines(load_settings(), recorded):
+            emit(line)
+        _say_all(recorded.notes)
+        return
     name = session if session is not None else replay.new_session()
     with Sending(console(), recorded.length_us) as bar:
-        count = replay.run(settings, recorded, speed=speed, session=name, keep_times=keep_times, on_sent=bar.sent)
-    for note in recorded.notes:
-        say(note)
+        count = replay.run(
+            load_settings(), recorded, speed=speed, session=name, keep_times=keep_times, on_sent=bar.sent
+        )
+    _say_all(recorded.notes)
     say(f"sent {count} records of the session {name}")
+
+
+def _say_all(notes: Iterable[str]) -> None:
+    for note in notes:
+        say(note)
+
+
+def _sensors(pairs: Iterable[str]) -> dict[str, str]:
+    """``TOPIC=SENSOR`` of each topic."""
+    from streamer.events import MODALITY_NAMES
+
+    found = {}
+    for pair in pairs:
+        topic, _, sensor = pair.rpartition("=")
+        if not topic or sensor not in MODALITY_NAMES:
+            raise UsageError(f"--map takes TOPIC={'|'.join(MODALITY_NAMES)}, not {pair!r}")
+        found[topic] = sensor
+    return found
 
 
 def _send_again(settings: Settings, path: Path, speed: float, keep_times: bool) -> None:

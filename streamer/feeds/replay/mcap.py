@@ -34,6 +34,7 @@ from streamer.feeds.replay.part import (
     NO_SESSION,
     S_US,
     SLICE_US,
+    Options,
     Part,
     Reorder,
     check_sound,
@@ -42,7 +43,6 @@ from streamer.feeds.replay.part import (
     telemetry,
 )
 
-SUFFIX = ".mcap"
 MAGIC = b"\x89MCAP0\r\n"
 ROWS = {"foxglove.CompressedImage": IMAGE, "foxglove.RawAudio": AUDIO}
 NAMES = {IMAGE: "frames", AUDIO: "sound"}
@@ -97,11 +97,8 @@ class Opened(NamedTuple):
     ordered: bool
 
 
-def part(path: Path, wanted: Sequence[int]) -> Part:
+def part(path: Path, options: Options) -> Part:
     """Open an MCAP file.
-
-    Args:
-        wanted: Ids of channels of frames or sound to send instead of the first ones.
 
     Raises:
         UsageError: It is broken, has no such channel, or nothing that can be sent.
@@ -109,14 +106,22 @@ def part(path: Path, wanted: Sequence[int]) -> Part:
     notes: list[str] = []
     opened = _look_through(path, notes)
     opened.skipped.update(_unreadable(path, opened, notes))
-    opened.skipped.update(_not_chosen(path, opened, wanted, notes))
+    opened.skipped.update(_not_chosen(path, opened, options.streams, notes))
     if len(opened.skipped) == len(opened.channels):
         there = ", ".join(f"{c.id} {c.topic} ({c.message_encoding})" for c in opened.channels.values())
         raise UsageError(f"{path} has no channel that can be sent; it has: {there or 'none'}")
-    made = Part(path, opened.end_us - opened.start_us, lambda: iter(()), opened.start_us, tracks=len(opened.channels))
-    made.notes = notes
+    sent = {_row(opened, channel) for id_, channel in opened.channels.items() if id_ not in opened.skipped}
+    made = Part(
+        path,
+        opened.end_us - opened.start_us,
+        lambda _: _Reading(made, opened).records(),
+        sends=frozenset(row for row in sent if row is not None),
+        clock_us=opened.start_us,
+        tracks=len(opened.channels),
+        topics=frozenset(channel.topic for channel in opened.channels.values()),
+        notes=notes,
+    )
     made.utc_us = opened.start_us if opened.start_us > S_US * 10**9 else None  # else a clock that counts from boot
-    made.records = lambda: _Reading(made, opened).records()
     return made
 
 

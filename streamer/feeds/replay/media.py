@@ -22,25 +22,28 @@ from av.stream import Disposition
 from av.video.reformatter import Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
+from streamer import events
 from streamer.errors import UsageError
+from streamer.events import IMAGE, TELEMETRY, TEXT
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay import gpmf, speech
-from streamer.feeds.replay.part import S_US, SLICE_US, Part, Sound, check_sound, due, frame, telemetry
+from streamer.feeds.replay.part import S_US, SLICE_US, Options, Part, Sound, check_sound, due, frame, telemetry
 
 FILM = (
     ".mp4", ".mov", ".m4v", ".360", ".lrv", ".3gp", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
 )  # fmt: skip
 SOUND = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac")
-SUFFIXES = (*FILM, *SOUND)
 
 JPEG_QUALITY = 85
 HD_LINES = 720  # where a film does not name its colour matrix: BT.709 from here on, BT.601 below, as players assume
 BITMAPS = ("dvd_subtitle", "hdmv_pgs_subtitle", "dvb_subtitle", "xsub", "dvb_teletext")  # pictures of text
 ESTIMATED = {"mp3", "aac", "mpeg", "mpegts"}  # containers whose length FFmpeg guesses from the bit rate
 TICK_US = 1_000_000 // av.time_base  # of container times
+TEXT_ART = "tty"  # FFmpeg takes any text for pictures of a terminal
 CLOCK_SET_US = 946_684_800 * S_US  # 2000; earlier times come from cameras whose clock was never set
 
 VIDEO, AUDIO, SUBTITLE, DATA = KINDS = ("video", "audio", "subtitle", "data")
+ROWS = {VIDEO: IMAGE, AUDIO: events.AUDIO, SUBTITLE: TEXT, DATA: TELEMETRY}
 Reader = Callable[[], Iterator[Outgoing]]
 
 
@@ -53,11 +56,8 @@ class Track(NamedTuple):
     described: str
 
 
-def part(path: Path, wanted: Sequence[int]) -> Part:
+def part(path: Path, options: Options) -> Part:
     """Open a film or sound file.
-
-    Args:
-        wanted: Indices of tracks to read instead of the container's default of their kind.
 
     Raises:
         UsageError: It is broken, has no such track, or nothing that can be sent.
@@ -65,14 +65,15 @@ def part(path: Path, wanted: Sequence[int]) -> Part:
     with _opened(path) as container:
         tracks = [_track(stream) for stream in container.streams]
         _mark_telemetry(path, tracks)
-        chosen = _choose(path, container, tracks, wanted)
+        chosen = _choose(path, container, tracks, options.streams)
         origin_us = (container.start_time or 0) * TICK_US
         length_us = (container.duration or 0) * TICK_US
         if not length_us or container.format.name in ESTIMATED:
             length_us = _scanned_us(path, [i for kind, i in chosen.items() if kind != SUBTITLE], origin_us)
         utc_us = _created_us(container.metadata.get("creation_time", ""))
         language = container.streams[chosen[SUBTITLE]].language if SUBTITLE in chosen else None
-    made = Part(path, length_us, lambda: iter(()), utc_us=utc_us, tracks=len(tracks))
+    sends = frozenset(ROWS[kind] for kind in chosen)
+    made = Part(path, length_us, lambda _: iter(()), sends, utc_us=utc_us, tracks=len(tracks))
     readers = {
         VIDEO: partial(_frames, made, origin_us),
         AUDIO: partial(_sound, made, origin_us),
@@ -80,18 +81,22 @@ def part(path: Path, wanted: Sequence[int]) -> Part:
         DATA: partial(_telemetry, made, origin_us),
     }
     made_of: list[Reader] = [partial(readers[kind], index) for kind, index in chosen.items()]
-    sidecar = None if any(track.kind == SUBTITLE and track.number in wanted for track in tracks) else beside(path)
+    sidecar = (
+        None if any(track.kind == SUBTITLE and track.number in options.streams for track in tracks) else _beside(path)
+    )
     if sidecar is not None:
         made_of = [partial(readers[kind], index) for kind, index in chosen.items() if kind != SUBTITLE]
         cues = speech.read(sidecar)
+        made.uses = frozenset({sidecar})
+        made.sends |= {TEXT}
         made_of.append(lambda: speech.transcripts(cues, made.length_us))
     if DATA in chosen:
         made.utc_us = _gps_us(path, chosen[DATA], origin_us) or made.utc_us
-    made.records = lambda: heapq.merge(*(read() for read in made_of), key=due)
+    made.records = lambda _: heapq.merge(*(read() for read in made_of), key=due)
     return made
 
 
-def beside(path: Path) -> Path | None:
+def _beside(path: Path) -> Path | None:
     """The subtitles or word timings beside a film or sound file; ``None`` if there are none, or for other files."""
     if path.suffix.lower() in SOUND:
         return speech.sidecar(path, (speech.WORD_SUFFIX, *speech.SUFFIXES))
@@ -108,6 +113,8 @@ def _opened(path: Path) -> Iterator[Any]:
     except OSError as error:
         raise UsageError(f"{path} cannot be opened: {error.strerror}") from None
     with container:
+        if container.format.name == TEXT_ART:
+            raise UsageError(f"{path} is text, no film")
         yield container
 
 

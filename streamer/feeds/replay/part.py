@@ -1,12 +1,13 @@
-"""What every reader returns: a part of a session, as records in due order with times relative to the part's start."""
+"""What every reader is asked and returns: a part of a session, as records in due order with times from its start."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,7 +22,27 @@ from streamer.feeds.sound import l16
 S_US = 1_000_000
 SLICE_US = 200_000  # of audio in a chunk, of telemetry in a block: how long windows wait for a modality by default
 MAX_GAP_US = 100_000  # more than this missing between two pieces of sound is a gap, less is rounding of time stamps
+ROUNDING_US = 1_000  # times of pictures are rounded to milliseconds in some containers
 NO_SESSION = ""  # readers do not know the session's name
+
+
+class Options(NamedTuple):
+    """What the user asked of every reader.
+
+    Attributes:
+        streams: Numbers of tracks (of a film) or channels (of an MCAP file) to send in place of the default ones.
+        sensors: Topic of a robot's log -> name of the modality that it is sent as.
+        rate_hz: Most pictures a second; ``None``: all. A reader may skip those that :class:`Thinned` would drop.
+        given: All paths of the session; one may explain another, as a database of signals does a log of a CAN bus.
+    """
+
+    streams: tuple[int, ...] = ()
+    sensors: Mapping[str, str] = {}
+    rate_hz: float | None = None
+    given: tuple[Path, ...] = ()
+
+
+ALL = Options()
 
 
 @dataclass
@@ -30,22 +51,53 @@ class Part:
 
     Attributes:
         length_us: Its length according to the file.
-        records: Reads it from the start: records in ascending due order; times are relative to the part's start, and
-            neither session nor sequence is set. May raise UsageError where the file turns out to be broken.
+        records: Reads it from the start: records in ascending due order; times are relative to the part's start, never
+            before it, and neither session nor sequence is set. Records that begin before the time given, µs, are not
+            wanted and may be skipped. May raise UsageError where the file turns out to be broken.
+        sends: Rows of the modalities that it has.
         clock_us: Reading of the clock of its time stamps at its start. Parts that share a clock keep their offset from
             each other. ``None`` if its times count from its start.
         utc_us: Start in microseconds since the epoch, as exactly as the file says; ``None`` if it does not.
         tracks: Number of tracks to choose from.
+        topics: Names of the topics of a robot's log.
+        channels: Names of its telemetry channels, where they are known before it is read.
+        uses: Other files that it reads, e.g. subtitles of a film.
         notes: What the user should know, a sentence each; reading adds to them.
     """
 
     path: Path
     length_us: int
-    records: Callable[[], Iterator[Outgoing]]
+    records: Callable[[int], Iterator[Outgoing]]
+    sends: frozenset[int]
     clock_us: int | None = None
     utc_us: int | None = None
     tracks: int = 0
+    topics: frozenset[str] = frozenset()
+    channels: frozenset[str] = frozenset()
+    uses: frozenset[Path] = frozenset()
     notes: list[str] = field(default_factory=list)
+
+
+class Thinned:
+    """Chooses pictures, evenly in time, so that there are at most so many a second.
+
+    Args:
+        rate_hz: Pictures a second; ``None``: all are kept.
+    """
+
+    def __init__(self, rate_hz: float | None) -> None:
+        self._rate_hz = rate_hz
+        self._last = -1
+
+    def keeps(self, time_us: int) -> bool:
+        """Whether to send the picture of this time; times ascend."""
+        if self._rate_hz is None:
+            return True
+        slot = int((time_us + ROUNDING_US) * self._rate_hz / S_US)
+        if slot <= self._last:
+            return False
+        self._last = slot
+        return True
 
 
 class Reorder:

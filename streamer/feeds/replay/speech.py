@@ -21,7 +21,7 @@ import msgspec
 from streamer.errors import UsageError
 from streamer.events import TEXT, Transcript, Word
 from streamer.feeds.producer import JSON, Outgoing
-from streamer.feeds.replay.part import NO_SESSION, S_US, Part, Reorder
+from streamer.feeds.replay.part import NO_SESSION, S_US, Options, Part, Reorder
 
 LONGEST_US = 1_500_000  # longest transcript; well within the 2 s that windows wait for text by default
 SUFFIXES = (".srt", ".vtt")
@@ -81,7 +81,7 @@ def sidecar(path: Path, suffixes: Sequence[str]) -> Path | None:
     return None
 
 
-def part(path: Path) -> Part:
+def part(path: Path, options: Options) -> Part:
     """Open subtitles alone, without their film.
 
     Raises:
@@ -89,7 +89,7 @@ def part(path: Path) -> Part:
     """
     cues = read(path)
     length_us = max((cue.end_us for cue in cues), default=0)
-    return Part(path, length_us, lambda: transcripts(cues, length_us + 1))
+    return Part(path, length_us, lambda _: transcripts(cues, length_us + 1), frozenset({TEXT}))
 
 
 def read(path: Path) -> list[Cue]:

@@ -24,11 +24,11 @@ from typing import NamedTuple, TextIO
 import numpy as np
 
 from streamer.errors import UsageError
-from streamer.events import moment_us
+from streamer.events import TELEMETRY, moment_us
 from streamer.feeds.producer import Outgoing
-from streamer.feeds.replay.part import S_US, SLICE_US, Part, telemetry
+from streamer.feeds.replay.part import ALL, S_US, SLICE_US, Options, Part, telemetry
 
-SUFFIX = ".csv"
+SENDS = frozenset({TELEMETRY})
 TIME = re.compile(
     r"(?:time|t|timestamp|ts|date_?time|utc|epoch|elapsed)"
     r"(?:[ _]?[\[(]?(?P<unit>s|sec|seconds|ms|us|µs|μs|ns)[\])]?)?",
@@ -60,7 +60,7 @@ class Row(NamedTuple):
     values: list[float]
 
 
-def part(path: Path) -> Part:
+def part(path: Path, options: Options = ALL) -> Part:
     """Open a table and read it once, so that a bad row is found before anything is sent.
 
     Raises:
@@ -74,9 +74,17 @@ def part(path: Path) -> Part:
     if first_us is None or last_us is None:
         raise UsageError(f"{path} has no rows below its header")
     if 0 <= first_us < COUNTS_FROM_START_US:
-        return Part(path, last_us, lambda: _records(path, 0))
+        return Part(path, last_us, lambda _: _records(path, 0), SENDS, channels=frozenset(_header(path)[0]))
     utc_us = first_us if first_us >= EPOCH_S * S_US else None
-    return Part(path, last_us - first_us, lambda: _records(path, first_us), clock_us=first_us, utc_us=utc_us)
+    return Part(
+        path,
+        last_us - first_us,
+        lambda _: _records(path, first_us),
+        SENDS,
+        clock_us=first_us,
+        utc_us=utc_us,
+        channels=frozenset(_header(path)[0]),
+    )
 
 
 def _records(path: Path, origin_us: int) -> Iterator[Outgoing]:

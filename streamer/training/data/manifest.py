@@ -73,7 +73,7 @@ class Table(msgspec.Struct, frozen=True):
         except ModuleNotFoundError as error:
             raise UsageError(f"telemetry tables need {error.name}: pip install 'streamer-multimodal[feeds]'") from None
         try:
-            for record in table.part(Path(self.path)).records():
+            for record in table.part(Path(self.path)).records(0):
                 yield record.time_us, record.payload
         except UsageError as error:
             raise RowError(str(error).replace(self.path, self.name)) from None

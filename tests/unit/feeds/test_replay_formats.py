@@ -336,7 +336,7 @@ def test_one_of_several_cameras_is_sent_and_the_others_are_told(tmp_path: Path) 
     assert f"--stream {rear}" in " ".join(recording.notes)
     assert [e.record.value for e in by_row(events(path, streams=[rear]))[IMAGE]] == [jpeg(2)]
     with pytest.raises(UsageError, match="/front"):
-        replay.open_all([path], [77])
+        replay.open_all([path], replay.Options(streams=(77,)))
 
 
 def test_broken_and_foreign_messages_are_left_out_and_told(tmp_path: Path) -> None:

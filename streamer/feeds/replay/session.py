@@ -1,0 +1,346 @@
+"""One session out of several files: which begins where, what would clash, and what of it is sent."""
+
+from __future__ import annotations
+
+import heapq
+import re
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from time import time_ns
+from typing import NamedTuple
+
+import msgspec
+
+from streamer.errors import UsageError
+from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, Telemetry
+from streamer.feeds import pace
+from streamer.feeds.producer import Outgoing, Producer, end_record
+from streamer.feeds.replay.part import ALL, S_US, Options, Part, Thinned, due
+from streamer.feeds.replay.readers import open_part
+from streamer.settings import Settings
+
+ALONE = {IMAGE: ("pictures", "camera"), AUDIO: ("sound", "microphone")}  # of which a session has one
+LATEST_US = 60 * S_US  # a record is due at most so long after it began: see messages whose log time is not their own
+CREATED_US = 2 * S_US  # precision of the date in a film
+DIGITS = re.compile(r"\d+")
+GOPRO = re.compile(r"G(?:OPR|[A-Z](?P<chapter>\d\d))(?P<film>\d{4})", re.IGNORECASE)  # all chapters may have one date
+
+
+@dataclass
+class Placed:
+    """A part and its place in the session.
+
+    Attributes:
+        offset_us: Where in the session it begins.
+        without: Rows of modalities that are not sent, since another part has them.
+        prefix: Of its telemetry channels, since another part has channels of the same names.
+    """
+
+    part: Part
+    offset_us: int
+    without: frozenset[int] = frozenset()
+    prefix: str = ""
+
+    @property
+    def end_us(self) -> int:
+        return self.offset_us + self.part.length_us
+
+    def records(self, start_us: int, begin_us: int) -> Iterator[Outgoing]:
+        """Its records, with times on the session's clock.
+
+        None is due before its predecessor, whatever a broken time stamp claims.
+
+        Args:
+            start_us: Event time at which the session begins.
+            begin_us: Records that begin earlier in the session may be left out.
+        """
+        shift_us = start_us + self.offset_us
+        last_us = shift_us
+        for record in self.part.records(max(0, begin_us - self.offset_us)):
+            if record.row in self.without:
+                continue
+            last_us = max(last_us, record.due_us + shift_us)
+            payload = (
+                _renamed(record.payload, self.prefix) if self.prefix and record.row == TELEMETRY else record.payload
+            )
+            yield msgspec.structs.replace(record, time_us=record.time_us + shift_us, due_us=last_us, payload=payload)
+
+
+def _renamed(payload: bytes, prefix: str) -> bytes:
+    block = msgspec.json.decode(payload, type=Telemetry)
+    channels = {f"{prefix}.{name}": channel for name, channel in block.channels.items()}
+    return msgspec.json.encode(msgspec.structs.replace(block, channels=channels))
+
+
+class Stretch(NamedTuple):
+    """What of a recording is sent: the records that begin within it.
+
+    Attributes:
+        begin_us: Where in the files the session begins.
+        duration_us: ``None``: to the end.
+        rate_hz: Most pictures a second; ``None``: all.
+    """
+
+    begin_us: int = 0
+    duration_us: int | None = None
+    rate_hz: float | None = None
+
+
+WHOLE = Stretch()
+
+
+@dataclass
+class Recording:
+    """One session to be sent, out of one part or several.
+
+    Attributes:
+        length_us: From its beginning to its end, according to the files.
+        utc_us: When it began, in microseconds since the epoch; ``None`` if no file says.
+        stretch: What of it is sent.
+        remarks: What the user should know of how the parts were put together, a sentence each.
+    """
+
+    parts: Sequence[Placed]
+    length_us: int
+    utc_us: int | None
+    stretch: Stretch
+    remarks: Sequence[str]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know, a sentence each; sending may add more."""
+        return list(dict.fromkeys([*self.remarks, *(note for placed in self.parts for note in placed.part.notes)]))
+
+    @property
+    def names(self) -> str:
+        """The files, for a message."""
+        return ", ".join(str(placed.part.path) for placed in self.parts)
+
+    def outgoing(self, session: str, start_us: int) -> Iterator[Outgoing]:
+        """All records in the order in which they are due, the end record last.
+
+        Args:
+            start_us: Event time at which the session begins.
+
+        Raises:
+            UsageError: A file turns out to be broken or empty.
+        """
+        begin_us, duration_us, rate_hz = self.stretch
+        stop_us = None if duration_us is None else start_us + duration_us
+        streams = (placed.records(start_us - begin_us, begin_us) for placed in self.parts)
+        sequence = [0] * len(MODALITIES)
+        thinned = Thinned(rate_hz)
+        last_us = start_us + self.length_us
+        for record in heapq.merge(*streams, key=due):
+            if stop_us is not None and record.due_us >= stop_us + LATEST_US:
+                break
+            if record.time_us < start_us or (stop_us is not None and record.time_us >= stop_us):
+                continue
+            if record.row == IMAGE and not thinned.keeps(record.time_us - start_us):
+                continue
+            last_us = max(last_us, record.due_us)
+            yield msgspec.structs.replace(record, session=session, sequence=sequence[record.row])
+            sequence[record.row] += 1
+        if not any(sequence):
+            raise UsageError(f"there is nothing to send in {self.names}")
+        yield end_record(session, last_us, last_us)
+
+
+def open_all(paths: Sequence[Path], options: Options = ALL, stretch: Stretch = WHOLE) -> Recording:
+    """Open the parts of a session.
+
+    Files of one series (rotated logs, chapters of a film) follow each other. All else begins together, but what has
+    times of the same clock keeps its distance.
+
+    Args:
+        paths: Recordings, and files that explain them.
+
+    Raises:
+        UsageError: A file is missing, of unknown kind, broken, or has nothing to send.
+    """
+    given = tuple(dict.fromkeys(paths))
+    if not given:
+        raise UsageError("no recording was given")
+    options = options._replace(given=given, rate_hz=stretch.rate_hz)
+    opened = [part for path in given if (part := open_part(path, options)) is not None]
+    used = frozenset[Path]().union(*(part.uses for part in opened))
+    parts = [part for part in opened if part.path not in used]
+    if not parts:
+        raise UsageError(f"{', '.join(map(str, given))} only explain other recordings: name those too")
+    if options.streams and not any(part.tracks for part in parts):
+        raise UsageError(f"--stream chooses among tracks, and {', '.join(map(str, given))} has none")
+    topics = frozenset[str]().union(*(part.topics for part in parts))
+    if unknown := sorted(options.sensors.keys() - topics):
+        raise UsageError(f"there is no topic {unknown[0]} to map; there are: {', '.join(sorted(topics)) or 'none'}")
+    remarks: list[str] = []
+    series = _series(parts, remarks)
+    _share_out(series, remarks)
+    return _laid_over(series, stretch, remarks)
+
+
+# one file after another
+
+
+def _series(parts: Sequence[Part], remarks: list[str]) -> list[list[Placed]]:
+    """Files that follow each other, each with its place after the first of its series."""
+    alike: dict[object, list[Part]] = defaultdict(list)
+    for part in parts:
+        alike[(part.path.parent, _series_name(part.path), part.sends)].append(part)
+    found = []
+    for several in alike.values():
+        ordered = _in_order(several)
+        if ordered is None:
+            found += [[Placed(part, 0)] for part in several]
+            continue
+        found.append(_chained(ordered))
+        if len(ordered) > 1:
+            remarks.append(f"{', '.join(part.path.name for part in ordered)} are sent one after the other")
+    return found
+
+
+def _series_name(path: Path) -> str:
+    """What the names of files have in common that follow each other: all but their numbers."""
+    if (gopro := GOPRO.fullmatch(path.stem)) is not None:
+        return f"gopro {gopro['film']}"
+    return DIGITS.sub("#", path.name.lower())
+
+
+def _in_order(parts: Sequence[Part]) -> list[Part] | None:
+    """Parts in the order in which they were recorded; ``None`` if they were recorded at the same time."""
+    if len(parts) == 1:
+        return list(parts)
+    if all(part.clock_us is not None for part in parts):
+        ordered = sorted(parts, key=lambda part: part.clock_us or 0)
+        spans = [(part.clock_us or 0, part.length_us) for part in ordered]
+    elif all(part.utc_us is not None and GOPRO.fullmatch(part.path.stem) is None for part in parts):
+        ordered = sorted(parts, key=lambda part: (part.utc_us or 0, _numbers(part.path)))
+        spans = [(part.utc_us or 0, part.length_us) for part in ordered]
+    elif parts[0].sends & ALONE.keys():
+        return sorted(parts, key=lambda part: _numbers(part.path))
+    else:
+        return None  # tables whose times count from the session's start
+    apart = all(begin + length <= later + CREATED_US for (begin, length), (later, _) in pairwise(spans))
+    return ordered if apart else None
+
+
+def _numbers(path: Path) -> tuple[int, ...]:
+    if (gopro := GOPRO.fullmatch(path.stem)) is not None:
+        return (int(gopro["chapter"] or 0),)
+    return tuple(int(digits) for digits in DIGITS.findall(path.name))
+
+
+def _chained(parts: Sequence[Part]) -> list[Placed]:
+    """Parts one behind the other, with the pauses between them that their clocks show."""
+    chain = [Placed(parts[0], 0)]
+    for part in parts[1:]:
+        before = chain[-1]
+        offset_us = before.end_us
+        if part.clock_us is not None and before.part.clock_us is not None:
+            offset_us = before.offset_us + part.clock_us - before.part.clock_us
+        elif part.utc_us is not None and before.part.utc_us is not None:
+            since_us = part.utc_us - before.part.utc_us
+            offset_us = before.offset_us + since_us if since_us > before.part.length_us + CREATED_US else offset_us
+        chain.append(Placed(part, offset_us))
+    return chain
+
+
+# side by side
+
+
+def _share_out(series: Sequence[Sequence[Placed]], remarks: list[str]) -> None:
+    """Give pictures and sound to the first series that has them, and equal names of channels a prefix."""
+    for row, (what, device) in ALONE.items():
+        having = [chain for chain in series if row in chain[0].part.sends]
+        for chain in having[1:]:
+            for placed in chain:
+                placed.without |= {row}
+                remarks.append(
+                    f"{placed.part.path}: its {what} are left out: those of {having[0][0].part.path} are sent, and a "
+                    f"session has one {device}; name it first, or replay it as another --session"
+                )
+    for chain in series:
+        others = (placed.part.channels for other in series if other is not chain for placed in other)
+        channels = frozenset[str]().union(*(placed.part.channels for placed in chain))
+        if channels & frozenset[str]().union(*others):
+            prefix = _prefix(chain[0].part.path, [other[0].part.path for other in series if other is not chain])
+            remarks.append(f"{chain[0].part.path}: its channels are called {prefix}.…, since another file has the same")
+            for placed in chain:
+                placed.prefix = prefix
+
+
+def _prefix(path: Path, others: Sequence[Path]) -> str:
+    same = any(other.stem == path.stem for other in others)
+    return f"{path.absolute().parent.name}.{path.stem}" if same else path.stem
+
+
+def _laid_over(series: Sequence[Sequence[Placed]], stretch: Stretch, remarks: Sequence[str]) -> Recording:
+    """Each series begins at 0, but those that share a clock (their times overlap) keep their distance."""
+    placed = []
+    for chain in series:
+        peers = (other[0].part.clock_us for other in series if _overlap(chain, other))
+        clock_us, earliest_us = chain[0].part.clock_us, min((us for us in peers if us is not None), default=None)
+        offset_us = 0 if clock_us is None or earliest_us is None else clock_us - earliest_us
+        placed += [replace(one, offset_us=one.offset_us + offset_us) for one in chain]
+    begin_us, duration_us, _ = stretch
+    length_us = max(0, max(one.end_us for one in placed) - begin_us)
+    starts = [one.part.utc_us - one.offset_us + begin_us for one in placed if one.part.utc_us is not None]
+    return Recording(
+        placed,
+        length_us if duration_us is None else min(length_us, duration_us),
+        min(starts, default=None),
+        stretch,
+        remarks,
+    )
+
+
+def _overlap(one: Sequence[Placed], other: Sequence[Placed]) -> bool:
+    clock_us, other_us = one[0].part.clock_us, other[0].part.clock_us
+    if clock_us is None or other_us is None:
+        return False
+    return clock_us <= other_us + other[-1].end_us and other_us <= clock_us + one[-1].end_us
+
+
+# sending
+
+
+def run(
+    settings: Settings,
+    recording: Recording,
+    *,
+    speed: float,
+    session: str,
+    keep_times: bool = False,
+    on_sent: Callable[[Outgoing], None] | None = None,
+) -> int:
+    """Send a recording to Kafka; returns the number of records sent.
+
+    Args:
+        speed: 1: as recorded; 0: as fast as possible.
+        keep_times: Keep the times of the recording; else it begins now, on a window border.
+
+    Raises:
+        UsageError: A file turns out to be broken, or has no absolute times to keep.
+    """
+    if keep_times:
+        start_us = _recorded_us(settings, recording)
+    else:
+        start_us = pace.start_us(speed, recording.length_us, settings.hop_us)
+    with Producer(settings) as producer:
+        return pace.send(recording.outgoing(session, start_us), producer, speed=speed, on_sent=on_sent)
+
+
+def _recorded_us(settings: Settings, recording: Recording) -> int:
+    if recording.utc_us is None:
+        raise UsageError(f"{recording.names} does not tell when it was recorded: leave out --keep-times")
+    if recording.utc_us + recording.length_us > time_ns() // 1000 + settings.max_ahead_ms * 1000:
+        raise UsageError(f"{recording.names} was recorded in the future by its clock: leave out --keep-times")
+    return recording.utc_us
+
+
+def new_session() -> str:
+    """A name that no session had before: in a used one, everything before its last window would be late."""
+    return f"replay-{secrets.token_hex(4)}"
