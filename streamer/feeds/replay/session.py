@@ -216,14 +216,16 @@ def _in_order(parts: Sequence[Part]) -> list[Part] | None:
     if all(part.clock_us is not None for part in parts):
         ordered = sorted(parts, key=lambda part: part.clock_us or 0)
         spans = [(part.clock_us or 0, part.length_us) for part in ordered]
+        close_us = 0
     elif all(part.utc_us is not None and GOPRO.fullmatch(part.path.stem) is None for part in parts):
         ordered = sorted(parts, key=lambda part: (part.utc_us or 0, _numbers(part.path)))
         spans = [(part.utc_us or 0, part.length_us) for part in ordered]
+        close_us = CREATED_US
     elif parts[0].sends & ALONE.keys():
         return sorted(parts, key=lambda part: _numbers(part.path))
     else:
         return None  # tables whose times count from the session's start
-    apart = all(begin + length <= later + CREATED_US for (begin, length), (later, _) in pairwise(spans))
+    apart = all(begin + length <= later + close_us for (begin, length), (later, _) in pairwise(spans))
     return ordered if apart else None
 
 
