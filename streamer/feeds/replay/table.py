@@ -1,56 +1,48 @@
-"""Telemetry tables: CSV with a header row, a column of times and a column for each channel.
+"""Telemetry tables: CSV, TSV and the like, with a header row, a column of times and a column for each channel.
 
-The time column is the first one called ``time``, ``t``, ``timestamp``, ``ts``, ``datetime``, ``utc``, ``epoch`` or
-``elapsed``. It holds seconds, unless its name ends in a unit (``time_ms``, ``t_us``, ``time [ms]``; s, ms, us, ns), or
-RFC 3339 times. Every other column is a channel, with its unit in brackets: ``speed [m/s]``.
+`header` says how columns are recognised, and `cells` what may be in them. Text is UTF-8, UTF-16 with a byte order mark,
+or Windows-1252; columns are separated by commas, semicolons, tabs or bars; decimal commas are understood unless columns
+are separated by commas. Lines that begin with ``#`` are comments, and a second header row may hold units.
 
-Times from 10⁹ s on, and RFC 3339, count from the epoch. If the first time is within a minute of 0, times count from the
-session's start; otherwise the first row is at the session's start.
+Times are numbers in the unit that the header names, ISO 8601, or times of day (with a column of dates, or without).
+Numbers without a unit are seconds, or count from 1970 in the unit that puts them into our time; where neither can be,
+the unit is asked for. Times from 10⁹ s on, and dates, count from the epoch. If the first time is within a minute of 0,
+times count from the session's start; otherwise the first row is at the session's start. For microseconds and
+nanoseconds, which devices count from when they were switched on, it is a second in place of a minute.
 
-An empty cell (or ``nan``) is no measurement: channels measured at the same times share a block. Rows of the same time
-are one row.
+Rows are in order of time. Rows of the same time are one row, in which the last measurement of a channel counts. An
+empty cell (or ``nan``, ``NA``, ``null``, ``-``) is no measurement; channels measured at the same times share a block.
+A column whose first value is a text is not sent.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
-import math
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import numpy as np
 
 from streamer.errors import UsageError
-from streamer.events import TELEMETRY, moment_us
+from streamer.events import TELEMETRY
 from streamer.feeds.producer import Outgoing
+from streamer.feeds.replay import header
+from streamer.feeds.replay.cells import DAY_US, EPOCH_US, UNITS, Clock, Kind, clock, is_of_day, number
 from streamer.feeds.replay.part import ALL, S_US, SLICE_US, Options, Part, telemetry
 
 SENDS = frozenset({TELEMETRY})
-TIME = re.compile(
-    r"(?:time|t|timestamp|ts|date_?time|utc|epoch|elapsed)"
-    r"(?:[ _]?[\[(]?(?P<unit>s|sec|seconds|ms|us|µs|μs|ns)[\])]?)?",
-    re.IGNORECASE,
-)
-UNITS_S = {"s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
-CHANNEL = re.compile(r"(?P<name>.*?)\s*[\[(](?P<unit>[^\[\]()]*)[\])]")
-EPOCH_S = 1e9  # 2001: a time from here on is since the epoch
-LATEST_S = 7_258_118_400.0  # 2200: a time from here on cannot be in seconds
 COUNTS_FROM_START_US = 60 * S_US  # a first time below this counts from the session's start
-TRUTH = {"true": 1.0, "false": 0.0}
-NAN = math.nan
-
-
-class Columns(NamedTuple):
-    """What the header row says."""
-
-    time: int
-    scale_s: float | None  # seconds per unit of the time column; None if the header names no unit: seconds
-    names: tuple[str, ...]
-    units: tuple[str, ...]
-    places: tuple[int, ...]  # of the channels
+FINE_COUNTS_FROM_START_US = S_US  # likewise, in microseconds or nanoseconds
+FIRST_ROWS = 200  # that show how times are written
+SAMPLE_BYTES = 65_536  # that show the encoding
+MOST_NAMED = 8  # columns in a note
+NAN = float("nan")
 
 
 class Row(NamedTuple):
@@ -60,6 +52,25 @@ class Row(NamedTuple):
     values: list[float]
 
 
+@dataclass
+class Findings:
+    """What reading a table showed.
+
+    Attributes:
+        texts: First text of each column that holds texts, by name.
+        measured: Places of columns with numbers.
+        nameless: Places of columns with values and without a name.
+        replaced: Rows that replaced a measurement of the row above, since their time is the same.
+        cut: Number of the last line, if it ends before its last column.
+    """
+
+    texts: dict[str, str] = field(default_factory=dict)
+    measured: set[int] = field(default_factory=set)
+    nameless: set[int] = field(default_factory=set)
+    replaced: int = 0
+    cut: int | None = None
+
+
 def part(path: Path, options: Options = ALL) -> Part:
     """Open a table and read it once, so that a bad row is found before anything is sent.
 
@@ -67,54 +78,214 @@ def part(path: Path, options: Options = ALL) -> Part:
         UsageError: It is not such a table; the message has the number of the wrong line.
     """
     first_us = last_us = None
-    for row in _rows(path):
-        if first_us is None:
-            first_us = row.time_us
-        last_us = row.time_us
+    with _opened(path) as table:
+        for row in table.rows():
+            if first_us is None:
+                first_us = row.time_us
+            last_us = row.time_us
+        kind, unit_us, channels, notes = table.clock.kind, table.clock.unit_us, table.channels, list(_notes(table))
     if first_us is None or last_us is None:
         raise UsageError(f"{path} has no rows below its header")
-    if 0 <= first_us < COUNTS_FROM_START_US:
-        return Part(path, last_us, lambda _: _records(path, 0), SENDS, channels=frozenset(_header(path)[0]))
-    utc_us = first_us if first_us >= EPOCH_S * S_US else None
+    from_start_us = COUNTS_FROM_START_US if unit_us >= UNITS["ms"] else FINE_COUNTS_FROM_START_US
+    if kind in (Kind.NUMBER, Kind.OF_DAY) and first_us < from_start_us:
+        return Part(path, last_us, partial(_records, path, 0), SENDS, channels=channels, notes=notes)
+    known = kind is Kind.MOMENT or (kind is Kind.NUMBER and first_us >= EPOCH_US)
     return Part(
         path,
         last_us - first_us,
-        lambda _: _records(path, first_us),
+        partial(_records, path, first_us),
         SENDS,
         clock_us=first_us,
-        utc_us=utc_us,
-        channels=frozenset(_header(path)[0]),
+        utc_us=first_us if known else None,
+        channels=channels,
+        notes=notes,
     )
 
 
-def _records(path: Path, origin_us: int) -> Iterator[Outgoing]:
+def _records(path: Path, origin_us: int, begin_us: int) -> Iterator[Outgoing]:
     held: list[Row] = []
-    names, units = _header(path)
-    for row in _rows(path):
-        if held and row.time_us >= held[0].time_us + SLICE_US:
+    with _opened(path) as table:
+        names, units = table.columns.names, table.columns.units
+        for row in table.rows():
+            if row.time_us - origin_us < begin_us:
+                continue
+            if held and row.time_us >= held[0].time_us + SLICE_US:
+                yield from _blocks(held, origin_us, names, units)
+                held = []
+            held.append(row)
+        if held:
             yield from _blocks(held, origin_us, names, units)
-            held = []
-        held.append(row)
-    yield from _blocks(held, origin_us, names, units)
 
 
 def _blocks(rows: Sequence[Row], origin_us: int, names: Sequence[str], units: Sequence[str]) -> list[Outgoing]:
     return telemetry([row.time_us - origin_us for row in rows], np.array([row.values for row in rows]), names, units)
 
 
-def _header(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    with _lines(path) as (_, columns):
-        return columns.names, columns.units
+class Table:
+    """A table that is being read.
+
+    Args:
+        lines: The rows below the header, each with its line number.
+        encoding: Of the text.
+    """
+
+    def __init__(
+        self, path: Path, columns: header.Columns, lines: Iterator[tuple[int, list[str]]], encoding: str
+    ) -> None:
+        self.path, self.encoding, self.found = path, encoding, Findings()
+        self.comma = columns.delimiter != ","
+        first = list(islice(lines, FIRST_ROWS))
+        below = header.units_below(first[0][1], columns) if first else None
+        self.columns = columns if below is None else below
+        first = first[below is not None :]
+        self._lines = chain(first, lines)
+        times = [cells[columns.time] for _, cells in first if len(cells) > columns.time and cells[columns.time].strip()]
+        self._date = columns.date if times and is_of_day(times[0]) else None
+        if self._date is not None:
+            self.columns = header.without(self.columns, self._date)
+            times = [self._time(cells) for _, cells in first if len(cells) > max(columns.time, self._date)]
+        try:
+            self.clock = self._clock(times)
+        except ValueError as error:
+            where = f"{path} line {first[0][0]}" if first and len(times) else str(path)
+            raise UsageError(f"{where}: {error}") from None
+
+    def _clock(self, times: Sequence[str]) -> Clock:
+        unit_us, name = self.columns.unit_us, self.columns.time_name
+        return clock(times or ["0"], unit_us, name, self.comma)
+
+    def _time(self, cells: Sequence[str]) -> str:
+        time = cells[self.columns.time]
+        return time if self._date is None else f"{cells[self._date].strip()} {time.strip()}"
+
+    @property
+    def channels(self) -> frozenset[str]:
+        """Names of the columns in which numbers were found so far."""
+        placed = zip(self.columns.names, self.columns.places, strict=True)
+        return frozenset(name for name, place in placed if place in self.found.measured)
+
+    def rows(self) -> Iterator[Row]:
+        """The rows in order of time.
+
+        Raises:
+            UsageError: A line is wrong; the message has its number.
+        """
+        last: Row | None = None
+        short = ""  # a row with too few cells, which is right only at the end of a log that was cut off
+        days_us = 0
+        for number_, cells in self._lines:
+            if short:
+                raise UsageError(short)
+            where = f"{self.path} line {number_}"
+            short = self._check(where, cells)
+            if short:
+                self.found.cut = number_
+                continue
+            time_us = self._time_us(where, cells) + days_us
+            if self.clock.kind is Kind.OF_DAY and last is not None and time_us < last.time_us - DAY_US // 2:
+                days_us, time_us = days_us + DAY_US, time_us + DAY_US  # past midnight
+            row = Row(time_us, self._values(where, cells))
+            if last is not None and row.time_us < last.time_us:
+                raise UsageError(f"{where} is earlier than the row above it: sort the table by time")
+            if last is not None and row.time_us == last.time_us:
+                self.found.replaced += any(a == a and b == b for a, b in zip(last.values, row.values, strict=True))
+                row = Row(time_us, [b if b == b else a for a, b in zip(last.values, row.values, strict=True)])
+            elif last is not None:
+                yield last
+            last = row
+        if last is not None:
+            self.found.cut = self.found.cut if short else None
+            yield last
+        elif short:
+            raise UsageError(short)
+
+    def _check(self, where: str, cells: Sequence[str]) -> str:
+        """What is wrong if the row is too short, else empty."""
+        width = self.columns.width
+        said = f"{where} has {len(cells)} cells, the header has {width}"
+        if any(cell.strip() for cell in cells[width:]):
+            raise UsageError(said)
+        for place in self.columns.nameless:
+            if place < len(cells) and cells[place].strip():
+                self.found.nameless.add(place)
+        return said if len(cells) <= max(self.columns.time, self._date or 0, *self.columns.places) else ""
+
+    def _time_us(self, where: str, cells: Sequence[str]) -> int:
+        try:
+            return self.clock.time_us(self._time(cells))
+        except ValueError as error:
+            raise UsageError(f"{where}: {error}") from None
+
+    def _values(self, where: str, cells: Sequence[str]) -> list[float]:
+        texts, measured = self.found.texts, self.found.measured
+        values = []
+        for place, name in zip(self.columns.places, self.columns.names, strict=True):
+            text = cells[place].strip()
+            value = NAN if not text or name in texts else number(text, self.comma)
+            if value is None and place in measured:
+                raise UsageError(
+                    f"{where}: {text[:40]!r} in column {name!r} is no number: leave the cell empty or the column out"
+                )
+            if value is None:
+                texts[name] = text
+                value = NAN
+            elif value == value:
+                measured.add(place)
+            values.append(value)
+        return values
+
+
+def _notes(table: Table) -> Iterator[str]:
+    """What the user should know of a table that was read."""
+    path, columns, found = table.path, table.columns, table.found
+    if table.encoding == "cp1252":
+        yield f"{path} is not UTF-8 and was read as Windows-1252"
+    if columns.passed:
+        yield f"{path}: the {columns.passed} lines above the header row were passed over"
+    if table.clock.note:
+        yield f"{path}: {table.clock.note}"
+    if columns.renamed:
+        yield f"{path} has several columns of one name: further ones were sent as {_some(columns.renamed)}"
+    if found.texts:
+        shown = [f"{name} ({text[:20]})" for name, text in found.texts.items()]
+        yield f"{path}: columns of texts were not sent: {_some(shown)}"
+    empty = [name for name in columns.names if name not in table.channels and name not in found.texts]
+    if empty:
+        yield f"{path}: columns without a value were not sent: {_some(empty)}"
+    if found.nameless:
+        numbers = [str(place + 1) for place in sorted(found.nameless)]
+        yield f"{path}: columns without a name were not sent: {_some(numbers)}"
+    if found.replaced:
+        yield f"{path}: {found.replaced} rows have the time of the row above and replaced measurements in it"
+    if found.cut is not None:
+        yield f"{path} ends inside line {found.cut}, which was left out"
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:MOST_NAMED])
+    return shown if len(names) <= MOST_NAMED else f"{shown} and {len(names) - MOST_NAMED} more"
 
 
 @contextmanager
-def _lines(path: Path) -> Iterator[tuple[Iterator[tuple[int, list[str]]], Columns]]:
-    """The rows below the header, each with its line number, and what the header says."""
+def _opened(path: Path) -> Iterator[Table]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=_delimiter(file))
-            columns = _columns(path, next(reader, []))
-            yield ((reader.line_num, cells) for cells in reader), columns
+        encoding = _encoding(path)
+        with path.open(encoding=encoding, newline="") as file:
+            columns = header.find(file)
+            if isinstance(columns, str):
+                raise UsageError(
+                    f"{path} has no column of times, called time_s, t, timestamp or the like, in its header row: "
+                    f"{columns[:200] or 'it is empty'}"
+                )
+            if not columns.places:
+                raise UsageError(f"{path} has no channel beside its column of times")
+            reader = csv.reader(file, delimiter=columns.delimiter)
+            lines = (
+                (columns.lines + reader.line_num, cells)
+                for cells in reader
+                if any(cell.strip() for cell in cells) and not cells[0].startswith("#")
+            )
+            yield Table(path, columns, lines, encoding)
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not UTF-8 text: convert it, e.g. with iconv") from None
     except csv.Error as error:
@@ -123,98 +294,13 @@ def _lines(path: Path) -> Iterator[tuple[Iterator[tuple[int, list[str]]], Column
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _delimiter(file: TextIO) -> str:
-    header = file.readline()
-    file.seek(0)
-    return max(",;\t", key=header.count)
-
-
-def _columns(path: Path, header: list[str]) -> Columns:
-    cells = [cell.strip() for cell in header]
-    found = [(place, named) for place, cell in enumerate(cells) if (named := TIME.fullmatch(cell))]
-    if not found:
-        raise UsageError(
-            f"{path} has no column of times, called time_s, t, timestamp or the like, in its header row: "
-            f"{', '.join(cells)[:200] or 'it is empty'}"
-        )
-    time, named = found[0]
-    unit = named["unit"]
-    names, units, places = [], [], []
-    for place, cell in enumerate(cells):
-        if place == time:
-            continue
-        bracket = CHANNEL.fullmatch(cell)
-        name, channel_unit = (bracket["name"], bracket["unit"].strip()) if bracket else (cell, "")
-        if not name or name in names:
-            raise UsageError(f"{path}: column {place + 1} {'has no name' if not name else f'is a second {name!r}'}")
-        names.append(name)
-        units.append(channel_unit)
-        places.append(place)
-    if not names:
-        raise UsageError(f"{path} has no channel beside its column of times")
-    return Columns(time, UNITS_S[unit.lower()] if unit else None, tuple(names), tuple(units), tuple(places))
-
-
-def _rows(path: Path) -> Iterator[Row]:
-    """The rows in order of time.
-
-    Raises:
-        UsageError: A line is wrong; the message has its number.
-    """
-    last: Row | None = None
-    with _lines(path) as (lines, columns):
-        wide = len(columns.places) + 1
-        for number, cells in lines:
-            if not any(cells):
-                continue
-            where = f"{path} line {number}"
-            if len(cells) != wide:
-                raise UsageError(f"{where} has {len(cells)} cells, the header has {wide}")
-            row = Row(_time_us(where, cells[columns.time], columns.scale_s), _values(where, cells, columns))
-            if last is None:
-                last = row
-            elif row.time_us == last.time_us:
-                last = Row(row.time_us, [b if b == b else a for a, b in zip(last.values, row.values, strict=True)])
-            elif row.time_us < last.time_us:
-                raise UsageError(f"{where} is earlier than the row above it: sort the table by time")
-            else:
-                yield last
-                last = row
-    if last is not None:
-        yield last
-
-
-def _time_us(where: str, cell: str, scale_s: float | None) -> int:
-    text = cell.strip()
+def _encoding(path: Path) -> str:
+    with path.open("rb") as file:
+        sample = file.read(SAMPLE_BYTES)
+    if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
     try:
-        seconds = float(text) * (1.0 if scale_s is None else scale_s)
-    except ValueError:
-        return _moment_us(where, text)
-    if not 0 <= seconds < LATEST_S:
-        raise UsageError(
-            f"{where}: {text} is no time in seconds since the start or since 1970; put the unit into the column's "
-            "name: time_s, time_ms, time_us or time_ns"
-        )
-    return round(seconds * S_US)
-
-
-def _moment_us(where: str, text: str) -> int:
-    try:
-        return moment_us(text)
-    except ValueError as error:
-        raise UsageError(f"{where}: {error}") from None
-
-
-def _values(where: str, cells: Sequence[str], columns: Columns) -> list[float]:
-    values = []
-    for place, name in zip(columns.places, columns.names, strict=True):
-        text = cells[place].strip()
-        try:
-            values.append(float(text) if text else NAN)
-        except ValueError:
-            if text.lower() not in TRUTH:
-                raise UsageError(
-                    f"{where}: {text[:40]!r} in column {name!r} is no number: leave the cell empty or the column out"
-                ) from None
-            values.append(TRUTH[text.lower()])
-    return values
+        codecs.getincrementaldecoder("utf-8")().decode(sample)
+    except UnicodeDecodeError:
+        return "utf-8" if b"\0" in sample else "cp1252"  # bytes of zero are in no text: it will be refused
+    return "utf-8-sig"

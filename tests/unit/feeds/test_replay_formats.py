@@ -19,7 +19,7 @@ from streamer.feeds.replay import gpmf, speech
 from streamer.feeds.replay.mcap import numbers
 from streamer.feeds.replay.speech import Cue
 from tests.harness import jpeg
-from tests.recordings import BASE_NS, START_US, Log, by_row, events, pcm, samples, spans, texts
+from tests.recordings import BASE_NS, Log, by_row, events, pcm, samples, spans, texts
 
 S_US = 1_000_000
 
@@ -174,114 +174,6 @@ def test_bytes_of_chance_never_do_more_than_raise_a_value_error(seed: int) -> No
             read(bytes(raw))
 
 
-# tables
-
-
-def table(path: Path, text: str) -> Path:
-    path.write_text(text)
-    return path
-
-
-def test_a_table_becomes_blocks_with_units(tmp_path: Path) -> None:
-    path = table(tmp_path / "a.csv", "time_s,speed [m/s],on\n" + "".join(f"{i / 50},{i},true\n" for i in range(100)))
-    found = by_row(events(path))[TELEMETRY]
-    assert len(found) == 10
-    measured = samples(found)
-    assert [v for _, v in measured["speed"]] == list(range(100))
-    assert np.allclose([t for t, _ in measured["speed"]], np.arange(100) / 50)
-    assert {v for _, v in measured["on"]} == {1.0}
-    assert found[0].body.channels["speed"].unit == "m/s"  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(
-    ("header", "times"),
-    [
-        ("t", ("0", "0.5")),
-        ("Time [ms]", ("0", "500")),
-        ("timestamp_us", ("1700000000000000", "1700000000500000")),
-        ("time_ns", ("1700000000000000000", "1700000000500000000")),
-        ("timestamp", ("1700000000.0", "1700000000.5")),
-        ("timestamp", ("2024-05-01T12:00:00Z", "2024-05-01T14:00:00.5+02:00")),
-        ("t", ("46408.5", "46409.0")),
-    ],
-)
-def test_times_are_understood_in_many_forms(header: str, times: tuple[str, str], tmp_path: Path) -> None:
-    path = table(tmp_path / "a.csv", f"speed;{header}\n1;{times[0]}\n2;{times[1]}\n")
-    assert samples(by_row(events(path))[TELEMETRY]) == {"speed": [(0.0, 1.0), (0.5, 2.0)]}
-    assert replay.open_all([path]).utc_us == {"1": 1_700_000_000_000_000, "2": 1_714_564_800_000_000}.get(
-        times[0][0] if len(times[0]) > 9 else ""
-    )
-
-
-def test_an_empty_cell_is_no_measurement(tmp_path: Path) -> None:
-    rows = "".join(f"{i / 100},{i},{i if i % 10 == 0 else ''},\n" for i in range(20))
-    found = by_row(events(table(tmp_path / "a.csv", "t,fast,slow,never\n" + rows)))[TELEMETRY]
-    assert len(found) == 2
-    measured = samples(found)
-    assert len(measured["fast"]) == 20
-    assert measured["slow"] == [(0.0, 0.0), (0.1, 10.0)]
-    assert "never" not in measured
-
-
-def test_rows_of_the_same_time_are_one(tmp_path: Path) -> None:
-    path = table(tmp_path / "a.csv", "t,a,b\n0,1,\n0,,2\n\n0.1,3,4\n")
-    assert samples(by_row(events(path))[TELEMETRY]) == {"a": [(0.0, 1.0), (0.1, 3.0)], "b": [(0.0, 2.0), (0.1, 4.0)]}
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "header row"),
-        ("speed,gear\n1,2\n", "column of times"),
-        ("t\n1\n", "no channel"),
-        ("t,a,a\n1,2,3\n", "second 'a'"),
-        ("t,,a\n1,2,3\n", "column 2 has no name"),
-        ("t,a\n", "no rows"),
-        ("t,a\n0,1\n0.1,fast\n", "line 3: 'fast' in column 'a'"),
-        ("t,a\n0,1\n0.1\n", "line 3 has 1 cells"),
-        ("t,a\n0,1\n1,2\n0.5,3\n", "line 4 is earlier"),
-        ("t,a\n0,1\nsoon,2\n", "line 3: 'soon' is no time"),
-        ("t,a\n-1,1\n", "line 2"),
-        ("t,a\n1700000000000,1\n", "time_ms"),
-        ("t,a\n2024-05-01T12:00:00,1\n", "append Z"),
-    ],
-)
-def test_a_broken_table_is_refused_with_its_line(text: str, said: str, tmp_path: Path) -> None:
-    path = table(tmp_path / "a.csv", text)
-    with pytest.raises(UsageError) as refused:
-        replay.open_all([path])
-    assert said in str(refused.value)
-    assert str(path) in str(refused.value)
-    assert "\n" not in str(refused.value)
-
-
-def test_tables_that_are_not_text_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b"t,a\n0,1\n\xff\xfe\x00\n")
-    with pytest.raises(UsageError, match="UTF-8"):
-        replay.open_all([tmp_path / "a.csv"])
-
-
-def test_tables_of_one_clock_keep_their_distance(data: Path, tmp_path: Path) -> None:
-    folder = data / "comma2k19"
-    clocks, counts = {}, {}
-    for name, sensor in {
-        "speed": "CAN/speed",
-        "steer": "CAN/steering_angle",
-        "acceleration": "IMU/accelerometer",
-    }.items():
-        times, values = np.load(folder / sensor / "t"), np.load(folder / sensor / "value")
-        values = values.reshape(len(times), -1)
-        header = ",".join(["t", *(f"{name}{i}" for i in range(values.shape[1]))])
-        rows = [",".join(map(repr, map(float, (t, *v)))) for t, v in zip(times, values, strict=True)]
-        table(tmp_path / f"{name}.csv", "\n".join([header, *rows]))
-        clocks[f"{name}0"], counts[f"{name}0"] = times, len(times)
-    measured = samples(by_row(events(*sorted(tmp_path.glob("*.csv"))))[TELEMETRY])
-    assert {name: len(measured[name]) for name in counts} == counts
-    begin = min(times[0] for times in clocks.values())
-    for name, times in clocks.items():
-        assert np.allclose([t for t, _ in measured[name]], times - begin, atol=1e-5)
-
-
 # MCAP
 
 
@@ -407,8 +299,3 @@ def test_protobuf_messages_are_read_with_the_schema_in_the_file(tmp_path: Path) 
     assert (spans(rows[IMAGE]), rows[IMAGE][0].record.value) == ([(0.05, 0.05)], jpeg(1))
     assert samples(rows[TELEMETRY]) == {"car.speed": [(0, 0)], "car.wheels.0": [(0, 1)], "car.wheels.1": [(0, 2)]}
     assert "/car are broken" in " ".join(recording.notes)
-
-
-def test_what_begins_at_the_session_start_begins_there(tmp_path: Path) -> None:
-    path = table(tmp_path / "a.csv", "t,a\n1000000,1\n1000001,2\n")
-    assert events(path)[0].start_us == START_US

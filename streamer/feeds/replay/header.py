@@ -1,0 +1,177 @@
+"""Header rows of tables: where the header is, which column holds the times, and what the channels are called.
+
+The header is the first line with a column of times, of the first ``MOST_LINES``: lines above it (comments, a name, the
+settings of a logger) are passed over. A column of times is called ``time``, ``t``, ``timestamp``, ``ts``, ``datetime``,
+``utc``, ``epoch`` or ``elapsed``, with its unit behind it or in brackets (``time_ms``, ``TimeUS``, ``time [ms]``), and
+maybe words like ``since start`` or ``boot``; of several the plainest counts, then the first. A column ``date``
+completes a column of times of day.
+
+A channel's unit is in brackets behind its name (``speed [m/s]``, ``speed (km/h)``) or its last word, if that is a
+quotient (``accel_x_m/s^2``). Brackets that hold an index or an axis belong to the name (``cell_v[0]``, ``G(x)``), and
+those that tell apart columns of one name do as well.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import islice
+from typing import NamedTuple
+
+from streamer.feeds.replay.cells import UNITS, is_time, number
+
+MOST_LINES = 60  # that may be above the header
+DELIMITERS = ",;\t|"
+DECLARED = re.compile(r"sep=(.)", re.IGNORECASE)  # as Excel writes above the header
+COMMENTS = ("#", "%", "//")
+BRACKETS = re.compile(r"(?P<name>.*?)\s*[\[(](?P<unit>[^\[\]()]*)[\])]")
+QUOTIENT = re.compile(r".*[\s_]([^\W\d_]+(?:/[^\W\d_]+[²³^*\d]*)+)")
+PLACES = re.compile(r"\d+|[xyzXYZw]")  # what brackets hold that is no unit: an index, or an axis
+WORDS = re.compile(r"[A-Zµμ]+(?![a-z])|[A-Z]?[a-zµμ]+|\d+")
+CORE = {"time", "t", "timestamp", "timestamps", "ts", "datetime", "utc", "epoch", "elapsed", "date"}
+COUNTING = {"seconds", "millis", "milliseconds", "micros", "microseconds", "nanos", "nanoseconds"}
+AROUND = {
+    "since", "start", "boot", "in", "of", "the", "from", "unix", "posix", "system", "sys", "gps", "local", "host",
+    "log", "logging", "recording", "experiment", "sample", "sensor", "device", "rosbag", "stamp", "txt",
+}  # fmt: skip
+PATTERN = {"yyyy", "yy", "mo", "mm", "dd", "hh", "mi", "mn", "ss", "sss"}  # AndroSensor: YYYY-MO-DD HH-MI-SS_SSS
+
+
+class Columns(NamedTuple):
+    """What the header row says.
+
+    Attributes:
+        date: Place of a column of dates, which is among the channels; ``None`` if there is none.
+        unit_us: Microseconds for each unit of the time column; ``None`` if the header names no unit.
+        names: Of the channels, all different.
+        places: Of the channels.
+        nameless: Places of columns without a name.
+        renamed: Names that were given to further columns of one name.
+    """
+
+    time: int
+    date: int | None
+    time_name: str
+    unit_us: Fraction | None
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    places: tuple[int, ...]
+    nameless: tuple[int, ...]
+    renamed: tuple[str, ...]
+    width: int
+    delimiter: str
+    lines: int  # up to and with the header row
+    passed: int  # of these, above it, neither blank nor comments
+
+
+def find(lines: Iterator[str]) -> Columns | str:
+    """Read up to the header row; the first line with text, if there is no header row."""
+    first, declared, passed = "", "", 0
+    for count, line in enumerate(islice(lines, MOST_LINES), 1):
+        text = line.strip("\r\n ")
+        if (found := DECLARED.fullmatch(text)) is not None:
+            declared = found[1]
+            continue
+        comment = text.startswith(COMMENTS)
+        delimiter = declared or max(DELIMITERS, key=_unquoted(text).count)
+        cells = [cell.strip() for cell in next(csv.reader([text.lstrip("#%/ ")], delimiter=delimiter), [])]
+        if _is_header(cells) and not (comment and len(cells) == 1):
+            return _columns(cells, delimiter, count, passed)
+        if any(cells):
+            first = first or text
+            passed += not comment
+    return first
+
+
+def units_below(cells: Sequence[str], columns: Columns) -> Columns | None:
+    """The columns with the units of a second header row; ``None`` if the row is none."""
+    texts = [cell.strip().strip("[]()") for cell in cells]
+    time = texts[columns.time] if columns.time < len(texts) else ""
+    if (time and time.lower() not in UNITS) or any(number(text, False) is not None for text in texts if text):
+        return None
+    if not any(texts):
+        return None
+    below = [texts[place] if place < len(texts) else "" for place in columns.places]
+    unit_us = UNITS[time.lower()] if time else columns.unit_us
+    return columns._replace(units=tuple(a or b for a, b in zip(columns.units, below, strict=True)), unit_us=unit_us)
+
+
+def without(columns: Columns, place: int) -> Columns:
+    """The columns less one of the channels."""
+    kept = [index for index, other in enumerate(columns.places) if other != place]
+    return columns._replace(
+        names=tuple(columns.names[index] for index in kept),
+        units=tuple(columns.units[index] for index in kept),
+        places=tuple(columns.places[index] for index in kept),
+    )
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r'"[^"]*"', "", text)
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    return any(_time(cell) is not None for cell in cells) and not any(is_time(cell) for cell in cells)
+
+
+def _time(cell: str) -> tuple[int, Fraction | None] | None:
+    """How unusual a name for a time column it is, and its unit; ``None`` if it is another column."""
+    bracket = BRACKETS.fullmatch(cell)
+    text, inside = (bracket["name"], bracket["unit"].strip().lower()) if bracket else (cell, "")
+    words = [word.lower() for word in WORDS.findall(text)]
+    if not words:
+        return None
+    if set(words) <= PATTERN and {"yyyy", "hh"} <= set(words):
+        return 1, None
+    unit = UNITS.get(inside) or (UNITS.get(words[-1]) if len(words) > 1 else None)
+    spelled = next((UNITS[word] for word in words if word in COUNTING), None)
+    rest = [word for word in words if word not in UNITS]
+    if not (set(words) & (CORE | COUNTING)) or any(word not in CORE | AROUND for word in rest):
+        return None
+    if words == ["date"]:
+        return 2, None
+    return int(len(rest) > 1 or spelled is not None), unit or spelled
+
+
+def _columns(cells: Sequence[str], delimiter: str, lines: int, passed: int) -> Columns:
+    found = [(named[0], place, named[1]) for place, cell in enumerate(cells) if (named := _time(cell)) is not None]
+    _, time, unit_us = min(found, key=lambda one: one[:2])
+    date = next((place for place, cell in enumerate(cells) if cell.lower() == "date" and place != time), None)
+    places = [place for place, cell in enumerate(cells) if cell and place != time]
+    nameless = [place for place, cell in enumerate(cells) if not cell and place != time]
+    names, units, renamed = _names([cells[place] for place in places])
+    bracket = BRACKETS.fullmatch(cells[time])
+    return Columns(
+        time, date, bracket["name"] if bracket else cells[time], unit_us, names, units, tuple(places), tuple(nameless),
+        renamed, len(cells), delimiter, lines, passed,
+    )  # fmt: skip
+
+
+def _names(cells: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Names and units of channels, and which names were made up since a column of that name was there."""
+    parted = [_parted(cell) for cell in cells]
+    often = Counter(name for name, _ in parted)
+    names: list[str] = []
+    renamed = []
+    for cell, (short, _) in zip(cells, parted, strict=True):
+        plain = name = short if often[short] == 1 else cell
+        count = 1
+        while name in names:
+            count += 1
+            name = f"{plain}.{count}"
+        if count > 1:
+            renamed.append(name)
+        names.append(name)
+    return tuple(names), tuple(unit for _, unit in parted), tuple(renamed)
+
+
+def _parted(cell: str) -> tuple[str, str]:
+    """Name and unit."""
+    bracket = BRACKETS.fullmatch(cell)
+    if bracket is not None and bracket["name"] and not PLACES.fullmatch(bracket["unit"].strip()):
+        return bracket["name"], bracket["unit"].strip()
+    quotient = QUOTIENT.fullmatch(cell)
+    return cell, quotient[1] if quotient else ""
