@@ -26,6 +26,8 @@ While Kafka or Redis does not answer, a worker raises nothing: it holds what is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 
 
@@ -93,3 +95,12 @@ class ModelError(Stop):
 def one_line(error: BaseException) -> str:
     """An exception's text as one line of at most 200 characters; the name of its class if it has no text."""
     return (" ".join(str(error).split()).rstrip(".") or type(error).__name__)[:200]
+
+
+@contextmanager
+def extra(name: str, doing: str) -> Iterator[None]:
+    """Around imports that need an optional dependency group: if it is not installed, the error names the group."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{doing} needs {error.name}: pip install 'streamer-multimodal[{name}]'") from None

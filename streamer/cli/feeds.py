@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamer.cli.options import console, emit, extra, load_settings, say
-from streamer.errors import UsageError
+from streamer.cli.options import console, emit, load_settings, say
+from streamer.errors import UsageError, extra
 
 if TYPE_CHECKING:
     from streamer.settings import Settings

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from streamer.cli.options import AsJson, console, emit, extra, load_settings, say
+from streamer.cli.options import AsJson, console, emit, load_settings, say
+from streamer.errors import extra
 
 ModelDir = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="A folder with a model.toml: models/driving.")]
 DRIVES_CACHE = Path("runs/drives")

@@ -25,15 +25,6 @@ Sessions = Annotated[list[str] | None, typer.Option("--session", help="This sess
 TIME = {"parser": datetime.fromisoformat, "metavar": "TIME"}
 
 
-@contextmanager
-def extra(name: str, doing: str) -> Iterator[None]:
-    """Around imports that need an optional dependency group: if it is not installed, the error names the group."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{doing} needs {error.name}: pip install 'streamer-multimodal[{name}]'") from None
-
-
 def load_settings() -> Settings:
     """The settings in effect."""
     from streamer.settings import Settings

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamer.cli.commands import COMMANDS
-from streamer.cli.options import console, extra, load_settings, say
+from streamer.cli.options import console, load_settings, say
+from streamer.errors import extra
 
 if TYPE_CHECKING:
     from streamer.local.stack import Service
