@@ -52,6 +52,7 @@ class Reason(StrEnum):
     IMAGE_BOMB = "image_bomb"
     DATAREF_REFUSED = "dataref_refused"
     POISON = "poison"
+    UNREADABLE_BATCH = "unreadable_batch"
 
 
 class BadRecord(StreamerError):

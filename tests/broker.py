@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from struct import pack, unpack
 
@@ -11,6 +11,7 @@ from aiokafka.protocol.admin import ApiVersionResponse_v0
 from aiokafka.protocol.fetch import FetchResponse_v4
 from aiokafka.protocol.metadata import MetadataResponse_v0
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from crc32c import crc32c
 
 SPOKEN = [(FetchResponse_v4.API_KEY, 4, 4), (MetadataResponse_v0.API_KEY, 0, 0)]
 
@@ -21,6 +22,23 @@ def batch_of(payload: bytes) -> bytes:
     builder.append(0, 1_234, b"car", payload, [("ce_type", b"frame"), ("empty", None)])
     builder.append(1, 1_235, None, None, [])
     return bytes(builder.build())
+
+
+def batch_with(
+    payloads: Sequence[bytes], codec: int = 0, base_offset: int = 0, is_transactional: bool = False
+) -> bytes:
+    """A record for each payload, with the key ``car`` and a header, written by aiokafka; times from 1,000 ms on."""
+    builder = DefaultRecordBatchBuilder(2, codec, is_transactional, 7 if is_transactional else -1, 0, 0, 64 << 20)
+    for number, payload in enumerate(payloads):
+        builder.append(number, 1_000 + number, b"car", payload, [("ce_type", b"frame")])
+    return bytes(pack(">q", base_offset) + builder.build()[8:])
+
+
+def as_stored(batch: bytes, at: int = 0, piece: bytes = b"") -> bytes:
+    """A batch with other bytes at a place, and the checksum and length that a broker would have for it."""
+    changed = batch[:at] + piece + batch[at + len(piece) :]
+    changed = changed[:8] + pack(">i", len(changed) - 12) + changed[12:]
+    return changed[:17] + pack(">I", crc32c(changed[21:])) + changed[21:]
 
 
 def fetched(records: bytes) -> bytes:

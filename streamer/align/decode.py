@@ -14,6 +14,7 @@ from functools import lru_cache
 from kafka.partitioner.default import murmur2
 
 from streamer.align import bodies
+from streamer.clients.batches import FAULT
 from streamer.errors import BadRecord, Reason
 from streamer.events import (
     AUDIO,
@@ -71,6 +72,8 @@ class Decoder:
             BadRecord: It can never be processed; the only error that any bytes can cause.
         """
         headers = _headers(record)
+        if FAULT in headers:
+            raise BadRecord(Reason.UNREADABLE_BATCH, headers[FAULT])
         kind = self._kind(record, headers)
         session = "" if kind is Kind.TICK and record.key is None else self._session(record)
         if kind is not Kind.DATA:

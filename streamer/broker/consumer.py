@@ -8,8 +8,7 @@
    for records never delays a freed partition by more than ``POLL_CAP_S``.
 4. *Cost*: Faust makes a message, an event and four asyncio tasks of each record, to be able to abandon it. Here the
    records that one poll brought travel together, :class:`Batch`, and a delivery that does not block takes no task.
-   The client makes our record of what it has parsed, instead of its own first: ``record``. ``fetch`` reads answers
-   and checks their checksums: what passes ``is_intact`` is not checked again.
+   The client makes our record of what it has parsed, instead of its own first: ``record``. ``fetch`` reads answers.
 5. *Knowing that a partition is drained*: :meth:`Consumer.idle_since_us`, the bound of the merge. The consumer's
    position runs ahead of what was delivered, so neither position nor high watermark alone proves it.
 6. *Fetch wait*: ``fetch_max_wait_ms`` is hard-coded to 1500 in Faust; bounds of idle partitions would be that old.
@@ -18,7 +17,9 @@
    meaningless errors; the worker has its own watchdog.
 8. *Memory*: a broker's answer may have 50 MiB, which Faust has no setting for. Memory for answers of 4 MiB is reused;
    50 MiB are allocated again for each answer, and the kernel clears them each time: ``FETCH_MAX_BYTES``.
-9. *Start*: Faust waits a second for tables to be declared before it joins the group; ours has none: see
+9. *Batches*: the client unpacks a batch without a limit and stops at one that it cannot read, and a worker dies of
+   that again after each restart. It is given ours, see :mod:`streamer.clients.batches`.
+10. *Start*: Faust waits a second for tables to be declared before it joins the group; ours has none: see
    ``transport.NoTables``.
 """
 
@@ -38,8 +39,9 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from streamer.broker import internals
-from streamer.broker.fetch import AnswerReader, FetchPace, is_intact
+from streamer.broker.fetch import AnswerReader, FetchPace
 from streamer.broker.replicas import Replicas
+from streamer.clients.batches import Reading
 from streamer.events import Record
 from streamer.settings import MIB
 
@@ -148,7 +150,8 @@ class ConsumerThread(internals.OpenThread):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._intact: set[tuple[str, int]] = set()  # partitions of the newest answer
+        self._answer: dict[aiokafka.TopicPartition, bytes] = {}  # records of the newest answer
+        self._reading = Reading(self.consumer.transport.batch_limit_bytes)
 
     def plan(self, plan: Callable[[Any], Any], assignment: Any) -> Any:
         """What the client would send now, less the fetches that should not leave yet."""
@@ -170,25 +173,22 @@ class ConsumerThread(internals.OpenThread):
         sent_us = time_ns() // 1000
         needs_wakeup: bool = await fetch(assignment, node_id, request)
         applied = asked.answered(partial(Answer, sent_us))
+        budget = self._reading.budget()
         for tp in applied:
-            internals.make_records(fetcher, tp, self.record, check_crcs=tp not in self._intact)
+            batches = partial(internals.batches_of, self._answer.pop(tp), tp, self._reading, budget)
+            internals.read_batches(fetcher, tp, batches, self.record)
         if applied:
             self.consumer.pace.answered(node_id, sent_us, needs_wakeup, time_ns() // 1000)
             self.consumer.answered()
         return needs_wakeup
 
     async def send(self, client: Any, send: Callable[..., Any], node_id: int, request: Any, **options: Any) -> Any:
-        """Send a request; read and check a fetch's answer, which the client applies before anything else runs."""
+        """Send a request; keep the records of a fetch's answer, which the client applies before anything else runs."""
         if not internals.is_fetch(request):
             return await send(node_id, request, **options)
         AnswerReader.take_over(await internals.connection_to(client, node_id))
         response = await send(node_id, request, **options)
-        self._intact = {
-            (topic, partition)
-            for topic, partitions in response.topics
-            for partition, *_, records in partitions
-            if is_intact(records or b"")  # a partition with an error may have none
-        }
+        self._answer = internals.records_of(response)
         return response
 
     def record(self, tp: aiokafka.TopicPartition, record: Any) -> Record:

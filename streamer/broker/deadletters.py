@@ -4,6 +4,9 @@
     deadletter_detail   what is wrong with this record
     deadletter_origin   "topic/partition/offset/log time in µs" of the source record (late records have it too)
 
+A letter for a batch that cannot be read has the batch as its value, the last offset in its origin, and the first and
+the last offset in headers, see ``clients.batches``.
+
 A restart may write the same letter again: the origin identifies it.
 """
 
@@ -20,13 +23,14 @@ from kafka.errors import KafkaError, NoError
 from kafka.structs import OffsetAndMetadata
 
 from streamer.clients import kafka as kafka_clients
+from streamer.clients.batches import FAULT, FIRST_OFFSET, LAST_OFFSET
 from streamer.errors import Reason, UsageError
 from streamer.events import TOPIC_DEADLETTER, Record, rfc3339
 from streamer.settings import Settings
 
 REASON, DETAIL, ORIGIN, LATE_BY = "deadletter_reason", "deadletter_detail", "deadletter_origin", "late_by_us"
 TRUNCATED = "deadletter_truncated_bytes"
-OWN_HEADERS = frozenset({REASON, DETAIL, ORIGIN, LATE_BY, TRUNCATED})
+OWN_HEADERS = frozenset({REASON, DETAIL, ORIGIN, LATE_BY, TRUNCATED, FAULT, FIRST_OFFSET, LAST_OFFSET})
 DETAIL_MAX = 1000  # characters
 TIMEOUT_MS = 10_000
 REMEMBER_EVERY_S = 1.0
@@ -51,7 +55,11 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead letter as ``streamer deadletters --json`` shows it."""
+    """A dead letter as ``streamer deadletters --json`` shows it.
+
+    Attributes:
+        first_offset: Of a batch that cannot be read, whose last one is ``offset``; ``None`` for a record.
+    """
 
     reason: str
     detail: str
@@ -64,6 +72,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     ce_type: str | None
     size_bytes: int
     truncated: bool = False
+    first_offset: int | None = None
 
 
 def dead_letter(record: Record, reason: Reason, detail: str, topic: str) -> Letter:
@@ -107,9 +116,9 @@ def requeue(settings: Settings, reason: str | None = None) -> int:
 
     How far each reason was sent back is kept in Kafka, as the offsets of a separate consumer group
     ``<group>-requeue-<reason>``: a second call sends what came since, and letters of other reasons wait for a later
-    call. Truncated letters cannot be sent back, nor those of another topic prefix. A record without a ``ce_time`` gets
-    its first log time as one, else it would become an event of now. A call that is killed may repeat the letters of its
-    last second.
+    call. Truncated letters cannot be sent back, nor batches that cannot be read, nor letters of another topic prefix. A
+    record without a ``ce_time`` gets its first log time as one, else it would become an event of now. A call that is
+    killed may repeat the letters of its last second.
 
     Raises:
         UsageError: As :func:`read`; or Kafka did not take a record, and nothing after it was sent.
@@ -140,7 +149,7 @@ def requeue(settings: Settings, reason: str | None = None) -> int:
 
 
 def _can_return(letter: DeadLetter, settings: Settings) -> bool:
-    return letter.topic in settings.source_topics and not letter.truncated
+    return letter.topic in settings.source_topics and not letter.truncated and letter.first_offset is None
 
 
 def _send_back(sender: KafkaProducer, letter: DeadLetter, message: KafkaMessage) -> None:
@@ -285,6 +294,7 @@ def _parsed(message: KafkaMessage) -> DeadLetter | None:
             ce_type=headers.get("ce_type"),
             size_bytes=int(truncated) if truncated is not None else len(message.value or b""),
             truncated=truncated is not None,
+            first_offset=None if FIRST_OFFSET not in headers else int(headers[FIRST_OFFSET]),
         )
     except (KeyError, ValueError):
         return None

@@ -1,21 +1,17 @@
-"""How records are fetched: when a broker is asked, and how its answers are read and checked.
+"""How records are fetched: when a broker is asked, and how its answers are read.
 
-aiokafka fetches at once and waits as long as one setting says, copies an answer twice into fresh memory before it
-parses it, and computes CRC32C without the processor's instruction for it. ``consumer`` replaces that with:
+aiokafka fetches at once and waits as long as one setting says, and copies an answer twice into fresh memory before it
+parses it. ``consumer`` replaces that with:
 
 1. :class:`FetchPace`: when a fetch leaves, and how long it may wait at the broker.
 2. :class:`AnswerReader`: reads a connection into memory that is reused.
-3. :func:`is_intact`: verifies the checksums of an answer.
 """
 
 from __future__ import annotations
 
 import io
 from collections import deque
-from struct import Struct
 from typing import Any, Self
-
-from crc32c import crc32c
 
 from streamer.broker import internals
 
@@ -26,8 +22,6 @@ FETCH_EVERY_US = 10_000  # shortest time between two fetches, see FetchPace
 SIZE_BYTES = 4  # before each answer, big-endian
 CORRELATION_BYTES = 4  # at the beginning of every answer
 SMALL_BYTES = 64 << 10  # smaller answers are copied for the client: reading them in place would gain little
-BATCH_HEADER = Struct(">8xiibI")  # after the base offset: length, leader epoch, magic, CRC32C of what follows
-BATCH_HEADER_BYTES, LENGTH_ENDS_AT = BATCH_HEADER.size, 12
 
 
 class FetchPace:
@@ -176,20 +170,3 @@ class AnswerReader(internals.BytesReader):
         else:
             self._answer.seek(0)
             internals.take_answer_in_place(self._connection, self._answer, self._filled)
-
-
-def is_intact(batches: bytes) -> bool:
-    """Whether the checksums of record batches are right; ``False`` also for formats before Kafka 0.11.
-
-    Offsets of fields: https://kafka.apache.org/documentation/#recordbatch. The last batch may be cut off.
-    """
-    view, at = memoryview(batches), 0
-    while at + BATCH_HEADER_BYTES <= len(view):
-        length, _, magic, checksum = BATCH_HEADER.unpack_from(view, at)
-        end = at + LENGTH_ENDS_AT + length
-        if end > len(view):
-            break
-        if magic != 2 or crc32c(view[at + BATCH_HEADER_BYTES : end]) != checksum:
-            return False
-        at = end
-    return True

@@ -24,11 +24,14 @@ from aiokafka.consumer.subscription_state import Assignment, Subscription, Subsc
 from aiokafka.errors import CorrelationIdError, NodeNotReadyError
 from aiokafka.protocol.api import RequestStruct
 from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import OffsetAndMetadata
 from faust.tables import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+
+from streamer.clients.batches import Batches, Budget, Reading
 
 Connection = AIOKafkaConnection
 
@@ -58,7 +61,7 @@ INTERNALS: dict[type, tuple[str, ...]] = {
     Fetcher: ("_client", "_fetch_max_bytes", "_get_actions_per_node", "_proc_fetch_request", "_records"),
     GroupCoordinator: ("_do_fetch_commit_offsets", "commit_offsets"),
     FetchResult: ("_partition_records",),
-    PartitionRecords: ("_check_crcs", "_consumer_record"),
+    PartitionRecords: ("_check_crcs", "_consumer_record", "_records", "next_fetch_offset"),
     SubscriptionState: ("subscription",),
     Subscription: ("assignment",),
     Assignment: ("state_value",),
@@ -312,15 +315,66 @@ class Fetch:
         return applied
 
 
-def make_records(fetcher: Fetcher, tp: TopicPartition, make: Callable[[Any, Any], Any], check_crcs: bool) -> None:
-    """Let ``make`` build the records of an applied answer, instead of the client's own class.
+def read_batches(
+    fetcher: Fetcher,
+    tp: TopicPartition,
+    batches: Callable[[int], Batches],
+    make: Callable[[Any, Any], Any] | None = None,
+) -> None:
+    """Let the client iterate our batches of an applied answer, which check their checksums themselves.
 
     Without records there is nothing to do; nor with an error, which the next poll raises.
+
+    Args:
+        batches: Makes them of the offset of the first record that is wanted.
+        make: Builds the records, instead of the client's own class.
     """
     result = fetcher._records.get(tp)
     if type(result) is FetchResult:
-        result._partition_records._consumer_record = make
-        result._partition_records._check_crcs = check_crcs
+        parts = result._partition_records
+        parts._records = batches(parts.next_fetch_offset)
+        parts._check_crcs = False
+        if make is not None:
+            parts._consumer_record = make
+
+
+def records_of(response: Any) -> dict[TopicPartition, bytes]:
+    """The records in the answer to a fetch, by partition; one with an error may have none."""
+    return {
+        TopicPartition(topic, partition): records or b""
+        for topic, partitions in response.topics
+        for partition, *_, records in partitions
+    }
+
+
+def batches_of(records: bytes, tp: TopicPartition, reading: Reading, budget: Budget, from_offset: int) -> Batches:
+    """Our batches, for this client."""
+    return Batches(records, tuple(tp), from_offset, DefaultRecordBatch, reading, budget)
+
+
+def read_all_batches(consumer: AIOKafkaConsumer, reading: Reading) -> None:
+    """Let a client that is not Faust's iterate our batches."""
+    fetcher = consumer._fetcher
+    client = fetcher._client
+    answer: dict[TopicPartition, bytes] = {}  # the newest one
+
+    async def send(stock: Callable[..., Any], node_id: int, request: Any, **options: Any) -> Any:
+        response = await stock(node_id, request, **options)
+        if is_fetch(request):  # what the client applies before anything else runs
+            answer.clear()
+            answer.update(records_of(response))
+        return response
+
+    async def fetch(stock: Callable[..., Any], assignment: Any, node_id: int, request: Any) -> bool:
+        asked = Fetch(assignment, request)
+        needs_wakeup: bool = await stock(assignment, node_id, request)
+        budget = reading.budget()
+        for tp in asked.answered(lambda offset, highwater: None):
+            read_batches(fetcher, tp, partial(batches_of, answer.pop(tp), tp, reading, budget))
+        return needs_wakeup
+
+    client.send = partial(send, client.send)
+    fetcher._proc_fetch_request = partial(fetch, fetcher._proc_fetch_request)
 
 
 def is_fetch(request: Any) -> bool:

@@ -13,12 +13,15 @@ import aiokafka.errors
 import msgspec
 
 from streamer.backoff import Backoff
+from streamer.broker import internals
 from streamer.clients import kafka as kafka_clients
+from streamer.clients.batches import Reading, limit_bytes, unreadable
 from streamer.events import Event, Window
 from streamer.observe.health import Service
 from streamer.settings import Settings
 
 POLL_MS = 1000
+POLL_RECORDS = 16 << 10
 TIMEOUT_S = 30.0
 
 log = logging.getLogger(__name__)
@@ -78,9 +81,13 @@ class Refetch:
         ends = await consumer.end_offsets(list(wanted))
         left = set(wanted)
         while left:
-            for tp, records in (await consumer.getmany(*left, timeout_ms=POLL_MS)).items():
+            for tp, records in (await consumer.getmany(*left, timeout_ms=POLL_MS, max_records=POLL_RECORDS)).items():
                 row, offsets = wanted[tp]
-                found |= {(row, record.offset): record for record in records if record.offset in offsets}
+                found |= {
+                    (row, record.offset): record
+                    for record in records
+                    if record.offset in offsets and unreadable(record.headers) is None
+                }
             # By position, not by record: at the end of a log there may only be a transaction's marker.
             left = {tp for tp in left if await consumer.position(tp) < min(max(wanted[tp][1]) + 1, ends[tp])}
         consumer.pause(*wanted)  # else it would go on fetching
@@ -97,6 +104,7 @@ class Refetch:
             )
             self._consumer = consumer
             await consumer.start()
+            internals.read_all_batches(consumer, Reading(limit_bytes(self._settings)))
         return self._consumer
 
 

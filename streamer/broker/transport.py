@@ -47,10 +47,12 @@ class Transport(driver.Transport):  # type: ignore[misc]
 
     Args:
         rows: Topic -> row of its records.
+        batch_limit_bytes: Most that a record batch may unpack to.
     """
 
     Consumer = Consumer
 
-    def __init__(self, brokers: list[URL], app: faust.App, rows: Mapping[str, int]) -> None:
+    def __init__(self, brokers: list[URL], app: faust.App, rows: Mapping[str, int], batch_limit_bytes: int) -> None:
         super().__init__(brokers, app)
         self.rows = rows
+        self.batch_limit_bytes = batch_limit_bytes

@@ -13,11 +13,13 @@ import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
+from kafka.consumer.fetcher import Fetcher
 from kafka.errors import (
     AuthorizationError,
     KafkaConfigurationError,
@@ -25,8 +27,10 @@ from kafka.errors import (
     SaslAuthenticationFailedError,
     UnsupportedSaslMechanismError,
 )
+from kafka.record import MemoryRecords
+from kafka.record.default_records import DefaultRecordBatch
 
-from streamer.clients import tls
+from streamer.clients import batches, codecs, tls
 from streamer.errors import UsageError, one_line
 from streamer.settings import Settings, host_and_port
 
@@ -85,10 +89,36 @@ def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
         options: For ``kafka.KafkaConsumer``.
 
     Raises:
-        UsageError: No broker answers, or it refuses us.
+        UsageError: No broker answers, or it refuses us; or the library of a codec is missing.
     """
     fixed = {"group_id": None, "enable_auto_commit": False, "bootstrap_timeout_ms": TIMEOUT_MS}
-    return _made(KafkaConsumer, settings, {**fixed, **options})
+    codecs.check()
+    return _made(partial(_Consumer, batches.limit_bytes(settings)), settings, {**fixed, **options})
+
+
+class _Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python publishes no types
+    """A consumer that reads our batches; there is no public way to do that."""
+
+    def __init__(self, batch_limit_bytes: int, **configs: object) -> None:
+        super().__init__(**configs)
+        self._fetcher.PartitionRecords = partial(_PartitionRecords, batches.Reading(batch_limit_bytes))
+
+
+class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # kafka-python publishes no types
+    """An answer's records of a partition, from our batches."""
+
+    def __init__(
+        self,
+        reading: batches.Reading,
+        fetch_offset: int,
+        tp: TopicPartition,
+        records: MemoryRecords,
+        *args: Any,
+        **options: Any,
+    ) -> None:
+        budget = reading.budget()
+        ours = batches.Batches(records._buffer, tuple(tp), fetch_offset, DefaultRecordBatch, reading, budget)
+        super().__init__(fetch_offset, tp, ours, *args, **{**options, "check_crcs": False})  # they check them
 
 
 def producer(settings: Settings, **options: Any) -> KafkaProducer:

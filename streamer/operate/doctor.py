@@ -15,6 +15,7 @@ from time import time
 
 import redis
 
+from streamer.clients import codecs
 from streamer.clients import redis as redis_clients
 from streamer.model.spec import SPEC_FILE, read_spec
 from streamer.operate import kafka_checks
@@ -27,6 +28,7 @@ OLDEST_REDIS = (6, 2)  # for ZADD GT, XTRIM MINID and explicit ids in XADD
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Check everything, except what an earlier finding makes impossible."""
+    yield from guarded("codecs", settings, _codecs)
     yield from guarded("kafka", settings, lambda: kafka_checks.examine(settings))
     yield from guarded("redis", settings, lambda: _redis(settings))
     yield from guarded("model", settings, lambda: _model(settings))
@@ -34,6 +36,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield from guarded("device", settings, lambda: _device(settings))
     yield _port(settings)
     yield _disk()
+
+
+def _codecs() -> Iterator[Finding]:
+    codecs.check()
+    yield ok("codecs", f"record batches can be read with {', '.join(codecs.NAMES.values())}")
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from streamer.clients.batches import unreadable
 from streamer.errors import BadRecord, Reason
 from streamer.events import MODALITY_NAMES, WINDOW_TYPE, ClosedBy, Event, Kind, Position, Record, Window
 
@@ -142,6 +143,8 @@ def decode(record: Record) -> tuple[Window, WindowRecord]:
     Raises:
         BadRecord: It is not a window's record.
     """
+    if (fault := unreadable(record.headers)) is not None:
+        raise BadRecord(Reason.UNREADABLE_BATCH, fault)
     if not record.key:
         raise BadRecord(Reason.NO_KEY, "a window's record has its session as key")
     kind = dict(record.headers).get("ce_type")

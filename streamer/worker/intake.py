@@ -18,10 +18,12 @@ from yarl import URL
 from streamer.broker.consumer import Batch, Consumer
 from streamer.broker.replicas import Brokers, Replicas
 from streamer.broker.transport import NoTables, Transport, credentials
+from streamer.clients import batches
 from streamer.settings import Settings
 
 SESSION_TIMEOUT_S = 6.0
 SEND_S = 10.0  # longest wait for an acknowledgement; Faust waits 20 minutes for a broker whose machine is gone
+POLL_RECORDS = 16 << 10  # at most 8 MiB of objects: a batch of tiny records may unpack to millions
 STOP_S = 3.0  # longest wait for the consumer at a stop
 
 log = logging.getLogger(__name__)
@@ -212,6 +214,7 @@ class Intake:
             broker_heartbeat_interval=1.0,
             broker_rebalance_timeout=20.0,
             broker_max_poll_interval=600.0,
+            broker_max_poll_records=POLL_RECORDS,
             consumer_auto_offset_reset="earliest",
             consumer_max_fetch_size=max(1 << 20, settings.max_message_bytes + (64 << 10)),
             consumer_group_instance_id=settings.instance_id,
@@ -222,7 +225,7 @@ class Intake:
             Monitor=QuietMonitor,
             TableManager=NoTables,
         )
-        app.transport = Transport(brokers, app, self._rows)
+        app.transport = Transport(brokers, app, self._rows, batches.limit_bytes(settings))
         app.on_partitions_revoked.connect(self._on_revoked)
         topic = app.topic(*self._rows, key_serializer="raw", value_serializer="raw")
 

@@ -18,6 +18,7 @@ import redis.exceptions
 import uvloop
 
 from streamer.broker import topics
+from streamer.clients import codecs
 from streamer.clients import redis as redis_clients
 from streamer.settings import Settings
 from streamer.worker import roles
@@ -54,6 +55,7 @@ def run(settings: Settings) -> None:
 
 async def _main(settings: Settings) -> bool:
     loop = asyncio.get_running_loop()
+    codecs.check()
     partitions = await loop.run_in_executor(None, topics.check_for_worker, settings)
     client = await _connect(settings)
     worker = Worker(settings, await loop.run_in_executor(None, roles.load, settings, partitions, client))

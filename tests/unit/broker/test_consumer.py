@@ -25,9 +25,11 @@ from yarl import URL
 
 from streamer.broker.consumer import BATCH_RECORDS, Answer, Consumer, Released
 from streamer.broker.transport import NoTables, Transport
+from streamer.clients.batches import CHECKSUM_TRIES, FAULT, FIRST_OFFSET, LAST_OFFSET, unreadable
 from streamer.events import Record
-from tests.broker import batch_of
+from tests.broker import batch_of, batch_with
 
+LIMIT_BYTES = 1 << 20
 FRAMES, AUDIO = TP("frames", 0), TP("audio", 3)
 
 
@@ -35,7 +37,7 @@ def new_consumer(changed: bool) -> Iterator[stock.Consumer]:
     brokers = [URL("kafka://localhost:1")]
     app = faust.App("test", broker=brokers, store="memory://", datadir=tempfile.gettempdir(), autodiscover=False)
     if changed:
-        app.transport = Transport(brokers, app, {"frames": 0, "audio": 1})
+        app.transport = Transport(brokers, app, {"frames": 0, "audio": 1}, LIMIT_BYTES)
     yield app.consumer
     app.consumer._thread.thread_loop.close()
 
@@ -320,20 +322,40 @@ async def fetched_with(changed: Consumer, connection: object, part: tuple[object
 LOST = SimpleNamespace(_writer=None)  # a connection that the client still has, but the broker has left
 
 
-@pytest.mark.parametrize("broken", [False, True])
-async def test_the_client_checks_what_we_have_not_found_intact(changed: Consumer, broken: bool) -> None:
+async def read_with(changed: Consumer, batch: bytes) -> list[Any]:
+    _, fetcher = await fetched_with(changed, LOST, (0, 0, 2, 2, 0, [], -1, batch))
+    return list(fetcher._records[aiokafka.TopicPartition("frames", 0)]._partition_records)
+
+
+async def test_batches_are_checked_here_and_not_by_the_client_again(
+    changed: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "self._check_crcs and not next_batch.validate_crc()" in inspect.getsource(PartitionRecords._unpack_records)
-    batch = bytearray(batch_of(b"jpeg"))
-    batch[-1] ^= broken
-    woke, fetcher = await fetched_with(changed, LOST, (0, 0, 2, 2, 0, [], -1, bytes(batch)))
-    assert woke
-    found = fetcher._records[aiokafka.TopicPartition("frames", 0)]._partition_records
-    assert found._check_crcs == broken
-    if broken:
-        with pytest.raises(CorruptRecordException):
-            list(found)
-    else:
-        assert [record.value for record in found] == [b"jpeg", b""]
+    batch = batch_of(b"jpeg")
+    assert [record.value for record in await read_with(changed, batch)] == [b"jpeg", b""]
+    broken = batch[:-1] + b"\xff"
+    with pytest.raises(CorruptRecordException):
+        list(PartitionRecords(FRAMES, MemoryRecords(broken), [], 0, None, None, True, 0))
+    assert [await read_with(changed, broken) for _ in range(CHECKSUM_TRIES - 1)] == [[], []]
+    (stand_in,) = await read_with(changed, broken)
+    assert stand_in == Record(
+        0,
+        0,
+        0,
+        0,
+        None,
+        broken,
+        ((FAULT, b"its checksum is wrong"), (FIRST_OFFSET, b"0"), (LAST_OFFSET, b"0")),
+    )
+
+
+async def test_a_batch_that_the_client_would_unpack_to_any_size_is_one_record(changed: Consumer) -> None:
+    batch = batch_with([bytes(LIMIT_BYTES)], codec=1)
+    (whole,) = PartitionRecords(FRAMES, MemoryRecords(batch), [], 0, None, None, True, 0)
+    assert len(whole.value) == LIMIT_BYTES > 100 * len(batch)
+    (stand_in,) = await read_with(changed, batch)
+    assert unreadable(stand_in.headers) == f"gzip: it unpacks to more than {LIMIT_BYTES} bytes"
+    assert (stand_in.offset, stand_in.value) == (0, batch)
 
 
 async def test_a_partition_with_an_error_may_have_no_records_at_all(changed: Consumer) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from streamer.broker import deadletters
 from streamer.broker.deadletters import KafkaMessage, Letter
+from streamer.clients.batches import FAULT, FIRST_OFFSET, LAST_OFFSET
 from streamer.errors import Reason, UsageError
 from streamer.events import HEADER_BYTES, RECORD_BYTES, Record
 from streamer.settings import Settings
@@ -72,6 +74,31 @@ def test_a_letter_is_read_back_with_the_reason_that_was_given_last() -> None:
     )
 
 
+def test_a_letter_for_a_batch_tells_its_offsets_and_cannot_be_sent_back() -> None:
+    headers = ((FAULT, b"lz4: it ends early"), (FIRST_OFFSET, b"11"), (LAST_OFFSET, b"17"))
+    settings = Settings.load()
+    topic = settings.source_topics[0]
+    record = Record(0, 1, 17, 3, None, b"batch", headers)
+    made = deadletters.dead_letter(record, Reason.UNREADABLE_BATCH, "lz4: it ends early", topic)
+    assert made.bare().headers == made.headers  # they all say what the letter is about
+    letter = deadletters._parsed(message(made))
+    assert letter == deadletters.DeadLetter(
+        reason="unreadable_batch",
+        detail="lz4: it ends early",
+        topic=topic,
+        partition=1,
+        offset=17,
+        log_time_us=3,
+        key=None,
+        ce_id=None,
+        ce_type=None,
+        size_bytes=5,
+        first_offset=11,
+    )
+    assert not deadletters._can_return(letter, settings)
+    assert deadletters._can_return(msgspec.structs.replace(letter, first_offset=None), settings)
+
+
 def test_a_truncated_letter_tells_the_size_of_what_is_not_there() -> None:
     short = deadletters.dead_letter(RECORD, Reason.BAD_PAYLOAD, "", "t").without_value()
     letter = deadletters._parsed(message(short))
@@ -106,5 +133,5 @@ def test_a_header_without_a_value_has_no_length_and_goes_along() -> None:
 )
 def test_a_reason_that_there_is_not_is_refused_before_anything_is_asked(call: object) -> None:
     nowhere = Settings.load(kafka="127.0.0.1:1")
-    with pytest.raises(UsageError, match=r"^no reason '(nonsense)?'; there are: no_key, bad_key, .*poison$"):
+    with pytest.raises(UsageError, match=r"^no reason '(nonsense)?'; there are: no_key, bad_key, .*unreadable_batch$"):
         call(nowhere)  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""How records are fetched: when a fetch leaves, how its answer is read, what is intact."""
+"""How records are fetched: when a fetch leaves, how its answer is read."""
 
 import asyncio
 import inspect
@@ -14,8 +14,8 @@ from aiokafka.errors import CorrelationIdError, KafkaConnectionError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.metadata import MetadataRequest, MetadataResponse_v0
 
-from streamer.broker.fetch import SMALL_BYTES, AnswerReader, FetchPace, is_intact
-from tests.broker import Server, batch_of, fetched, server
+from streamer.broker.fetch import SMALL_BYTES, AnswerReader, FetchPace
+from tests.broker import Server, fetched, server
 
 SLACK_US = 20_000
 T_US = 1_000_000_000
@@ -100,21 +100,6 @@ def test_every_broker_has_to_prove_its_own_partitions_empty() -> None:
     pace.answered(1, sent_us=T_US + SLACK_US, records=False, now_us=T_US + SLACK_US)
     assert pace.wait_ms(1, T_US + 25_000) == 100
     assert pace.wait_ms(2, T_US + 25_000) == 1
-
-
-def test_a_broken_batch_is_seen_by_its_checksum() -> None:
-    whole, other = batch_of(b"jpeg" * 100), batch_of(b"pcm")
-    assert is_intact(b"")
-    assert is_intact(whole + other)
-    assert is_intact(whole + other[:-1])  # a broker may cut off the last one
-    for place in (21, 100, len(whole) - 1):  # the client checks none of what comes before
-        broken = bytearray(whole + other)
-        broken[place] ^= 1
-        assert not is_intact(bytes(broken))
-        assert is_intact(other + broken[: len(whole) - 1])
-    old = bytearray(whole)
-    old[16] = 1  # the magic byte of a message set, which has another checksum
-    assert not is_intact(bytes(old))
 
 
 FETCH = FetchRequest(100, 1, 1 << 20, 0, [("frames", [(0, 0, 1 << 20)])], rack_id="")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ def settings(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def test_what_does_not_answer_fails_and_the_rest_is_looked_at_all_the_same(settings: Settings) -> None:
     findings = found(settings)
     assert {name: str(finding.status) for name, finding in findings.items()} == {
+        "codecs": "ok",
         "kafka": "FAIL",
         "redis": "FAIL",
         "model": "ok",
@@ -41,6 +43,15 @@ def test_what_does_not_answer_fails_and_the_rest_is_looked_at_all_the_same(setti
     }
     assert findings["kafka"].remedy == "run `streamer up` or set STREAMER_KAFKA"
     assert "secret" not in repr(findings)
+
+
+def test_a_codec_that_cannot_be_read_fails(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found(settings)["codecs"].found == "record batches can be read with gzip, snappy, lz4, zstd"
+    monkeypatch.setitem(sys.modules, "cramjam", None)
+    finding = found(settings)["codecs"]
+    assert finding.status is Status.FAIL
+    assert "compressed with snappy cannot be read" in finding.found
+    assert finding.remedy == "run `pip install cramjam`"
 
 
 def test_a_model_of_other_windows_is_a_warning_and_none_at_all_a_failure(settings: Settings) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.broker import refetch
+from streamer.clients.batches import FAULT
 from streamer.errors import BadRecord, LeftBehind, Reason
 from streamer.events import (
     AUDIO,
@@ -137,6 +138,7 @@ def test_fields_that_are_not_known_are_passed_over_and_a_type_that_is_not_is_ref
         ({"key": b""}, Reason.NO_KEY),
         ({"key": b"\xff"}, Reason.BAD_KEY),
         ({"headers": ()}, Reason.UNKNOWN_TYPE),
+        ({"key": None, "headers": ((FAULT, b"its checksum is wrong"),)}, Reason.UNREADABLE_BATCH),
         ({"value": b""}, Reason.BAD_PAYLOAD),
         ({"value": b"\xc1"}, Reason.BAD_PAYLOAD),
         ({"value": msgspec.msgpack.encode({"start_us": 1})}, Reason.BAD_PAYLOAD),
