@@ -49,7 +49,7 @@ class Placed:
     def end_us(self) -> int:
         return self.offset_us + self.part.length_us
 
-    def records(self, start_us: int, begin_us: int) -> Iterator[Outgoing]:
+    def records(self, start_us: int, begin_us: int, rate_hz: float | None) -> Iterator[Outgoing]:
         """Its records, with times on the session's clock.
 
         None is due before its predecessor, whatever a broken time stamp claims.
@@ -57,11 +57,16 @@ class Placed:
         Args:
             start_us: Event time at which the session begins.
             begin_us: Records that begin earlier in the session may be left out.
+            rate_hz: Most pictures a second; ``None``: all.
         """
         shift_us = start_us + self.offset_us
         last_us = shift_us
-        for record in self.part.records(max(0, begin_us - self.offset_us)):
-            if record.row in self.without:
+        from_us = max(0, begin_us - self.offset_us)
+        thinned = Thinned(rate_hz)  # on the part's clock, so that its reader can choose the same pictures
+        for record in self.part.records(from_us):
+            if record.row in self.without or record.time_us < from_us:
+                continue
+            if record.row == IMAGE and not thinned.keeps(record.time_us - from_us):
                 continue
             last_us = max(last_us, record.due_us + shift_us)
             payload = (
@@ -131,16 +136,13 @@ class Recording:
         """
         begin_us, duration_us, rate_hz = self.stretch
         stop_us = None if duration_us is None else start_us + duration_us
-        streams = (placed.records(start_us - begin_us, begin_us) for placed in self.parts)
+        streams = (placed.records(start_us - begin_us, begin_us, rate_hz) for placed in self.parts)
         sequence = [0] * len(MODALITIES)
-        thinned = Thinned(rate_hz)
         last_us = start_us + self.length_us
         for record in heapq.merge(*streams, key=due):
             if stop_us is not None and record.due_us >= stop_us + LATEST_US:
                 break
             if record.time_us < start_us or (stop_us is not None and record.time_us >= stop_us):
-                continue
-            if record.row == IMAGE and not thinned.keeps(record.time_us - start_us):
                 continue
             last_us = max(last_us, record.due_us)
             yield msgspec.structs.replace(record, session=session, sequence=sequence[record.row])

@@ -1,0 +1,99 @@
+"""Film and sound files, through PyAV (FFmpeg): frames, sound, subtitles, GoPro's telemetry.
+
+container   its tracks, which are sent      timeline   its clock, its length
+tracks      reading a track                 pictures, jpeg, tone   video
+sound       audio                           captions, gopro        subtitles, telemetry
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+from streamer import events
+from streamer.feeds.producer import Outgoing
+from streamer.feeds.replay import speech
+from streamer.feeds.replay.media import captions, gopro
+from streamer.feeds.replay.media.container import AUDIO, DATA, SUBTITLE, VIDEO, choose, left_out, opened, tracks_of
+from streamer.feeds.replay.media.pictures import pictures
+from streamer.feeds.replay.media.sound import sound
+from streamer.feeds.replay.media.timeline import timeline
+from streamer.feeds.replay.media.tracks import Tracks
+from streamer.feeds.replay.part import S_US, Options, Part, due
+
+CLOCK_SET_US = 946_684_800 * S_US  # 2000; earlier times come from cameras whose clock was never set
+ROWS = {VIDEO: events.IMAGE, AUDIO: events.AUDIO, SUBTITLE: events.TEXT, DATA: events.TELEMETRY}
+
+Reader = Callable[[int], Iterator[Outgoing]]  # of a track, from a time on
+
+
+def part(path: Path, options: Options) -> Part:
+    """Open a film or sound file.
+
+    Raises:
+        UsageError: It is broken, has no such track, or nothing that can be sent.
+    """
+    with opened(path) as container:
+        listed = tracks_of(path, container)
+        chosen = choose(path, container, listed, options.streams)
+        times = timeline(path, container, list(chosen.values()))
+        utc_us = _created_us(container.metadata.get("creation_time", ""))
+        languages = {kind: _language(container.streams[index].language) for kind, index in chosen.items()}
+    made = Part(path, times.length_us, lambda _: iter(()), frozenset(), utc_us=utc_us, tracks=len(listed))
+    tracks = Tracks(made, times)
+    readers: list[Reader] = []
+    if chosen.get(SUBTITLE) not in options.streams and (words := _beside(made, chosen, languages.get(AUDIO))):
+        chosen.pop(SUBTITLE, None)
+        made.sends |= {events.TEXT}
+        readers.append(words)
+    made.sends |= {ROWS[kind] for kind in chosen}
+    made.notes += left_out(path, listed, chosen)
+    for kind, index in chosen.items():
+        readers.append(_reader(tracks, kind, index, options, languages))
+    if DATA in chosen:
+        made.utc_us = gopro.utc_us(tracks, chosen[DATA]) or made.utc_us
+
+    def records(begin_us: int) -> Iterator[Outgoing]:
+        yield from heapq.merge(*(read(begin_us) for read in readers), key=due)
+        tracks.end()
+
+    made.records = records
+    return made
+
+
+def _reader(tracks: Tracks, kind: str, index: int, options: Options, languages: dict[str, str | None]) -> Reader:
+    by_kind: dict[str, Reader] = {
+        VIDEO: lambda begin_us: pictures(tracks, index, options.rate_hz, begin_us),
+        AUDIO: lambda begin_us: sound(tracks, index, begin_us),
+        SUBTITLE: lambda _: captions.subtitles(tracks, index, languages[SUBTITLE]),
+        DATA: lambda begin_us: gopro.measured(tracks, index, begin_us),
+    }
+    return by_kind[kind]
+
+
+def _beside(made: Part, chosen: dict[str, int], language: str | None) -> Reader | None:
+    """What reads the words beside a film or sound file; ``None`` if there are none."""
+    # a .json beside a film may be anything
+    endings = speech.SUFFIXES if VIDEO in chosen else (speech.WORD_SUFFIX, *speech.SUFFIXES)
+    found = captions.beside(made.path, endings, language)
+    if not found:
+        return None
+    (file, spoken), *others = found
+    cues = [cue if cue.language else cue._replace(language=spoken) for cue in speech.read(file)]
+    made.uses = frozenset(path for path, _ in found)
+    made.notes += (f"{made.path}: {other} is not sent, since {file.name} is" for other, _ in others)
+    return lambda _: speech.transcripts(cues, made.length_us)
+
+
+def _language(stated: str | None) -> str | None:
+    return None if stated == "und" else stated
+
+
+def _created_us(text: str) -> int | None:
+    try:
+        created_us = round(datetime.fromisoformat(text).timestamp() * S_US)
+    except ValueError:
+        return None
+    return created_us if created_us >= CLOCK_SET_US else None

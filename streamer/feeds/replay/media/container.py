@@ -1,0 +1,143 @@
+"""A film or sound file as PyAV (FFmpeg) opens it: its tracks, which of them are sent, and notes on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+from av.error import FFmpegError
+from av.stream import Disposition
+
+from streamer.errors import UsageError
+from streamer.feeds.replay import gpmf
+from streamer.feeds.replay.part import S_US, check_sound
+
+BITMAPS = ("dvd_subtitle", "hdmv_pgs_subtitle", "dvb_subtitle", "xsub", "dvb_teletext")  # pictures of text
+TEXT_ART = "tty"  # FFmpeg takes any text for pictures of a terminal
+
+VIDEO, AUDIO, SUBTITLE, DATA = KINDS = ("video", "audio", "subtitle", "data")
+
+
+class Track(NamedTuple):
+    """A track to choose from.
+
+    Attributes:
+        described: Its number, kind, codec, language and title.
+    """
+
+    number: int
+    kind: str
+    usable: bool
+    described: str
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A container to read from.
+
+    Raises:
+        UsageError: FFmpeg cannot open it.
+    """
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except FFmpegError as error:
+        raise UsageError(f"{path} cannot be opened: {why(error)}; is it whole, and what its name says?") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be opened: {error.strerror}") from None
+    with container:
+        if container.format.name == TEXT_ART:
+            raise UsageError(f"{path} is text, no film")
+        yield container
+
+
+def why(error: FFmpegError) -> str:
+    """FFmpeg's reason, for a message."""
+    return str(error.strerror or error).lower()
+
+
+def us(ticks: int, time_base: Any) -> int:
+    """Ticks of a track's clock in microseconds, rounded down."""
+    return int(ticks * time_base.numerator * S_US // time_base.denominator)
+
+
+# choosing tracks
+
+
+def tracks_of(path: Path, container: Any) -> list[Track]:
+    """All tracks of a file in order of their numbers."""
+    tracks = [_track(stream) for stream in container.streams]
+    _mark_telemetry(path, tracks)
+    return tracks
+
+
+def _track(stream: Any) -> Track:
+    codec = stream.codec_context
+    kind = stream.type if stream.type in KINDS else "other"
+    shown, facts = kind, [codec.name if codec is not None else "unknown codec"]
+    usable = kind in (VIDEO, AUDIO, SUBTITLE) and codec is not None
+    if stream.disposition & Disposition.attached_pic:
+        shown, usable = "cover picture", False
+    if facts[0] in BITMAPS:
+        facts.append("pictures of text, which cannot be read")
+        usable = False
+    facts += [found for found in (stream.language, stream.metadata.get("title")) if found and found != "und"]
+    return Track(stream.index, kind, usable, f"{stream.index} {shown} ({', '.join(facts)})")
+
+
+def _mark_telemetry(path: Path, tracks: list[Track]) -> None:
+    """Mark the data tracks whose first payload is GPMF as usable: the container does not say what they hold."""
+    data = {track.number for track in tracks if track.kind == DATA}
+    if not data:
+        return
+    with opened(path) as container:
+        for packet in container.demux([container.streams[index] for index in sorted(data)]):
+            if packet.size and packet.stream.index in data:
+                index = packet.stream.index
+                data.remove(index)
+                if bytes(packet)[: len(gpmf.KEY)] == gpmf.KEY:
+                    tracks[index] = Track(index, DATA, True, f"{index} telemetry (gpmd)")
+            if not data:
+                return
+
+
+def choose(path: Path, container: Any, tracks: Sequence[Track], wanted: Sequence[int]) -> dict[str, int]:
+    """Kind -> number of the track to read.
+
+    Args:
+        wanted: Numbers of tracks to read instead of the container's default of their kind.
+
+    Raises:
+        UsageError: There is no such track, or none that can be sent.
+    """
+    there = ", ".join(track.described for track in tracks)
+    chosen: dict[str, int] = {}
+    for index in dict.fromkeys(wanted):
+        track = tracks[index] if 0 <= index < len(tracks) else None
+        if track is None or not track.usable:
+            raise UsageError(f"{path}: track {index} cannot be sent; it has: {there}")
+        if track.kind in chosen:
+            raise UsageError(f"{path}: tracks {chosen[track.kind]} and {index} are both {track.kind}; choose one")
+        chosen[track.kind] = index
+    for kind in KINDS:
+        best = container.streams.best(kind) if kind != DATA else None
+        candidates = [track.number for track in tracks if track.kind == kind and track.usable]
+        if kind not in chosen and candidates:
+            chosen[kind] = best.index if best is not None and best.index in candidates else candidates[0]
+    if not chosen:
+        raise UsageError(f"{path} has no track that can be sent; it has: {there or 'none'}")
+    if AUDIO in chosen:
+        codec = container.streams[chosen[AUDIO]].codec_context
+        check_sound(f"{path}: track {chosen[AUDIO]}", codec.sample_rate, codec.channels)
+    return chosen
+
+
+def left_out(path: Path, tracks: Sequence[Track], chosen: Mapping[str, int]) -> Iterator[str]:
+    """A note for each track that is not sent although it could be, and one for all that cannot be."""
+    for track in tracks:
+        if track.usable and track.number not in chosen.values():
+            yield f"{path}: track {track.described} is not sent; --stream {track.number} sends it"
+    if unusable := [track.described for track in tracks if not track.usable]:
+        yield f"{path}: what cannot be sent: track {', track '.join(unusable)}"

@@ -1,0 +1,184 @@
+"""The pictures of a film.
+
+They are decoded in one thread and made into JPEG in others. With a rate, pictures that are not sent are not made into
+JPEG, and of H.264 those that no other picture refers to are not decoded either.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from fractions import Fraction
+from itertools import chain
+from typing import Any
+
+from av.video.reformatter import ColorTrc
+
+from streamer.feeds.producer import Outgoing
+from streamer.feeds.replay.media.container import us
+from streamer.feeds.replay.media.jpeg import SQUARE, Jpeg, squared
+from streamer.feeds.replay.media.tone import LIGHT
+from streamer.feeds.replay.media.tracks import Tracks
+from streamer.feeds.replay.part import S_US, Thinned, frame
+
+MOST_THREADS = 4
+DEFAULT_HZ = 25  # of raw streams, which have no times
+WIDEST = 4  # pixels more than so many times as wide as high, or as high as wide, are an error of the container
+DOLBY = ("dvh1", "dvhe", "dva1", "dvav", "dav1")  # films that only a Dolby Vision decoder shows in the right colours
+
+
+def pictures(tracks: Tracks, index: int, rate_hz: float | None, begin_us: int) -> Iterator[Outgoing]:
+    """The pictures of a track in order of their times.
+
+    Args:
+        rate_hz: Most pictures a second; ``None``: all.
+        begin_us: Pictures before it are left out.
+    """
+    packets = tracks.packets(index, begin_us)
+    first = next(packets, None)
+    if first is None:
+        return
+    packets = chain([first], packets)
+    pixel = _pixel(first.stream)
+    choice = Choice(tracks, rate_hz, begin_us)
+    stamps: list[int] = []
+    if first.stream.container.format.name == "avi":
+        packets = _stamped(packets, stamps)
+    elif rate_hz is not None and first.stream.codec_context.name == "h264":
+        packets = choice.planned(packets)
+    threads = min(MOST_THREADS, os.cpu_count() or 1)
+    jpeg = Jpeg(pixel)
+    waiting: deque[tuple[int, Future[bytes]]] = deque()
+    with ThreadPoolExecutor(threads, "jpeg") as pool:
+        for picture, time_us in choice.kept(_timed(tracks, index, packets, stamps)):
+            _describe(tracks, index, picture, pixel, first.stream.codec_tag)
+            waiting.append((time_us, pool.submit(jpeg, picture)))
+            if len(waiting) > threads:
+                begun_us, encoded = waiting.popleft()
+                yield frame(encoded.result(), begun_us)
+        for begun_us, encoded in waiting:
+            yield frame(encoded.result(), begun_us)
+
+
+# times
+
+
+def _stamped(packets: Iterable[Any], stamps: list[int]) -> Iterator[Any]:
+    """Packets of an AVI file, which have only the times at which they are decoded: in order, those of the pictures."""
+    for packet in packets:
+        if packet.size and packet.dts is not None:
+            heapq.heappush(stamps, packet.dts)
+        yield packet
+
+
+def _timed(tracks: Tracks, index: int, packets: Iterable[Any], stamps: list[int]) -> Iterator[tuple[Any, int]]:
+    """Pictures from the start of the film on, with their times, which ascend."""
+    last_us = step_us = early = damaged = 0
+    for picture in tracks.decoded(index, packets):
+        pts = heapq.heappop(stamps) if stamps else picture.pts
+        time_us = last_us + step_us if pts is None else tracks.at_us(pts, picture.time_base)
+        step_us = us(picture.duration or 0, picture.time_base) or S_US // DEFAULT_HZ
+        if time_us < 0:
+            early += 1
+            continue
+        damaged += picture.is_corrupt
+        last_us = max(time_us, last_us)
+        yield picture, last_us
+    if early:
+        tracks.note(f"{early} pictures of track {index} before the start of the film were left out")
+    if damaged:
+        tracks.note(f"{damaged} pictures of track {index} are damaged")
+
+
+class Choice:
+    """Chooses which pictures to keep, if possible before they are decoded.
+
+    Packets come in the order in which they are decoded; the choice is made in the order in which their pictures are
+    shown. It can be made for all that are shown before the last packet read is decoded: no later packet is shown
+    before that.
+
+    Args:
+        rate_hz: Most pictures a second; ``None``: all.
+        begin_us: Pictures before it are left out.
+    """
+
+    def __init__(self, tracks: Tracks, rate_hz: float | None, begin_us: int) -> None:
+        self._at_us: Callable[[int, Any], int] = tracks.at_us
+        self._begin_us = begin_us
+        self._thinned = Thinned(rate_hz)
+        self._whole = True  # each packet holds whole pictures: films that are not interlaced
+        self._open: list[int] = []  # times at which packets are shown that are not decided, a heap
+        self._decided: deque[tuple[int, bool]] = deque()  # time from the film's start, and whether it is kept
+        self._dropped: set[int] = set()
+
+    def kept(self, timed: Iterable[tuple[Any, int]]) -> Iterator[tuple[Any, int]]:
+        """The pictures to send."""
+        for picture, time_us in timed:
+            self._whole = self._whole and not picture.interlaced_frame
+            while self._decided and self._decided[0][0] < time_us:
+                self._decided.popleft()
+            if self._decided and self._decided[0][0] == time_us:
+                keep = self._decided.popleft()[1]
+            else:
+                keep = self._keeps(time_us)
+            if keep:
+                yield picture, time_us
+
+    def planned(self, packets: Iterable[Any]) -> Iterator[Any]:
+        """Packets; the decoder passes over those whose picture is neither kept nor referred to."""
+        held: deque[Any] = deque()
+        for packet in packets:
+            held.append(packet)
+            ordered = self._whole and packet.size and packet.pts is not None and packet.dts is not None
+            if ordered:
+                heapq.heappush(self._open, packet.pts)
+            self._decide(packet.dts if ordered else None, packet.time_base)
+            while held and (not self._open or held[0].pts is None or held[0].pts < self._open[0]):
+                yield self._marked(held.popleft())
+
+    def _decide(self, until: int | None, time_base: Any) -> None:
+        """Decide on what is shown until then; ``None``: on all that is open."""
+        while self._open and (until is None or self._open[0] <= until):
+            pts = heapq.heappop(self._open)
+            time_us = self._at_us(pts, time_base)
+            keep = self._keeps(time_us)
+            self._decided.append((time_us, keep))
+            if not keep:
+                self._dropped.add(pts)
+
+    def _keeps(self, time_us: int) -> bool:
+        return time_us >= self._begin_us and self._thinned.keeps(time_us - self._begin_us)
+
+    def _marked(self, packet: Any) -> Any:
+        drop = packet.pts in self._dropped
+        self._dropped.discard(packet.pts)
+        packet.stream.codec_context.skip_frame = "NONREF" if drop and self._whole else "DEFAULT"
+        return packet
+
+
+# what a picture is
+
+
+def _pixel(stream: Any) -> Fraction:
+    """Width of a pixel divided by its height."""
+    ratio = stream.sample_aspect_ratio
+    return ratio if ratio and 1 <= max(ratio, 1 / ratio) <= WIDEST else SQUARE
+
+
+def _describe(tracks: Tracks, index: int, picture: Any, pixel: Fraction, codec_tag: str) -> None:
+    """Note what is changed in a picture, or should have been."""
+    if picture.color_trc in LIGHT:
+        tracks.note(f"track {index} is HDR ({LIGHT[picture.color_trc][0]}): its pictures are tone-mapped to sRGB")
+    size = squared(picture.width, picture.height, pixel)
+    if size != (picture.width, picture.height):
+        tracks.note(
+            f"the pixels of track {index} are not square: its pictures are stretched from "
+            f"{picture.width} × {picture.height} to {size[0]} × {size[1]}"
+        )
+    if picture.interlaced_frame:
+        tracks.note(f"track {index} is interlaced: moving edges in its pictures are combed")
+    if codec_tag in DOLBY and picture.color_trc not in (*LIGHT, ColorTrc.BT709):
+        tracks.note(f"track {index} is Dolby Vision without an ordinary base layer: its colours are wrong")
