@@ -28,6 +28,17 @@ def spec(outputs: dict[str, Output] = CAT_OR_DOG, inputs: InputSpec = ALL_INPUTS
     return ModelSpec(name="toy", version="1", window_ms=500, inputs=inputs, outputs=outputs)
 
 
+def portrait(path: Path) -> Path:
+    """A picture that is white at the top and was taken with the camera turned, 24 × 16 as it is stored."""
+    pixels = np.zeros((16, 24, 3), np.uint8)
+    pixels[:, :12] = 255
+    note = Image.Exif()
+    note[0x0112] = 6
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, exif=note)
+    return path
+
+
 def picture(path: Path, shade: int = 100, size: tuple[int, int] = (24, 16), kind: str = "PNG") -> Path:
     """A grey picture, width × height."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
     /                                         the page; /?token=… opens it once, then a cookie does
     /api/sessions                             all sessions with their newest results, and settings that the page needs
     /api/results?session=S&since=US&limit=N   results of a session that end at or after US, oldest first; &until=US
-    /api/frame?session=S&end_us=US            newest frame of the window, as it was sent
+    /api/frame?session=S&end_us=US            newest frame of the window, as it was sent; WebP upright
     /api/window?session=S&end_us=US           spectrogram, transcripts and telemetry of the window
     /api/search?q=WORDS&limit=N               windows most like these words, in all sessions or in &session=S; by POST
                                               those most like the body, a file of image/… or audio/…

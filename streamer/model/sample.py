@@ -21,6 +21,7 @@ from streamer.errors import BadRecord, Reason
 from streamer.events import AUDIO, MODALITY_NAMES, TELEMETRY, TEXT, Event, Window
 from streamer.model import payloads
 from streamer.model.frames import in_window, reading_order
+from streamer.model.sounds import sample_index
 from streamer.model.spec import AudioInput, ImageInput, InputSpec, TelemetryInput
 from streamer.settings import Settings
 
@@ -59,13 +60,28 @@ class Phrase(msgspec.Struct, frozen=True):
     overlap: float
 
 
+class Mismatch(msgspec.Struct, frozen=True):
+    """An audio payload that is not as long as its event.
+
+    Attributes:
+        partition, offset: Of its record in the audio topic.
+        said_us: Length of the event: its ``ce_durationus``.
+        surplus_us: How much longer the payload is; below 0 if it is shorter.
+    """
+
+    partition: int
+    offset: int
+    said_us: int
+    surplus_us: int
+
+
 class Sample(msgspec.Struct, frozen=True):
     """A window cut to its borders and decoded. Where a mask is False the content is undefined.
 
     Attributes:
         present: For each modality whether the window has any content of it.
-        coverage: For each modality the share of the window in [0, 1]: time covered for audio and telemetry, frames
-            found ÷ expected, 1 for text.
+        coverage: For each modality the share of the window in [0, 1]: time covered for audio (by samples if the model
+            takes it, else by events) and telemetry, frames found ÷ expected, 1 for text.
         image_FHW3: uint8, frames in order of time; ``None`` if absent, or if the model has no such input (so for all
             below).
         image_mask_F: False where the window has fewer frames than the model wants.
@@ -73,6 +89,7 @@ class Sample(msgspec.Struct, frozen=True):
         audio_mask_S: Where the waveform was heard; silence that was heard is True.
         telemetry_CT: float32 in the producer's units.
         telemetry_mask_CT: Where a block with this channel covers the grid point.
+        mismatches: Of the audio chunks that end in the window and were opened.
     """
 
     present: tuple[bool, ...]
@@ -84,6 +101,7 @@ class Sample(msgspec.Struct, frozen=True):
     text: tuple[Phrase, ...] = ()
     telemetry_CT: NDArray[np.float32] | None = None
     telemetry_mask_CT: NDArray[np.bool_] | None = None
+    mismatches: tuple[Mismatch, ...] = ()
 
     @classmethod
     def empty(cls) -> Sample:
@@ -111,7 +129,8 @@ def cut(window: Window, spec: InputSpec, limits: Limits) -> tuple[Sample, list[R
     """
     rejects: list[Reject] = []
     image_FHW3, image_mask_F, image_share = _cut_image(window, spec.image, limits, rejects)
-    audio_S, audio_mask_S, audio_share = _cut_audio(window, spec.audio, rejects)
+    mismatches: list[Mismatch] = []
+    audio_S, audio_mask_S, audio_share = _cut_audio(window, spec.audio, rejects, mismatches)
     phrases = _cut_text(window, rejects)
     blocks = _blocks(window, rejects)
     telemetry_CT, telemetry_mask_CT = _cut_telemetry(window, spec.telemetry, blocks)
@@ -125,6 +144,7 @@ def cut(window: Window, spec: InputSpec, limits: Limits) -> tuple[Sample, list[R
         text=phrases if spec.text else (),
         telemetry_CT=telemetry_CT,
         telemetry_mask_CT=telemetry_mask_CT,
+        mismatches=tuple(mismatches),
     )
     return sample, rejects
 
@@ -160,7 +180,7 @@ def _image_share(found: int, window: Window, expected_hz: float | None) -> float
 
 
 def _cut_audio(
-    window: Window, wanted: AudioInput | None, rejects: list[Reject]
+    window: Window, wanted: AudioInput | None, rejects: list[Reject], mismatches: list[Mismatch]
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_] | None, float]:
     if wanted is None:
         return None, None, _covered(window, window.events[AUDIO])
@@ -168,18 +188,21 @@ def _cut_audio(
     heard: dict[int, tuple[NDArray[np.float32], NDArray[np.bool_]]] = {}  # by rate: one resampling for all chunks
     for event in window.events[AUDIO]:
         try:
-            rate_hz, first, samples = payloads.audio(event, window.start_us, window.end_us)
+            rate_hz, first, samples, surplus_us = payloads.audio(event, window.start_us, window.end_us)
         except BadRecord as error:
             rejects.append((event, error))
             continue
+        if surplus_us:
+            record, said_us = event.record, event.end_us - event.start_us
+            mismatches.append(Mismatch(record.partition, record.offset, said_us, surplus_us))
         if len(samples):
-            length = payloads.sample_index(size_us, rate_hz)
+            length = sample_index(size_us, rate_hz)
             audio_S, mask_S = heard.setdefault(rate_hz, (np.zeros(length, np.float32), np.zeros(length, np.bool_)))
             audio_S[first : first + len(samples)] = samples
             mask_S[first : first + len(samples)] = True
     if not heard:
         return None, None, 0.0
-    audio_S, mask_S = _one_rate(heard, wanted.rate_hz, payloads.sample_index(size_us, wanted.rate_hz))
+    audio_S, mask_S = _one_rate(heard, wanted.rate_hz, sample_index(size_us, wanted.rate_hz))
     return audio_S, mask_S, float(mask_S.mean())
 
 
@@ -280,7 +303,7 @@ def _cut_telemetry(
     """Interpolate linearly on the grid ``start + k / rate_hz``; the outermost samples' values extend outwards."""
     if wanted is None or not blocks:
         return None, None
-    length = payloads.sample_index(window.end_us - window.start_us, wanted.rate_hz)
+    length = sample_index(window.end_us - window.start_us, wanted.rate_hz)
     grid_us = np.arange(length, dtype=np.float64) * (1e6 / wanted.rate_hz)
     telemetry_CT = np.zeros((len(wanted.channels), length), np.float32)
     mask_CT = np.zeros((len(wanted.channels), length), np.bool_)

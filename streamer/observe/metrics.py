@@ -46,6 +46,12 @@ class Metrics:
             buckets=(0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0),
             registry=registry,
         )
+        self.audio_lengths = Counter(
+            "streamer_audio_length_mismatches_total",
+            "Audio payloads that hold less (short) or more (long) than their ce_durationus, in windows where they end",
+            ["kind"],
+            registry=registry,
+        )
         self.stage_seconds = Histogram(
             "streamer_stage_seconds",
             "Time that a window spends in a stage; merge: its closing's delay after the log time that closed it",
@@ -123,6 +129,7 @@ class Metrics:
             (self.published, ("ok", "partial", "failed", "duplicate")),
             (self.retries, ("kafka", "redis")),
             (self.model_reloads, ("loaded", "refused")),
+            (self.audio_lengths, ("short", "long")),
             (self.window_records, ("whole", "bare", "new", "repeated")),
         ):
             for value in values:

@@ -2,7 +2,7 @@
 
 Each of a few threads has a consumer without a group: a read seeks in one partition and takes the records of the window.
 A small cache keeps what was read, and concurrent requests for one window share one read. The worker's own code checks
-the payloads, so records that a worker would refuse are left out. A frame is returned as it was sent.
+the payloads, so records that a worker would refuse are left out. A frame is returned as it was sent, WebP upright.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from streamer.align.decode import Decoder, home_partition
 from streamer.clients import kafka as kafka_clients
 from streamer.errors import BadRecord, StreamerError, Unavailable, UsageError
 from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TELEMETRY, TEXT, Event, Record, Telemetry
-from streamer.model import payloads
+from streamer.model import payloads, pictures
+from streamer.model.sounds import sample_index
 from streamer.result import Result
 from streamer.settings import Settings
 
@@ -55,7 +56,7 @@ class Gone(StreamerError):
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """An encoded image as it was sent; its media type is one of the three that frames may have."""
+    """An encoded image for browsers; its media type is one of the three that frames may have."""
 
     media_type: str
     content: bytes
@@ -264,7 +265,9 @@ class Windows:
         newest = ranges[-1][1]
         for event in self._events(result, IMAGE, [(newest, newest)]):
             try:
-                return Frame(event.media_type, payloads.payload(event))
+                content = payloads.payload(event)
+                limit = self._settings.max_image_pixels
+                return Frame(event.media_type, pictures.for_browser(content, event.media_type, limit))
             except BadRecord as error:
                 raise Gone(error.detail) from None
         raise Gone("the frame is not in Kafka any more")
@@ -306,15 +309,16 @@ def sound(chunks: Sequence[Event], start_us: int, end_us: int) -> Sound | None:
 
     Hann windows of 1/16 s or the distance of columns, whichever is longer; a band's level is its mean power.
     """
-    parts = [part for part in _readable(chunks, lambda chunk: payloads.audio(chunk, start_us, end_us)) if part[2].size]
+    found = _readable(chunks, lambda chunk: payloads.audio(chunk, start_us, end_us))
+    parts = [part for part in found if part.samples_S.size]
     if not parts:
         return None
-    rate_hz = parts[0][0]
-    samples_S = np.zeros(payloads.sample_index(end_us - start_us, rate_hz), np.float32)
-    for rate, first, part_S in parts:
-        if rate == rate_hz:
-            fitting_S = part_S[: max(0, len(samples_S) - first)]
-            samples_S[first : first + len(fitting_S)] = fitting_S
+    rate_hz = parts[0].rate_hz
+    samples_S = np.zeros(sample_index(end_us - start_us, rate_hz), np.float32)
+    for part in parts:
+        if part.rate_hz == rate_hz:
+            fitting_S = part.samples_S[: max(0, len(samples_S) - part.first)]
+            samples_S[part.first : part.first + len(fitting_S)] = fitting_S
     peak = float(np.abs(samples_S).max(initial=0.0))
     columns = max(1, min(MAX_COLUMNS, round((end_us - start_us) / 1e6 * COLUMNS_HZ)))
     levels = _levels(samples_S, rate_hz, columns)

@@ -6,23 +6,20 @@ vector of such a window: bench/retrieval.py measures both, docs/retrieval.md has
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from streamer.errors import ModelError, UsageError
 from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TEXT, ClosedBy, Event, Kind, Position, Record, Window
-from streamer.model.payloads import PILLOW_FORMATS
+from streamer.model import pictures, sounds
 from streamer.model.predictor import ModelFault, Predictor
 from streamer.model.sample import Phrase, Sample
 from streamer.retrieval.indexes import MAX_FILE_BYTES, MAX_TEXT
 
-MAX_AUDIO_S = 60.0  # the mean over a longer file would stand for no second of it
-MEDIA_TYPES = {name: media_type for media_type, name in PILLOW_FORMATS.items()}
+MAX_AUDIO_US = 60_000_000  # the mean over a longer file would stand for no second of it
 
 
 def vector(predictor: Predictor, kind: str, content: str | bytes, name: str) -> NDArray[np.float32]:
@@ -68,11 +65,9 @@ def image(predictor: Predictor, content: bytes, name: str) -> NDArray[np.float32
     """
     _check_model(predictor, IMAGE)
     _check_size(content, name)
-    try:
-        with Image.open(io.BytesIO(content), formats=list(MEDIA_TYPES)) as opened:
-            media_type = MEDIA_TYPES[str(opened.format)]
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError):
-        raise UsageError(f"{name} is no picture that can be read; it must be JPEG, PNG or WebP") from None
+    media_type = pictures.media_type(content)
+    if media_type is None:
+        raise UsageError(f"{name} is no picture that can be read; it must be JPEG, PNG or WebP")
     event = _event(IMAGE, content, media_type, 0)
     return _mean(predictor, IMAGE, [_cut(predictor, event, 0, name)])
 
@@ -90,12 +85,13 @@ def audio(predictor: Predictor, content: bytes, name: str) -> NDArray[np.float32
     _check_model(predictor, AUDIO)
     _check_size(content, name)
     try:
-        length_s = float(soundfile.info(io.BytesIO(content)).duration)
-    except (soundfile.SoundFileError, RuntimeError, OSError):
+        length_us = sounds.duration_us(content, MAX_AUDIO_US)
+    except (soundfile.SoundFileError, RuntimeError, ValueError, OSError):
         raise UsageError(f"{name} is no sound that can be read; it must be WAV, FLAC, Ogg or MP3") from None
-    if not 0 < length_s <= MAX_AUDIO_S:
-        raise UsageError(f"{name} lasts {length_s:.1f} s; it must be above 0 and at most {MAX_AUDIO_S:.0f} s")
-    event = _event(AUDIO, content, "audio/wav", round(length_s * 1e6))
+    if not 0 < length_us <= MAX_AUDIO_US:
+        lasts = "holds no sound" if length_us == 0 else "is too long"
+        raise UsageError(f"{name} {lasts}; it must last at most {MAX_AUDIO_US / 1e6:.0f} s")
+    event = _event(AUDIO, content, "audio/wav", length_us)
     window_us = predictor.spec.window_ms * 1000
     starts_us = range(0, max(1, event.end_us - window_us // 2), window_us)  # less than half a window at the end is left
     return _mean(predictor, AUDIO, [_cut(predictor, event, start_us, name) for start_us in starts_us])

@@ -21,7 +21,7 @@ from time import perf_counter_ns, time_ns
 import msgspec
 
 from streamer.errors import BadRecord, LeftBehind, Reason
-from streamer.events import MODALITY_NAMES, Event, Window
+from streamer.events import AUDIO, MODALITY_NAMES, Event, Window
 from streamer.model.predictor import Prediction, Predictor, predict_each, result_of
 from streamer.model.sample import Sample
 from streamer.observe.metrics import Metrics
@@ -29,6 +29,7 @@ from streamer.observe.tracing import Tracer
 from streamer.settings import Settings
 from streamer.store.publish import Publication, Publisher, Run
 from streamer.worker.batch import Batcher
+from streamer.worker.lengths import Lengths
 from streamer.worker.ports import Owner
 
 MAX_ALONE = 3  # processes that a window may kill while it runs alone
@@ -102,6 +103,7 @@ class Pipeline:
         self._on_progress = on_progress
         self._refetch = refetch
         self._tracer = tracer
+        self._lengths = Lengths(metrics, settings.source_topics[AUDIO])
         self._batcher: Batcher[Job] = Batcher(settings.max_batch, settings.max_wait_ms / 1000)
         self._decoded: asyncio.Queue[list[Job] | None] = asyncio.Queue(maxsize=1)
         self._predicted: asyncio.Queue[list[Job] | None] = asyncio.Queue(maxsize=2)
@@ -352,6 +354,7 @@ class Pipeline:
             self._metrics.stage("total").observe(job.latencies_us["total"] / 1e6)
             for name, share in zip(MODALITY_NAMES, job.sample.coverage, strict=True):
                 self._metrics.covered(name).observe(share)
+            self._lengths.note(job.window.session, job.sample.mismatches)
 
 
 def _parts(jobs: Sequence[Job]) -> Iterator[list[Job]]:

@@ -35,6 +35,7 @@ from streamer.events import (
     Transcript,
     Window,
 )
+from streamer.model import pictures
 from streamer.model.sample import Limits, Sample, cut
 from streamer.model.spec import ModelSpec
 from streamer.training.dataset import Example, Label
@@ -243,7 +244,10 @@ def window(row: Row, spec: ModelSpec) -> Window:
         for place, content in enumerate(row.images):
             at_us = (2 * place + 1) * length_us // (2 * len(row.images))
             payload = content.read()
-            events[IMAGE].append(_event(IMAGE, at_us, at_us, payload, _image_type(payload)))
+            media_type = pictures.media_type(payload)
+            if media_type is None:
+                raise RowError("the image is neither JPEG, PNG nor WebP")
+            events[IMAGE].append(_event(IMAGE, at_us, at_us, payload, media_type))
     if spec.inputs.audio and row.audio is not None:
         # ends with the window, since the sound's length is known only from its file
         events[AUDIO].append(_event(AUDIO, start_us, length_us, row.audio.read(), "audio/wav"))
@@ -291,14 +295,3 @@ def _event(
 ) -> Event:
     record = Record(row, 0, 0, 0, None, payload, ())
     return Event(record, "", Kind.DATA, start_us, end_us, media_type, body=body)
-
-
-def _image_type(payload: bytes) -> str:
-    """Content type by the first bytes, since names are unreliable: ImageNet has a PNG called .JPEG."""
-    if payload.startswith(b"\xff\xd8\xff"):
-        return "image/jpeg"
-    if payload.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if payload[:4] == b"RIFF" and payload[8:12] == b"WEBP":
-        return "image/webp"
-    raise RowError("the image is neither JPEG, PNG nor WebP")

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import pytest
 from kafka.partitioner.default import murmur2
+from PIL import Image
 from redis.exceptions import ConnectionError as RedisDown
 
 from streamer.dashboard import live as live_module
@@ -471,6 +472,23 @@ async def test_a_frame_comes_as_it_was_sent(start: Start) -> None:
     page = await start([record(IMAGE, b"webp", "image/webp")])
     async with page.get("/api/frame", params=WINDOW) as answer:
         assert (answer.content_type, await answer.read()) == ("image/webp", b"webp")
+
+
+@pytest.mark.parametrize(("kind", "turned"), [("JPEG", False), ("PNG", False), ("WEBP", True)])
+async def test_a_frame_is_turned_only_where_browsers_do_not_do_it(kind: str, turned: bool, start: Start) -> None:
+    note = Image.Exif()
+    note[0x0112] = 6
+    file = io.BytesIO()
+    Image.new("RGB", (96, 64), (200, 100, 0)).save(file, kind, exif=note)
+    media_type = f"image/{kind.lower()}"
+    page = await start([record(IMAGE, file.getvalue(), media_type)])
+    async with page.get("/api/frame", params=WINDOW) as answer:
+        assert answer.content_type == media_type
+        content = await answer.read()
+    shown = Image.open(io.BytesIO(content))
+    assert (content == file.getvalue()) is not turned
+    assert shown.size == ((64, 96) if turned else (96, 64))
+    assert shown.getexif().get(0x0112) == (None if turned else 6)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from PIL import Image
 
 from streamer.errors import BadRecord, Reason
 from streamer.events import Channel, Event, Kind, Record, Telemetry, Transcript
-from streamer.model import payloads
+from streamer.model import payloads, sounds
 
 S_US = 1_000_000
 PIXELS = 1_000_000
@@ -207,9 +207,9 @@ def in_file(samples: NDArray[Any], kind: str, rate_hz: int = 8000, subtype: str 
 
 def heard(chunk: Event, start_us: int = 0, end_us: int = S_US) -> tuple[int, int, list[int]]:
     """Rate, first index, and the samples as 16-bit numbers."""
-    rate_hz, first, samples = payloads.audio(chunk, start_us, end_us)
-    assert samples.dtype == np.float32
-    return rate_hz, first, np.round(samples * 32_768).astype(int).tolist()
+    found = payloads.audio(chunk, start_us, end_us)
+    assert found.samples_S.dtype == np.float32
+    return found.rate_hz, found.first, np.round(found.samples_S * 32_768).astype(int).tolist()
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_a_chunk_over_several_windows_has_each_sample_in_one_of_them() -> None:
 def test_ogg_is_cut_too() -> None:
     tone = np.sin(np.arange(8000) * 0.3).astype(np.float32) / 2
     chunk = event(in_file(tone, "OGG"), "audio/ogg", -500_000, 500_000)
-    rate_hz, first, samples = payloads.audio(chunk, 0, S_US)
+    rate_hz, first, samples, _ = payloads.audio(chunk, 0, S_US)
     assert (rate_hz, first, len(samples)) == (8000, 0, 4000)
     assert np.abs(samples - tone[4000:]).max() < 0.1
 
@@ -279,18 +279,18 @@ def test_channels_are_mixed_to_one(kind: str, cut: int) -> None:
         chunk = l16(samples.astype(">i2").tobytes(), start_us, start_us + 10_000, channels=2)
     else:
         chunk = event(in_file(samples, kind), f"audio/{kind.lower()}", start_us, start_us + 10_000)
-    mixed = payloads.audio(chunk, 0, S_US)[2] * 32_768
+    mixed = payloads.audio(chunk, 0, S_US).samples_S * 32_768
     assert np.allclose(mixed, samples[cut:].mean(axis=1), atol=0.01)
 
 
 def test_full_scale_is_one() -> None:
     value = np.array([-32_768, 32_767, 0], ">i2").tobytes()
-    assert payloads.audio(l16(value, 0, 375), 0, S_US)[2].tolist() == pytest.approx([-1.0, 32_767 / 32_768, 0.0])
+    assert payloads.audio(l16(value, 0, 375), 0, S_US).samples_S.tolist() == pytest.approx([-1.0, 32_767 / 32_768, 0.0])
 
 
 def test_float_audio_beyond_full_scale_is_clipped() -> None:
     value = in_file(np.array([0.5, 3.0, -1e38, 1e38]), "WAV", subtype="FLOAT")
-    assert payloads.audio(event(value, "audio/wav", 0, 500), 0, S_US)[2].tolist() == [0.5, 1.0, -1.0, 1.0]
+    assert payloads.audio(event(value, "audio/wav", 0, 500), 0, S_US).samples_S.tolist() == [0.5, 1.0, -1.0, 1.0]
 
 
 def test_float_audio_that_is_not_finite_is_a_bad_payload() -> None:
@@ -307,7 +307,7 @@ def test_a_rate_that_no_microphone_has_is_a_bad_payload(rate_hz: int, fine: bool
     ]
     for chunk in chunks:
         if fine:
-            assert payloads.audio(chunk, 0, S_US)[0] == rate_hz
+            assert payloads.audio(chunk, 0, S_US).rate_hz == rate_hz
         else:
             detail = refused(Reason.BAD_PAYLOAD, partial(payloads.audio, chunk, 0, S_US))
             assert f"sample rate {rate_hz} Hz" in detail
@@ -476,7 +476,7 @@ def test_json_by_claim_check_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_small_payload_cannot_ask_for_a_large_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(payloads, "MAX_AUDIO_VALUES", 100)
+    monkeypatch.setattr(sounds, "MAX_VALUES", 100)
     chunk = event(in_file(ramp(200), "FLAC"), "audio/flac", 0, S_US)
     detail = refused(Reason.BAD_PAYLOAD, lambda: payloads.audio(chunk, 0, S_US))
     assert "more than 100" in detail

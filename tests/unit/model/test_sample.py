@@ -30,7 +30,7 @@ from streamer.events import (
     Word,
 )
 from streamer.model import frames, payloads
-from streamer.model.sample import Limits, Sample, cut
+from streamer.model.sample import Limits, Mismatch, Sample, cut
 from streamer.model.spec import AudioInput, ImageInput, InputSpec, TelemetryInput, TextInput
 
 T0 = 1_700_000_000_000_000
@@ -163,6 +163,22 @@ def test_a_frame_at_the_windows_end_belongs_to_the_next_window() -> None:
     assert not cut_cleanly(frame(1_000_000)).present[IMAGE]
 
 
+def test_a_frame_is_seen_upright() -> None:
+    stored = np.zeros((64, 96, 3), np.uint8)
+    stored[40:, :16] = 255  # bottom left, as the sensor of a phone that is held upright sees what is top left
+    note = Image.Exif()
+    note[0x0112] = 6
+    content = io.BytesIO()
+    Image.fromarray(stored).save(content, "JPEG", exif=note, quality=95)
+    spec = InputSpec(image=ImageInput(frames=1, height=96, width=64))
+    result = cut_cleanly(event(IMAGE, 0, 0, content.getvalue(), "image/jpeg"), spec=spec)
+    assert result.image_FHW3 is not None
+    white = result.image_FHW3[0].min(axis=2) > 200
+    assert white[:14, :22].all()
+    assert not white[18:].any()
+    assert not white[:, 26:].any()
+
+
 # audio
 
 
@@ -242,6 +258,27 @@ def test_broken_audio_is_rejected_and_the_rest_still_counts(bad: Event) -> None:
     result, rejects = cut(window(bad, chunk(500_000, tone(0.5))), SPEC, LIMITS)
     assert [(e, r.reason) for e, r in rejects] == [(bad, Reason.BAD_PAYLOAD)]
     assert result.coverage[AUDIO] == 0.5
+
+
+def test_coverage_is_of_the_samples_that_are_there_and_a_payload_that_says_more_is_reported() -> None:
+    content = io.BytesIO()
+    soundfile.write(content, tone(0.25), RATE, format="WAV", subtype="PCM_16")
+    result = cut_cleanly(event(AUDIO, 0, 1_000_000, content.getvalue(), "audio/wav"))
+    assert result.coverage[AUDIO] == 0.25
+    assert result.audio_mask_S is not None
+    assert result.audio_mask_S.tolist() == [True] * 4000 + [False] * 12_000
+    assert result.mismatches == (Mismatch(0, 0, 1_000_000, -750_000),)
+
+
+def test_a_mismatch_is_reported_in_the_window_in_which_the_event_ends() -> None:
+    def found(start_us: int, end_us: int) -> tuple[Mismatch, ...]:
+        raw = event(AUDIO, start_us, end_us, bytes(2 * RATE), "audio/l16", params={"rate": str(RATE)})  # 1 s
+        return cut_cleanly(raw).mismatches
+
+    assert found(0, 1_000_000) == found(-500_000, 500_000) == ()
+    assert found(-2_000_000, 1_000_000) == (Mismatch(0, 0, 3_000_000, -2_000_000),)
+    assert found(-2_000_000, 1_000_001) == ()  # ends in the next window
+    assert found(500_000, 900_000) == (Mismatch(0, 0, 400_000, 600_000),)
 
 
 # text

@@ -487,6 +487,36 @@ def test_a_query_is_what_a_window_with_that_alone_would_be(predictor: Predictor)
     assert np.allclose(query.text(predictor, "lane is free"), own_D, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_picture_that_a_turned_camera_took_is_searched_for_upright(predictor: Predictor, kind: str) -> None:
+    upright = Image.open(io.BytesIO(picture())).resize((96, 160))
+    note = Image.Exif()
+    note[0x0112] = 6
+    stored, same, untold = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
+    upright.transpose(Image.Transpose.ROTATE_90).save(stored, kind, exif=note, **options)
+    upright.transpose(Image.Transpose.ROTATE_90).save(untold, kind, **options)
+    upright.save(same, kind, **options)
+    one, other, wrong = (query.image(predictor, file.getvalue(), "x") for file in (stored, same, untold))
+    assert float(one @ other) > 0.999
+    assert float(one @ wrong) < float(one @ other)
+
+
+def test_a_sound_whose_header_has_no_length_is_searched_for_whole(predictor: Predictor) -> None:
+    whole = sound(2.5)
+    streamed = whole[:4] + bytes(4) + whole[8:40] + bytes(4) + whole[44:]
+    assert np.allclose(query.audio(predictor, streamed, "x"), query.audio(predictor, whole, "x"), atol=1e-6)
+
+
+def test_a_picture_with_previews_behind_it_can_be_searched_for(predictor: Predictor) -> None:
+    """Cameras write JPEG so (Multi-Picture Format), which Pillow gives a name of its own."""
+    file = io.BytesIO()
+    Image.open(io.BytesIO(picture())).save(
+        file, "MPO", save_all=True, append_images=[Image.new("RGB", (16, 9))], quality=95
+    )
+    assert query.image(predictor, file.getvalue(), "x").shape == (128,)
+
+
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
@@ -496,8 +526,8 @@ def test_a_query_is_what_a_window_with_that_alone_would_be(predictor: Predictor)
         (lambda p: query.image(p, picture("JPEG")[:700], "half.jpg"), "half.jpg"),
         (lambda p: query.image(p, bytes(MAX_FILE_BYTES + 1), "big.png"), "big.png has more than 16 MiB"),
         (lambda p: query.audio(p, b"hello", "x.wav"), "x.wav is no sound that can be read"),
-        (lambda p: query.audio(p, sound(0), "x.wav"), "x.wav lasts 0.0 s; it must be above 0 and at most 60 s"),
-        (lambda p: query.audio(p, sound(61, 8000), "x.wav"), "x.wav lasts 61.0 s"),
+        (lambda p: query.audio(p, sound(0), "x.wav"), "x.wav holds no sound; it must last at most 60 s"),
+        (lambda p: query.audio(p, sound(61, 8000), "x.wav"), "x.wav is too long; it must last at most 60 s"),
     ],
 )
 def test_a_query_that_cannot_be_read_is_one_line(predictor: Predictor, ask: Any, message: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from streamer.errors import UsageError
 from streamer.model.spec import InputSpec, Output, TextInput
 from streamer.training.data import Data, open_data
-from tests.datasets import picture, sound, spec
+from tests.datasets import picture, portrait, sound, spec
 
 REVIEW = spec({"opinion": Output(("neg", "pos"))}, InputSpec(text=TextInput(max_tokens=16)))
 
@@ -74,6 +74,17 @@ def test_sounds_are_examples_too(tmp_path: Path) -> None:
     example = data.training[0]
     assert example.sample.audio_S is not None
     assert example.sample.audio_S.mean() == pytest.approx(0.5 if example.labels["animal"] == "cat" else -0.25, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp"])
+def test_a_picture_that_a_turned_camera_took_is_seen_upright(tmp_path: Path, kind: str) -> None:
+    for part in ("train", "val"):
+        for animal in ("cat", "dog"):
+            portrait(tmp_path / part / animal / f"1.{kind}")
+    image = open_data(tmp_path, spec()).validation[0].sample.image_FHW3
+    assert image is not None
+    assert image[0, :3].min() > 200  # of 8 rows
+    assert image[0, 5:].max() < 50
 
 
 def test_a_folder_that_is_no_label_and_a_file_that_is_nothing_are_bad_rows(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from streamer.errors import BadRecord, LeftBehind, Reason, Stop
 from streamer.events import ClosedBy, Event, Kind, Position, Record, Window
 from streamer.model.predictor import Prediction
-from streamer.model.sample import Phrase, Sample
+from streamer.model.sample import Mismatch, Phrase, Sample
 from streamer.observe.metrics import Metrics
 from streamer.settings import Settings
 from streamer.store.publish import Publication, Run
@@ -73,13 +73,19 @@ class Model:
         self.batches: list[list[int]] = []
         self.poison: set[int] = set()
         self.broken: dict[int, Rejects] = {}
+        self.mismatches: dict[int, Mismatch] = {}
         self.on_decode: Callable[[int], None] = lambda n: None
         self.on_predict: Callable[[list[int]], None] = lambda batch: None
 
     def decode(self, window: Window) -> tuple[Sample, Rejects]:
         n = number(window)
         self.on_decode(n)
-        sample = Sample((True, True, False, False), (0.5, 1.0, 0.0, 0.0), text=(Phrase(str(n), 1.0),))
+        sample = Sample(
+            (True, True, False, False),
+            (0.5, 1.0, 0.0, 0.0),
+            text=(Phrase(str(n), 1.0),),
+            mismatches=(self.mismatches[n],) if n in self.mismatches else (),
+        )
         return sample, self.broken.get(n, [])
 
     def predict(self, samples: list[Sample]) -> list[Prediction]:
@@ -473,3 +479,12 @@ async def test_a_model_that_raises_does_not_end_the_pipeline() -> None:
     bench.submit(0, 1, 2, 3)
     await bench.drain()
     assert bench.redis.statuses == ["failed", "failed", "failed", "ok"]
+
+
+async def test_audio_that_is_not_as_long_as_it_says_is_counted_once_though_its_window_comes_twice() -> None:
+    bench = Bench()
+    bench.model.mismatches = {n: Mismatch(0, n, S_US, -1 - n) for n in range(3)}
+    bench.redis.known = {1}  # published before a restart
+    bench.submit(*range(4))
+    await bench.drain()
+    assert bench.metric("streamer_audio_length_mismatches_total", kind="short") == 2
