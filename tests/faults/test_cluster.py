@@ -34,6 +34,7 @@ from tests.faults.rig import FULL, MAX_MESSAGE_BYTES, Supervised
 from tests.faults.standstill import watched
 from tests.faults.verifier import Rules, Snapshot
 from tests.harness import wait_for
+from tests.monitor import monitoring
 
 pytestmark = [
     pytest.mark.integration,
@@ -408,6 +409,24 @@ def test_an_order_that_no_proof_without_ticks_can_keep_is_counted(
 
 
 @pytest.mark.parametrize("cluster", [SESSION_TIMEOUT_MS], indirect=True)
+@pytest.mark.parametrize("clock_ms", [0, -3000], ids=["right-clocks", "clock-behind-3-s"])
+def test_the_alert_fires_where_clocks_differ_and_not_where_leaders_only_move(
+    clock_ms: int, cluster: Cluster, settings_of: NewSettings, tmp_path: Path, say: Say
+) -> None:
+    scenario = Scenario("alert", leaders_move, slack_ms=SLACK_MS if clock_ms == 0 else 0, clock_ms=clock_ms)
+    settings = settings_of(merge_slack_ms=scenario.slack_ms)
+    with ExitStack() as running:
+        monitor = running.enter_context(monitoring(tmp_path))
+        run = Run(scenario, cluster, settings, tmp_path, running)
+        played(run, lambda: monitor.watch(*(worker.worker.port for worker in run.workers)))
+        wait_until_over(run)
+        wait_for(lambda: monitor.scraped() == len(run.workers), 30)
+        time.sleep(3)  # the last counts are scraped, and the rules evaluated
+        say(f"{violations(run):.0f} violations counted; fired: {', '.join(sorted(monitor.fired())) or 'nothing'}")
+        assert ("StreamerMergeOrderViolations" in monitor.fired()) == (clock_ms != 0)
+
+
+@pytest.mark.parametrize("cluster", [SESSION_TIMEOUT_MS], indirect=True)
 @pytest.mark.parametrize(
     "given",
     [
@@ -432,13 +451,14 @@ def test_what_a_proof_costs_where_nothing_happens(
         assert not differences.invented
 
 
-def played(run: Run) -> Played:
+def played(run: Run, on_ready: Callable[[], None] = lambda: None) -> Played:
     """Set a scenario up, send a feed, do what the scenario does, and end the feed."""
     scenario, settings, running = run.scenario, run.settings, run.running
     set_up_brokers(run)
     run.workers = [run.new_worker(number) for number in range(len(scenario.roles))]
     for worker in run.workers:
         worker.wait_ready()
+    on_ready()
     feed = running.enter_context(feeding(settings, fleet(41), scenario.connections, scenario.acks))
     watch = running.enter_context(watched(settings))
     run.flows(30)

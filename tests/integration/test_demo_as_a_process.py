@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import pytest
 
 from streamer.local.worker import environment
 from streamer.settings import Settings
+from tests.harness import wait_for
+from tests.monitor import monitoring
 
 pytestmark = pytest.mark.integration
 
@@ -106,6 +109,16 @@ def test_the_demo_loses_nothing_knows_what_it_sees_and_its_results_can_be_read(
     assert streamer(settings, folder, "deadletters").stderr == "no dead letters\n"
     assert streamer(settings, folder, "forget", session).returncode == 0
     assert streamer(settings, folder, "results", "--session", session).returncode == 1
+
+
+def test_a_demo_fires_no_alert(demo: subprocess.Popen[str], tmp_path: Path) -> None:
+    (tmp_path / "prometheus").mkdir()
+    with monitoring(tmp_path / "prometheus") as monitor:
+        monitor.watch(int(psutil.Process(worker_pid(demo)).environ()["STREAMER_PORT"]))
+        wait_for(lambda: monitor.scraped() == 1, 30)
+        time.sleep(20)
+        assert monitor.query("streamer_results_total")
+        assert monitor.fired() == set()
 
 
 def test_an_interrupted_demo_stops_what_it_started_and_says_nothing(demo: subprocess.Popen[str]) -> None:
