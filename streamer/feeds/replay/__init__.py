@@ -4,7 +4,8 @@ readers   which reader opens a file          session   one session out of severa
 part      what a reader is asked and returns listing   what would be sent, a line of JSON a record
 
 media     films and sound, through PyAV      speech    subtitles and word timings
-gpmf      GoPro's telemetry                  table     CSV        mcap    MCAP
+gpmf      GoPro's telemetry, a payload       table     tables of telemetry, mcap   MCAP
+gpmftrack their times in the film                      by header and cells
 """
 
 from streamer.feeds.replay.listing import lines

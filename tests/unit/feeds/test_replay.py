@@ -255,7 +255,7 @@ def test_a_gopro_film_has_frames_sound_and_telemetry_in_every_second(data: Path)
     assert abs(np.mean([v for _, v in measured["GPS5.lon"]]) + 117.3273) < 0.001
     units = {n: c.unit for e in rows[TELEMETRY] for n, c in e.body.channels.items()}  # type: ignore[union-attr]
     assert [units[n] for n in ("ACCL.x", "GYRO.x", "GPS5.lat", "GPS5.speed_2d")] == ["m/s²", "rad/s", "deg", "m/s"]
-    assert recording.utc_us == 1_574_120_714_000_000  # GPS: 2019-11-18T23:45:14Z
+    assert recording.utc_us == 1_574_120_715_458_413  # GPS: 2019-11-18T23:45:15Z
 
 
 def test_the_best_tracks_of_a_film_with_several_are_sent_with_its_subtitles(data: Path) -> None:

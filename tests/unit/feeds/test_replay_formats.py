@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from streamer.errors import UsageError
 from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Transcript
 from streamer.feeds import replay
-from streamer.feeds.replay import gpmf, speech
+from streamer.feeds.replay import speech
 from streamer.feeds.replay.mcap import numbers
 from streamer.feeds.replay.speech import Cue
 from tests.harness import jpeg
@@ -75,103 +73,6 @@ def test_subtitles_that_overlap_are_sent_as_they_end() -> None:
 def test_subtitles_end_with_the_recording() -> None:
     (sent,) = speech.transcripts([Cue(0, S_US, "in"), Cue(3 * S_US, 4 * S_US, "after")], 500_000)
     assert (sent.time_us, sent.due_us) == (0, 500_000)
-
-
-# GPMF
-
-
-def klv(key: str, kind: str, size: int, value: bytes) -> bytes:
-    raw = struct.pack(">4sBBH", key.encode(), ord(kind), size, len(value) // size) + value
-    return raw + b"\0" * (-len(raw) % 4)
-
-
-def nest(key: str, *inside: bytes) -> bytes:
-    return klv(key, "\0", 1, b"".join(inside))
-
-
-def shorts(*values: int) -> bytes:
-    return struct.pack(f">{len(values)}h", *values)
-
-
-def payload(*streams: bytes) -> bytes:
-    return nest("DEVC", klv("DVNM", "c", 1, b"Camera"), *streams)
-
-
-def test_a_sensor_is_scaled_and_its_axes_point_forwards() -> None:
-    accelerometer = nest(
-        "STRM",
-        klv("STNM", "c", 1, b"Accelerometer"),
-        klv("ORIN", "c", 1, b"YxZ"),
-        klv("SIUN", "c", 4, b"m/s\xb2"),
-        klv("SCAL", "s", 2, shorts(100)),
-        klv("ACCL", "s", 6, shorts(100, 200, 300, 400, 500, 600)),
-    )
-    (found,) = gpmf.streams(payload(accelerometer))
-    assert found.names == ("ACCL.y", "ACCL.x", "ACCL.z")
-    assert found.units == ("m/s²",) * 3
-    assert found.values_NC.tolist() == [[1.0, -2.0, 3.0], [4.0, -5.0, 6.0]]
-
-
-def test_names_of_axes_are_read_from_the_description_of_older_cameras() -> None:
-    gyroscope = nest("STRM", klv("STNM", "c", 1, b"Gyro (z, x,y)"), klv("GYRO", "s", 6, shorts(1, 2, 3)))
-    (found,) = gpmf.streams(payload(gyroscope))
-    assert found.names == ("GYRO.z", "GYRO.x", "GYRO.y")
-
-
-GPS5 = klv("GPS5", "l", 20, struct.pack(">5i", 331_268_000, -1_173_273_000, 21_500, 1500, 160))
-GPS_SCALE = klv("SCAL", "l", 4, struct.pack(">5i", 10_000_000, 10_000_000, 1000, 1000, 100))
-GPS_UNITS = klv("UNIT", "c", 3, b"degdegm\0\0m/sm/s")
-
-
-def gps(fix: int) -> bytes:
-    state = klv("GPSF", "L", 4, struct.pack(">I", fix)) + klv("GPSU", "U", 16, b"240501120000.250")
-    return payload(nest("STRM", state, GPS_UNITS, GPS_SCALE, GPS5))
-
-
-def test_positions_have_a_scale_and_a_unit_for_each_field_and_the_time_of_gps() -> None:
-    (found,) = gpmf.streams(gps(fix=3))
-    assert found.names == ("GPS5.lat", "GPS5.lon", "GPS5.alt", "GPS5.speed_2d", "GPS5.speed_3d")
-    assert found.units == ("deg", "deg", "m", "m/s", "m/s")
-    assert np.allclose(found.values_NC, [[33.1268, -117.3273, 21.5, 1.5, 1.6]])
-    assert gpmf.utc_us(gps(fix=3)) == 1_714_564_800_250_000
-
-
-def test_without_a_fix_there_is_no_position_and_no_time() -> None:
-    assert gpmf.streams(gps(fix=0)) == []
-    assert gpmf.utc_us(gps(fix=0)) is None
-
-
-def test_structures_of_mixed_types_are_read_by_their_type() -> None:
-    raw = struct.pack(">5i4H", 331_268_000, -1_173_273_000, 21_500, 1500, 160, 8887, 0, 120, 3)[:-8]
-    raw += struct.pack(">iiHH", 8887, 43_200_000, 120, 3)
-    scale = klv("SCAL", "l", 4, struct.pack(">9i", 10_000_000, 10_000_000, 1000, 1000, 100, 1, 1000, 100, 1))
-    one = payload(nest("STRM", klv("TYPE", "c", 1, b"lllllllSS"), scale, klv("GPS9", "?", 32, raw)))
-    (found,) = gpmf.streams(one)
-    assert dict(zip(found.names, found.values_NC[0], strict=True))["GPS9.dop"] == 1.2
-    assert gpmf.utc_us(one) == 1_714_564_800_000_000
-
-
-def test_lists_and_texts_are_no_channels() -> None:
-    faces = nest("STRM", klv("TYPE", "c", 1, b"Ff"), klv("SCEN", "?", 8, b"SNOW" + struct.pack(">f", 0.5)))
-    hues = nest("STRM", *(klv("HUES", "s", 4, shorts(1, 2, 3, 4)) for _ in range(3)))
-    assert gpmf.streams(payload(faces, hues, nest("STRM"))) == []
-
-
-@pytest.mark.parametrize("cut", [9, 30, 70])
-def test_a_payload_that_is_cut_off_is_refused(cut: int) -> None:
-    with pytest.raises(ValueError, match="cut off"):
-        gpmf.streams(gps(fix=3)[:cut])
-
-
-@pytest.mark.parametrize("seed", range(50))
-def test_bytes_of_chance_never_do_more_than_raise_a_value_error(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    raw = bytearray(gps(fix=3))
-    for at in rng.integers(8, len(raw), 6):
-        raw[at] = rng.integers(256)
-    for read in (gpmf.streams, gpmf.utc_us):
-        with suppress(ValueError):
-            read(bytes(raw))
 
 
 # MCAP

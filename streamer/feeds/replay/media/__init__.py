@@ -53,7 +53,7 @@ def part(path: Path, options: Options) -> Part:
     for kind, index in chosen.items():
         readers.append(_reader(tracks, kind, index, options, languages))
     if DATA in chosen:
-        made.utc_us = gopro.utc_us(tracks, chosen[DATA]) or made.utc_us
+        made.utc_us = gopro.utc_us(tracks, chosen[DATA])
 
     def records(begin_us: int) -> Iterator[Outgoing]:
         yield from heapq.merge(*(read(begin_us) for read in readers), key=due)
