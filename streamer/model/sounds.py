@@ -18,7 +18,7 @@ from streamer.model import soundfiles
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000  # what microphones give; a buffer's size follows from it
 MAX_CHANNELS = 64
 MAX_VALUES = 32 << 20  # largest number of samples, over all channels, of one window: 128 MiB as float32
-BLOCK_VALUES = 1 << 20  # decoded at once where the length is unknown
+BLOCK_VALUES = 1 << 16  # decoded at once where the length is unknown; libsndfile clears what it does not fill
 MAX_SAMPLES = 1 << 36  # of a channel; FLAC can note no more, and a larger number is libsndfile's for an unknown one
 INT16_SCALE = 1.0 / 32768.0  # full scale of 16-bit samples -> [-1, 1)
 LENGTH_TOLERANCE_US = 1_000  # producers round durations to milliseconds

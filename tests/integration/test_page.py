@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -12,8 +13,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from streamer import dashboard
 from streamer.local.worker import environment
@@ -101,6 +104,48 @@ def test_what_is_sent_is_seen_and_nothing_of_it_is_taken_for_html(topics: Settin
         assert page.locator("#dead-count").text_content() == "1"
 
         send(topics, [end(topics, "car-2", aligned_now(0))])
+
+
+SHADE = """image => {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  const shade = (x, y) => context.getImageData(x, y, 1, 1).data[0];
+  return [canvas.width, canvas.height, shade(8, 6), shade(56, 6), shade(8, 90), shade(56, 90)];
+}"""
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_frame_of_a_turned_camera_is_shown_upright_and_not_turned_twice(
+    kind: str, topics: Settings, tmp_path: Path, page: Any
+) -> None:
+    scene = np.zeros((96, 64, 3), np.uint8)
+    scene[:, 32:] = 120
+    scene[:16, :20] = 255  # a white bar top left
+    note = Image.Exif()
+    note[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(scene).transpose(Image.Transpose.ROTATE_90).save(file, kind, exif=note, quality=95)
+    start_us = aligned_now(SECONDS + 1)
+    records = [
+        record(topics, 0, "phone", start_us + i * S_US, file.getvalue(), f"image/{kind.lower()}")
+        for i in range(SECONDS)
+    ]
+    settings = topics.model_copy(update={"dashboard_port": 0})
+    with running_worker(topics, tmp_path / "worker.log"), dashboard.running(settings) as url:
+        send(topics, [*records, end(topics, "phone", aligned_now(0))])
+        page.goto(url)
+        page.locator("#frame[src]").wait_for()
+        image = page.locator("#frame")
+        image.evaluate("image => image.decode()")
+        *size, bar, right, left_below, right_below = image.evaluate(SHADE)
+        assert size == [64, 96]
+        assert bar > 235
+        assert left_below < 20
+        assert right == pytest.approx(120, abs=15)
+        assert right_below == pytest.approx(120, abs=15)
+        assert page.locator("#dead-count").text_content() == "0"
 
 
 def test_a_page_without_its_server_says_so_and_comes_back(topics: Settings, page: Any) -> None:
