@@ -10,7 +10,9 @@
    records that one poll brought travel together, :class:`Batch`, and a delivery that does not block takes no task.
    The client makes our record of what it has parsed, instead of its own first: ``record``. ``fetch`` reads answers.
 5. *Knowing that a partition is drained*: :meth:`Consumer.idle_since_us`, the bound of the merge. The consumer's
-   position runs ahead of what was delivered, so neither position nor high watermark alone proves it.
+   position runs ahead of what was delivered, so neither position nor high watermark alone proves it. Records are read
+   as committed: those of an open transaction lie between last stable offset and high watermark, so the partition is not
+   drained before the transaction has ended.
 6. *Fetch wait*: ``fetch_max_wait_ms`` is hard-coded to 1500 in Faust; bounds of idle partitions would be that old.
    Here each fetch waits at the broker until merging can use the next one: :class:`FetchPace`.
 7. *Livelock detector*: it compares monotonic with wall-clock time (``_verify_aiokafka_event_path``) and logs
@@ -68,11 +70,19 @@ class Released(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The broker's newest answer about a partition."""
+    """The broker's newest answer about a partition.
 
-    sent_us: int  # when the request left, by our clock
+    Attributes:
+        sent_us: When the request left, by our clock.
+        highwater: Offset after the newest record that all in-sync replicas have.
+        stable: Last stable offset, up to which records can be read: below the high watermark exactly while a
+            transaction is open.
+    """
+
+    sent_us: int
     fetch_offset: int
     highwater: int
+    stable: int
 
 
 Part = tuple[TP, list[Record]]  # records of a partition, in order
@@ -257,6 +267,13 @@ class Consumer(internals.OpenConsumer):
         """Everything below the offset is done: it goes out with the next commit."""
         self._released[tp] = released
 
+    def release_gap(self, tp: TP) -> None:
+        """Commit past offsets that bring no record, also where nothing was released yet.
+
+        To be called after the group's first release: before a group's first commit it must be known to Redis.
+        """
+        self._released.setdefault(tp, Released(self.committed(tp) or 0, self.log_times_us.get(tp, 0)))
+
     def ack(self, message: Any) -> bool:
         """Ignore acknowledgements: those that Faust makes itself, in a rebalance, must never be committed."""
         return False
@@ -270,8 +287,18 @@ class Consumer(internals.OpenConsumer):
         released = self._released.get(tp)
         if released is None:
             return None
-        self._planned[tp] = released
-        return released.offset
+        planned = self._planned[tp] = Released(self._past_gap(tp, released.offset), released.log_time_us)
+        return planned.offset or None
+
+    def _past_gap(self, tp: TP, done: int) -> int:
+        """The offset from which on something may still come, where everything below ``done`` is done.
+
+        Offsets that bring no record may follow: of a transaction's marker, of aborted, compacted or deleted records.
+        """
+        answer: Answer | None = self.thread.answer(tp)  # before what was returned, as in idle_since_us
+        if answer is None or self.returned.get(tp, 0) > done:
+            return done
+        return max(done, answer.fetch_offset)
 
     def note(self, tp: TP, offset: int) -> str:
         """The metadata of a committed offset (called in the consumer's thread)."""
@@ -292,11 +319,16 @@ class Consumer(internals.OpenConsumer):
         return did_commit
 
     def lag(self, tp: TP) -> int:
-        """Records of a partition that are not done, as of the last answer about it; 0 before the first answer."""
+        """Offsets of a partition that can be read and are not done, by the last answer about it; 0 before the first."""
         answer: Answer | None = self.thread.answer(tp)
         released = self._released.get(tp)
         done = released.offset if released is not None else self.committed(tp) or 0
-        return 0 if answer is None else max(0, answer.highwater - done)
+        return 0 if answer is None else max(0, answer.stable - self._past_gap(tp, done))
+
+    def open_transactions(self) -> dict[TP, int]:
+        """Partitions with an open transaction by their last answer, and the offset at which reading waits for it."""
+        answers = ((tp, self.thread.answer(tp)) for tp in self.assignment())
+        return {tp: answer.stable for tp, answer in answers if answer is not None and answer.stable < answer.highwater}
 
     # 2: holding a partition
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, CloseReason, create_conn
-from aiokafka.consumer.fetcher import Fetcher, FetchResult, PartitionRecords
+from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import Assignment, Subscription, SubscriptionState, TopicPartitionState
 from aiokafka.errors import CorrelationIdError, NodeNotReadyError
@@ -58,14 +58,21 @@ INTERNALS: dict[type, tuple[str, ...]] = {
     TableManager: ("_update_channels", "recovery"),
     Recovery: ("start",),
     AIOKafkaConsumer: ("_coordinator", "_fetcher", "_subscription"),
-    Fetcher: ("_client", "_fetch_max_bytes", "_get_actions_per_node", "_proc_fetch_request", "_records"),
+    Fetcher: (
+        "_client",
+        "_fetch_max_bytes",
+        "_get_actions_per_node",
+        "_isolation_level",
+        "_proc_fetch_request",
+        "_records",
+    ),
     GroupCoordinator: ("_do_fetch_commit_offsets", "commit_offsets"),
     FetchResult: ("_partition_records",),
     PartitionRecords: ("_check_crcs", "_consumer_record", "_records", "next_fetch_offset"),
     SubscriptionState: ("subscription",),
     Subscription: ("assignment",),
     Assignment: ("state_value",),
-    TopicPartitionState: ("highwater", "timestamp"),
+    TopicPartitionState: ("highwater", "lso", "timestamp"),
     FetchRequest: ("API_KEY", "_max_wait_ms", "topics"),
     RequestStruct: ("API_KEY", "RESPONSE_TYPE", "parse_response_header"),
     AIOKafkaClient: ("_get_conn", "send"),
@@ -177,6 +184,7 @@ class OpenThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         await super().on_start()
         fetcher = self._consumer._fetcher
         fetcher._fetch_max_bytes = self.fetch_max_bytes
+        fetcher._isolation_level = READ_COMMITTED  # Faust asks for it only where it writes in transactions itself
         fetcher._get_actions_per_node = partial(self.plan, fetcher._get_actions_per_node)
         fetcher._proc_fetch_request = partial(self.fetch, fetcher, fetcher._proc_fetch_request)
         client = fetcher._client
@@ -298,19 +306,19 @@ class Fetch:
                     self._asked.append((tp, offset, state, state.timestamp))
                     state.timestamp = None
 
-    def answered(self, note: Callable[[int, int], Any]) -> list[TopicPartition]:
+    def answered(self, note: Callable[[int, int, int], Any]) -> list[TopicPartition]:
         """The partitions whose answer was applied.
 
         Args:
-            note: Makes of fetch offset and high watermark what :meth:`OpenThread.answer` returns. It is kept on the
-                assignment's own state, so that a stale answer cannot leak into the next assignment.
+            note: Makes of fetch offset, high watermark and last stable offset what :meth:`OpenThread.answer` returns.
+                It is kept on the assignment's own state, so that a stale answer cannot leak into the next assignment.
         """
         applied = []
         for tp, offset, state, earlier in self._asked:
             if state.timestamp is None:
                 state.timestamp = earlier
                 continue
-            state.streamer_answer = note(offset, state.highwater)
+            state.streamer_answer = note(offset, state.highwater, state.lso)
             applied.append(tp)
         return applied
 

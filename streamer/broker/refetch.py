@@ -99,6 +99,7 @@ class Refetch:
                 **kafka_clients.kafka_options(self._settings),
                 group_id=None,
                 enable_auto_commit=False,
+                isolation_level="read_committed",
                 auto_offset_reset="earliest",
                 max_partition_fetch_bytes=self._settings.max_message_bytes + (64 << 10),
             )

@@ -32,6 +32,7 @@ def record(
     import signal
     from threading import Event
 
+    from streamer.events import rfc3339
     from streamer.golden import record
     from streamer.terminal.bars import Recording
 
@@ -51,6 +52,8 @@ def record(
             signal.signal(number, ask)
         done = record.record(settings, out, stretch, force=force, stop=stop, on_progress=bar.recorded)
     say(f"recorded {done.records} records, {done.nbytes / 1e6:.1f} MB of payload, to {out}")
+    if done.undecided_us:
+        say(f"a transaction was open at the end: the recording is complete up to {rfc3339(done.undecided_us)}")
 
 
 def verify(

@@ -83,7 +83,7 @@ class _Unlogged(str):
 
 
 def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
-    """A consumer without a group, connected to a broker.
+    """A consumer without a group, connected to a broker; it reads committed records, as the worker does.
 
     Args:
         options: For ``kafka.KafkaConsumer``.
@@ -91,7 +91,12 @@ def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
     Raises:
         UsageError: No broker answers, or it refuses us; or the library of a codec is missing.
     """
-    fixed = {"group_id": None, "enable_auto_commit": False, "bootstrap_timeout_ms": TIMEOUT_MS}
+    fixed = {
+        "group_id": None,
+        "enable_auto_commit": False,
+        "isolation_level": "read_committed",
+        "bootstrap_timeout_ms": TIMEOUT_MS,
+    }
     codecs.check()
     return _made(partial(_Consumer, batches.limit_bytes(settings)), settings, {**fixed, **options})
 

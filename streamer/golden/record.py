@@ -2,6 +2,9 @@
 
 Records are merged by log time as far as possible, so that readers of the file need little memory: a record waits for
 each partition that is known to have more and has delivered nothing. Partitions that run ahead are paused.
+
+Committed records are recorded, as the worker reads them. Where a transaction is open at the end, the recording is
+complete up to the log time of its first record.
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ from typing import Any
 
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, OffsetOutOfRangeError
 
 from streamer.broker import topics
 from streamer.clients import kafka as kafka_clients
+from streamer.errors import UsageError
 from streamer.events import MODALITY_NAMES
 from streamer.golden.recording import About, Recorded, Writer
 from streamer.settings import Settings
@@ -51,12 +55,14 @@ class Outcome(msgspec.Struct):
 
     Attributes:
         first_us, last_us: Log times of the first and the last record; 0 before the first.
+        undecided_us: Log time from which records of transactions may be missing that were open at the end; 0: none was.
     """
 
     records: int = 0
     nbytes: int = 0
     first_us: int = 0
     last_us: int = 0
+    undecided_us: int = 0
 
     def add(self, record: Recorded) -> None:
         """Count a record."""
@@ -82,8 +88,8 @@ def record(
             not given.
     """
     partitions = topics.check(settings)
-    with _consumer(settings) as consumer:
-        source = _Source(settings, partitions, consumer, stretch)
+    with _consumer(settings) as consumer, _consumer(settings, isolation_level="read_uncommitted") as uncommitted:
+        source = _Source(settings, partitions, consumer, uncommitted, stretch)
         about = source.begin()
         with Writer(path, about, force) as writer:
             outcome = Outcome()
@@ -98,15 +104,23 @@ def record(
                     writer.flush()
                     flushed_s = monotonic()
             writer.end(source.end_us)
+            outcome.undecided_us = source.undecided_us
             on_progress(outcome)
     return outcome
 
 
 @contextmanager
-def _consumer(settings: Settings) -> Iterator[KafkaConsumer]:
-    consumer = kafka_clients.consumer(settings, max_poll_records=MAX_POLL_RECORDS)
+def _consumer(settings: Settings, **options: Any) -> Iterator[KafkaConsumer]:
+    # Without a reset: kafka-python's would jump to the newest record, where Kafka has deleted what was to come next.
+    fixed = {"max_poll_records": MAX_POLL_RECORDS, "auto_offset_reset": "none"}
+    consumer = kafka_clients.consumer(settings, **{**fixed, **options})
     try:
         yield consumer
+    except OffsetOutOfRangeError:
+        raise UsageError(
+            "Kafka has deleted records before they were recorded: the file ends before them; record a later "
+            "stretch, or raise the topics' retention"
+        ) from None
     except KafkaError as error:
         raise kafka_clients.refusal(settings, error) from None
     finally:
@@ -116,15 +130,28 @@ def _consumer(settings: Settings) -> Iterator[KafkaConsumer]:
 class _Source:
     """The source topics as one stream.
 
+    Args:
+        consumer: Reads committed records.
+        uncommitted: Reads all.
+
     Attributes:
         end_us: Set when the stream has ended: it has every record from its beginning to this log time.
+        undecided_us: As of :class:`Outcome`.
     """
 
-    def __init__(self, settings: Settings, partitions: int, consumer: KafkaConsumer, stretch: Stretch) -> None:
-        self.end_us = 0
+    def __init__(
+        self,
+        settings: Settings,
+        partitions: int,
+        consumer: KafkaConsumer,
+        uncommitted: KafkaConsumer,
+        stretch: Stretch,
+    ) -> None:
+        self.end_us = self.undecided_us = 0
         self._settings = settings
         self._partitions = partitions
         self._consumer = consumer
+        self._uncommitted = uncommitted
         self._stretch = stretch
         self._keys = {session.encode() for session in stretch.sessions}
         self._rows = {topic: row for row, topic in enumerate(settings.source_topics)}
@@ -156,8 +183,7 @@ class _Source:
             consumer.seek(tp, offset)
         self._known = ends
         if not self._live:
-            self._ends = ends
-            self.end_us = self._until_us(now_us - self._slack_us)
+            self._end(ends, now_us)
         start_us = [0] * self._partitions
         for tp in self._all:
             if first[tp] == 0:
@@ -181,9 +207,8 @@ class _Source:
         """The records, in order as far as it can be known; ``None`` after each poll of Kafka."""
         while not self._finished():
             if self._ends is None and (stop.is_set() or self._time_is_up()):
-                # As the worker assumes: this clock and the broker's differ by merge_slack at most.
-                self.end_us = self._until_us(time_ns() // 1000 - self._slack_us)
-                self._ends = self._consumer.end_offsets(self._all)
+                now_us = time_ns() // 1000
+                self._end(self._consumer.end_offsets(self._all), now_us)
             elif not self._live and stop.is_set():
                 self.end_us = min(self.end_us, self._released_ms * MS_US)
                 return
@@ -192,6 +217,34 @@ class _Source:
                 if not self._keys or message.key in self._keys:
                     yield _recorded(message, row)
             yield None
+
+    def _end(self, ends: dict[TopicPartition, int], now_us: int) -> None:
+        """Stop at these offsets, which were asked for at ``now_us`` or later."""
+        self._ends = ends
+        # As the worker assumes: this clock and the broker's differ by merge_slack at most.
+        self.end_us = self._until_us(now_us - self._slack_us)
+        undecided_us = min(self._open_us(ends), default=self.end_us)
+        if undecided_us < self.end_us:
+            self.end_us = self.undecided_us = undecided_us
+
+    def _open_us(self, stable: dict[TopicPartition, int]) -> Iterator[int]:
+        """Log times from which records of open transactions may be missing.
+
+        Args:
+            stable: Offsets at which the open transactions of each partition begin, or its end.
+        """
+        reader = self._uncommitted
+        ends = reader.end_offsets(self._all)
+        left = {tp for tp in self._all if ends[tp] > stable[tp]}
+        reader.assign(list(left))
+        for tp in left:
+            reader.seek(tp, stable[tp])
+        while left:
+            for tp, batch in reader.poll(timeout_ms=POLL_MS).items():
+                if tp in left:
+                    left.remove(tp)
+                    yield batch[0].timestamp * MS_US
+            left = {tp for tp in left if reader.position(tp) < ends[tp]}  # a marker brings no record
 
     @property
     def _slack_us(self) -> int:

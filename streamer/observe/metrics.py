@@ -100,8 +100,8 @@ class Metrics:
         )
         self.consumer_lag_records = Gauge(
             "streamer_consumer_lag_records",
-            "Records of this worker's partitions that are not done, by the high watermarks of its last fetches; "
-            "before a group's first commit counted from offset 0",
+            "Records of this worker's partitions that can be read and are not done, by the last stable offsets of its "
+            "last fetches: those of an open transaction are not counted",
             ["topic"],
             registry=registry,
         )

@@ -13,7 +13,7 @@ from streamer.errors import StreamerError
 from streamer.observe.health import Service
 from streamer.observe.metrics import Metrics
 from streamer.settings import Settings, host_and_port
-from streamer.worker.standstill import Standstill
+from streamer.worker.standstill import Held, Standstill
 
 LOOK_EVERY_S = 1.0
 CONNECT_S = 2.0
@@ -42,6 +42,9 @@ class Consumed(Protocol):
     def leader(self, tp: TP) -> str | None:
         """Who leads a partition, for people."""
 
+    def open_transactions(self) -> Mapping[TP, int]:
+        """Partitions with an open transaction, and the offset at which reading waits for its end."""
+
 
 class Work(Protocol):
     """What is asked of the worker."""
@@ -52,7 +55,7 @@ class Work(Protocol):
 
     @property
     def alignable(self) -> bool:
-        """Whether alignment has records and may hand on windows."""
+        """Whether alignment has records that wait for no open transaction, and may hand on windows."""
 
     @property
     def publishable(self) -> bool:
@@ -72,6 +75,7 @@ class Health:
         self.redis = Service("Redis", metrics.retries.labels("redis").inc)
         self.kafka = Service("Kafka", metrics.retries.labels("kafka").inc)
         self._standstill: Standstill | None = None
+        self._held = Held()
         self._stalled = False
         self._aligned_at = self._published_at = self._answered_at = monotonic()
 
@@ -104,8 +108,8 @@ class Health:
 
     def degraded(self) -> list[str]:
         """What does not work although the worker can take work; empty if all does."""
-        standstill = self._standstill
-        return [] if standstill is None or standstill.reason is None else [standstill.reason]
+        reasons = (None if self._standstill is None else self._standstill.reason, self._held.reason)
+        return [reason for reason in reasons if reason is not None]
 
     async def watch(self, intake: Consumed, work: Work) -> None:
         """End a worker that has work, whose services answer, and that gets nothing done.
@@ -121,6 +125,7 @@ class Health:
             now = monotonic()
             if intake.started and not intake.rebalancing and not work.stopping:
                 self._standstill.look(intake.answered_us(), time_ns() // 1000)
+                self._held.look(intake.open_transactions(), time_ns() // 1000)
             away = not intake.started or self.redis.error is not None or self.kafka.error is not None
             if not intake.fetches:
                 self._answered_at = now

@@ -122,6 +122,10 @@ class Intake:
         """When the last fetch left that was answered, for each partition that is fetched."""
         return self.consumer.answered_us()
 
+    def open_transactions(self) -> dict[TP, int]:
+        """Partitions with an open transaction, and the offset at which reading waits for its end."""
+        return self.consumer.open_transactions()
+
     def leader(self, tp: TP) -> str | None:
         """Who leads a partition, for people; ``None`` if that is not known."""
         return self.replicas.leader(tp)

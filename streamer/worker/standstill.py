@@ -1,4 +1,4 @@
-"""Partitions for which no broker answers: reported once when that begins, and once when it ends."""
+"""Partitions for which no broker answers, or that an open transaction holds: reported when it begins and ends."""
 
 from __future__ import annotations
 
@@ -70,6 +70,38 @@ class Standstill:
         if not self.partitions:
             return None
         return f"{self.partitions} of {self.of} partitions stand still: Kafka does not answer for them"
+
+
+class Held:
+    """Partitions that cannot be read further because a producer's transaction is open, as of the last look."""
+
+    def __init__(self) -> None:
+        self._since_us: dict[tuple[TP, int], int] = {}  # at which offset -> when that was first seen
+        self._reported_us: dict[TP, int] = {}
+
+    def look(self, open_at: Mapping[TP, int], now_us: int) -> None:
+        """Compare with the last look, and report what has changed.
+
+        Args:
+            open_at: Offset of the first record of the oldest open transaction of each partition that has one.
+        """
+        self._since_us = {place: self._since_us.get(place, now_us) for place in open_at.items()}
+        held_us = {tp: at for (tp, _), at in self._since_us.items() if now_us - at > AFTER_US}
+        if ended := self._reported_us.keys() - held_us.keys():
+            longest_s = (now_us - min(self._reported_us[tp] for tp in ended)) / 1e6
+            log.warning("a transaction has ended after %.0f s, it held %s", longest_s, _named(ended))
+        if new := held_us.keys() - self._reported_us.keys():
+            log.warning(
+                "an open transaction holds %s: windows that wait for it close after its producer ends it, or Kafka "
+                "does, after the producer's transaction.timeout.ms",
+                _named(new),
+            )
+        self._reported_us = {tp: self._reported_us.get(tp, at) for tp, at in held_us.items()}
+
+    @property
+    def reason(self) -> str | None:
+        """One line for probes; ``None`` while nothing is held for long."""
+        return f"an open transaction holds {_named(self._reported_us)}" if self._reported_us else None
 
 
 def _named(tps: Iterable[TP]) -> str:

@@ -304,9 +304,13 @@ class Worker:
     def _commit_releasable(self) -> None:
         topics = self.settings.worker_topics
         for group in self.groups.values():
-            for row, newest in group.releasable().items():
-                released = Released(newest.offset + 1, newest.log_time_us)
-                self._consumer.release(TP(topics[row], group.partition), released)
+            grown = group.releasable()
+            for row, topic in enumerate(topics if grown else ()):
+                tp, newest = TP(topic, group.partition), grown.get(row)
+                if newest is None:
+                    self._consumer.release_gap(tp)
+                else:
+                    self._consumer.release(tp, Released(newest.offset + 1, newest.log_time_us))
 
     def cuts(self) -> dict[Group[Any], int]:
         """The cut of each group, as the next commit makes it."""
@@ -326,8 +330,16 @@ class Worker:
 
     @property
     def alignable(self) -> bool:
-        """Whether alignment has records and may hand on windows."""
-        return not self._full and any(group.buffered_bytes for group in self.groups.values())
+        """Whether alignment has records that wait for no open transaction, and may hand on windows."""
+        if self._full:
+            return False
+        undecided = self._intake.open_transactions() if self._intake.started else {}
+        waiting = {
+            tp.partition
+            for tp in undecided
+            if (group := self.groups.get(tp.partition)) is not None and not group.held(self._rows[tp.topic])
+        }
+        return any(group.buffered_bytes for number, group in self.groups.items() if number not in waiting)
 
     @property
     def publishable(self) -> bool:

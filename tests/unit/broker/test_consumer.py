@@ -11,7 +11,7 @@ from typing import Any
 import aiokafka
 import faust
 import pytest
-from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
+from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import Assignment
 from aiokafka.errors import CorruptRecordException, NotLeaderForPartitionError
@@ -159,13 +159,17 @@ async def test_an_error_in_a_delivery_is_raised(changed: Consumer, blocks: bool)
     ("answer", "returned", "delivered", "idle"),
     [
         (None, 0, 0, None),  # nothing was asked yet
-        (Answer(100, 0, 0), 0, 0, 100),  # an empty partition
-        (Answer(100, 7, 7), 0, 0, 100),  # started at the end, from a commit
-        (Answer(100, 5, 9), 0, 5, None),  # the answer itself brought records
-        (Answer(100, 5, 9), 9, 5, None),  # they are on their way to us
-        (Answer(100, 5, 9), 9, 9, 100),  # all of them have arrived
-        (Answer(100, 5, 9), 12, 12, 100),  # and more since: still true at the time of the request
-        (Answer(100, 12, 12), 12, 9, None),  # position ran ahead of delivery
+        (Answer(100, 0, 0, 0), 0, 0, 100),  # an empty partition
+        (Answer(100, 7, 7, 7), 0, 0, 100),  # started at the end, from a commit
+        (Answer(100, 5, 9, 9), 0, 5, None),  # the answer itself brought records
+        (Answer(100, 5, 9, 9), 9, 5, None),  # they are on their way to us
+        (Answer(100, 5, 9, 9), 9, 9, 100),  # all of them have arrived
+        (Answer(100, 5, 9, 9), 12, 12, 100),  # and more since: still true at the time of the request
+        (Answer(100, 12, 12, 12), 12, 9, None),  # position ran ahead of delivery
+        (Answer(100, 5, 9, 5), 5, 5, None),  # a transaction is open: its records were stamped before
+        (Answer(100, 9, 9, 9), 5, 5, 100),  # it was aborted
+        (Answer(100, 5, 9, 9), 8, 8, None),  # it was committed: after its records comes a marker
+        (Answer(100, 9, 9, 9), 8, 8, 100),  # and nothing after that
     ],
 )
 async def test_a_partition_is_idle_only_when_nothing_can_be_on_its_way(
@@ -186,10 +190,12 @@ async def test_a_partition_is_idle_only_when_nothing_can_be_on_its_way(
     ("answer", "released", "committed", "lag"),
     [
         (None, None, 3, 0),  # nothing is known yet
-        (Answer(100, 5, 9), None, None, 9),
-        (Answer(100, 5, 9), None, 4, 5),
-        (Answer(100, 5, 9), 7, 4, 2),  # released, and not committed yet
-        (Answer(100, 5, 9), 12, 4, 0),  # done since the answer
+        (Answer(100, 8, 9, 9), None, None, 9),
+        (Answer(100, 8, 9, 9), None, 4, 5),
+        (Answer(100, 8, 9, 9), 7, 4, 2),  # released, and not committed yet
+        (Answer(100, 8, 9, 9), 12, 4, 0),  # done since the answer
+        (Answer(100, 8, 9, 8), 7, 4, 1),  # what a transaction has open cannot be read
+        (Answer(100, 9, 9, 9), 8, 4, 0),  # after the last record that was returned there is but a marker
     ],
 )
 async def test_the_lag_is_what_is_not_done_of_what_the_broker_has(
@@ -202,9 +208,73 @@ async def test_the_lag_is_what_is_not_done_of_what_the_broker_has(
 ) -> None:
     monkeypatch.setattr(changed.thread, "answer", lambda tp: answer)
     monkeypatch.setattr(changed, "committed", lambda tp: committed)
+    changed.returned[FRAMES] = 8
     if released is not None:
         changed.release(FRAMES, Released(released, 0))
     assert changed.lag(FRAMES) == lag
+
+
+async def test_a_partition_of_which_nothing_was_returned_lags_behind_only_from_where_it_is_read(
+    changed: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changed, "committed", lambda tp: None)
+    monkeypatch.setattr(
+        changed.thread, "answer", lambda tp: Answer(100, 5, 9, 9)
+    )  # older ones were deleted, or aborted
+    assert changed.lag(FRAMES) == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "returned", "committed"),
+    [
+        (None, 7, 7),
+        (Answer(100, 7, 7, 7), 7, 7),
+        (Answer(100, 9, 9, 9), 7, 9),  # what follows the last record brings none
+        (Answer(100, 9, 12, 9), 7, 9),  # up to an open transaction
+        (Answer(100, 9, 9, 9), 8, 7),  # a record that was returned is not done yet
+        (Answer(100, 5, 9, 9), 7, 7),  # an older answer
+    ],
+)
+async def test_what_brings_no_record_after_the_last_one_is_committed_with_it(
+    changed: Consumer, monkeypatch: pytest.MonkeyPatch, answer: Answer | None, returned: int, committed: int
+) -> None:
+    monkeypatch.setattr(changed.thread, "answer", lambda tp: answer)
+    changed.returned[FRAMES] = returned
+    changed.release(FRAMES, Released(7, 3_000))
+    assert changed.offset_to_commit(FRAMES) == committed
+    assert changed.note(FRAMES, committed) == "log_time_us=3000"
+
+
+@pytest.mark.parametrize(
+    ("answer", "committed", "offset"),
+    [
+        (Answer(100, 5, 5, 5), None, 5),  # all that it had was aborted
+        (Answer(100, 5, 5, 5), 3, 5),
+        (Answer(100, 0, 0, 0), None, None),  # it is empty: there is nothing to commit
+    ],
+)
+async def test_where_no_record_came_at_all_its_gap_is_committed(
+    changed: Consumer, monkeypatch: pytest.MonkeyPatch, answer: Answer, committed: int | None, offset: int | None
+) -> None:
+    monkeypatch.setattr(changed.thread, "answer", lambda tp: answer)
+    monkeypatch.setattr(changed, "committed", lambda tp: committed)
+    changed.noted(FRAMES, "log_time_us=3000")
+    changed.release_gap(FRAMES)
+    assert list(changed.to_commit()) == [FRAMES]
+    assert changed.offset_to_commit(FRAMES) == offset
+    assert changed.note(FRAMES, offset or 0) == "log_time_us=3000"
+    changed.release(FRAMES, Released(7, 4000))
+    changed.release_gap(FRAMES)
+    assert changed.offset_to_commit(FRAMES) == 7
+
+
+async def test_open_transactions_are_named_with_the_offset_at_which_they_hold(
+    changed: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {FRAMES: Answer(100, 5, 9, 5), AUDIO: Answer(100, 5, 9, 9)}
+    monkeypatch.setattr(changed, "assignment", lambda: {FRAMES, AUDIO, TP("text", 0)})
+    monkeypatch.setattr(changed.thread, "answer", answers.get)
+    assert changed.open_transactions() == {FRAMES: 5}
 
 
 def consumer_records(count: int) -> list[aiokafka.ConsumerRecord]:
@@ -388,6 +458,7 @@ async def started_with(
     cluster = cluster or SimpleNamespace(leader_for_partition=None)
     fetcher = SimpleNamespace(
         _fetch_max_bytes=50 << 20,
+        _isolation_level=0,
         _proc_fetch_request=None,
         _get_actions_per_node=None,
         _client=SimpleNamespace(send=None, cluster=cluster, force_metadata_update=lambda: None),
@@ -399,6 +470,14 @@ async def started_with(
     monkeypatch.setattr(stock.AIOKafkaConsumerThread, "on_start", start)
     await changed.thread.on_start()
     return fetcher
+
+
+async def test_records_are_read_as_committed(changed: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Faust asks for it only where the app itself writes in transactions.
+    assert "if self.consumer.in_transaction:" in inspect.getsource(stock.AIOKafkaConsumerThread._create_worker_consumer)
+    assert "self._isolation_level," in inspect.getsource(Fetcher._get_actions_per_node)
+    fetcher = await started_with(changed, monkeypatch)
+    assert fetcher._isolation_level == READ_COMMITTED
 
 
 async def test_a_broker_is_asked_for_4_mib_at_once(changed: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:

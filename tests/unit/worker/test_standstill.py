@@ -1,4 +1,4 @@
-"""What is said of partitions that no broker answers for: once when it begins, once when it ends."""
+"""What is said of partitions that stand still: once when it begins, once when it ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import pytest
 from faust.types import TP
 
-from streamer.worker.standstill import AFTER_US, Standstill
+from streamer.worker.standstill import AFTER_US, Held, Standstill
 
 S_US = 1_000_000
 NOW_US = 1_700_000_000 * S_US
@@ -72,3 +72,25 @@ def test_a_partition_that_was_taken_away_is_no_longer_spoken_of(said: pytest.Log
     standstill.look({TEXT: NOW_US + 10 * S_US}, NOW_US + 10 * S_US)
     assert len(said.messages) == 1
     assert standstill.reason is None
+
+
+def test_a_transaction_that_stays_open_is_reported_once_and_so_is_its_end(said: pytest.LogCaptureFixture) -> None:
+    held = Held()
+    for second in range(9):
+        held.look({FRAMES: 7, AUDIO: 3}, NOW_US + second * S_US)
+    assert held.reason == "an open transaction holds audio 0, frames 0"
+    held.look({AUDIO: 3}, NOW_US + 9 * S_US)
+    held.look({}, NOW_US + 12 * S_US)
+    first, second_line, last = said.messages
+    assert first.startswith("an open transaction holds audio 0, frames 0: windows that wait for it close after")
+    assert second_line == "a transaction has ended after 9 s, it held frames 0"
+    assert last == "a transaction has ended after 12 s, it held audio 0"
+    assert held.reason is None
+
+
+def test_transactions_that_end_in_time_are_not_spoken_of(said: pytest.LogCaptureFixture) -> None:
+    held = Held()
+    for second in range(60):
+        held.look({FRAMES: second}, NOW_US + second * S_US)
+    assert said.messages == []
+    assert held.reason is None

@@ -34,6 +34,7 @@ async def watched(answered_s_ago: float) -> None:
         fetches=True,
         answered_us=lambda: {TP("frames", 0): answered_us},
         leader=lambda tp: None,
+        open_transactions=dict,
     )
     work: Any = SimpleNamespace(stopping=False, alignable=True, publishable=False)
     async with asyncio.timeout(3 * STALL_S):
