@@ -377,7 +377,7 @@ def read_all_batches(consumer: AIOKafkaConsumer, reading: Reading) -> None:
         asked = Fetch(assignment, request)
         needs_wakeup: bool = await stock(assignment, node_id, request)
         budget = reading.budget()
-        for tp in asked.answered(lambda offset, highwater: None):
+        for tp in asked.answered(lambda offset, highwater, stable: None):
             read_batches(fetcher, tp, partial(batches_of, answer.pop(tp), tp, reading, budget))
         return needs_wakeup
 
