@@ -38,11 +38,14 @@ EXPANSION = 8
 # Base offset, length of what follows it, leader epoch, magic, CRC32C of what follows it, attributes, last offset delta,
 # first and newest timestamp (ms), producer's id, epoch and sequence, number of records.
 HEADER = Struct(">qiibIhiqqqhii")
-FRAME = Struct(">qi")  # its beginning
-LENGTH_ENDS_AT, CHECKSUM_ENDS_AT = FRAME.size, 21
+HEAD = Struct(">qiibIhi")  # as far as the last offset
+FRAME = Struct(">qi")  # as far as the length
+LENGTH_ENDS_AT, MAGIC_AT, CHECKSUM_ENDS_AT = FRAME.size, 16, 21
+LEAST_LENGTH = HEADER.size - LENGTH_ENDS_AT
 MAGIC = 2
 CODEC, TRANSACTIONAL, CONTROL = 0x07, 0x10, 0x20  # bits of the attributes
 OLD_HEADER = Struct(">qiIbbq")  # offset, length, CRC-32, magic, attributes, timestamp (ms; from magic 1 on)
+LEAST_OLD_LENGTH = OLD_HEADER.size - LENGTH_ENDS_AT
 CHECKSUM_TRIES = 3
 NO_TIMESTAMP = 0  # so the record counts as being of the time of the one before it, see align.merged
 LOG_APPEND_TIME = 1
@@ -133,7 +136,7 @@ class Batches:
         self._view = memoryview(records)
         self._place = place
         self._from_offset = from_offset
-        self._new_batch = new_batch
+        self.new_batch = new_batch
         self._reading = reading
         self._budget = budget
         self._at = 0
@@ -153,30 +156,34 @@ class Batches:
     def _look(self) -> Any:
         """The batch after the last one looked at; ``None`` if it is not here whole, or is to be fetched again."""
         view, at = self._view, self._at
-        if at + LENGTH_ENDS_AT > len(view):
-            return None
-        base_offset, length = (
-            int.from_bytes(view[at : at + 8], "big", signed=True),
-            int.from_bytes(view[at + 8 : at + LENGTH_ENDS_AT], "big", signed=True),
-        )
+        if at + HEADER.size > len(view):
+            return self._odd() if at + LENGTH_ENDS_AT <= len(view) else None
+        base_offset, length, _, magic, checksum, attributes, last_delta = HEAD.unpack_from(view, at)
+        if magic != MAGIC or length < LEAST_LENGTH:
+            return self._odd()
         end = at + LENGTH_ENDS_AT + length
         if end > len(view):
             return None
-        if length < OLD_HEADER.size - LENGTH_ENDS_AT:
-            return self._broken(base_offset, f"a length of {length} bytes", len(view))
-        magic = view[at + 16]
-        if magic < MAGIC:
-            return self._old(at, end)
-        if length < HEADER.size - LENGTH_ENDS_AT:
-            return self._broken(base_offset, f"a length of {length} bytes", end)
-        header = Header(*HEADER.unpack_from(view, at))
-        if crc32c(view[at + CHECKSUM_ENDS_AT : end]) != header.checksum:
+        if crc32c(view[at + CHECKSUM_ENDS_AT : end]) != checksum:
             return self._broken(base_offset, "its checksum is wrong", end)
-        raw = view[at:end]
         self._at = end
-        if header.attributes & CONTROL:
-            return self._new_batch(raw)
-        return Batch(header, raw, self._from_offset, self._new_batch, self._reading.limit_bytes, self._budget)
+        raw = view[at:end]
+        if attributes & CONTROL:
+            return self.new_batch(raw)
+        return Batch(raw, base_offset, base_offset + last_delta + 1, attributes, self)
+
+    def _odd(self) -> Any:
+        """As :meth:`_look`, where it is none of the present format."""
+        base_offset, length = FRAME.unpack_from(self._view, self._at)
+        end = self._at + LENGTH_ENDS_AT + length
+        if end > len(self._view):
+            return None
+        if length < LEAST_OLD_LENGTH:
+            return self._broken(base_offset, f"a length of {length} bytes", len(self._view))
+        magic = self._view[self._at + MAGIC_AT]
+        if magic < MAGIC:
+            return self._old(end)
+        return self._broken(base_offset, f"a length of {length} bytes in Kafka's format {magic}", end)
 
     def _broken(self, base_offset: int, fault: str, end: int) -> Any:
         """A batch whose header cannot be believed, except for its first offset; ``None`` to fetch it again first."""
@@ -190,11 +197,22 @@ class Batches:
         self._at = end
         return SetAside(raw, base_offset, last_offset, NO_TIMESTAMP, fault)
 
-    def _old(self, at: int, end: int) -> SetAside:
-        offset, _, _, magic, _, timestamp = OLD_HEADER.unpack_from(self._view, at)
+    def _old(self, end: int) -> SetAside:
+        offset, _, _, magic, _, timestamp = OLD_HEADER.unpack_from(self._view, self._at)
+        raw = self._view[self._at : end]
         self._at = end
         fault = f"messages in Kafka's format {magic}, from before version 0.11, have no headers"
-        return SetAside(self._view[at:end], offset, offset, timestamp if magic else NO_TIMESTAMP, fault)
+        return SetAside(raw, offset, offset, timestamp if magic else NO_TIMESTAMP, fault)
+
+    def unpack(self, codec: int, packed: memoryview) -> bytes:
+        """What a batch was compressed from.
+
+        Raises:
+            ValueError: With one line: it cannot be unpacked, or not within the limit.
+        """
+        unpacked = codecs.unpack(codec, packed, self._reading.limit_bytes)
+        self._budget.left_bytes -= len(unpacked)
+        return unpacked
 
 
 class Header(NamedTuple):
@@ -243,37 +261,21 @@ class Batch:
     Attributes: as the clients' own classes have them, as far as the clients ask for them.
     """
 
-    __slots__ = (
-        "_budget",
-        "_from_offset",
-        "_header",
-        "_limit_bytes",
-        "_new_batch",
-        "_raw",
-        "base_offset",
-        "next_offset",
-    )
+    __slots__ = ("_attributes", "_batches", "_raw", "base_offset", "next_offset")
 
     magic = MAGIC
     is_control_batch = False
 
-    def __init__(
-        self,
-        header: Header,
-        raw: memoryview,
-        from_offset: int,
-        new_batch: Callable[[Any], Any],
-        limit_bytes: int,
-        budget: Budget,
-    ) -> None:
-        self._header = header
+    def __init__(self, raw: memoryview, base_offset: int, next_offset: int, attributes: int, batches: Batches) -> None:
+        self.base_offset = base_offset
+        self.next_offset = next_offset
         self._raw = raw
-        self._from_offset = from_offset
-        self._new_batch = new_batch
-        self._limit_bytes = limit_bytes
-        self._budget = budget
-        self.base_offset = header.base_offset
-        self.next_offset = header.base_offset + header.last_offset_delta + 1
+        self._attributes = attributes
+        self._batches = batches
+
+    @property
+    def _header(self) -> Header:
+        return Header(*HEADER.unpack_from(self._raw))
 
     @property
     def last_offset(self) -> int:
@@ -289,11 +291,11 @@ class Batch:
 
     @property
     def is_transactional(self) -> bool:
-        return bool(self._header.attributes & TRANSACTIONAL)
+        return bool(self._attributes & TRANSACTIONAL)
 
     def has_producer_id(self) -> bool:
         """Whether an idempotent producer wrote it."""
-        return self._header.producer_id >= 0
+        return self.producer_id >= 0
 
     def __iter__(self) -> Iterator[Any]:
         """The records; one that stands for what cannot be read comes last."""
@@ -304,7 +306,7 @@ class Batch:
             yield self._stand_in(following, str(error))
             return
         try:
-            for record in self._new_batch(whole):
+            for record in self._batches.new_batch(whole):
                 following = record.offset + 1
                 yield record
         except Exception:  # noqa: BLE001 - whatever its parser raises, ours decides what can be read
@@ -323,16 +325,12 @@ class Batch:
         Raises:
             ValueError: With one line: it cannot be unpacked, or not within the limit.
         """
-        header = self._header
-        codec = header.attributes & CODEC
+        codec = self._attributes & CODEC
         if codec == codecs.NONE:
             return self._raw
-        unpacked = codecs.unpack(codec, self._raw[HEADER.size :], self._limit_bytes)
-        self._budget.left_bytes -= len(unpacked)
-        plain = header._replace(
-            attributes=header.attributes & ~CODEC, length=HEADER.size - LENGTH_ENDS_AT + len(unpacked)
-        )
-        return HEADER.pack(*plain) + unpacked
+        unpacked = self._batches.unpack(codec, self._raw[HEADER.size :])
+        length = LEAST_LENGTH + len(unpacked)
+        return HEADER.pack(*self._header._replace(attributes=self._attributes & ~CODEC, length=length)) + unpacked
 
     def _stand_in(self, first_offset: int, fault: str) -> RawRecord:
         return _stand_in(self._raw, first_offset, self.last_offset, self._header.max_timestamp, fault)

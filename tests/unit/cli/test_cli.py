@@ -179,6 +179,18 @@ def test_without_servers_a_command_says_how_to_get_them(command: str, streamer: 
     assert "secret" not in done.line
 
 
+def test_a_worker_does_not_start_without_the_library_of_a_codec(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['zstandard'] = None; from streamer.cli.main import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "worker", "--role", "align"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "streamer: record batches compressed with zstd cannot be read: "
+        "import of zstandard halted, None in sys.modules; run `pip install zstandard`\n"
+    )
+
+
 def test_without_what_an_extra_installs_a_command_names_the_extra(tmp_path: Path) -> None:
     code = "import sys; sys.modules['psutil'] = None; from streamer.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "status"], cwd=tmp_path, capture_output=True, text=True)

@@ -195,7 +195,8 @@ def test_a_length_that_no_batch_has_stops_nothing(length: int, read: Read) -> No
     for _ in range(CHECKSUM_TRIES - 1):
         assert read(bytes(broken), 0, reading) == ([], 0)
     records, next_offset = read(bytes(broken), 0, reading)
-    assert unreadable(records[0].headers) == f"a length of {length} bytes"
+    suffix = " in Kafka's format 2" if length == 40 else ""
+    assert unreadable(records[0].headers) == f"a length of {length} bytes{suffix}"
     assert next_offset > 0
 
 
