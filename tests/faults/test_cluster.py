@@ -3,7 +3,8 @@
 Each scenario starts workers, sends a feed of sparse text and dying modalities in real time, so that partitions are idle
 again and again, and does something to the brokers. Then three must agree: what the workers published live, what a
 worker publishes that reads the same log from its start while nothing happens, and what the verifier works out.
-``make faults-cluster`` runs all; one: ``STREAMER_TEST_FAULTS=full pytest tests/faults/test_cluster.py -k NAME``.
+``make faults-cluster`` runs all, ``make faults`` those of ``SHORT``; one: ``STREAMER_TEST_FAULTS=full pytest
+tests/faults/test_cluster.py -k NAME``.
 """
 
 from __future__ import annotations
@@ -331,6 +332,7 @@ SCENARIOS = [
     Scenario("rolling-restart-both-roles", rolling_restart, ROLES),
     Scenario("leader-killed-both-roles", leader_killed, ROLES),
 ]
+SHORT = {"follower-stalls", "leader-killed-short-session"}  # a minute each, and the first faults that were found
 
 
 def fleet(seed: int) -> list[Car]:
@@ -380,7 +382,15 @@ def at_peace(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize(
     ("scenario", "cluster"),
-    [pytest.param(scenario, scenario.session_timeout_ms, id=scenario.name) for scenario in SCENARIOS],
+    [
+        pytest.param(
+            scenario,
+            scenario.session_timeout_ms,
+            id=scenario.name,
+            marks=[] if scenario.name in SHORT else pytest.mark.cluster,
+        )
+        for scenario in SCENARIOS
+    ],
     indirect=["cluster"],
 )
 def test_the_windows_are_those_of_the_log(
@@ -392,6 +402,7 @@ def test_the_windows_are_those_of_the_log(
         say(judged(run, played(run)))
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("cluster", [SESSION_TIMEOUT_MS], indirect=True)
 def test_an_order_that_no_proof_without_ticks_can_keep_is_counted(
     cluster: Cluster, settings_of: NewSettings, tmp_path: Path, say: Say
@@ -408,6 +419,7 @@ def test_an_order_that_no_proof_without_ticks_can_keep_is_counted(
         assert counted > 0
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("cluster", [SESSION_TIMEOUT_MS], indirect=True)
 @pytest.mark.parametrize("clock_ms", [0, -3000], ids=["right-clocks", "clock-behind-3-s"])
 def test_the_alert_fires_where_clocks_differ_and_not_where_leaders_only_move(
@@ -426,6 +438,7 @@ def test_the_alert_fires_where_clocks_differ_and_not_where_leaders_only_move(
         assert ("StreamerMergeOrderViolations" in monitor.fired()) == (clock_ms != 0)
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("cluster", [SESSION_TIMEOUT_MS], indirect=True)
 @pytest.mark.parametrize(
     "given",
