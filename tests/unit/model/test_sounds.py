@@ -234,6 +234,8 @@ def test_a_chain_of_streams_is_heard_whole(subtype: str) -> None:
     assert len(whole) == 3 * len(TONE)
     for chain in (one + other + one, unfinished(one) + unfinished(other) + unfinished(one)):
         all_heard(chain, whole, within=1)
+    noise = in_file(NOISE, "OGG", subtype)  # of many pages
+    all_heard(noise + one, np.concatenate([decoded(noise), decoded(one)]), within=1)
 
 
 @pytest.mark.parametrize("subtype", OGG)
