@@ -155,7 +155,8 @@ def _counted_us(text: str, unit_us: Fraction, comma: bool) -> int:
     count = _count(text, comma)
     if count is None:
         raise ValueError(f"{text[:40]!r} is no time: a number or RFC 3339 is wanted")
-    time_us = round(Fraction(count) * unit_us) if isinstance(count, int) else round(count * float(unit_us))
+    of, by = unit_us.numerator, unit_us.denominator
+    time_us = (2 * count * of + by) // (2 * by) if isinstance(count, int) else round(count * of / by)
     if not 0 <= time_us < LATEST_US:
         raise ValueError(
             f"{text[:40]} is no time since the start or since 1970 in the unit of its column; put the unit into the "

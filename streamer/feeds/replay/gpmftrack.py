@@ -14,6 +14,9 @@ from itertools import islice
 from operator import itemgetter
 from statistics import median_low
 
+import msgspec
+
+from streamer.events import Telemetry
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay import gpmf
 from streamer.feeds.replay.part import SLICE_US, Reorder, telemetry
@@ -21,6 +24,7 @@ from streamer.feeds.replay.part import SLICE_US, Reorder, telemetry
 OF_FRAMES = ("SHUT", "CORI", "IORI", "GRAV", "ISOE", "ISOG")
 LONGEST_SHIFT_US = 500_000  # a stamp further from the frames' is of another clock
 READINGS = 15  # of GPS time, whose median is taken: single ones, the first above all, are up to two seconds old
+FIRST = 5  # payloads, in which almost every sensor has measured something
 PAYLOADS = 600  # in which these are looked for, a second each
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -91,6 +95,14 @@ def utc_us(payloads: Iterable[Timed]) -> int | None:
     """When the recording began by GPS, in microseconds since the epoch; ``None`` without a fix."""
     found = list(islice(_readings(islice(payloads, PAYLOADS)), READINGS))
     return median_low(found) if found else None
+
+
+def channels(payloads: Iterable[Timed]) -> frozenset[str]:
+    """Names of the channels that are in the first payloads."""
+    track = Track()
+    blocks = [block for timed in islice(payloads, FIRST) for block in track.add(*timed)]
+    blocks += track.rest()
+    return frozenset(name for block in blocks for name in msgspec.json.decode(block.payload, type=Telemetry).channels)
 
 
 def _readings(payloads: Iterable[Timed]) -> Iterator[int]:

@@ -58,6 +58,7 @@ class Findings:
 
     Attributes:
         texts: First text of each column that holds texts, by name.
+        mixed: Those of them that hold numbers further down.
         measured: Places of columns with numbers.
         nameless: Places of columns with values and without a name.
         replaced: Rows that replaced a measurement of the row above, since their time is the same.
@@ -65,6 +66,7 @@ class Findings:
     """
 
     texts: dict[str, str] = field(default_factory=dict)
+    mixed: dict[str, str] = field(default_factory=dict)
     measured: set[int] = field(default_factory=set)
     nameless: set[int] = field(default_factory=set)
     replaced: int = 0
@@ -176,17 +178,16 @@ class Table:
         for number_, cells in self._lines:
             if short:
                 raise UsageError(short)
-            where = f"{self.path} line {number_}"
-            short = self._check(where, cells)
+            short = self._check(number_, cells)
             if short:
                 self.found.cut = number_
                 continue
-            time_us = self._time_us(where, cells) + days_us
+            time_us = self._time_us(number_, cells) + days_us
             if self.clock.kind is Kind.OF_DAY and last is not None and time_us < last.time_us - DAY_US // 2:
                 days_us, time_us = days_us + DAY_US, time_us + DAY_US  # past midnight
-            row = Row(time_us, self._values(where, cells))
+            row = Row(time_us, self._values(number_, cells))
             if last is not None and row.time_us < last.time_us:
-                raise UsageError(f"{where} is earlier than the row above it: sort the table by time")
+                raise UsageError(f"{self.path} line {number_} is earlier than the row above it: sort the table by time")
             if last is not None and row.time_us == last.time_us:
                 self.found.replaced += any(a == a and b == b for a, b in zip(last.values, row.values, strict=True))
                 row = Row(time_us, [b if b == b else a for a, b in zip(last.values, row.values, strict=True)])
@@ -199,10 +200,12 @@ class Table:
         elif short:
             raise UsageError(short)
 
-    def _check(self, where: str, cells: Sequence[str]) -> str:
+    def _check(self, number_: int, cells: Sequence[str]) -> str:
         """What is wrong if the row is too short, else empty."""
         width = self.columns.width
-        said = f"{where} has {len(cells)} cells, the header has {width}"
+        if len(cells) == width and not self.columns.nameless:
+            return ""
+        said = f"{self.path} line {number_} has {len(cells)} cells, the header has {width}"
         if any(cell.strip() for cell in cells[width:]):
             raise UsageError(said)
         for place in self.columns.nameless:
@@ -210,29 +213,53 @@ class Table:
                 self.found.nameless.add(place)
         return said if len(cells) <= max(self.columns.time, self._date or 0, *self.columns.places) else ""
 
-    def _time_us(self, where: str, cells: Sequence[str]) -> int:
+    def _time_us(self, number_: int, cells: Sequence[str]) -> int:
         try:
             return self.clock.time_us(self._time(cells))
         except ValueError as error:
-            raise UsageError(f"{where}: {error}") from None
+            raise UsageError(f"{self.path} line {number_}: {error}") from None
 
-    def _values(self, where: str, cells: Sequence[str]) -> list[float]:
-        texts, measured = self.found.texts, self.found.measured
-        values = []
-        for place, name in zip(self.columns.places, self.columns.names, strict=True):
-            text = cells[place].strip()
-            value = NAN if not text or name in texts else number(text, self.comma)
-            if value is None and place in measured:
-                raise UsageError(
-                    f"{where}: {text[:40]!r} in column {name!r} is no number: leave the cell empty or the column out"
-                )
-            if value is None:
-                texts[name] = text
-                value = NAN
-            elif value == value:
-                measured.add(place)
+    def _values(self, number_: int, cells: Sequence[str]) -> list[float]:
+        measured, values = self.found.measured, []
+        for place in self.columns.places:
+            try:
+                value = float(cells[place])
+            except ValueError:
+                value = self._unusual(number_, place, cells[place].strip())
+            if place not in measured and value == value:
+                value = self._first(place, value)
             values.append(value)
         return values
+
+    def _unusual(self, number_: int, place: int, text: str) -> float:
+        """The value of a cell that is no plain number.
+
+        Raises:
+            UsageError: It is a text in a column of numbers.
+        """
+        value = number(text, self.comma)
+        if value is not None:
+            return value
+        name = self._name(place)
+        if place in self.found.measured:
+            raise UsageError(
+                f"{self.path} line {number_}: {text[:40]!r} in column {name!r} is no number: "
+                "leave the cell empty or the column out"
+            )
+        self.found.texts.setdefault(name, text)
+        return NAN
+
+    def _first(self, place: int, value: float) -> float:
+        """A number in a column that had none: the first, or one in a column of texts."""
+        name = self._name(place)
+        if name in self.found.texts:
+            self.found.mixed.setdefault(name, self.found.texts[name])
+            return NAN
+        self.found.measured.add(place)
+        return value
+
+    def _name(self, place: int) -> str:
+        return self.columns.names[self.columns.places.index(place)]
 
 
 def _notes(table: Table) -> Iterator[str]:
@@ -249,6 +276,8 @@ def _notes(table: Table) -> Iterator[str]:
     if found.texts:
         shown = [f"{name} ({text[:20]})" for name, text in found.texts.items()]
         yield f"{path}: columns of texts were not sent: {_some(shown)}"
+    for name, text in found.mixed.items():
+        yield f"{path}: column {name!r} begins with a text, but holds numbers too: empty the cells like {text[:20]!r}"
     empty = [name for name in columns.names if name not in table.channels and name not in found.texts]
     if empty:
         yield f"{path}: columns without a value were not sent: {_some(empty)}"
@@ -283,7 +312,7 @@ def _opened(path: Path) -> Iterator[Table]:
             lines = (
                 (columns.lines + reader.line_num, cells)
                 for cells in reader
-                if any(cell.strip() for cell in cells) and not cells[0].startswith("#")
+                if any(cells) and (len(cells) > 1 or cells[0].strip()) and not cells[0].startswith("#")
             )
             yield Table(path, columns, lines, encoding)
     except UnicodeDecodeError:

@@ -286,3 +286,12 @@ def test_all_of_a_max_is_sent_but_the_hues(data: Path) -> None:
     begin, latitude = found["GPS5.lat"][0]
     assert (round(begin, 6), latitude) == (0.016386, 33.12677)  # its stamp is that much behind the frames'
     assert found["YAVG"][-1][0] == pytest.approx(10.353942)
+
+
+def test_sensors_of_two_cameras_are_never_one_channel(data: Path, tmp_path: Path) -> None:
+    path = data / "gopro" / "max-heromode.mp4"
+    (tmp_path / "left.mp4").symlink_to(path)
+    (tmp_path / "right.mp4").symlink_to(path)
+    found = samples(by_row(events(tmp_path / "left.mp4", tmp_path / "right.mp4"))[TELEMETRY])
+    assert len(found["left.ACCL.x"]) == len(found["right.ACCL.x"]) == 2082
+    assert {name.split(".")[0] for name in found} == {"left", "right"}

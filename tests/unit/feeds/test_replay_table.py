@@ -231,6 +231,14 @@ def test_every_column_that_is_not_sent_is_noted(tmp_path: Path) -> None:
     assert "without a name were not sent: 1" in notes(path)
 
 
+def test_numbers_in_a_column_that_begins_with_a_text_are_noted(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", "t,lat,id,a\n0,No GPS,A,1\n0.1,47.1,B,2\n")
+    assert values(path) == {"a": [1, 2]}
+    assert "texts were not sent: lat (No GPS), id (A)" in notes(path)
+    assert "column 'lat' begins with a text, but holds numbers too: empty the cells like 'No GPS'" in notes(path)
+    assert "'id'" not in notes(path)
+
+
 def test_truth_hexadecimal_numbers_and_missing_values_are_understood(tmp_path: Path) -> None:
     rows = "0,True,0x1A,NA\n0.1,FALSE,-0x01,1\n0.2,yes,,null\n0.3,off,0xff,-\n"
     assert values(table(tmp_path / "a.csv", f"t,on,id,some\n{rows}")) == {

@@ -146,6 +146,21 @@ def test_telemetry_may_be_a_table(tmp_path: Path) -> None:
     assert example.sample.telemetry_CT.tolist() == [[0, 2, 4, 6, 8]]
 
 
+def test_a_table_of_a_manifest_is_read_as_replay_reads_it(tmp_path: Path) -> None:
+    rows = "".join(f"{n * 100};{n},5;gps\n" for n in range(5))
+    (tmp_path / "speed.csv").write_text(f"Time (ms);speed (m/s);provider\n{rows}")
+    example = first(tmp_path, {"telemetry": "speed.csv"})
+    assert example.sample.telemetry_CT is not None
+    assert example.sample.telemetry_CT.tolist() == [[0.5, 1.5, 2.5, 3.5, 4.5]]
+
+
+def test_a_table_whose_times_have_no_unit_is_a_bad_row_that_asks_for_it(tmp_path: Path) -> None:
+    (tmp_path / "speed.csv").write_text("timestamp,speed\n20326716,1\n20338716,2\n")
+    reason = fault(tmp_path, {"telemetry": "speed.csv"})
+    assert reason.startswith("speed.csv line 2: the times in column 'timestamp' have no unit")
+    assert "timestamp_us" in reason
+
+
 KINDS = {
     "animal": Output(("cat", "dog")),
     "noises": Output(("bark", "growl", "purr"), kind="tags"),

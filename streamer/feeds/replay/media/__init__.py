@@ -54,6 +54,7 @@ def part(path: Path, options: Options) -> Part:
         readers.append(_reader(tracks, kind, index, options, languages))
     if DATA in chosen:
         made.utc_us = gopro.utc_us(tracks, chosen[DATA])
+        made.channels = gopro.channels(tracks, chosen[DATA])
 
     def records(begin_us: int) -> Iterator[Outgoing]:
         yield from heapq.merge(*(read(begin_us) for read in readers), key=due)

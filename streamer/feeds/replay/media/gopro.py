@@ -16,6 +16,11 @@ def utc_us(tracks: Tracks, index: int) -> int | None:
     return gpmftrack.utc_us(_payloads(tracks, index, 0))
 
 
+def channels(tracks: Tracks, index: int) -> frozenset[str]:
+    """Names of the channels, by the first payloads."""
+    return gpmftrack.channels(_payloads(tracks, index, 0))
+
+
 def measured(tracks: Tracks, index: int, begin_us: int) -> Iterator[Outgoing]:
     """The telemetry blocks of a track.
 
