@@ -6,11 +6,13 @@ import enum
 import math
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from fractions import Fraction
 from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
+
+from streamer.errors import UsageError
 
 S_US = 1_000_000
 DAY_US = 86_400 * S_US
@@ -30,10 +32,17 @@ INFERRED = {"seconds": "s", "milliseconds": "ms", "microseconds": "us", "nanosec
 TRUTH = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "on": 1.0, "off": 0.0}
 MISSING = frozenset(("", "nan", "na", "n/a", "#n/a", "null", "none", "nil", "-", "--", "?"))
 HEXADECIMAL = re.compile(r"[+-]?0x[0-9a-f]+")
-OF_DAY = re.compile(r"(\d{1,3}):(\d\d):(\d\d)(?:[.,:](\d{1,9}))?")
-COLON_FRACTION = re.compile(r"(.*\d\d:\d\d:\d\d):(\d{1,6})")  # AndroSensor: 2019-11-08 09:20:26:236
-ZONE = re.compile(r"\s*(?:(Z|UTC|GMT)|([+-]\d\d:?\d\d))$", re.IGNORECASE)
-DAY_FIRST = re.compile(r"(\d\d)\.(\d\d)\.(\d{4})(.*)")
+CLOCK = r"(?P<hour>\d{1,3}):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,:](?P<fraction>\d{1,9}))?)?\s*(?P<half>[AP]M)?"
+OF_DAY = re.compile(CLOCK, re.IGNORECASE)
+ZONE = r"(?P<zone>Z|UTC|GMT|[+-]\d\d:?\d\d)"
+DATED = re.compile(rf"(?P<date>[\w./-]+?)(?:T|[ ,]+){CLOCK}\s*{ZONE}?", re.IGNORECASE)
+DATES = (
+    re.compile(r"(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})"),
+    re.compile(r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})"),
+    re.compile(r"(?P<day>\d{1,2})[- ](?P<name>[a-z]{3})[- ](?P<year>\d{4})", re.IGNORECASE),
+    re.compile(r"(?P<month>\d{1,2})/(?P<day>\d{1,2})/(?P<year>\d{4})"),
+)
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -71,19 +80,22 @@ class Clock(NamedTuple):
             return _counted_us(text.strip(), self.unit_us, self.comma)
         if self.kind is Kind.OF_DAY:
             return _of_day_us(text.strip())
-        return (_moment(text.strip()) - EPOCH) // MICROSECOND
+        moment = _moment(text.strip())
+        return ((moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)) - EPOCH) // MICROSECOND
 
 
-def clock(texts: Sequence[str], unit_us: Fraction | None, name: str, comma: bool) -> Clock:
+def clock(texts: Sequence[str], unit_us: Fraction | None, name: str, comma: bool, utc: bool) -> Clock:
     """How the times of a column are to be read, by its first ones.
 
     Args:
         texts: Of the first rows.
         unit_us: What the header row says; ``None`` if it names no unit.
         name: Of the column.
+        utc: Whether dates without a zone are in UTC.
 
     Raises:
-        ValueError: With one line: numbers whose unit has to be given, or no times.
+        UsageError: Without the name of the file: they are numbers whose unit has to be given.
+        ValueError: With one line: no times.
     """
     first = texts[0].strip()
     if _count(first, comma) is not None:
@@ -93,8 +105,7 @@ def clock(texts: Sequence[str], unit_us: Fraction | None, name: str, comma: bool
         return _inferred(counts, name, comma)
     if OF_DAY.fullmatch(first):
         return Clock(Kind.OF_DAY, UNITS["s"], comma)
-    _moment(first)
-    if ZONE.search(first):
+    if _moment(first).tzinfo is not None or utc:
         return Clock(Kind.MOMENT, UNITS["s"], comma)
     note = f"the times in column {name!r} have no time zone, so when this was recorded is not known"
     return Clock(Kind.LOCAL, UNITS["s"], comma, note)
@@ -178,7 +189,7 @@ def _inferred(counts: Sequence[int | float], name: str, comma: bool) -> Clock:
     whole = all(float(count).is_integer() for count in counts)
     longest_s = SHORTEST_UNLIKELY_STEP_S if whole else LONGEST_STEP_S
     if step >= longest_s or counts[0] * S_US >= EPOCH_US:
-        raise ValueError(
+        raise UsageError(
             f"the times in column {name!r} have no unit and are hardly seconds ({counts[0]:.15g}, then a row each "
             f"{step:.15g}): write the unit into the header row: {name}_s, {name}_ms, {name}_us or {name}_ns"
         )
@@ -189,21 +200,48 @@ def _of_day_us(text: str) -> int:
     found = OF_DAY.fullmatch(text)
     if found is None:
         raise ValueError(f"{text[:40]!r} is no time of day like 12:30:59.5")
-    fraction_us = int((found[4] or "").ljust(6, "0")[:6])
-    return (int(found[1]) * 3600 + int(found[2]) * 60 + int(found[3])) * S_US + fraction_us
+    return _clock_us(found)
+
+
+def _clock_us(found: re.Match[str]) -> int:
+    hour, half = int(found["hour"]), (found["half"] or "").upper()
+    if half:
+        hour = hour % 12 + (12 if half == "PM" else 0)
+    fraction_us = int((found["fraction"] or "").ljust(6, "0")[:6])
+    return (hour * 3600 + int(found["minute"]) * 60 + int(found["second"] or 0)) * S_US + fraction_us
 
 
 def _moment(text: str) -> datetime:
-    """ISO 8601, and its usual variants; in UTC if it has no zone."""
-    zone = ZONE.search(text)
-    plain = text[: zone.start()] if zone and ":" in text[: zone.start()] else text
-    if (found := COLON_FRACTION.fullmatch(plain)) is not None:
-        plain = f"{found[1]}.{found[2]}"
-    if (found := DAY_FIRST.fullmatch(plain)) is not None:
-        plain = f"{found[3]}-{found[2]}-{found[1]}{found[4]}"
-    offset = (zone[2] or "+00:00") if zone and plain != text else ""
+    """A date with a time of day: ISO 8601, or as spreadsheets and phones write them."""
     try:
-        moment = datetime.fromisoformat(plain.replace("/", "-").upper() + offset)
+        return datetime.fromisoformat(text.upper())
     except ValueError:
-        raise ValueError(f"{text[:40]!r} is no time: a number of seconds or RFC 3339 is wanted") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+        pass
+    found = DATED.fullmatch(text)
+    try:
+        if found is not None and (day := _date(found["date"])) is not None:
+            moment = day + timedelta(microseconds=_clock_us(found))
+            return moment.replace(tzinfo=_zone(found["zone"]))
+    except (ValueError, OverflowError):  # no such day, or no such zone
+        pass
+    raise ValueError(f"{text[:40]!r} is no time: a number of seconds or RFC 3339 is wanted")
+
+
+def _date(text: str) -> datetime | None:
+    """Of two numbers with slashes, that above 12 is the day; else the first is the month."""
+    found = next((found for form in DATES if (found := form.fullmatch(text)) is not None), None)
+    if found is None:
+        return None
+    named = found.groupdict()
+    if (name := named.get("name")) is not None:
+        return datetime(int(named["year"]), MONTHS.index(name.lower()) + 1, int(named["day"]))
+    month, day = int(named["month"]), int(named["day"])
+    if "/" in text and month > 12:
+        month, day = day, month
+    return datetime(int(named["year"]), month, day)
+
+
+def _zone(text: str | None) -> tzinfo | None:
+    if text is None:
+        return None
+    return UTC if text[0].isalpha() else datetime.strptime(text, "%z").tzinfo

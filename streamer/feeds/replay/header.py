@@ -3,8 +3,8 @@
 The header is the first line with a column of times, of the first ``MOST_LINES``: lines above it (comments, a name, the
 settings of a logger) are passed over. A column of times is called ``time``, ``t``, ``timestamp``, ``ts``, ``datetime``,
 ``utc``, ``epoch`` or ``elapsed``, with its unit behind it or in brackets (``time_ms``, ``TimeUS``, ``time [ms]``), and
-maybe words like ``since start`` or ``boot``; of several the plainest counts, then the first. A column ``date``
-completes a column of times of day.
+maybe words like ``since start`` or ``boot``; of several the plainest that can be read counts. A column ``date``
+completes a column of times of day. Rows of words below the header belong to it; the first holds units.
 
 A channel's unit is in brackets behind its name (``speed [m/s]``, ``speed (km/h)``) or its last word, if that is a
 quotient (``accel_x_m/s^2``). Brackets that hold an index or an axis belong to the name (``cell_v[0]``, ``G(x)``), and
@@ -46,25 +46,32 @@ class Columns(NamedTuple):
     Attributes:
         date: Place of a column of dates, which is among the channels; ``None`` if there is none.
         unit_us: Microseconds for each unit of the time column; ``None`` if the header names no unit.
+        utc: Whether the time column's name says that it is in UTC.
         names: Of the channels, all different.
         places: Of the channels.
         nameless: Places of columns without a name.
         renamed: Names that were given to further columns of one name.
+        cells: The header row.
+        rank: Of the time column among all that could be it, from 0.
+        lines: Up to and with the header row.
+        passed: Of these, lines above it that are neither blank nor comments.
     """
 
     time: int
     date: int | None
     time_name: str
     unit_us: Fraction | None
+    utc: bool
     names: tuple[str, ...]
     units: tuple[str, ...]
     places: tuple[int, ...]
     nameless: tuple[int, ...]
     renamed: tuple[str, ...]
-    width: int
+    cells: tuple[str, ...]
+    rank: int
     delimiter: str
-    lines: int  # up to and with the header row
-    passed: int  # of these, above it, neither blank nor comments
+    lines: int
+    passed: int
 
 
 def find(lines: Iterator[str]) -> Columns | str:
@@ -79,24 +86,34 @@ def find(lines: Iterator[str]) -> Columns | str:
         delimiter = declared or max(DELIMITERS, key=_unquoted(text).count)
         cells = [cell.strip() for cell in next(csv.reader([text.lstrip("#%/ ")], delimiter=delimiter), [])]
         if _is_header(cells) and not (comment and len(cells) == 1):
-            return _columns(cells, delimiter, count, passed)
+            return _columns(cells, 0, delimiter, count, passed)
         if any(cells):
             first = first or text
             passed += not comment
     return first
 
 
-def units_below(cells: Sequence[str], columns: Columns) -> Columns | None:
-    """The columns with the units of a second header row; ``None`` if the row is none."""
-    texts = [cell.strip().strip("[]()") for cell in cells]
-    time = texts[columns.time] if columns.time < len(texts) else ""
-    if (time and time.lower() not in UNITS) or any(number(text, False) is not None for text in texts if text):
+def next_best(columns: Columns) -> Columns | None:
+    """The columns with the next one that could hold the times; ``None`` if there is no other."""
+    if columns.rank + 1 >= len(_candidates(columns.cells)):
         return None
-    if not any(texts):
-        return None
-    below = [texts[place] if place < len(texts) else "" for place in columns.places]
-    unit_us = UNITS[time.lower()] if time else columns.unit_us
-    return columns._replace(units=tuple(a or b for a, b in zip(columns.units, below, strict=True)), unit_us=unit_us)
+    return _columns(columns.cells, columns.rank + 1, columns.delimiter, columns.lines, columns.passed)
+
+
+def is_below(cells: Sequence[str], columns: Columns) -> bool:
+    """Whether a row belongs to the header: its units, or what else is said in words."""
+    texts = [cell.strip() for cell in cells]
+    if columns.time < len(texts) and is_time(texts[columns.time]):
+        return False
+    return any(texts) and not any(text and number(text, True) is not None for text in texts)
+
+
+def with_units(columns: Columns, cells: Sequence[str]) -> Columns:
+    """The columns with the units of a second header row, where the first has none."""
+    below = [cell.strip().strip("[]()") for cell in cells] + [""] * len(columns.cells)
+    unit_us = UNITS.get(below[columns.time].lower(), columns.unit_us)
+    units = tuple(unit or below[place] for unit, place in zip(columns.units, columns.places, strict=True))
+    return columns._replace(units=units, unit_us=unit_us)
 
 
 def without(columns: Columns, place: int) -> Columns:
@@ -136,18 +153,34 @@ def _time(cell: str) -> tuple[int, Fraction | None] | None:
     return int(len(rest) > 1 or spelled is not None), unit or spelled
 
 
-def _columns(cells: Sequence[str], delimiter: str, lines: int, passed: int) -> Columns:
+def _candidates(cells: Sequence[str]) -> list[tuple[int, int, Fraction | None]]:
+    """How unusual a name, place and unit of each column that could hold the times, best first."""
     found = [(named[0], place, named[1]) for place, cell in enumerate(cells) if (named := _time(cell)) is not None]
-    _, time, unit_us = min(found, key=lambda one: one[:2])
-    date = next((place for place, cell in enumerate(cells) if cell.lower() == "date" and place != time), None)
+    return sorted(found, key=lambda one: one[:2])
+
+
+def _columns(cells: Sequence[str], rank: int, delimiter: str, lines: int, passed: int) -> Columns:
+    _, time, unit_us = _candidates(cells)[rank]
     places = [place for place, cell in enumerate(cells) if cell and place != time]
-    nameless = [place for place, cell in enumerate(cells) if not cell and place != time]
     names, units, renamed = _names([cells[place] for place in places])
     bracket = BRACKETS.fullmatch(cells[time])
     return Columns(
-        time, date, bracket["name"] if bracket else cells[time], unit_us, names, units, tuple(places), tuple(nameless),
-        renamed, len(cells), delimiter, lines, passed,
-    )  # fmt: skip
+        time=time,
+        date=next((place for place in places if cells[place].lower() == "date"), None),
+        time_name=bracket["name"] if bracket else cells[time],
+        unit_us=unit_us,
+        utc="utc" in map(str.lower, WORDS.findall(cells[time])),
+        names=names,
+        units=units,
+        places=tuple(places),
+        nameless=tuple(place for place, cell in enumerate(cells) if not cell),
+        renamed=renamed,
+        cells=tuple(cells),
+        rank=rank,
+        delimiter=delimiter,
+        lines=lines,
+        passed=passed,
+    )
 
 
 def _names(cells: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:

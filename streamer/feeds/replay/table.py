@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,13 +33,23 @@ from streamer.errors import UsageError
 from streamer.events import TELEMETRY
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay import header
-from streamer.feeds.replay.cells import DAY_US, EPOCH_US, UNITS, Clock, Kind, clock, is_of_day, number
+from streamer.feeds.replay.cells import (
+    DAY_US,
+    EPOCH_US,
+    UNITS,
+    Clock,
+    Kind,
+    clock,
+    is_of_day,
+    number,
+)
 from streamer.feeds.replay.part import ALL, S_US, SLICE_US, Options, Part, telemetry
 
 SENDS = frozenset({TELEMETRY})
 COUNTS_FROM_START_US = 60 * S_US  # a first time below this counts from the session's start
 FINE_COUNTS_FROM_START_US = S_US  # likewise, in microseconds or nanoseconds
 FIRST_ROWS = 200  # that show how times are written
+MOST_BELOW = 2  # rows of words below the header row
 SAMPLE_BYTES = 65_536  # that show the encoding
 MOST_NAMED = 8  # columns in a note
 NAN = float("nan")
@@ -88,6 +98,8 @@ def part(path: Path, options: Options = ALL) -> Part:
         kind, unit_us, channels, notes = table.clock.kind, table.clock.unit_us, table.channels, list(_notes(table))
     if first_us is None or last_us is None:
         raise UsageError(f"{path} has no rows below its header")
+    if not channels:
+        raise UsageError(f"{path} has no column of numbers beside its times; {'; '.join(notes)}")
     from_start_us = COUNTS_FROM_START_US if unit_us >= UNITS["ms"] else FINE_COUNTS_FROM_START_US
     if kind in (Kind.NUMBER, Kind.OF_DAY) and first_us < from_start_us:
         return Part(path, last_us, partial(_records, path, 0), SENDS, channels=channels, notes=notes)
@@ -137,24 +149,33 @@ class Table:
         self.path, self.encoding, self.found = path, encoding, Findings()
         self.comma = columns.delimiter != ","
         first = list(islice(lines, FIRST_ROWS))
-        below = header.units_below(first[0][1], columns) if first else None
-        self.columns = columns if below is None else below
-        first = first[below is not None :]
+        below = list(takewhile(lambda row: header.is_below(row[1], columns), first[:MOST_BELOW]))
+        first = first[len(below) :]
         self._lines = chain(first, lines)
-        times = [cells[columns.time] for _, cells in first if len(cells) > columns.time and cells[columns.time].strip()]
-        self._date = columns.date if times and is_of_day(times[0]) else None
-        if self._date is not None:
-            self.columns = header.without(self.columns, self._date)
-            times = [self._time(cells) for _, cells in first if len(cells) > max(columns.time, self._date)]
-        try:
-            self.clock = self._clock(times)
-        except ValueError as error:
-            where = f"{path} line {first[0][0]}" if first and len(times) else str(path)
-            raise UsageError(f"{where}: {error}") from None
+        said: ValueError | None = None
+        chosen: header.Columns | None = columns
+        while chosen is not None:
+            self.columns = header.with_units(chosen, below[0][1]) if below else chosen
+            try:
+                self.clock = self._clock([cells for _, cells in first])
+                return
+            except UsageError as error:
+                raise UsageError(f"{path} line {first[0][0]}: {error}") from None
+            except ValueError as error:
+                said, chosen = said or error, header.next_best(chosen)
+        raise UsageError(f"{path} line {first[0][0]}: {said}")
 
-    def _clock(self, times: Sequence[str]) -> Clock:
-        unit_us, name = self.columns.unit_us, self.columns.time_name
-        return clock(times or ["0"], unit_us, name, self.comma)
+    def _clock(self, rows: Sequence[Sequence[str]]) -> Clock:
+        """How to read the times; also finds whether a column of dates belongs to them."""
+        columns = self.columns
+        timed = [cells for cells in rows if columns.time < len(cells) and cells[columns.time].strip()]
+        whole = bool(timed) and columns.date is not None and is_of_day(timed[0][columns.time])
+        self._date = columns.date if whole else None
+        if self._date is not None:
+            self.columns = header.without(columns, self._date)
+        self._least = max(columns.time, *columns.places) + 1
+        texts = [self._time(cells) for cells in timed if len(cells) >= self._least]
+        return clock(texts or ["0"], columns.unit_us, columns.time_name, self.comma, columns.utc)
 
     def _time(self, cells: Sequence[str]) -> str:
         time = cells[self.columns.time]
@@ -202,7 +223,7 @@ class Table:
 
     def _check(self, number_: int, cells: Sequence[str]) -> str:
         """What is wrong if the row is too short, else empty."""
-        width = self.columns.width
+        width = len(self.columns.cells)
         if len(cells) == width and not self.columns.nameless:
             return ""
         said = f"{self.path} line {number_} has {len(cells)} cells, the header has {width}"
@@ -211,7 +232,7 @@ class Table:
         for place in self.columns.nameless:
             if place < len(cells) and cells[place].strip():
                 self.found.nameless.add(place)
-        return said if len(cells) <= max(self.columns.time, self._date or 0, *self.columns.places) else ""
+        return said if len(cells) < self._least else ""
 
     def _time_us(self, number_: int, cells: Sequence[str]) -> int:
         try:

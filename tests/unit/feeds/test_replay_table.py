@@ -107,7 +107,10 @@ def test_rows_of_the_same_time_are_one(tmp_path: Path) -> None:
         ("t,a\n0,1\nsoon,2\n", "line 3: 'soon' is no time"),
         ("t,a\n-1,1\n", "line 2"),
         ("time_s,a\n1700000000000,1\n", "time_ms"),
-        ("t,a\n05/01/2024 12:00,1\n", "line 2: '05/01/2024 12:00' is no time"),
+        ("t,a\n2024-13-01 12:00,1\n", "line 2: '2024-13-01 12:00' is no time"),
+        ("t,a\n01-Mai-2024 12:00,1\n", "line 2: '01-Mai-2024 12:00' is no time"),
+        ("t,a\n0,1 %\n1,2 %\n", "no column of numbers"),
+        ("t,a\nsoon,fast\n", "no rows"),
         ("# made by hand\n\nt,a\n0,1\n0.1,fast\n", "line 5: 'fast' in column 'a'"),
     ],
 )
@@ -309,6 +312,11 @@ def test_nanoseconds_are_rounded_to_microseconds_without_loss(tmp_path: Path) ->
         ("2024/05/01 12:00:00,000", "2024/05/01 12:00:00,500", None),
         ("2019-11-08 09:20:26:236", "2019-11-08 09:20:26:736", None),
         ("01.05.2024 12:00:00.0", "01.05.2024 12:00:00.5", None),
+        ("01-MAY-2024 10:00:00.10", "01-May-2024 10:00:00.6", None),
+        ("5/31/2024 9:05:01.0 AM", "5/31/2024 9:05:01.5 AM", None),
+        ("31/05/2024 9:05:01.0", "31/05/2024 9:05:01.5", None),
+        ("12/31/2023 11:59:59.5 PM", "1/1/2024 12:00:00 AM", None),
+        ("01-May-2024 12:00:00.0 GMT", "01-May-2024 12:00:00.5 GMT", 1_714_564_800_000_000),
         ("12:30:59.250", "12:30:59.750", None),
         ("0:00:01.25", "0:00:01.75", None),
     ],
@@ -396,6 +404,34 @@ def test_files_of_the_euroc_data_set(tmp_path: Path) -> None:
     path = table(tmp_path / "data.csv", f"{header}\n{rows}")
     assert values(path) == {"w_RS_S_x": [-0.0991, -0.099], "a_RS_S_x": [8.1476, 8.1477]}
     assert units(path) == {"w_RS_S_x": "rad s^-1", "a_RS_S_x": "m s^-2"}
+
+
+def test_exports_of_racechrono_with_words_above_and_below_the_header(tmp_path: Path) -> None:
+    above = 'This file is created by RaceChrono v7.0.9.\nFormat,3\nSession title,"Lap 1"\nCreated,01/05/2024,10:00\n\n'
+    header = "timestamp,lap_number,elapsed_time,speed,x_acc\nunix time,,s,m/s,G\n,,,gps,acc\n"
+    rows = "1714564800.0,,0.0,3.3,0.1\n1714564800.1,,0.1,3.4,0.2\n"
+    path = table(tmp_path / "a.csv", above + header + rows)
+    assert measured(path)["speed"] == [(0, 3.3), (0.1, 3.4)]
+    assert units(path) == {"elapsed_time": "s", "speed": "m/s", "x_acc": "G"}
+    assert replay.open_all([path]).utc_us == 1_714_564_800_000_000
+
+
+def test_exports_of_torque_whose_first_column_of_times_cannot_be_read(tmp_path: Path) -> None:
+    header = "GPS Time,Device Time,Longitude, Latitude,GPS Speed (Meters/second),Engine RPM(rpm)"
+    rows = (
+        "Mon May 01 10:00:00 GMT+02:00 2024,01-May-2024 10:00:00.123,8.1,47.2,3.4,900\n"
+        "-,01-May-2024 10:00:01.123,8.2,47.2,-,905\n"
+    )
+    path = table(tmp_path / "a.csv", f"{header}\n{rows}")
+    assert measured(path)["Engine RPM"] == [(0, 900), (1, 905)]
+    assert measured(path)["GPS Speed"] == [(0, 3.4)]
+    assert "GPS Time (Mon May 01 10:00:00 )" in notes(path)
+
+
+def test_dates_are_in_utc_if_the_header_says_so(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", '"Timestamp (UTC)";"Distance (m)"\n"01-MAY-2024 12:00:00.00";0,5\n')
+    assert replay.open_all([path]).utc_us == 1_714_564_800_000_000
+    assert notes(path) == ""
 
 
 def test_topics_of_ros_as_text(tmp_path: Path) -> None:
