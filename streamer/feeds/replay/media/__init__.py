@@ -16,7 +16,17 @@ from streamer import events
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay import speech
 from streamer.feeds.replay.media import captions, gopro
-from streamer.feeds.replay.media.container import AUDIO, DATA, SUBTITLE, VIDEO, choose, left_out, opened, tracks_of
+from streamer.feeds.replay.media.container import (
+    AUDIO,
+    DATA,
+    SUBTITLE,
+    VIDEO,
+    choose,
+    cut_off,
+    left_out,
+    opened,
+    tracks_of,
+)
 from streamer.feeds.replay.media.pictures import pictures
 from streamer.feeds.replay.media.sound import sound
 from streamer.feeds.replay.media.timeline import timeline
@@ -40,6 +50,7 @@ def part(path: Path, options: Options) -> Part:
         chosen = choose(path, container, listed, options.streams)
         times = timeline(path, container, list(chosen.values()))
         utc_us = _created_us(container.metadata.get("creation_time", ""))
+        broken = list(cut_off(path, container))
         languages = {kind: _language(container.streams[index].language) for kind, index in chosen.items()}
     made = Part(path, times.length_us, lambda _: iter(()), frozenset(), utc_us=utc_us, tracks=len(listed))
     tracks = Tracks(made, times)
@@ -49,7 +60,7 @@ def part(path: Path, options: Options) -> Part:
         made.sends |= {events.TEXT}
         readers.append(words)
     made.sends |= {ROWS[kind] for kind in chosen}
-    made.notes += left_out(path, listed, chosen)
+    made.notes += (*broken, *left_out(path, listed, chosen))
     for kind, index in chosen.items():
         readers.append(_reader(tracks, kind, index, options, languages))
     if DATA in chosen:

@@ -36,7 +36,7 @@ def subtitles(tracks: Tracks, index: int, language: str | None) -> Iterator[Outg
 
 
 def _cues(tracks: Tracks, index: int, language: str | None) -> Iterator[speech.Cue]:
-    broken = 0
+    broken = early = 0
     for packet in tracks.packets(index):
         if packet.pts is None or not packet.size:
             continue
@@ -48,10 +48,13 @@ def _cues(tracks: Tracks, index: int, language: str | None) -> Iterator[speech.C
         start_us = tracks.at_us(packet.pts, packet.time_base)
         end_us = start_us + us(packet.duration or 0, packet.time_base)
         text = " ".join(filter(None, lines))
+        early += bool(text) and end_us <= 0
         if text and end_us > 0:
             yield speech.Cue(max(0, start_us), end_us, text, language=language)
     if broken:
         tracks.note(f"{broken} broken subtitles of track {index} were left out")
+    if early:
+        tracks.note(f"{early} subtitles of track {index} before the start of the film were left out")
 
 
 def _line(shown: Any) -> str:

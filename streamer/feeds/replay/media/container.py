@@ -76,14 +76,15 @@ def tracks_of(path: Path, container: Any) -> list[Track]:
 def _track(stream: Any) -> Track:
     codec = stream.codec_context
     kind = stream.type if stream.type in KINDS else "other"
-    shown, facts = kind, [codec.name if codec is not None else "unknown codec"]
+    shown, facts = stream.type or kind, [codec.name if codec is not None else "no codec that is known"]
     usable = kind in (VIDEO, AUDIO, SUBTITLE) and codec is not None
     if stream.disposition & Disposition.attached_pic:
         shown, usable = "cover picture", False
     if facts[0] in BITMAPS:
         facts.append("pictures of text, which cannot be read")
         usable = False
-    facts += [found for found in (stream.language, stream.metadata.get("title")) if found and found != "und"]
+    named = stream.metadata.get("title") or stream.metadata.get("name") or stream.metadata.get("filename")
+    facts += [found for found in (stream.language, named) if found and found != "und"]
     return Track(stream.index, kind, usable, f"{stream.index} {shown} ({', '.join(facts)})")
 
 
@@ -141,3 +142,13 @@ def left_out(path: Path, tracks: Sequence[Track], chosen: Mapping[str, int]) -> 
             yield f"{path}: track {track.described} is not sent; --stream {track.number} sends it"
     if unusable := [track.described for track in tracks if not track.usable]:
         yield f"{path}: what cannot be sent: track {', track '.join(unusable)}"
+
+
+def cut_off(path: Path, container: Any) -> Iterator[str]:
+    """A note on an MP4 file whose index tells of more than there is."""
+    if not container.format.name.startswith("mov"):
+        return
+    lasts = [stream.index_entries[-1] for stream in container.streams if len(stream.index_entries)]
+    stated = max((last.pos + last.size for last in lasts), default=0)
+    if stated > container.size:
+        yield f"{path}: the file is cut off: it has {container.size:,} of {stated:,} bytes"

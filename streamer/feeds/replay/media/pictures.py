@@ -26,6 +26,8 @@ from streamer.feeds.replay.part import S_US, Thinned, frame
 
 MOST_THREADS = 4
 DEFAULT_HZ = 25  # of raw streams, which have no times
+WHOLE_PICTURES = (0, 1)  # AVFieldOrder: not known, progressive; else a packet may hold half a picture
+MOST_HELD = 64  # packets; H.264 reorders at most 16 pictures
 WIDEST = 4  # pixels more than so many times as wide as high, or as high as wide, are an error of the container
 DOLBY = ("dvh1", "dvhe", "dva1", "dvav", "dav1")  # films that only a Dolby Vision decoder shows in the right colours
 
@@ -43,11 +45,12 @@ def pictures(tracks: Tracks, index: int, rate_hz: float | None, begin_us: int) -
         return
     packets = chain([first], packets)
     pixel = _pixel(first.stream)
+    context = first.stream.codec_context
     choice = Choice(tracks, rate_hz, begin_us)
     stamps: list[int] = []
     if first.stream.container.format.name == "avi":
         packets = _stamped(packets, stamps)
-    elif rate_hz is not None and first.stream.codec_context.name == "h264":
+    elif rate_hz is not None and context.name == "h264" and context.field_order in WHOLE_PICTURES:
         packets = choice.planned(packets)
     threads = min(MOST_THREADS, os.cpu_count() or 1)
     jpeg = Jpeg(pixel)
@@ -109,7 +112,6 @@ class Choice:
         self._at_us: Callable[[int, Any], int] = tracks.at_us
         self._begin_us = begin_us
         self._thinned = Thinned(rate_hz)
-        self._whole = True  # each packet holds whole pictures: films that are not interlaced
         self._open: list[int] = []  # times at which packets are shown that are not decided, a heap
         self._decided: deque[tuple[int, bool]] = deque()  # time from the film's start, and whether it is kept
         self._dropped: set[int] = set()
@@ -117,7 +119,6 @@ class Choice:
     def kept(self, timed: Iterable[tuple[Any, int]]) -> Iterator[tuple[Any, int]]:
         """The pictures to send."""
         for picture, time_us in timed:
-            self._whole = self._whole and not picture.interlaced_frame
             while self._decided and self._decided[0][0] < time_us:
                 self._decided.popleft()
             if self._decided and self._decided[0][0] == time_us:
@@ -132,12 +133,15 @@ class Choice:
         held: deque[Any] = deque()
         for packet in packets:
             held.append(packet)
-            ordered = self._whole and packet.size and packet.pts is not None and packet.dts is not None
-            if ordered:
+            if packet.size and packet.pts is not None:
                 heapq.heappush(self._open, packet.pts)
-            self._decide(packet.dts if ordered else None, packet.time_base)
+            # the first packets of Matroska have no time at which they are decoded
+            last = not packet.size or packet.pts is None or len(held) > MOST_HELD
+            if last or packet.dts is not None:
+                self._decide(None if last else packet.dts, packet.time_base)
             while held and (not self._open or held[0].pts is None or held[0].pts < self._open[0]):
                 yield self._marked(held.popleft())
+        yield from map(self._marked, held)
 
     def _decide(self, until: int | None, time_base: Any) -> None:
         """Decide on what is shown until then; ``None``: on all that is open."""
@@ -155,7 +159,7 @@ class Choice:
     def _marked(self, packet: Any) -> Any:
         drop = packet.pts in self._dropped
         self._dropped.discard(packet.pts)
-        packet.stream.codec_context.skip_frame = "NONREF" if drop and self._whole else "DEFAULT"
+        packet.stream.codec_context.skip_frame = "NONREF" if drop else "DEFAULT"
         return packet
 
 

@@ -7,6 +7,7 @@ state one that their index belies.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from streamer.feeds.replay.part import S_US
 # restart: https://ffmpeg.org/doxygen/trunk/avformat_8h.html, AVFMT_TS_DISCONT
 SCANNED = {"aac", "flv", "mp3", "mpeg", "mpegts", "ogg"}
 SEEKABLE = ("mov", "matroska")
+STAMP = re.compile(r"(\d+):(\d+):([\d.]+)")  # how Matroska files state the length of a track
 TICK_US = S_US // av.time_base  # of times of the container
 BACK_US = 100_000  # a clock that runs back by more has restarted; decoding order moves times by less
 FORWARD_US = 10 * S_US  # a clock that jumps by more has been set; less is missing from the recording
@@ -34,12 +36,14 @@ class Timeline(NamedTuple):
 
     Attributes:
         origin_us: The container's time of the first picture or sound.
+        stated_us: Where the tracks that are sent should end; less than the length where others are longer.
         shifts: Track -> number of a packet of it, and what to add to the times from there on, µs; ascending.
         seekable: Whether reading may begin in the middle.
     """
 
     origin_us: int
     length_us: int
+    stated_us: int
     shifts: Mapping[int, Sequence[tuple[int, int]]] = {}
     seekable: bool = False
 
@@ -70,8 +74,21 @@ def timeline(path: Path, container: Any, indices: Sequence[int]) -> Timeline:
         ends = [end + shift for piece, shift in zip(pieces, shifts_us, strict=True) for end in piece.ends_us.values()]
         length_us = max(0, max(ends, default=origin_us) - origin_us)
         if len(pieces) > 1:
-            return Timeline(origin_us, length_us, _by_track(pieces, shifts_us))
-    return Timeline(origin_us, length_us, seekable=names[0] in SEEKABLE)
+            return Timeline(origin_us, length_us, length_us, _by_track(pieces, shifts_us))
+    stated = [_stated_us(container.streams[index], origin_us) for index in indices]
+    stated_us = max((end_us for end_us in stated if end_us is not None), default=length_us)
+    return Timeline(origin_us, length_us, min(length_us, stated_us), seekable=names[0] in SEEKABLE)
+
+
+def _stated_us(stream: Any, origin_us: int) -> int | None:
+    """Where a track ends according to its header; ``None`` if that does not tell."""
+    if stream.duration is not None:
+        return us((stream.start_time or 0) + stream.duration, stream.time_base) - origin_us
+    found = STAMP.fullmatch(stream.metadata.get("DURATION", ""))
+    if found is None:
+        return None
+    hours, minutes, seconds = found.groups()
+    return int((int(hours) * 3600 + int(minutes) * 60 + float(seconds)) * S_US)
 
 
 def _first_us(path: Path, indices: Sequence[int], origin_us: int) -> int:
@@ -139,8 +156,12 @@ def _scanned(path: Path, indices: Sequence[int]) -> list[_Piece]:
                 if inside[index] == len(pieces):
                     pieces.append(_Piece())
             lasts_us[index] = stamp_us
-            begin_us = stamp_us if packet.pts is None else us(packet.pts, packet.time_base)
-            pieces[inside[index]].add(index, number, begin_us, begin_us + _length_us(packet))
+            piece = pieces[inside[index]]
+            if packet.pts is not None:
+                begin_us = us(packet.pts, packet.time_base)
+            else:
+                begin_us = max(stamp_us, piece.ends_us.get(index, stamp_us))
+            piece.add(index, number, begin_us, begin_us + _length_us(packet))
     return pieces
 
 
@@ -150,10 +171,19 @@ def counted(container: Any, streams: Sequence[Any]) -> Iterator[tuple[Any, int]]
     try:
         for packet in container.demux(streams):
             if packet.size:
+                trusted(packet)
                 yield packet, counts[packet.stream.index]
                 counts[packet.stream.index] += 1
     except FFmpegError:
         pass
+
+
+def trusted(packet: Any) -> None:
+    """Take away the time of a packet that FFmpeg took from behind a jump of the clock."""
+    if packet.pts is not None and packet.dts is not None:
+        ahead_us = us(packet.pts - packet.dts, packet.time_base)
+        if not -FORWARD_US < ahead_us < FORWARD_US:
+            packet.pts = None
 
 
 def _length_us(packet: Any) -> int:

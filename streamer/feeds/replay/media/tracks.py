@@ -14,7 +14,7 @@ from av.error import FFmpegError, InvalidDataError
 
 from streamer.errors import UsageError
 from streamer.feeds.replay.media.container import SUBTITLE, VIDEO, opened, why
-from streamer.feeds.replay.media.timeline import LONGEST_PACKET_US, Timeline
+from streamer.feeds.replay.media.timeline import LONGEST_PACKET_US, Timeline, trusted
 from streamer.feeds.replay.part import S_US, Part
 
 ROLL_US = S_US  # decoders of sound need some of what comes before
@@ -69,6 +69,7 @@ class Tracks:
                 self.note(f"the file is cut off: the last packet of track {index} is not whole, and was left out")
 
     def _set_forth(self, packet: Any, shift: int) -> None:
+        trusted(packet)
         if packet.pts is not None:
             packet.pts += shift
             length_us = int((packet.duration or 0) * packet.time_base * S_US)
@@ -116,6 +117,6 @@ class Tracks:
 
     def end(self) -> None:
         """Note that the film ended early, if it did. Call it when all tracks were read."""
-        if self.reached_us < self.part.length_us - CUT_US:
-            reached_s, length_s = self.reached_us / S_US, self.part.length_us / S_US
+        if self.reached_us < self.timeline.stated_us - CUT_US:
+            reached_s, length_s = self.reached_us / S_US, self.timeline.stated_us / S_US
             self.note(f"the file is cut off: it ends after {reached_s:.1f} s of {length_s:.1f} s")
