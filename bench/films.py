@@ -37,7 +37,7 @@ SHORT = 4  # the short film is a quarter as long
 AAC_FRAME = 1024  # samples
 ADMIN_MS = 30_000
 WALL, PEAK = 0.6, 1.1  # the aims
-COMMAND = ("from streamer.cli.main import main", "main()")
+COMMAND = "import runpy; runpy.run_module('streamer', run_name='__main__')"
 # of commit 3f92e7f: pictures that are not sent become empty, and empty ones are not sent
 THINNED = f"""
 from itertools import count
@@ -147,8 +147,10 @@ def sent(bench: Rig, side: Side) -> Sent:
     settings = bench.settings()
     log = bench.folder / "replay.log"
     env: Mapping[str, str] = without_settings() | environment(settings) | rig.one_thread(side.tree)
-    code = "\n".join((side.before, *COMMAND))
-    command = [sys.executable, "-c", code, "replay", str(side.film), "--speed", "0", "--session", "a", *side.options]
+    code = f"{side.before}\n{COMMAND}"
+    own = side.tree / ".venv" / "bin" / "python"  # another commit may need other packages
+    python = str(own) if own.is_file() else sys.executable
+    command = [python, "-c", code, "replay", str(side.film), "--speed", "0", "--session", "a", *side.options]
     began_s = time.perf_counter()
     with log.open("w") as said, subprocess.Popen(command, cwd=side.tree, env=env, stdout=said, stderr=said) as process:
         rig.pin(process.pid, rig.PROGRAM_CORE)
