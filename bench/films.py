@@ -172,6 +172,7 @@ def emptied(settings: Settings) -> None:
 def figures(found: Mapping[str, Sequence[Sent]]) -> list[Figure]:
     """Ratios first, then what they are of."""
     walls = {name: [run.wall_s for run in runs] for name, runs in found.items()}
+    cpu = {name: [run.cpu_s for run in runs] for name, runs in found.items()}
     peaks = {name: [run.peak_bytes / MIB for run in runs] for name, runs in found.items()}
     rate = f"`--rate {RATE_HZ}`"
     shown = [
@@ -180,16 +181,19 @@ def figures(found: Mapping[str, Sequence[Sent]]) -> list[Figure]:
             rig.ratios(walls["at a rate"], walls["before"]),
             aim=WALL,
         ),
+        Figure(f"{rate} ÷ before, which sends all pictures, CPU", rig.ratios(cpu["at a rate"], cpu["before"])),
         Figure("all pictures ÷ before, wall", rig.ratios(walls["all"], walls["before"])),
         Figure(
             f"{rate}, peak memory ÷ of a film of a quarter", rig.ratios(peaks["at a rate"], peaks["short"]), aim=PEAK
         ),
     ]
     if "before, thinned" in walls:
-        ratio = rig.ratios(walls["at a rate"], walls["before, thinned"])
-        shown.insert(1, Figure(f"{rate} ÷ before, thinned to the same pictures, wall", ratio))
+        for what, took in (("CPU", cpu), ("wall", walls)):
+            ratio = rig.ratios(took["at a rate"], took["before, thinned"])
+            shown.insert(2, Figure(f"{rate} ÷ before, thinned to the same pictures, {what}", ratio))
     for name in found:
         shown.append(Figure(f"{name}, wall", Spread.of(walls[name]), "s"))
+        shown.append(Figure(f"{name}, CPU", Spread.of(cpu[name]), "s"))
         shown.append(Figure(f"{name}, peak memory", Spread.of(peaks[name]), "MiB"))
     return shown
 

@@ -19,6 +19,8 @@ HD_LINES = 720  # where a film does not name its colour matrix: BT.709 from here
 SQUARE = Fraction(1)
 
 RGB = NDArray[np.uint8]
+Matrix = tuple[int, int, int, int]  # a b c d of x' = a·x + c·y, y' = b·x + d·y
+AS_IS = (1, 0, 0, 1)
 
 
 class Jpeg:
@@ -32,9 +34,9 @@ class Jpeg:
         self._pixel = pixel
         self._tools = threading.local()  # neither of FFmpeg's may be used by two threads at a time
 
-    def __call__(self, picture: Any) -> bytes:
-        """One picture as JPEG."""
-        rgb_HW3 = upright(self._rgb(picture), _matrix(picture))
+    def __call__(self, picture: Any, matrix: Matrix = AS_IS) -> bytes:
+        """One picture as JPEG, turned and mirrored by a display matrix."""
+        rgb_HW3 = upright(self._rgb(picture), matrix)
         encoded: bytes = simplejpeg.encode_jpeg(
             np.ascontiguousarray(rgb_HW3), JPEG_QUALITY, colorspace="RGB", colorsubsampling="420"
         )
@@ -70,25 +72,28 @@ def squared(width: int, height: int, pixel: Fraction) -> tuple[int, int]:
     return width, round(height / pixel)
 
 
-def _matrix(picture: Any) -> tuple[int, int, int, int]:
-    """The part of the display matrix that turns and mirrors: ``a b c d`` of x' = a·x + c·y, y' = b·x + d·y.
+def matrix_of(picture: Any) -> Matrix:
+    """The part of a picture's display matrix that turns and mirrors.
+
+    Do not ask it for every picture: PyAV then keeps the picture until the next cyclic garbage collection
+    (``findings/pyav_side_data.sh``).
 
     Its nine numbers, row by row, are ``a b u  c d v  x y w``: ISO/IEC 14496-12, section 6.2.2, and
     https://ffmpeg.org/doxygen/trunk/group__lavu__video__display.html.
     """
     try:
         found = picture.side_data.get(Type.DISPLAYMATRIX)
-    except ValueError:  # PyAV does not know all kinds of side data: see findings/pyav_side_data.sh
+    except ValueError:  # PyAV does not know all kinds of side data (same finding)
         return {90: (0, -1, 1, 0), -90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), -180: (-1, 0, 0, -1)}.get(
-            round(picture.rotation / 90) * 90, (1, 0, 0, 1)
+            round(picture.rotation / 90) * 90, AS_IS
         )
     if found is None:
-        return 1, 0, 0, 1
+        return AS_IS
     numbers = np.frombuffer(bytes(found), np.int32)
     return int(numbers[0]), int(numbers[1]), int(numbers[3]), int(numbers[4])
 
 
-def upright(rgb_HW3: RGB, matrix: tuple[int, int, int, int]) -> RGB:
+def upright(rgb_HW3: RGB, matrix: Matrix) -> RGB:
     """A view of a picture turned and mirrored by a display matrix, to the nearest quarter turn."""
     a, b, c, d = matrix
     if abs(b) + abs(c) > abs(a) + abs(d):

@@ -19,7 +19,7 @@ from av.video.reformatter import ColorTrc
 
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay.media.container import us
-from streamer.feeds.replay.media.jpeg import SQUARE, Jpeg, squared
+from streamer.feeds.replay.media.jpeg import SQUARE, Jpeg, matrix_of, squared
 from streamer.feeds.replay.media.tone import LIGHT
 from streamer.feeds.replay.media.tracks import Tracks
 from streamer.feeds.replay.part import S_US, Thinned, frame
@@ -52,18 +52,27 @@ def pictures(tracks: Tracks, index: int, rate_hz: float | None, begin_us: int) -
         packets = _stamped(packets, stamps)
     elif rate_hz is not None and context.name == "h264" and context.field_order in WHOLE_PICTURES:
         packets = choice.planned(packets)
-    threads = min(MOST_THREADS, os.cpu_count() or 1)
+    threads = min(MOST_THREADS, _cores())
     jpeg = Jpeg(pixel)
+    seen: object = None
     waiting: deque[tuple[int, Future[bytes]]] = deque()
     with ThreadPoolExecutor(threads, "jpeg") as pool:
         for picture, time_us in choice.kept(_timed(tracks, index, packets, stamps)):
-            _describe(tracks, index, picture, pixel, first.stream.codec_tag)
-            waiting.append((time_us, pool.submit(jpeg, picture)))
+            form = (picture.rotation, picture.width, picture.height, picture.color_trc, picture.interlaced_frame)
+            if form != seen:
+                seen, matrix = form, matrix_of(picture)
+                _describe(tracks, index, picture, pixel, first.stream.codec_tag)
+            waiting.append((time_us, pool.submit(jpeg, picture, matrix)))
             if len(waiting) > threads:
                 begun_us, encoded = waiting.popleft()
                 yield frame(encoded.result(), begun_us)
         for begun_us, encoded in waiting:
             yield frame(encoded.result(), begun_us)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # times
