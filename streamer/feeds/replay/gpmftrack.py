@@ -21,10 +21,12 @@ from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay import gpmf
 from streamer.feeds.replay.part import SLICE_US, Reorder, telemetry
 
+POSITIONS = ("GPS5", "GPS9")
 OF_FRAMES = ("SHUT", "CORI", "IORI", "GRAV", "ISOE", "ISOG")
 LONGEST_SHIFT_US = 500_000  # a stamp further from the frames' is of another clock
 READINGS = 15  # of GPS time, whose median is taken: single ones, the first above all, are up to two seconds old
 FIRST = 5  # payloads, in which almost every sensor has measured something
+WITHOUT_GPS = 30  # payloads without a position: the camera has no receiver, or it is off
 PAYLOADS = 600  # in which these are looked for, a second each
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -54,7 +56,7 @@ class Track:
         for stream in payload.streams:
             seen[stream.key, stream.source] += 1
             label = self._label(stream, seen[stream.key, stream.source])
-            if stream.key in ("GPS5", "GPS9"):
+            if stream.key in POSITIONS:
                 self._positions += len(stream.values_NC)
                 self._unusable += stream.unusable
             start_us, end_us = _span(stream, frames_us, begin_us, length_us)
@@ -107,11 +109,15 @@ def channels(payloads: Iterable[Timed]) -> frozenset[str]:
 
 def _readings(payloads: Iterable[Timed]) -> Iterator[int]:
     """When the recording began, µs since the epoch, by each payload with a fix."""
-    for raw, begin_us, length_us in payloads:
+    receives = False
+    for count, (raw, begin_us, length_us) in enumerate(payloads):
+        if count == WITHOUT_GPS and not receives:
+            return
         try:
             payload = gpmf.read(raw)
         except ValueError:
             continue
+        receives = receives or any(stream.key in POSITIONS for stream in payload.streams)
         dated = [(stream.key, stream, *stream.utc) for stream in payload.streams if stream.utc is not None]
         if dated:
             _, stream, row, moment = max(dated, key=itemgetter(0))  # GPS9 rather than GPS5, which is less exact

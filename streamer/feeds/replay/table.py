@@ -289,7 +289,7 @@ def _notes(table: Table) -> Iterator[str]:
     if table.encoding == "cp1252":
         yield f"{path} is not UTF-8 and was read as Windows-1252"
     if columns.passed:
-        yield f"{path}: the {columns.passed} lines above the header row were passed over"
+        yield f"{path}: {columns.passed} lines above the header row were passed over"
     if table.clock.note:
         yield f"{path}: {table.clock.note}"
     if columns.renamed:
@@ -306,7 +306,7 @@ def _notes(table: Table) -> Iterator[str]:
         numbers = [str(place + 1) for place in sorted(found.nameless)]
         yield f"{path}: columns without a name were not sent: {_some(numbers)}"
     if found.replaced:
-        yield f"{path}: {found.replaced} rows have the time of the row above and replaced measurements in it"
+        yield f"{path}: measurements were replaced {found.replaced} times by a row of the same time below"
     if found.cut is not None:
         yield f"{path} ends inside line {found.cut}, which was left out"
 

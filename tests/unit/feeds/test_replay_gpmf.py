@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -206,6 +206,22 @@ def test_the_start_is_the_middle_of_several_readings() -> None:
     moments = [b"240501115959.000", b"240501120001.470", b"240501120002.460", b"240501120003.450"]
     payloads = [(gps(3, moment=moment), i * S_US, S_US) for i, moment in enumerate(moments)]
     assert gpmftrack.utc_us(payloads) == 1_714_564_800_450_000
+
+
+def test_a_fix_is_waited_for_only_where_there_is_a_receiver() -> None:
+    taken: list[int] = []
+
+    def film(searching: bytes) -> Iterator[gpmftrack.Timed]:
+        for i in range(100):
+            taken.append(i)
+            fixed = gps(3, moment=f"2405011200{i % 10:02}.250".encode())
+            yield (searching if i < 90 else fixed), i * S_US, S_US
+
+    assert gpmftrack.utc_us(film(gps(0))) == 1_714_564_710_250_000
+    assert len(taken) == 100
+    taken.clear()
+    assert gpmftrack.utc_us(film(payload(sensor("ACCL", 2)))) is None
+    assert len(taken) < 40
 
 
 @pytest.mark.parametrize("moment", [b"5509100082240400", b"000106000011.000", b"\0" * 16])

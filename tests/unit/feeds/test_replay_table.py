@@ -350,7 +350,7 @@ def test_a_date_beside_other_times_is_a_text_that_is_noted(tmp_path: Path) -> No
 def test_measurements_that_another_row_of_the_same_time_replaced_are_noted(tmp_path: Path) -> None:
     path = table(tmp_path / "a.csv", "t,a,b\n0,1,\n0,,5\n0,2,\n1,3,\n")
     assert values(path) == {"a": [2, 3], "b": [5]}
-    assert "1 rows have the time of the row above" in notes(path)
+    assert "measurements were replaced 1 times by a row of the same time" in notes(path)
 
 
 # exports of phones, autopilots and data sets, with their own header rows
