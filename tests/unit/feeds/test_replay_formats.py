@@ -14,7 +14,7 @@ from streamer.errors import UsageError
 from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Transcript
 from streamer.feeds import replay
 from streamer.feeds.replay import speech
-from streamer.feeds.replay.mcap import numbers
+from streamer.feeds.replay.message_fields import numbers
 from streamer.feeds.replay.speech import Cue
 from tests.harness import jpeg
 from tests.recordings import BASE_NS, Log, by_row, events, pcm, samples, spans, texts
@@ -115,7 +115,7 @@ def test_long_lists_and_times_are_no_channels() -> None:
         "deep": {"er": [{"x": 1}]},
         "no": None,
     }
-    assert dict(numbers(body)) == {"ok": 1.0, "deep.er.0.x": 1.0}
+    assert dict(numbers(body, set())) == {"ok": 1.0, "deep.er.0.x": 1.0}
 
 
 def test_one_of_several_cameras_is_sent_and_the_others_are_told(tmp_path: Path) -> None:
