@@ -71,7 +71,7 @@ def raw(tree: Tree) -> bytes:
         ValueError: The message is broken.
         UsageError: It is encoded in a way that cannot be shown, such as distances.
     """
-    from streamer.feeds.replay.media import JPEG_QUALITY
+    from streamer.feeds.replay.media.jpeg import JPEG_QUALITY
 
     plain, deep = check_raw(tree)
     colours, samples = PACKED.get(plain) or CONVERTED[plain]
@@ -160,7 +160,7 @@ class Video:
     """
 
     def __init__(self) -> None:
-        from streamer.feeds.replay.media import Jpeg
+        from streamer.feeds.replay.media.jpeg import Jpeg
 
         self._encode = Jpeg()
         self._codec: Any = None

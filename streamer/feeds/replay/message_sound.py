@@ -153,7 +153,7 @@ class _Mp3:
     def _heard(self, packets: list[Any], time_us: int, stamped: bool) -> Iterator[Outgoing]:
         from av.error import FFmpegError
 
-        from streamer.feeds.replay.media import Even
+        from streamer.feeds.replay.media.sound import Even
 
         pieces = []
         for packet in packets:

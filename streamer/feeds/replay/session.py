@@ -26,6 +26,7 @@ from streamer.settings import Settings
 ALONE = {IMAGE: ("pictures", "camera"), AUDIO: ("sound", "microphone")}  # of which a session has one
 LATEST_US = 60 * S_US  # a record is due at most so long after it began: see messages whose log time is not their own
 CREATED_US = 2 * S_US  # precision of the date in a film
+STAMPED_US = S_US  # a split log's first messages may be stamped so long before the last ones of the file before
 DIGITS = re.compile(r"\d+")
 GOPRO = re.compile(r"G(?:OPR|[A-Z](?P<chapter>\d\d))(?P<film>\d{4})", re.IGNORECASE)  # all chapters may have one date
 
@@ -191,7 +192,9 @@ def _series(parts: Sequence[Part], remarks: list[str]) -> list[list[Placed]]:
     """Files that follow each other, each with its place after the first of its series."""
     alike: dict[object, list[Part]] = defaultdict(list)
     for part in parts:
-        alike[(part.path.parent, _series_name(part.path), part.sends)].append(part)
+        # with a clock, a file of a log may lack what is rare
+        sends = part.sends if part.clock_us is None else None
+        alike[(part.path.parent, _series_name(part.path), sends)].append(part)
     found = []
     for several in alike.values():
         ordered = _in_order(several)
@@ -218,7 +221,7 @@ def _in_order(parts: Sequence[Part]) -> list[Part] | None:
     if all(part.clock_us is not None for part in parts):
         ordered = sorted(parts, key=lambda part: part.clock_us or 0)
         spans = [(part.clock_us or 0, part.length_us) for part in ordered]
-        close_us = 0
+        close_us = min(STAMPED_US, *(part.length_us // 4 for part in parts))
     elif all(part.utc_us is not None and GOPRO.fullmatch(part.path.stem) is None for part in parts):
         ordered = sorted(parts, key=lambda part: (part.utc_us or 0, _numbers(part.path)))
         spans = [(part.utc_us or 0, part.length_us) for part in ordered]
