@@ -76,7 +76,7 @@ def matrix_of(picture: Any) -> Matrix:
     """The part of a picture's display matrix that turns and mirrors.
 
     Do not ask it for every picture: PyAV then keeps the picture until the next cyclic garbage collection
-    (``findings/pyav_side_data.sh``).
+    (``findings/pyav-side-data.sh``).
 
     Its nine numbers, row by row, are ``a b u  c d v  x y w``: ISO/IEC 14496-12, section 6.2.2, and
     https://ffmpeg.org/doxygen/trunk/group__lavu__video__display.html.
