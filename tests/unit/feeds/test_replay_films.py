@@ -104,6 +104,28 @@ def test_joined_pieces_follow_each_other(ending: str, later_s: int, tmp_path: Pa
     assert abs(sounds[-1][1] - 9) < 0.2
 
 
+def test_sound_that_pauses_for_long_stays_with_the_picture(tmp_path: Path) -> None:
+    path = tmp_path / "muted.ts"
+    with av.open(str(path), "w", format="mpegts") as container:
+        stream = container.add_stream("libx264", rate=2)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        track = container.add_stream("mp2", rate=48_000, layout="mono")
+        for number in range(60):
+            picture = av.VideoFrame.from_ndarray(bar(number, 60), "rgb24")
+            picture.pts, picture.time_base = number, Fraction(1, 2)
+            container.mux(stream.encode(picture))
+            if number < 8 or number >= 50:
+                heard = mono(np.zeros(24_000, np.int16), 48_000)
+                heard.pts = number * 24_000
+                container.mux(track.encode(heard))
+        container.mux([*stream.encode(), *track.encode()])
+    rows = by_row(events(path))
+    assert len(rows[IMAGE]) == 60
+    begins = np.array(times(rows[AUDIO]))
+    assert not ((begins > 4.3) & (begins < 24.8)).any()
+    assert spans(rows[AUDIO])[-1][1] == pytest.approx(30, abs=0.3)
+
+
 @pytest.mark.parametrize("heard_hz", [8080, 7920, 8400, 7600])
 def test_sound_of_a_fast_or_slow_clock_stays_with_the_picture(heard_hz: int, tmp_path: Path) -> None:
     path = beeps(tmp_path / "a.mkv", 30, heard_hz)
@@ -334,6 +356,27 @@ def test_a_rate_sends_the_same_pictures_that_would_be_chosen_of_all(
 
 
 # tracks and files beside a film
+
+
+def test_a_caption_track_of_pictures_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        captions_track = container.add_stream("dvbsub")
+        packet = av.Packet(b"\x20\x00\x0f")
+        packet.stream, packet.time_base = captions_track, Fraction(1, 1000)
+        packet.pts, packet.dts, packet.duration = 0, 0, 100
+        container.mux([packet, *stream.encode(av.VideoFrame.from_ndarray(bar(0, 1), "rgb24")), *stream.encode()])
+    assert "track 1 subtitle (dvbsub, pictures of text, which cannot be read)" in notes(path)
+
+
+def test_dolby_vision_without_an_ordinary_base_layer_is_noted(tmp_path: Path) -> None:
+    whole = video(tmp_path / "whole.mp4", 3, codec="libx265", options={"x265-params": "log-level=none"})
+    path = tmp_path / "dolby.mp4"
+    path.write_bytes(whole.read_bytes().replace(b"hev1", b"dvhe"))
+    assert "Dolby Vision without an ordinary base layer" in notes(path)
+    assert "Dolby" not in notes(whole)
 
 
 def test_a_note_names_each_track_that_is_not_sent(tmp_path: Path) -> None:

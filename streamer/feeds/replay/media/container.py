@@ -15,7 +15,6 @@ from streamer.errors import UsageError
 from streamer.feeds.replay import gpmf
 from streamer.feeds.replay.part import S_US, check_sound
 
-BITMAPS = ("dvd_subtitle", "hdmv_pgs_subtitle", "dvb_subtitle", "xsub", "dvb_teletext")  # pictures of text
 TEXT_ART = "tty"  # FFmpeg takes any text for pictures of a terminal
 
 VIDEO, AUDIO, SUBTITLE, DATA = KINDS = ("video", "audio", "subtitle", "data")
@@ -80,7 +79,7 @@ def _track(stream: Any) -> Track:
     usable = kind in (VIDEO, AUDIO, SUBTITLE) and codec is not None
     if stream.disposition & Disposition.attached_pic:
         shown, usable = "cover picture", False
-    if facts[0] in BITMAPS:
+    if codec is not None and codec.codec.bitmap_sub:
         facts.append("pictures of text, which cannot be read")
         usable = False
     named = stream.metadata.get("title") or stream.metadata.get("name") or stream.metadata.get("filename")

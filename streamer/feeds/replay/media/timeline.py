@@ -125,11 +125,13 @@ class _Piece:
         begins: Track -> number of its first packet.
         firsts_us: Track -> earliest time.
         ends_us: Track -> end of the last packet.
+        last_us: Time at which the last packet of any track is decoded.
     """
 
     begins: dict[int, int] = field(default_factory=dict)
     firsts_us: dict[int, int] = field(default_factory=dict)
     ends_us: dict[int, int] = field(default_factory=dict)
+    last_us: int = 0
 
     def add(self, index: int, number: int, begin_us: int, end_us: int) -> None:
         self.begins.setdefault(index, number)
@@ -149,13 +151,13 @@ def _scanned(path: Path, indices: Sequence[int]) -> list[_Piece]:
             if stamp is None:
                 continue
             stamp_us = us(stamp, packet.time_base)
-            last_us = lasts_us.get(index, stamp_us)
-            if not last_us - BACK_US <= stamp_us <= last_us + FORWARD_US:
-                # the other tracks of a new piece arrive after the one that showed that it has begun
-                inside[index] = len(pieces) if inside[index] == len(pieces) - 1 else len(pieces) - 1
-                if inside[index] == len(pieces):
-                    pieces.append(_Piece())
-            lasts_us[index] = stamp_us
+            last_us, newest = lasts_us.get(index, stamp_us), pieces[-1]
+            if pieces[inside[index]] is not newest and abs(stamp_us - newest.last_us) < abs(stamp_us - last_us):
+                inside[index] = len(pieces) - 1  # after the track that showed that a new piece has begun
+            elif stamp_us < last_us - BACK_US or stamp_us > max(last_us, newest.last_us) + FORWARD_US:
+                inside[index] = len(pieces)
+                pieces.append(_Piece())
+            lasts_us[index] = pieces[inside[index]].last_us = stamp_us
             piece = pieces[inside[index]]
             if packet.pts is not None:
                 begin_us = us(packet.pts, packet.time_base)
