@@ -110,7 +110,9 @@ class Settings(BaseModel):
     # topics
     partitions: int = Field(12, ge=1, le=1000, description="partitions of every source topic, equal for all")
     replication: int = Field(1, ge=1, description="replicas of every topic")
-    max_message_bytes: int = Field(8 * MIB, ge=1024, description="largest record, bytes")
+    max_message_bytes: int = Field(
+        8 * MIB, ge=1024, description="largest record, bytes; a compressed batch may unpack to 8 times that"
+    )
 
     # alignment
     window_ms: int = Field(1000, ge=10, description="window length, ms of event time")

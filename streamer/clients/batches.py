@@ -30,9 +30,9 @@ from streamer.settings import Settings
 FAULT, FIRST_OFFSET, LAST_OFFSET = "unreadable_batch", "unreadable_first_offset", "unreadable_last_offset"
 
 # What a batch may unpack to, as a multiple of the largest message. Media hardly shrink, so 1 would do for them. JSON
-# shrinks to a tenth or less; but producers fill batches by their uncompressed size, of 16 KB to 1 MB, and only Java's
-# goes by what it expects after compression. A batch of a whole message's size that shrank to an eighth is read, and one
-# of 1 MB that shrank to 1/64, by the default of 8 MiB. It is also what a worker must have room for besides its limits.
+# shrinks to a tenth or less; but most producers fill batches by their uncompressed size, of 16 KB to 1 MB, and Java's
+# by what it expects after compression. By the default, 8 MiB, a batch of that size that shrank to an eighth is read,
+# and one of 1 MB that shrank to 1/64. It is also what a worker must have room for besides its limits.
 EXPANSION = 8
 
 # Base offset, length of what follows it, leader epoch, magic, CRC32C of what follows it, attributes, last offset delta,

@@ -86,7 +86,8 @@ def letters(dead: Iterable[DeadLetter]) -> Table:
     table = plain(f"time {zone()}", "from", "reason")
     table.add_column("detail")
     for letter in dead:
-        origin = f"{letter.topic}/{letter.partition}/{letter.offset}"
+        first = "" if letter.first_offset in (None, letter.offset) else f"{letter.first_offset}-"  # of a batch
+        origin = f"{letter.topic}/{letter.partition}/{first}{letter.offset}"
         table.add_row(clock(letter.log_time_us), origin, letter.reason, Text(printable(letter.detail)))
     return table
 

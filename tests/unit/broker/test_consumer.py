@@ -25,6 +25,7 @@ from yarl import URL
 
 from streamer.broker.consumer import BATCH_RECORDS, Answer, Consumer, Released
 from streamer.broker.transport import NoTables, Transport
+from streamer.clients import codecs
 from streamer.clients.batches import CHECKSUM_TRIES, FAULT, FIRST_OFFSET, LAST_OFFSET, unreadable
 from streamer.events import Record
 from tests.broker import batch_of, batch_with
@@ -417,6 +418,27 @@ async def test_batches_are_checked_here_and_not_by_the_client_again(
         broken,
         ((FAULT, b"its checksum is wrong"), (FIRST_OFFSET, b"0"), (LAST_OFFSET, b"0")),
     )
+
+
+async def test_a_batch_of_many_records_comes_in_portions_and_is_unpacked_once(
+    changed: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked: list[int] = []
+    stock = codecs.unpack
+
+    def counting(codec: int, packed: memoryview, limit_bytes: int) -> bytes:
+        unpacked.append(codec)
+        return stock(codec, packed, limit_bytes)
+
+    monkeypatch.setattr(codecs, "unpack", counting)
+    batch = batch_with([b""] * 5, codec=4)
+    _, fetcher = await fetched_with(changed, LOST, (0, 0, 5, 5, 0, [], -1, batch))
+    result = fetcher._records[aiokafka.TopicPartition("frames", 0)]
+    portions = []
+    while result.has_more():
+        portions.append([record.offset for record in result.getall(2)])
+    assert portions == [[0, 1], [2, 3], [4]]
+    assert unpacked == [4]
 
 
 async def test_a_batch_that_the_client_would_unpack_to_any_size_is_one_record(changed: Consumer) -> None:

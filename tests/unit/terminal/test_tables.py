@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import msgspec
+
 from streamer.broker.deadletters import DeadLetter
 from streamer.retrieval.search import Frame, Hit
 from streamer.terminal import tables
@@ -29,6 +31,13 @@ def test_dead_letters_are_listed_with_origin_reason_and_detail() -> None:
         "bad_json",
         "the body is not JSON",
     ]
+
+
+def test_a_dead_letter_for_a_batch_has_the_offsets_that_it_stands_for() -> None:
+    of_batch = msgspec.structs.replace(LETTER, reason="unreadable_batch", first_offset=11)
+    assert lines(tables.letters([of_batch]))[1].split()[1:3] == ["streamer.telemetry/3/11-17", "unreadable_batch"]
+    of_one = msgspec.structs.replace(of_batch, first_offset=17)
+    assert lines(tables.letters([of_one]))[1].split()[1] == "streamer.telemetry/3/17"
 
 
 def test_search_hits_fit_80_columns_with_the_whole_time_and_place(zone: str) -> None:
