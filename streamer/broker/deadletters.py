@@ -279,7 +279,9 @@ class KafkaMessage(msgspec.Struct):
 def _parsed(message: KafkaMessage) -> DeadLetter | None:
     """The letter; ``None`` for a message that this package did not write."""
     headers = {name: (value or b"").decode("utf-8", "replace") for name, value in message.headers}
-    truncated = headers.get(TRUNCATED)
+    # The record's headers come along, and may have any names: these two count where we have written them.
+    truncated = _number(headers.get(TRUNCATED))
+    of_batch = headers.get(REASON) == Reason.UNREADABLE_BATCH
     try:
         topic, partition, offset, log_time_us = headers[ORIGIN].rsplit("/", 3)
         return DeadLetter(
@@ -292,9 +294,13 @@ def _parsed(message: KafkaMessage) -> DeadLetter | None:
             key=None if message.key is None else message.key.decode("utf-8", "replace"),
             ce_id=headers.get("ce_id"),
             ce_type=headers.get("ce_type"),
-            size_bytes=int(truncated) if truncated is not None else len(message.value or b""),
+            size_bytes=truncated if truncated is not None else len(message.value or b""),
             truncated=truncated is not None,
-            first_offset=None if FIRST_OFFSET not in headers else int(headers[FIRST_OFFSET]),
+            first_offset=_number(headers.get(FIRST_OFFSET)) if of_batch else None,
         )
     except (KeyError, ValueError):
         return None
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None

@@ -99,6 +99,14 @@ def test_a_letter_for_a_batch_tells_its_offsets_and_cannot_be_sent_back() -> Non
     assert deadletters._can_return(msgspec.structs.replace(letter, first_offset=None), settings)
 
 
+def test_a_record_s_headers_do_not_hide_its_letter() -> None:
+    headers = ((FIRST_OFFSET, b"7"), ("deadletter_truncated_bytes", b"many"))
+    record = Record(0, 1, 17, 3, b"car", b"value", headers)
+    letter = deadletters._parsed(message(deadletters.dead_letter(record, Reason.BAD_JSON, "", "t")))
+    assert letter is not None
+    assert (letter.first_offset, letter.truncated, letter.size_bytes) == (None, False, 5)
+
+
 def test_a_truncated_letter_tells_the_size_of_what_is_not_there() -> None:
     short = deadletters.dead_letter(RECORD, Reason.BAD_PAYLOAD, "", "t").without_value()
     letter = deadletters._parsed(message(short))
