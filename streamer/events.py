@@ -158,6 +158,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         body: The parsed JSON payload of transcripts and telemetry; ``None`` for frames and audio, whose payload stays
             unopened in ``record.value``.
         dataref: URL of a payload that is stored elsewhere (claim check), or ``None``.
+        identity: ``ce_source`` and ``ce_id``, which together name one event; ``None`` where they do not matter.
         left_behind: Whether payload and headers of the record were left in its source topic, see ``worker.handover``.
         lost: Whether they were left there and Kafka no longer has them.
         position: Of the record. Like ``nbytes`` computed once, since it is used often; never pass it.
@@ -174,6 +175,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     body: Transcript | Telemetry | None = None
     dataref: str | None = None
     sequence: int | None = None
+    identity: tuple[str, str] | None = None
     left_behind: bool = False
     lost: bool = False
     position: Position = Position(0, 0, 0)

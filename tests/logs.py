@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from streamer.align.ledger import Ledger
-from streamer.align.windows import Aligner, Done, Joined, Late, Outcome, Rules
+from streamer.align.windows import Aligner, Done, Joined, Late, Outcome, Repeated, Rules
 from streamer.events import Event, Kind, Position, Record, Saved, Window
 from tests.oracle import Closed
 
@@ -31,13 +31,14 @@ def rules(rng: random.Random, **fixed: object) -> Rules:
 
 
 def log(rng: random.Random, length: int) -> list[Event]:
-    """A merged log: dying modalities, pauses, end records, ticks, late and disordered events, skewed device clocks."""
+    """A merged log: dying modalities, pauses, end records, ticks, late, disordered, repeated events, skewed clocks."""
     t = 10_000 * MS
     sessions = [f"s{i}" for i in range(rng.randint(1, 3))]
     skew = {s: rng.choice([0, 0, -5000, 700]) * MS for s in sessions}
     dead: set[tuple[str, int]] = set()
     offsets = [0] * ROWS
     events: list[Event] = []
+    recent: dict[tuple[str, int], list[Event]] = {}
     while len(events) < length:
         t += rng.choice([0, 1, 5, 5, 10, 20, 40]) * MS
         if rng.random() < 0.02:
@@ -59,7 +60,17 @@ def log(rng: random.Random, length: int) -> list[Event]:
         start = t - delay - length_us + skew[session] + (rng.randrange(3) * 7 * MS)
         record = Record(row, 0, offsets[row], t, session.encode(), b"x" * rng.randrange(50), ())
         offsets[row] += 1
-        events.append(Event(record, session, kind, start, start + (0 if row == 0 else length_us)))
+        identity = "/device", str(len(events))
+        before = recent.setdefault((session, row), [])
+        if before and rng.random() < 0.15:  # a repetition; without ce_time it has another time than what it repeats
+            again = rng.choice(before[-4:])
+            identity = again.identity or identity
+            if rng.random() < 0.6:
+                start, length_us = again.start_us, again.end_us - again.start_us
+        end = start + (0 if row == 0 else length_us)
+        events.append(Event(record, session, kind, start, end, identity=identity))
+        if kind is Kind.DATA:
+            before.append(events[-1])
     return sorted(events, key=lambda event: event.position)
 
 
@@ -100,7 +111,13 @@ class Store:
     published: dict[tuple[str, int], Closed] = field(default_factory=dict)
     order: list[tuple[str, int]] = field(default_factory=list)
     late: set[tuple[int, int]] = field(default_factory=set)
+    repeated: set[tuple[int, int]] = field(default_factory=set)
     replayed: set[tuple[int, int]] = field(default_factory=set)
+
+    @property
+    def never_joined(self) -> set[tuple[int, int]]:
+        """Repeated records that are in no window: after a restart one may repeat an event of those that are left."""
+        return self.repeated - {member for closed in self.published.values() for member in closed.members}
 
     def publish(self, window: Window, fingerprint: str, trim_us: int) -> None:
         key, found = (window.session, window.end_us), signature(window)
@@ -146,6 +163,9 @@ def _life(
                 case Late(event, late_by_us):
                     assert late_by_us >= 0
                     store.late.add((event.row, event.record.offset))
+                    ledger.add(event.position, 0)
+                case Repeated(event):
+                    store.repeated.add((event.row, event.record.offset))
                     ledger.add(event.position, 0)
                 case Done(event) if event.position in ledger:
                     ledger.done(event.position)

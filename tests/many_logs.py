@@ -37,16 +37,19 @@ def main() -> int:
         restarted = store.published == {(c.session, c.end_us): c for c in oracle.closed}
         counts["restarted differs"] += not restarted
         counts["late differs"] += store.late != oracle.late
-        if not restarted or store.late != oracle.late:
+        counts["repeated differs"] += store.never_joined != oracle.repeated
+        if not restarted or store.late != oracle.late or store.never_joined != oracle.repeated:
             print(f"seed {seed}: restarted run differs", file=sys.stderr)
         counts["windows"] += len(oracle.closed)
         counts["late events"] += len(oracle.late)
+        counts["repeated events"] += len(oracle.repeated)
     print(
-        f"{options.logs} logs, {counts['windows']} windows, {counts['late events']} late events in "
-        f"{monotonic() - began:.0f} s; differing: {counts['live differs']} live runs, {counts['restarted differs']} "
-        f"restarted runs, {counts['late differs']} in what was late"
+        f"{options.logs} logs, {counts['windows']} windows, {counts['late events']} late and "
+        f"{counts['repeated events']} repeated events in {monotonic() - began:.0f} s; differing: "
+        f"{counts['live differs']} live runs, {counts['restarted differs']} restarted runs, {counts['late differs']} "
+        f"in what was late, {counts['repeated differs']} in what was repeated"
     )
-    failed = sum(count for name, count in counts.items() if name not in ("windows", "late events"))
+    failed = sum(count for name, count in counts.items() if name not in ("windows", "late events", "repeated events"))
     return 1 if failed else 0
 
 

@@ -59,6 +59,7 @@ class Oracle:
     last_heard: dict[str, list[int]] = field(default_factory=dict)
     closed: list[Closed] = field(default_factory=list)
     late: set[tuple[int, int]] = field(default_factory=set)
+    repeated: set[tuple[int, int]] = field(default_factory=set)
 
     def run(self, log: list[Event], until_us: int) -> Oracle:
         for event in log:
@@ -105,11 +106,22 @@ class Oracle:
                     given = self._due(life, min(newer)) if newer else t
                 life.opened[end] = given
         life.joined.append((t, event))
+        if not any((event.row, event.record.offset) in self._members(life, end) for end in ends):
+            self.repeated.add((event.row, event.record.offset))
         while life.opened:
             oldest = min(life.opened)
             if not self._complete(life, oldest) and self._deadline(life, oldest) > t:
                 break
             self._close(name, life, oldest, event.position)
+
+    def _members(self, life: Drive, end: int) -> frozenset[tuple[int, int]]:
+        """Of a window: of the records that name one event of a modality, the first."""
+        members: dict[tuple[object, ...], tuple[int, int]] = {}
+        for _, event in life.joined:
+            if end in self._overlapped(event):
+                place = event.row, event.record.offset
+                members.setdefault(place if event.identity is None else (event.row, *event.identity), place)
+        return frozenset(members.values())
 
     def _end(self, event: Event) -> None:
         life = self.lives.get(event.session)
@@ -185,7 +197,6 @@ class Oracle:
     def _close(self, name: str, life: Drive, end: int, at: tuple[int, int, int], reason: str | None = None) -> None:
         if reason is None:
             reason = "complete" if self._complete(life, end) else "deadline"
-        members = frozenset((e.row, e.record.offset) for _, e in life.joined if end in self._overlapped(e))
-        self.closed.append(Closed(name, end, reason, (at[0], at[1], at[2]), members))
+        self.closed.append(Closed(name, end, reason, (at[0], at[1], at[2]), self._members(life, end)))
         del life.opened[end]
         self.closed_end[name] = end

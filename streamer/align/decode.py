@@ -109,6 +109,7 @@ class Decoder:
             body,
             dataref,
             _whole(headers, "ce_sequence"),
+            (headers["ce_source"], headers["ce_id"]),
         )
 
     def _session(self, record: Record) -> str:

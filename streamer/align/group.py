@@ -10,7 +10,7 @@ import msgspec
 
 from streamer.align.decode import Decoder
 from streamer.align.merged import MergedLog
-from streamer.align.windows import Aligner, Joined, Late, Outcome, Rules
+from streamer.align.windows import Aligner, Joined, Late, Outcome, Repeated, Rules
 from streamer.errors import BadRecord, Stop
 from streamer.events import MODALITIES, MODALITY_NAMES, Event, Kind, Position, Record, Stored, Window
 from streamer.observe.metrics import Metrics
@@ -63,6 +63,9 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         name: Of the group, in Redis.
         committed: Whether Kafka has committed offsets of it.
         max_ahead_us: How far an event may lie ahead of its log time.
+
+    Attributes:
+        repeated: Records whose event all its open windows had already.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         self._committed = committed
         self._max_ahead_us = max_ahead_us
         self._opened = False
+        self.repeated = 0
         self._suspects: dict[str, dict[int, int]] = {}
         self._lost_until_us: dict[str, int] = {}
 
@@ -252,6 +256,11 @@ class PartitionGroup(MergedLog[Event | Rejected]):
                 self.ledger.add(event.position, 1)
                 self._count(event.row, "late")
                 leaving.append(outcome)
+            elif isinstance(outcome, Repeated):
+                event = outcome.event
+                self.ledger.add(event.position, 0)
+                self.repeated += 1
+                self._count(event.row, "repeated")
             else:
                 event = outcome.event
                 if event.position in self.ledger:

@@ -4,6 +4,9 @@ Pure code: no Kafka, no asyncio, no clock; time comes in as the log time of reco
 
 * An event joins each window ``[start, start + size)`` that its span overlaps and that ends after ``closed_end``, the
   end of the newest closed window. An event that joins none is *late*: it changes no state, not even ``heard``.
+* A window holds an event once: the first record of its modality with this source and id. A record that repeats it
+  becomes no member, but is a sign of life like any other. So what a restart knows suffices: the first record is
+  replayed exactly as long as the window is not published.
 * ``frontier[m]`` is the largest event end seen of modality m, ``heard[m]`` the log time of its last event that joined.
 * A window is *due* from L on, the log time at which the largest frontier first reached its end.
 * A window closes, never before an older one of its session:
@@ -26,10 +29,9 @@ from heapq import heappop, heappush
 
 import msgspec
 
+from streamer.align.sessions import NEVER_US, OpenWindow, Session
 from streamer.events import MODALITY_NAMES, ClosedBy, Event, Kind, Position, Saved, Window
 from streamer.settings import Settings
-
-NEVER_US = 1 << 62
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -87,41 +89,19 @@ class Late(msgspec.Struct, frozen=True, gc=False):
     late_by_us: int
 
 
+class Repeated(msgspec.Struct, frozen=True, gc=False):
+    """Each open window of the event has it already, from an earlier record."""
+
+    event: Event
+
+
 class Done(msgspec.Struct, frozen=True, gc=False):
     """This record is no longer referenced: a tick, a spent end record, or a member of published windows only."""
 
     event: Event
 
 
-Outcome = Window | Joined | Late | Done
-
-
-class _Open:
-    """An open window."""
-
-    __slots__ = ("due_us", "end_us", "events", "first", "nbytes")
-
-    def __init__(self, end_us: int, modalities: int, first: Position) -> None:
-        self.end_us = end_us
-        self.due_us = NEVER_US
-        self.events: list[list[Event]] = [[] for _ in range(modalities)]
-        self.first = first
-        self.nbytes = 0  # of the events whose newest window this is
-
-
-class _Session:
-    """State of a session with events."""
-
-    __slots__ = ("closed_end_us", "end_record", "floor_us", "frontier_us", "heard_us", "scheduled_us", "windows")
-
-    def __init__(self, heard_us: list[int], closed_end_us: int, floor_us: int) -> None:
-        self.heard_us = heard_us
-        self.frontier_us = [-NEVER_US] * len(heard_us)
-        self.closed_end_us = closed_end_us
-        self.floor_us = floor_us  # no window starts before this: after a change of the window settings
-        self.windows: list[_Open] = []  # ascending
-        self.end_record: Event | None = None
-        self.scheduled_us = NEVER_US  # earliest entry in the heap
+Outcome = Window | Joined | Late | Repeated | Done
 
 
 class Aligner:
@@ -138,7 +118,7 @@ class Aligner:
         self._modalities = range(len(rules.disorder_us))
         self._end_delay_us = max(rules.max_delay_us)
         self._fingerprint = rules.fingerprint
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, Session] = {}
         # State of sessions that are not open: as restored, or as of the moment the session was freed.
         self._saved: dict[str, Saved | None] = {}
         self._restored: dict[str, dict[int, Position]] = {}  # closings of published windows, for replayed members
@@ -227,7 +207,7 @@ class Aligner:
         else:
             self._schedule(event.session, session)
 
-    def _cancel_end(self, session: _Session, outcomes: list[Outcome]) -> None:
+    def _cancel_end(self, session: Session, outcomes: list[Outcome]) -> None:
         if session.end_record is not None:
             outcomes.append(Done(session.end_record))
             session.end_record = None
@@ -252,16 +232,19 @@ class Aligner:
             self._sessions[name] = session
             self._saved.pop(name, None)
         self._cancel_end(session, outcomes)
-        row, nbytes = event.row, event.nbytes
+        row = event.row
         oldest = session.windows[0] if session.windows else None
         if oldest is not None and (oldest.due_us >= NEVER_US or self._lacks(session, oldest, row)):
             oldest = None
         reached_us = max(session.frontier_us)
+        joined = 0
         for end_us in ends:
-            newest = self._window(session, end_us, event, reached_us)
-            newest.events[row].append(event)
-        newest.nbytes += nbytes  # windows close in order, so the newest releases the event last
-        self.open_bytes += nbytes
+            window = self._window(session, end_us, event, reached_us)
+            if window.join(event):
+                joined, newest = joined + 1, window
+        if joined:
+            newest.nbytes += event.nbytes  # windows close in order, so the newest releases the event last
+            self.open_bytes += event.nbytes
         if t_us > session.heard_us[row]:
             session.heard_us[row] = t_us
         if event.end_us > session.frontier_us[row]:
@@ -271,7 +254,7 @@ class Aligner:
                 if window.end_us > event.end_us:
                     break
                 window.due_us = min(window.due_us, t_us)
-        outcomes.append(Joined(event, len(ends)))
+        outcomes.append(Joined(event, joined) if joined else Repeated(event))
         # A due window that lacks none of this modality waits for others: the event cannot make it closable.
         if oldest is None or session.windows[0] is not oldest:
             while session.windows and self._closable(session, t_us):
@@ -280,14 +263,14 @@ class Aligner:
         while self.open_bytes > rules.max_open_bytes:
             outcomes += self.relieve(event.position)
 
-    def _new_session(self, saved: Saved | None, t_us: int) -> _Session:
+    def _new_session(self, saved: Saved | None, t_us: int) -> Session:
         if saved is None:
-            return _Session([t_us] * len(self._modalities), -NEVER_US, -NEVER_US)
+            return Session([t_us] * len(self._modalities), -NEVER_US, -NEVER_US)
         heard_us = list(saved.heard_us)
         if len(heard_us) != len(self._modalities) or t_us >= max(heard_us) + self.rules.session_gap_us:
             heard_us = [t_us] * len(self._modalities)
         floor_us = -NEVER_US if saved.fingerprint == self._fingerprint else saved.published_end_us
-        return _Session(heard_us, saved.published_end_us, floor_us)
+        return Session(heard_us, saved.published_end_us, floor_us)
 
     def _missed(self, event: Event, closed_end_us: int) -> Outcome:
         """What an event is whose windows are all closed: late, or (in a replay) a member of a published window."""
@@ -299,7 +282,7 @@ class Aligner:
                 return Done(event)
         return Late(event, max(0, closed_end_us - event.end_us))
 
-    def _window(self, session: _Session, end_us: int, event: Event, reached_us: int) -> _Open:
+    def _window(self, session: Session, end_us: int, event: Event, reached_us: int) -> OpenWindow:
         """The open window with this end; the event opens it if there is none."""
         windows = session.windows
         if windows and windows[-1].end_us == end_us:  # the usual case
@@ -307,7 +290,7 @@ class Aligner:
         place = bisect_left(windows, end_us, key=_end_of)
         if place < len(windows) and windows[place].end_us == end_us:
             return windows[place]
-        window = _Open(end_us, len(self._modalities), event.position)
+        window = OpenWindow(end_us, len(self._modalities), event.position)
         if end_us <= reached_us:  # opened after it was due
             newer_us = windows[place].due_us if place < len(windows) else NEVER_US
             window.due_us = newer_us if newer_us < NEVER_US else event.record.log_time_us
@@ -316,14 +299,14 @@ class Aligner:
 
     # closing
 
-    def _complete(self, session: _Session, window: _Open) -> bool:
+    def _complete(self, session: Session, window: OpenWindow) -> bool:
         return not any(self._lacks(session, window, m) for m in self._modalities)
 
-    def _lacks(self, session: _Session, window: _Open, modality: int) -> bool:
+    def _lacks(self, session: Session, window: OpenWindow, modality: int) -> bool:
         """Whether events of the modality may still be missing from the window."""
         return session.frontier_us[modality] < window.end_us + self.rules.disorder_us[modality]
 
-    def _deadline_us(self, session: _Session, window: _Open) -> int:
+    def _deadline_us(self, session: Session, window: OpenWindow) -> int:
         """D of the module's rules; ``NEVER_US`` while the window is not due."""
         due_us, rules = window.due_us, self.rules
         if due_us >= NEVER_US:
@@ -335,27 +318,27 @@ class Aligner:
                 deadline_us = max(deadline_us, waits_until_us)
         return deadline_us
 
-    def _closable(self, session: _Session, t_us: int) -> bool:
+    def _closable(self, session: Session, t_us: int) -> bool:
         oldest = session.windows[0]
         if oldest.due_us >= NEVER_US:  # the usual case
             return False
         return self._complete(session, oldest) or self._deadline_us(session, oldest) <= t_us
 
-    def _reason(self, session: _Session) -> ClosedBy:
+    def _reason(self, session: Session) -> ClosedBy:
         return ClosedBy.COMPLETE if self._complete(session, session.windows[0]) else ClosedBy.DEADLINE
 
-    def _end_us(self, session: _Session) -> int:
+    def _end_us(self, session: Session) -> int:
         """When the session ends unless another event comes."""
         silence_us = max(session.heard_us) + self.rules.session_gap_us
         if session.end_record is None:
             return silence_us
         return min(silence_us, session.end_record.record.log_time_us + self._end_delay_us)
 
-    def _next_us(self, session: _Session) -> int:
+    def _next_us(self, session: Session) -> int:
         end_us = self._end_us(session)
         return min(end_us, self._deadline_us(session, session.windows[0])) if session.windows else end_us
 
-    def _close_in_time(self, name: str, session: _Session, closing_us: int, outcomes: list[Outcome]) -> None:
+    def _close_in_time(self, name: str, session: Session, closing_us: int, outcomes: list[Outcome]) -> None:
         """One closing by time: the oldest window at its deadline, or the whole session at its end."""
         position = Position(closing_us, -1, -1)
         if session.windows and self._deadline_us(session, session.windows[0]) <= closing_us:
@@ -363,13 +346,13 @@ class Aligner:
         else:
             self._end(name, session, position, outcomes)
 
-    def _end(self, name: str, session: _Session, position: Position, outcomes: list[Outcome]) -> None:
+    def _end(self, name: str, session: Session, position: Position, outcomes: list[Outcome]) -> None:
         while session.windows:
             outcomes.append(self._close(name, session, ClosedBy.END, position))
         self._cancel_end(session, outcomes)
         self._free(name, session)
 
-    def _close(self, name: str, session: _Session, reason: ClosedBy, position: Position) -> Window:
+    def _close(self, name: str, session: Session, reason: ClosedBy, position: Position) -> Window:
         window = session.windows.pop(0)
         session.closed_end_us = window.end_us
         self.open_bytes -= window.nbytes
@@ -387,7 +370,7 @@ class Aligner:
             heard_us=tuple(session.heard_us),
         )
 
-    def _free(self, name: str, session: _Session) -> None:
+    def _free(self, name: str, session: Session) -> None:
         del self._sessions[name]
         if name in self._unpublished:
             # Redis does not have its last windows yet; until then the session would be restored from this.
@@ -409,7 +392,7 @@ class Aligner:
         self._schedule(name, session)
         return [window]
 
-    def _schedule(self, name: str, session: _Session) -> None:
+    def _schedule(self, name: str, session: Session) -> None:
         """Ensure that the heap has an entry no later than the session's next closing.
 
         An entry that is too early is recomputed when its time comes, so an event that only postpones adds none.
@@ -423,7 +406,7 @@ class Aligner:
             heappush(self._heap, (next_us, name))
 
 
-def _end_of(window: _Open) -> int:
+def _end_of(window: OpenWindow) -> int:
     return window.end_us
 
 

@@ -26,7 +26,8 @@ from prometheus_client import CollectorRegistry
 
 from streamer.align.decode import Decoder, home_partition
 from streamer.align.group import Leaving, PartitionGroup, Rejected
-from streamer.align.windows import NEVER_US, Late, Rules
+from streamer.align.sessions import NEVER_US
+from streamer.align.windows import Late, Rules
 from streamer.errors import BadRecord, UsageError
 from streamer.events import MODALITIES, Kind, Record, Saved, Stored, Window
 from streamer.golden import recording
@@ -62,7 +63,7 @@ class Offline:
         next_offsets: For each topic and partition, the offset after the last record that was read.
         begins_us: Session under way -> windows that end up to this time may hold records from before the recording.
         open: Windows that were still open at the recording's end.
-        records, late: Numbers of records and of late events.
+        records, late, repeated: Numbers of records, of late events, and of records that repeat an event.
         refused: Reason -> number of records that decode refused.
         sessions: Name -> partition of all sessions that have records.
 
@@ -77,7 +78,7 @@ class Offline:
         self.next_offsets = [list(offsets) for offsets in self.about.first_offsets]
         self.begins_us: dict[str, int] = {}
         self.open: set[Identity] = set()
-        self.records = self.late = 0
+        self.records = self.late = self.repeated = 0
         self.refused: Counter[str] = Counter()
         self.sessions: dict[str, int] = {}
         self._path = path
@@ -107,6 +108,7 @@ class Offline:
             yield window
         async for window in self._advance(NEVER_US):
             self.open.add(identity(window))
+        self.repeated = sum(group.repeated for group in self._groups.values())
 
     def certain(self, window: Identity) -> bool:
         """Whether the recording alone decides that this window exists, or does not; valid after :meth:`windows`."""
@@ -234,6 +236,10 @@ class _Group:
         self._group = group
         self._before = before
         self._saved: dict[str, Saved] = {}
+
+    @property
+    def repeated(self) -> int:
+        return self._group.repeated
 
     def push(self, record: Record) -> None:
         self._group.receive(record)

@@ -14,7 +14,7 @@ Which windows are compared:
 * A window that was still open at the recording's end, or that has members from after it, is counted as ``open`` and not
   compared.
 
-Late events and refused records are counted, not compared: their effect shows in the windows.
+Late events, repeated ones and refused records are counted, not compared: their effect shows in the windows.
 
 Batches are filled in the order in which windows close; those of a worker depend on the load. A model's floats depend a
 little on the other windows of the batch (1e-6 and less on a CPU; more with bfloat16 on a GPU), and on the device:
@@ -116,8 +116,8 @@ class Summary(msgspec.Struct):
         unsure: Windows that depend on what was before the recording.
         open: Windows that depend on what came after it.
         kinds: Kind of difference -> windows that have it.
-        late, refused, broken: Events that came late; records that decode refused, and payloads that could not be
-            opened, by reason.
+        late, repeated: Events that came late; records that repeated an event.
+        refused, broken: Records that decode refused, and payloads that could not be opened, by reason.
         elsewhere: Sessions of the reference that the recording does not have.
         models: Name and version of the models of the reference, and of the model that was run.
     """
@@ -131,6 +131,7 @@ class Summary(msgspec.Struct):
     open: int = 0
     kinds: dict[str, int] = {}
     late: int = 0
+    repeated: int = 0
     refused: dict[str, int] = {}
     broken: dict[str, int] = {}
     elsewhere: int = 0
@@ -279,6 +280,7 @@ class _Verification:
             sessions=len(offline.sessions),
             windows=len(self._found),
             late=offline.late,
+            repeated=offline.repeated,
             refused=dict(offline.refused),
             broken=dict(Counter(self._broken.values())),
             models={

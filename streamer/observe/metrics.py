@@ -20,7 +20,7 @@ class Metrics:
         self.registry = registry
         self.events = Counter(
             "streamer_events_total",
-            "Source records by modality and outcome",
+            "Source records by modality and outcome; repeated: their windows have the event already",
             ["modality", "outcome"],
             registry=registry,
         )

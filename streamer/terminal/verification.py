@@ -59,6 +59,7 @@ def _facts(report: Report) -> Table:
     if summary.kinds:
         table.add_row("differences", _counts(summary.kinds))
     table.add_row("late events", str(summary.late))
+    table.add_row("repeated events", str(summary.repeated))
     table.add_row("refused", _counts(Counter(summary.refused) + Counter(summary.broken)) or "0")
     table.add_row("model", _models_line(summary))
     return table

@@ -139,6 +139,7 @@ class Summary:
     late: int = 0
     dead: int = 0
     repeated_letters: int = 0
+    repeated: int = 0
     control: int = 0
     stepped_back: int = 0
     snapshots: int = 0
@@ -149,7 +150,8 @@ class Summary:
         return (
             f"{self.records:,} records of {self.sessions} sessions ({self.exact} held to the oracle) = "
             f"{sum(self.windows.values()):,} windows ({reasons}{'; ' + statuses if statuses else ''}) + "
-            f"{self.late:,} late + {self.dead:,} dead + {self.control} control; 0 lost, 0 doubled, 0 different; "
+            f"{self.late:,} late + {self.dead:,} dead + {self.repeated:,} repeated + {self.control} control; "
+            "0 lost, 0 doubled, 0 different; "
             f"{self.stepped_back} stamped below an earlier record of their partition; "
             f"{self.repeated_letters} letters repeated; {self.snapshots} commits checked"
         )
@@ -235,6 +237,7 @@ def parse(source: Record, rules: Rules) -> Event | str:
     if headers["ce_type"] in (END_TYPE, TICK_TYPE):
         return Event(source, session, Kind.END if headers["ce_type"] == END_TYPE else Kind.TICK, t, t)
     start_us = (datetime.fromisoformat(headers["ce_time"].decode()) - EPOCH) // MICROSECOND
+    identity = headers["ce_source"].decode(), headers["ce_id"].decode()
     length_us = 0
     if source.row == AUDIO:
         rate_hz = int(headers["content-type"].decode().split("rate=")[1].split(";")[0])
@@ -249,7 +252,7 @@ def parse(source: Record, rules: Rules) -> Event | str:
         return "too_long"
     if start_us + length_us > t + rules.max_ahead_us:
         return "clock_ahead"
-    return Event(source, session, Kind.DATA, start_us, start_us + length_us)
+    return Event(source, session, Kind.DATA, start_us, start_us + length_us, identity=identity)
 
 
 def _samples(source: Record) -> int:
@@ -318,6 +321,7 @@ class _Check:
         self.events: dict[str, list[Event]] = defaultdict(list)
         self.refused: dict[Place, str] = {}
         self.control: set[Place] = set()
+        self.repeated: set[Place] = set()  # in no window, since an earlier record of the event was in it
         self.loose = {
             session for session, results in found.results.items() if any(r.closed_by == "memory" for r in results)
         }
@@ -414,6 +418,7 @@ class _Check:
             self._compare(wanted[end_us], got[end_us], by_member)
         partition = self.partition_of.get(session, -1)
         wanted_late = {Place(row, partition, offset) for row, offset in oracle.late}
+        self.repeated |= {Place(row, partition, offset) for row, offset in oracle.repeated}
         got_late = self.late & {_place(event.record) for event in events}
         for place in sorted(wanted_late ^ got_late):
             what = "is not in the late topic" if place in wanted_late else "is in the late topic but joined a window"
@@ -445,7 +450,7 @@ class _Check:
         for kind, letters in (("late", self.late), ("dead-letter", self.dead)):
             for place in sorted(letters - self.places.keys()):
                 self.problem(f"the {kind} topic has {place}, which is no source record")
-        accounted = self.members | self.late | self.dead | self.control
+        accounted = self.members | self.late | self.dead | self.control | self.repeated | self._may_repeat()
         for place in sorted(self.places.keys() - accounted):
             self.problem(
                 f"{place} (session {self.places[place].key!r}) is unaccounted: neither in a window nor a letter"
@@ -459,6 +464,18 @@ class _Check:
             self.problem(f"{place} {what}")
         for place in sorted((self.dead & self.late) | (self.late & self.members)):
             self.problem(f"{place} is late and something else too")
+
+    def _may_repeat(self) -> set[Place]:
+        """Records of sessions that are not held to the oracle which have an earlier record's source and id."""
+        seen: set[tuple[object, ...]] = set()
+        again = set()
+        for place, source in sorted(self.places.items()):
+            headers = dict(source.headers)
+            named = _session(source), source.row, headers.get("ce_source"), headers.get("ce_id")
+            if named in seen and named[0] in self.loose:
+                again.add(place)
+            seen.add(named)
+        return again
 
     def commits(self, snapshots: Sequence[Snapshot]) -> None:
         ends: dict[tuple[int, int], int] = defaultdict(int)
@@ -486,7 +503,7 @@ class _Check:
                 )
 
     def _done(self, place: Place, snapshot: Snapshot, letters: Mapping[Place, Sequence[tuple[str, int, int]]]) -> bool:
-        if place in self.control:
+        if place in self.control | self.repeated:
             return True
         if place in self.held_until_us:
             return snapshot.published_end_us.get(_session(self.places[place]), 0) >= self.held_until_us[place]
@@ -515,6 +532,7 @@ def verify(found: Found, rules: Rules, snapshots: Sequence[Snapshot] = ()) -> Su
     check.commits(snapshots)
     summary.sessions = len(set(check.events) | check.loose)
     summary.control = len(check.control)
+    summary.repeated = len(check.repeated)
     summary.stepped_back = sum(
         source.log_time_us < check.places[_place(source)].log_time_us for source in found.sources
     )

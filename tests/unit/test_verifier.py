@@ -120,6 +120,22 @@ def test_ticks_are_of_no_session_and_in_no_window() -> None:
     assert (with_ticks.sessions, with_ticks.windows) == (before.sessions, before.windows)
 
 
+def test_records_that_repeat_an_event_are_in_no_window() -> None:
+    sources = source_log()
+    offsets = [sum(source.row == row for source in sources) for row in range(4)]
+    again = [
+        structs.replace(source, offset=source.offset + offsets[source.row], log_time_us=source.log_time_us + 300_000)
+        for source in sources
+        if (source.key or b"") == b"b" and dict(source.headers)["ce_type"] != b"streamer.end.v1"
+    ]
+    rows = sorted([*sources, *again], key=lambda source: (source.row, source.log_time_us, source.offset))
+    numbered = [structs.replace(s, offset=sum(r.row == s.row for r in rows[:n])) for n, s in enumerate(rows)]
+    before, twice = verifier.verify(run(sources), RULES), verifier.verify(run(numbered), RULES)
+    assert twice.repeated > 50
+    assert twice.repeated + twice.late - before.late + twice.dead - before.dead == len(again)
+    assert sum(twice.windows.values()) == sum(before.windows.values())
+
+
 Doctor = Callable[[Found], None]
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from streamer.align.windows import NEVER_US, Aligner, Done, Joined, Late, Rules
+from streamer.align.sessions import NEVER_US
+from streamer.align.windows import Aligner, Done, Joined, Late, Repeated, Rules
 from streamer.events import AUDIO, IMAGE, TEXT, ClosedBy, Event, Kind, Position, Record, Saved, Window
 from streamer.settings import Settings
 
@@ -33,11 +34,19 @@ class Log:
         self.saved = Saved(**{"closings": {}, "fingerprint": rules.fingerprint, **saved}) if saved else None
 
     def event(
-        self, at: int, row: int, start: int, end: int | None = None, kind: Kind = Kind.DATA, session: str = "car"
+        self,
+        at: int,
+        row: int,
+        start: int,
+        end: int | None = None,
+        kind: Kind = Kind.DATA,
+        session: str = "car",
+        identity: tuple[str, str] | None = None,
     ) -> list[Any]:
         record = Record(row, 0, self.offset, T0 + at * MS, session.encode(), b"x" * 100, ())
         self.offset += 1
-        event = Event(record, session, kind, T0 + start * MS, T0 + (start if end is None else end) * MS)
+        end = start if end is None else end
+        event = Event(record, session, kind, T0 + start * MS, T0 + end * MS, identity=identity)
         closed = self.tick(at)
         if not self.aligner.knows(session):
             self.aligner.restore(session, self.saved)
@@ -211,6 +220,71 @@ def test_after_a_change_of_the_window_settings_the_first_window_starts_after_wha
     assert isinstance(log.event(1000, IMAGE, 400)[0], Late)
     assert isinstance(log.event(1001, AUDIO, 600, 1400)[0], Joined)
     assert [w.start_us for w in log.tick(60_000) if isinstance(w, Window)] == [T0 + S]
+
+
+WORD = "/recogniser", "17"
+
+
+def test_an_event_that_is_sent_again_is_in_its_window_once_and_holds_no_memory() -> None:
+    log = Log()
+    log.event(500, TEXT, 100, 400, identity=WORD)
+    held_bytes = log.aligner.open_bytes
+    assert [type(o) for o in log.event(900, TEXT, 100, 400, identity=WORD)] == [Repeated]
+    assert log.aligner.open_bytes == held_bytes
+    (window,) = log.tick(60_000)
+    assert [e.record.offset for e in window.events[TEXT]] == [0]
+    assert log.aligner.open_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "identity"),
+    [(TEXT, ("/recogniser", "18")), (TEXT, ("/other", "17")), (AUDIO, WORD), (TEXT, None)],
+    ids=["another id", "another source", "another modality", "without one"],
+)
+def test_another_event_joins(row: int, identity: tuple[str, str] | None) -> None:
+    log = Log()
+    log.event(500, TEXT, 100, 400, identity=WORD)
+    assert [type(o) for o in log.event(600, row, 100, 400, identity=identity)] == [Joined]
+
+
+def test_an_event_of_two_windows_is_in_each_of_them_once_though_one_has_closed_between() -> None:
+    log = Log()
+    log.event(500, TEXT, 900, 1100, identity=WORD)
+    closed = log.second(1200, 1000)
+    closed += log.event(1300, IMAGE, 2000) + log.tick(4000)
+    assert [w.end_us - T0 for w in closed if isinstance(w, Window)] == [S, 2 * S]
+    log = Log()
+    log.event(500, TEXT, 900, 1100, identity=WORD)
+    (first,) = (o for o in log.event(1000, IMAGE, 1000) + log.tick(3100) if isinstance(o, Window))
+    assert first.end_us == T0 + S
+    assert [type(o) for o in log.event(3200, TEXT, 900, 1100, identity=WORD)] == [Repeated]
+    (second,) = log.tick(60_000)
+    assert [e.record.offset for e in second.events[TEXT]] == [0]
+
+
+def test_an_event_without_a_time_may_come_again_in_the_next_window() -> None:
+    log = Log()  # its time is then that of the log
+    log.event(900, TEXT, 900, identity=WORD)
+    assert [type(o) for o in log.event(950, TEXT, 950, identity=WORD)] == [Repeated]
+    assert [type(o) for o in log.event(1100, TEXT, 1100, identity=WORD)] == [Joined]
+
+
+def test_a_repetition_is_late_once_its_windows_have_closed() -> None:
+    log = Log()
+    log.event(500, TEXT, 100, 400, identity=WORD)
+    log.tick(60_000)
+    log.event(60_100, IMAGE, 60_100)
+    assert [type(o) for o in log.event(60_200, TEXT, 100, 400, identity=WORD)] == [Late]
+
+
+def test_a_repetition_is_a_sign_of_life() -> None:
+    """Its session does not fall silent, and its end is cancelled: a restart could not tell it from the first record."""
+    log = Log()
+    log.event(0, TEXT, 100, 400, identity=WORD)
+    log.event(5000, IMAGE, 0, kind=Kind.END)
+    assert Repeated in {type(o) for o in log.event(5500, TEXT, 100, 400, identity=WORD)}
+    assert log.tick(15_400) == []
+    assert [o.closed_by for o in log.tick(15_500)] == [ClosedBy.END]
 
 
 def test_at_the_memory_bound_the_oldest_window_closes_early() -> None:

@@ -5,7 +5,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.align.windows import Aligner, Done, Joined, Late, Outcome, Rules
+from streamer.align.windows import Aligner, Done, Joined, Late, Outcome, Repeated, Rules
 from streamer.events import Event, Kind, Window
 from tests import logs
 from tests.oracle import Oracle
@@ -28,6 +28,7 @@ def test_windows_are_those_of_the_oracle(seed: int) -> None:
     outcomes = logs.run(rules, events, until_us)
     assert [logs.signature(o) for o in outcomes if isinstance(o, Window)] == oracle.closed
     assert {(o.event.row, o.event.record.offset) for o in outcomes if isinstance(o, Late)} == oracle.late
+    assert {(o.event.row, o.event.record.offset) for o in outcomes if isinstance(o, Repeated)} == oracle.repeated
 
 
 @settings(max_examples=80, deadline=None)
@@ -47,7 +48,7 @@ def test_every_record_is_in_a_window_or_late_or_spent(seed: int) -> None:
     holders = {o.event.position: o.holders for o in outcomes if isinstance(o, Joined) and o.event.kind is Kind.DATA}
     held = [e.position for o in outcomes if isinstance(o, Window) for row in o.events for e in row]
     assert {position: held.count(position) for position in set(held)} == holders
-    accounted = {o.event.position for o in outcomes if isinstance(o, (Joined, Late, Done))}
+    accounted = {o.event.position for o in outcomes if isinstance(o, (Joined, Late, Repeated, Done))}
     assert accounted == {event.position for event in events}
     ends = [o.event.position for o in outcomes if isinstance(o, Joined) and o.event.kind is Kind.END]
     spent = [o.event.position for o in outcomes if isinstance(o, Done)]
@@ -62,6 +63,7 @@ def test_a_worker_that_is_killed_again_and_again_publishes_the_same_windows(seed
     store = logs.run_with_kills(rules, events, until_us, rng, kills)
     assert store.published == {(c.session, c.end_us): c for c in oracle.closed}
     assert store.late == oracle.late  # none lost, and none falsely late after a restart
+    assert store.never_joined == oracle.repeated
 
 
 @settings(max_examples=60, deadline=None)

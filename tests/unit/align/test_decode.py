@@ -387,6 +387,10 @@ def test_the_home_of_a_key_follows_from_the_number_of_partitions() -> None:
 # ---- headers
 
 
+def test_source_and_id_name_an_event() -> None:
+    assert decode(record(ce_source="/cabs/7", ce_id="18")).identity == ("/cabs/7", "18")
+
+
 @pytest.mark.parametrize("name", ["ce_specversion", "ce_id", "ce_source"])
 @pytest.mark.parametrize("ce_type", [None, END_TYPE, TICK_TYPE])
 def test_the_required_attributes_of_cloudevents_are_required(name: str, ce_type: str | None) -> None:

@@ -64,7 +64,7 @@ class Bench:
         types = (b"image/jpeg", b"audio/L16;rate=8000", b"application/json", b"application/json")
         given = {
             "ce_specversion": b"1.0",
-            "ce_id": b"1",
+            "ce_id": b"%d" % self.offsets[row],
             "ce_source": b"/test",
             "ce_type": MODALITIES[row].ce_type.encode(),
             "ce_time": rfc3339(T0_US + start * MS_US).encode(),
@@ -130,6 +130,20 @@ async def test_a_record_that_was_received_before_is_ignored(bench: Bench) -> Non
     assert await bench.advance(until=1300) == []
     assert bench.metric("streamer_merge_order_violations_total") == 0
     assert bench.group.next_offset == [2, 1, 1, 1]
+
+
+async def test_an_event_that_comes_twice_is_one_and_its_second_record_is_done_at_once(bench: Bench) -> None:
+    first = bench.record(TEXT, 1000, 0, ce_id=b"7")
+    again = bench.record(TEXT, 1050, 0, ce_id=b"7")
+    bench.receive(first, again, *bench.second(1100, 0))
+    (window,) = await bench.advance(until=1200)
+    assert offsets(window)[TEXT] == [0, 2]
+    assert bench.metric("streamer_events_total", modality="text", outcome="repeated") == bench.group.repeated == 1
+    assert bench.metric("streamer_events_total", modality="text", outcome="joined") == 2
+    assert bench.group.releasable() == {}  # no commit passes the first record
+    assert isinstance(window, Window)
+    bench.group.window_done(window)
+    assert bench.group.releasable()[TEXT] == Position(T0_US + 1050 * MS_US, TEXT, 1)  # a frame at 1100 is still open
 
 
 async def test_offsets_may_have_gaps(bench: Bench) -> None:

@@ -62,7 +62,7 @@ class Life:
         log_time_us = start_us + S if at_s is None else T0 + round(at_s * S)
         headers = (
             ("ce_specversion", b"1.0"),
-            ("ce_id", b"1"),
+            ("ce_id", b"%d" % self.offset),
             ("ce_source", b"/test"),
             ("ce_type", b"streamer.telemetry.v1"),
             ("ce_time", rfc3339(start_us)),

@@ -49,7 +49,7 @@ def on_the_wire(event: Event) -> Recorded:
     payloads = (b"x", b"x", b'{"text": "x"}', b'{"channels": {"v": {"values": [1]}}, "rate_hz": 1000000}')
     headers = {
         "ce_specversion": "1.0",
-        "ce_id": "1",
+        "ce_id": event.identity[1] if event.identity else "1",
         "ce_source": "/",
         "ce_type": kinds[event.kind],
         "ce_time": rfc3339(event.start_us),
