@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 SOF_SEQUENTIAL = (0xC0, 0xC1)  # one scan may hold all of the picture
 EOI, SOS, DRI, APP1, COM = 0xD9, 0xDA, 0xDD, 0xE1, 0xFE
 APPLICATION = (*range(0xE0, 0xF0), COM)
+SOI = b"\xff\xd8"
 EXIF = b"Exif\0\0"
 END = re.compile(rb"\xff\xd9")
 MARKER = re.compile(rb"\xff+([^\x00\xff])")  # in entropy-coded data FF 00 stands for a byte FF
@@ -56,6 +57,11 @@ def segments(content: bytes) -> Iterator[Segment]:
         if content[at + 1] == SOS:
             return
         at = end
+
+
+def trimmed(content: bytes) -> bytes:
+    """The picture without a second start marker, which some webcams write and libjpeg refuses."""
+    return content[len(SOI) :] if content.startswith(SOI * 2) else content
 
 
 def exif(content: bytes) -> bytes:

@@ -44,6 +44,7 @@ def decode(content: bytes, media_type: str, height: int, width: int, max_pixels:
         ValueError, OSError, SyntaxError, MemoryError: It does not decode, or not the whole of it.
     """
     if media_type == "image/jpeg":
+        content = jpeg.trimmed(content)
         turned = _orientation(jpeg.exif(content))
         if turned in SIDEWAYS:
             height, width = width, height

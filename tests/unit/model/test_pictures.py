@@ -79,6 +79,7 @@ WHOLE: dict[str, tuple[bytes, bytes]] = {  # as it is sent, and a picture with t
     "zeros after the end": (PLAIN + bytes(3000), PLAIN),
     "another picture after the end": (PLAIN + ROWS, PLAIN),
     "MJPEG without Huffman tables": (AVI1 + without(PLAIN, 0xE0, 0xC4)[2:], PLAIN),
+    "two starts": (b"\xff\xd8" + PLAIN, PLAIN),
     "a fill byte": (before(PLAIN, b"\xff\xdb", b"\xff"), PLAIN),
     "grey with bytes in front of a restart marker": (
         before(encoded(patches("L"), restart_marker_rows=1), b"\xff\xd2", b"1234"),
