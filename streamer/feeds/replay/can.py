@@ -70,7 +70,7 @@ def part(path: Path, options: Options) -> Part:
     """
     signals = mdf.open_signals(path) if path.suffix.lower() == ".mf4" else None
     log = None if signals is not None and not signals.frames else open_log(path)
-    databases = tuple(given for given in options.given if given.suffix.lower() == ENDING) or _of_the_name(path)
+    databases = named(options) or _of_the_name(path)
     notes = list(signals.notes) if signals is not None else []
     if log is not None and not databases:
         if signals is None or not signals.units:
@@ -80,8 +80,8 @@ def part(path: Path, options: Options) -> Part:
             )
         notes.append(f"{path}: its frames are left out, since no database says what is in them; name a {ENDING} too")
         log = None
-    read = None if log is None else _Frames(log, Databases(databases), notes)
-    sources: list[_Frames | mdf.Signals] = [source for source in (read, signals) if source is not None and source.units]
+    read = None if log is None else Frames(log, Databases(databases), notes)
+    sources: list[Frames | mdf.Signals] = [source for source in (read, signals) if source is not None and source.units]
     first_us, last_us = min(source.first_us for source in sources), max(source.last_us for source in sources)
     origin_us = 0 if 0 <= first_us < COUNTS_FROM_START_US else first_us
     made = Part(path, last_us - origin_us, lambda begin_us: iter(()), frozenset({TELEMETRY}), notes=notes)
@@ -95,11 +95,16 @@ def part(path: Path, options: Options) -> Part:
     return made
 
 
+def named(options: Options) -> tuple[Path, ...]:
+    """The databases among the paths of the replay."""
+    return tuple(given for given in options.given if given.suffix.lower() == ENDING)
+
+
 def _of_the_name(path: Path) -> tuple[Path, ...]:
     return tuple(found for ending in (ENDING, ENDING.upper()) if (found := path.with_suffix(ending)).is_file())[:1]
 
 
-class _Frames:
+class Frames:
     """The frames of a log that a database knows.
 
     Attributes:
