@@ -279,7 +279,7 @@ class KafkaMessage(msgspec.Struct):
 def _parsed(message: KafkaMessage) -> DeadLetter | None:
     """The letter; ``None`` for a message that this package did not write."""
     headers = {name: (value or b"").decode("utf-8", "replace") for name, value in message.headers}
-    # The record's headers come along, and may have any names: these two count where we have written them.
+    # The record's headers come along, and may have any name and value.
     truncated = _number(headers.get(TRUNCATED))
     of_batch = headers.get(REASON) == Reason.UNREADABLE_BATCH
     try:

@@ -17,7 +17,7 @@ headers and so no events.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -307,17 +307,32 @@ class Batch:
             return
         try:
             for record in self._batches.new_batch(whole):
+                if not following <= record.offset < self.next_offset:
+                    raise ValueError("as _in_order says, which costs more")
                 following = record.offset + 1
                 yield record
         except Exception:  # noqa: BLE001 - whatever its parser raises, ours decides what can be read
             try:
-                for record in _records(self._header, whole):
+                for record in self._in_order(_records(self._header, whole)):
                     if record.offset >= following:
                         following = record.offset + 1
                         yield record
             except ValueError as error:
                 if following < self.next_offset:  # else each of its offsets has been read, whatever comes behind
                     yield self._stand_in(following, str(error))
+
+    def _in_order(self, records: Iterable[Any]) -> Iterator[Any]:
+        """The records, as long as their offsets ascend within the batch: others are passed over or taken for old ones.
+
+        Raises:
+            ValueError: With one line: an offset is not where it can be.
+        """
+        least, end = self.base_offset, self.next_offset
+        for record in records:
+            if not least <= record.offset < end:
+                raise ValueError(f"a record has the offset {record.offset}, where {least} to {end - 1} can be")
+            least = record.offset + 1
+            yield record
 
     def _whole(self) -> bytes | memoryview:
         """The batch without compression.

@@ -6,12 +6,15 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import hypothesis.strategies as st
 import kafka
 import pytest
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.record.default_records import DefaultRecordBatch as AiokafkaBatch
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.structs import TopicPartition
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from kafka.consumer import fetcher as kafka_python_fetcher
 from kafka.record import MemoryRecords
 
@@ -123,6 +126,16 @@ def test_records_in_front_of_a_broken_one_are_read(read: Read) -> None:
     assert (values(records), next_offset) == ([b"c", broken, *THIRD], 6)
     assert place_of(records[1]) == (4, 3, 4)
     assert unreadable(records[1].headers) == "record 1 of 3 ends -18 bytes from where it should"
+
+
+@pytest.mark.parametrize(("delta", "offset"), [(b"\x01", 1), (b"\x06", 5)])
+def test_an_offset_that_is_not_of_the_batch_hides_no_record(delta: bytes, offset: int, read: Read) -> None:
+    whole = batch_with(SECOND, base_offset=2)
+    broken = as_stored(whole, HEADER.size + 3, delta)  # behind the record's length, attributes and time
+    records, next_offset = read(broken + batch_with(THIRD, base_offset=5))
+    assert (values(records), next_offset) == ([broken, *THIRD], 6)
+    assert place_of(records[0]) == (4, 2, 4)
+    assert unreadable(records[0].headers) == f"a record has the offset {offset}, where 2 to 4 can be"
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -246,6 +259,35 @@ def test_an_unreadable_batch_of_an_aborted_transaction_is_never_seen(codec: str)
         broken + batch_with(THIRD, base_offset=3), tuple(FRAMES), 0, AiokafkaBatch, reading, reading.budget()
     )
     assert (values(list(parts)), parts.next_fetch_offset) == (THIRD, 4)
+
+
+changes = st.lists(
+    st.tuples(st.integers(0, 999), st.integers(0, 255) | st.sampled_from([0x7F, 0x80, 0xFF])), min_size=1, max_size=3
+)
+
+
+@hypothesis_settings(max_examples=500, deadline=None)
+@given(st.sampled_from(sorted(CODECS.values())), st.lists(st.binary(max_size=40), min_size=1, max_size=4), changes)
+def test_both_clients_read_the_same_of_any_bytes_and_lose_no_offset(
+    codec: int, payloads: list[bytes], changed: list[tuple[int, int]]
+) -> None:
+    whole = batch_with(payloads, codec, base_offset=2)
+    for at, byte in changed:
+        whole = as_stored(whole, HEADER.size + at % (len(whole) - HEADER.size), bytes([byte]))
+    end = 2 + len(payloads)
+    answer = batch_with(FIRST) + whole + batch_with(THIRD, base_offset=end)
+    found = []
+    for read in (by_aiokafka, by_kafka_python):
+        records, next_offset = read(answer)
+        offsets = [record.offset for record in records]
+        assert offsets == sorted(set(offsets))
+        assert (values(records[:2]), values(records[-1:]), next_offset) == (FIRST, THIRD, end + 1)
+        if any(unreadable(record.headers) is not None for record in records):
+            offset, first_offset, last_offset = place_of(records[-2])
+            assert offsets == [*range(first_offset), offset, end]
+            assert offset == last_offset == end - 1
+        found.append([(r.offset, r.timestamp, r.key, r.value, tuple(map(tuple, r.headers))) for r in records])
+    assert found[0] == found[1]
 
 
 def test_the_clients_ask_a_batch_for_nothing_else() -> None:
