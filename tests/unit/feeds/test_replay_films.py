@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,7 @@ from streamer.feeds import replay
 from streamer.feeds.replay import Options, Stretch
 from streamer.feeds.replay.media import captions, tone
 from streamer.feeds.replay.media.sound import Steady, stretched
+from streamer.feeds.replay.media.tracks import Tracks
 from tests.films import HEIGHT, WIDTH, bar, beeps, mono, patched, tracks, video, with_matrix
 from tests.recordings import by_row, events, pcm, spans, texts, wav
 
@@ -353,6 +355,25 @@ def test_a_rate_sends_the_same_pictures_that_would_be_chosen_of_all(
     choice = replay.part.Thinned(rate_hz)
     assert found == {time_us: payload for time_us, payload in of_all.items() if choice.keeps(time_us - begin_us)}
     assert len(found) == pytest.approx((3 - begin_us / S_US) * rate_hz, abs=2)
+
+
+def test_pictures_that_are_not_sent_and_not_referred_to_are_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = video(tmp_path / "a.mp4", 90, 30, options={"bf": "2", "b_strategy": "0", "b-pyramid": "none"})
+    decoded = 0
+
+    def counted(self: Tracks, index: int, packets: Iterable[Any]) -> Iterator[Any]:
+        nonlocal decoded
+        for picture in whole(self, index, packets):
+            decoded += 1
+            yield picture
+
+    whole = Tracks.decoded
+    monkeypatch.setattr(Tracks, "decoded", counted)
+    part = replay.open_all([path], Options(), Stretch(rate_hz=10)).parts[0].part
+    assert len(list(part.records(0))) == 30
+    assert 30 <= decoded <= 60
 
 
 # tracks and files beside a film
