@@ -192,6 +192,15 @@ def test_a_wrong_length_in_the_header_cuts_off_nothing(name: str, length: int, t
     assert texts(rows[TEXT]) == ["at the end"]
 
 
+@pytest.mark.parametrize("length", [0, 2**32 - 1])
+def test_all_samples_of_a_wav_file_that_was_streamed_are_sent(length: int, tmp_path: Path) -> None:
+    noise = wav(tmp_path / "a.wav", seconds=1.01)
+    raw = bytearray((tmp_path / "a.wav").read_bytes())
+    raw[4:8] = raw[40:44] = struct.pack("<I", length)
+    (tmp_path / "a.wav").write_bytes(raw)
+    assert np.array_equal(pcm(by_row(events(tmp_path / "a.wav"))[AUDIO]), noise)
+
+
 def test_what_an_edit_list_leaves_out_is_not_sent(tmp_path: Path) -> None:
     whole = video(tmp_path / "whole.mp4", 30, options={"bf": "2"}, tone=True)
     raw, at = bytearray(whole.read_bytes()), -1

@@ -75,7 +75,8 @@ def tracks_of(path: Path, container: Any) -> list[Track]:
 def _track(stream: Any) -> Track:
     codec = stream.codec_context
     kind = stream.type if stream.type in KINDS else "other"
-    shown, facts = stream.type or kind, [codec.name if codec is not None else "no codec that is known"]
+    shown = stream.type or kind
+    facts = [codec.name if codec is not None else stream.metadata.get("handler_name", "of no known codec").strip()]
     usable = kind in (VIDEO, AUDIO, SUBTITLE) and codec is not None
     if stream.disposition & Disposition.attached_pic:
         shown, usable = "cover picture", False

@@ -50,7 +50,7 @@ class Tracks:
                 container.seek(int(ticks), stream=stream)
             shifts = list(self.timeline.shifts.get(index, ()))
             number, shift = 0, 0
-            cut: Any = None  # a packet that is not whole; players show it, but it is of no use at the end of a file
+            cut: Any = None  # a picture that is not whole: of no use, and an error for its decoder, if it is the last
             try:
                 for packet in container.demux(stream):
                     if packet.size:
@@ -60,13 +60,13 @@ class Tracks:
                         self._set_forth(packet, shift)
                         if cut is not None:
                             yield cut
-                        cut = packet if packet.is_corrupt else None
+                        cut = packet if packet.is_corrupt and stream.type == VIDEO else None
                     if packet is not cut:
                         yield packet
             except FFmpegError as error:
                 self.note(f"track {index} could not be read to its end: {why(error)}")
             if cut is not None:
-                self.note(f"the file is cut off: the last packet of track {index} is not whole, and was left out")
+                self.note(f"the file is cut off: the last picture of track {index} is not whole, and was left out")
 
     def _set_forth(self, packet: Any, shift: int) -> None:
         trusted(packet)
