@@ -340,10 +340,39 @@ def test_pixels_are_made_square(ratio: tuple[int, int], size: tuple[int, int], t
     assert f"not square: its pictures are stretched from 96 × 64 to {size[0]} × {size[1]}" in notes(path)
 
 
-def test_interlaced_pictures_are_noted(tmp_path: Path) -> None:
-    path = video(tmp_path / "a.mkv", 5, 25, options={"x264-params": "tff=1"})
-    assert len(by_row(events(path))[IMAGE]) == 5
-    assert "interlaced" in notes(path)
+def woven(number: int, count: int) -> Any:
+    """A bar that moves to the right between the even lines of a picture and the odd ones."""
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    for field in (0, 1):
+        left = 8 + 4 * (2 * number + field)
+        picture[field::2, left : left + 16] = 220
+    return picture
+
+
+def test_interlaced_pictures_are_made_whole(tmp_path: Path) -> None:
+    path = video(tmp_path / "a.mkv", 8, 25, options={"x264-params": "tff=1", "crf": "5"}, picture=woven)
+    found = by_row(events(path))[IMAGE]
+    assert np.allclose(times(found), np.arange(8) / 25)
+    combed = [np.abs(np.diff(shown(event)[:, :, 1].astype(int), axis=0)).mean() for event in found]
+    assert np.abs(np.diff(woven(0, 8)[:, :, 1].astype(int), axis=0)).mean() > 15
+    assert max(combed) < 3
+    assert "track 0 is interlaced: its pictures are deinterlaced" in notes(path)
+
+
+def test_an_interlaced_film_whose_pictures_change_in_size_is_sent_whole(tmp_path: Path) -> None:
+    def larger(stream: Any) -> None:
+        stream.width, stream.height = 128, 96
+
+    options = {"x264-params": "tff=1"}
+    pieces = [
+        video(tmp_path / "1.ts", 25, 25, options=options),
+        video(tmp_path / "2.ts", 25, 25, options=options, set_up=larger),
+    ]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
+    found = by_row(events(path))[IMAGE]
+    assert [shown(event).shape[:2] for event in found] == [(64, 96)] * 25 + [(96, 128)] * 25
+    assert np.allclose(np.diff(times(found)), 1 / 25, atol=1e-4)
 
 
 @pytest.mark.parametrize("options", [{"bf": "3", "b_strategy": "0"}, {"bf": "0"}, {"x264-params": "tff=1:bframes=2"}])

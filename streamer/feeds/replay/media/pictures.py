@@ -19,6 +19,7 @@ from av.video.reformatter import ColorTrc
 
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay.media.container import us
+from streamer.feeds.replay.media.fields import deinterlaced
 from streamer.feeds.replay.media.jpeg import SQUARE, Jpeg, matrix_of, squared
 from streamer.feeds.replay.media.tone import LIGHT
 from streamer.feeds.replay.media.tracks import Tracks
@@ -55,10 +56,14 @@ def pictures(tracks: Tracks, index: int, rate_hz: float | None, begin_us: int) -
     threads = min(MOST_THREADS, _cores())
     jpeg = Jpeg(pixel)
     seen: object = None
+    whole = deinterlaced(
+        _timed(tracks, index, packets, stamps),
+        begun=lambda: tracks.note(f"track {index} is interlaced: its pictures are deinterlaced"),
+    )
     waiting: deque[tuple[int, Future[bytes]]] = deque()
     with ThreadPoolExecutor(threads, "jpeg") as pool:
-        for picture, time_us in choice.kept(_timed(tracks, index, packets, stamps)):
-            form = (picture.rotation, picture.width, picture.height, picture.color_trc, picture.interlaced_frame)
+        for picture, time_us in choice.kept(whole):
+            form = (picture.rotation, picture.width, picture.height, picture.color_trc)
             if form != seen:
                 seen, matrix = form, matrix_of(picture)
                 _describe(tracks, index, picture, pixel, first.stream.codec_tag)
@@ -191,7 +196,5 @@ def _describe(tracks: Tracks, index: int, picture: Any, pixel: Fraction, codec_t
             f"the pixels of track {index} are not square: its pictures are stretched from "
             f"{picture.width} × {picture.height} to {size[0]} × {size[1]}"
         )
-    if picture.interlaced_frame:
-        tracks.note(f"track {index} is interlaced: moving edges in its pictures are combed")
     if codec_tag in DOLBY and picture.color_trc not in (*LIGHT, ColorTrc.BT709):
         tracks.note(f"track {index} is Dolby Vision without an ordinary base layer: its colours are wrong")
