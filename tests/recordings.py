@@ -143,12 +143,22 @@ class Log:
         self._writer.start()
         self._channels: dict[str, int] = {}
 
-    def channel(self, topic: str, schema: str = "", encoding: str = "json", definition: bytes = b"{}") -> int:
+    def channel(
+        self, topic: str, schema: str = "", encoding: str = "json", definition: bytes = b"{}", language: str = ""
+    ) -> int:
+        """The channel of a topic, with a schema in a language (by default what belongs to the encoding)."""
         if topic not in self._channels:
-            kind = "jsonschema" if encoding == "json" else encoding
+            kind = language or ("jsonschema" if encoding == "json" else encoding)
             schema_id = self._writer.register_schema(schema, kind, definition) if schema else 0
             self._channels[topic] = self._writer.register_channel(topic, encoding, schema_id)
         return self._channels[topic]
+
+    def another(self, topic: str) -> int:
+        """A second sender of a topic without a schema."""
+        return int(self._writer.register_channel(topic, "json", 0))
+
+    def attach(self, name: str) -> None:
+        self._writer.add_attachment(BASE_NS, BASE_NS, name, "text/plain", b"attached")
 
     def add(self, channel: int, second: float, body: dict[str, Any] | bytes) -> None:
         time_ns = BASE_NS + round(second * 1e9)

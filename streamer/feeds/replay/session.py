@@ -149,7 +149,8 @@ class Recording:
             yield msgspec.structs.replace(record, session=session, sequence=sequence[record.row])
             sequence[record.row] += 1
         if not any(sequence):
-            raise UsageError(f"there is nothing to send in {self.names}")
+            why = f": {'; '.join(self.notes)}" if self.notes else ""
+            raise UsageError(f"there is nothing to send in {self.names}{why}")
         yield end_record(session, last_us, last_us)
 
 

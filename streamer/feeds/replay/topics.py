@@ -124,17 +124,13 @@ def plan(source: Source, options: Options, notes: list[str]) -> Plan:
     choice = _Choice(source, options, firsts, readable, notes)
     rows = choice.rows()
     if not rows:
-        raise UsageError(f"{source.path} has no topic that can be sent; it has: {_listed(source) or 'none'}")
+        raise UsageError(f"{source.path} has no topic that can be sent: {'; '.join(notes)}")
     heard = next((number for number, row in rows.items() if row == AUDIO), None)
     return Plan(
         rows,
         {n: first for n, first in firsts.items() if n in rows},
         None if heard is None else choice.described(source.topics[heard]),
     )
-
-
-def _listed(source: Source) -> str:
-    return ", ".join(f"{t.number} {t.name} ({t.kind or t.encoding})" for t in source.topics.values())
 
 
 def _readable(source: Source, notes: list[str]) -> list[int]:
