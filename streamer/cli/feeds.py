@@ -97,10 +97,10 @@ def replay(
     """Send recordings to Kafka.
 
     Films and sound (what FFmpeg reads) with subtitles in them or beside them (.srt, .vtt), word timings beside sound
-    (.json) and GoPro telemetry; telemetry tables (.csv); MCAP files. docs/recordings.md lists all formats. All PATHs
-    together are one session and begin together, e.g. a film and the car's log; logs with times of the same clock keep
-    their distance, and files whose names differ in a number follow each other. A recording of `streamer record` is
-    sent as it was: the same sessions, partitions, order and gaps.
+    (.json) and GoPro telemetry; telemetry tables (.csv); MCAP files and bags of ROS. docs/recordings.md lists all
+    formats. All PATHs together are one session and begin together, e.g. a film and the car's log; logs with times of
+    the same clock keep their distance, and files whose names differ in a number follow each other. A recording of
+    `streamer record` is sent as it was: the same sessions, partitions, order and gaps.
     """
     with extra("feeds", "replaying"):
         from streamer.feeds import replay

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+PLAIN = frozenset({bool, int, float, str, np.ndarray})  # types of values that are no messages
 Decode = Callable[[bytes], dict[str, Any]]
 
 # rosbags makes Python code of definitions: only names may come in
@@ -91,6 +92,7 @@ class _Decoder:
 
     def __init__(self, stores: list[Any], name: str, ros1: bool) -> None:
         self._stores, self._name, self._ros1 = stores, name, ros1
+        self._fields: dict[str, list[tuple[str, str]]] = {}  # type -> its fields' names, and their names in Python
 
     def __call__(self, message: bytes) -> dict[str, Any]:
         from backports import zstd
@@ -111,22 +113,24 @@ class _Decoder:
                 why = why or str(error) or type(error).__name__
                 continue
             self._stores = [store]
-            return _tree(found, store)
+            return self._tree(found)
         raise ValueError(why)
 
+    def _tree(self, message: Any) -> dict[str, Any]:
+        kind = message.__msgtype__
+        fields = self._fields.get(kind)
+        if fields is None:
+            # the type says which there are: rosbags' objects have its constants too, as if they were measured
+            names = [name for name, _ in self._stores[0].fielddefs[kind][1] if name != EMPTY]
+            fields = [(name, f"{name}_" if keyword.iskeyword(name) else name) for name in names]
+            self._fields[kind] = fields
+        tree = {}
+        for name, attribute in fields:
+            value = getattr(message, attribute)
+            tree[name] = value if type(value) in PLAIN else self._nested(value)
+        return tree
 
-def _tree(message: Any, store: Any) -> dict[str, Any]:
-    # the type says which fields there are: rosbags' objects have its constants too, as if they were measured
-    names = (name for name, _ in store.fielddefs[message.__msgtype__][1] if name != EMPTY)
-    return {name: _plain(getattr(message, normalized), store) for name, normalized in _spelt(names)}
-
-
-def _spelt(names: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """Names of fields, and what rosbags' objects call them: some are keywords of Python."""
-    return ((name, f"{name}_" if keyword.iskeyword(name) else name) for name in names)
-
-
-def _plain(value: Any, store: Any) -> Any:
-    if isinstance(value, bool | int | float | str | np.ndarray):
-        return value
-    return [_plain(one, store) for one in value] if isinstance(value, list) else _tree(value, store)
+    def _nested(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [one if type(one) in PLAIN else self._nested(one) for one in value]
+        return self._tree(value)

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import struct
+import sys
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
@@ -234,6 +235,22 @@ def test_messages_of_ros_in_each_encoding(tmp_path: Path) -> None:
     assert measured["idl.levels.1"] == [(0.02, 8)]
     assert measured["big.speed"] == [(0.02, 4.5)]
     assert not any("IDLE" in name or "header" in name for name in measured)
+
+
+@pytest.mark.parametrize(
+    ("module", "remedy"),
+    [("rosbags.typesys.msg", "streamer-multimodal[ros]"), ("google.protobuf", "streamer-multimodal[feeds]")],
+)
+def test_a_missing_library_is_told_and_the_rest_is_sent(
+    module: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = Log(tmp_path / "a.mcap")
+    log.add(ros_channel(log, "/cdr", "std_msgs/msg/Float32"), 0, cdr(message(ROS2, "std_msgs/msg/Float32", {})))
+    log.add(log.channel("/protobuf", "test.State", "protobuf", STATE_SCHEMA), 0, state(speed=1.0))
+    monkeypatch.setitem(sys.modules, module, None)
+    recording = replay.open_all([log.finish()])
+    assert len(samples(by_row(events(recording=recording))[TELEMETRY])) == 1
+    assert any(f"pip install '{remedy}'" in note for note in recording.notes)
 
 
 def test_a_definition_of_odd_names_is_refused(tmp_path: Path) -> None:
