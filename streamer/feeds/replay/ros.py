@@ -14,11 +14,11 @@ from typing import Any
 
 from streamer.errors import UsageError
 from streamer.feeds.replay import messages, rostypes
+from streamer.feeds.replay.cutbag import CutBag
 from streamer.feeds.replay.part import Options, Part
 from streamer.feeds.replay.topics import Message, Topic, canonical
 
 ROS1 = ".bag"
-ROS1_REMEDY = "; if it was cut off, `rosbag reindex` repairs it"
 
 
 def part(path: Path, options: Options) -> Part:
@@ -59,14 +59,18 @@ def _opened(path: Path) -> Iterator[Any]:
     from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
     kind = Reader1 if _is_ros1(path) else DirectoryReader if path.is_dir() else Sqlite3Reader
+    reader: Any = None
     try:
         reader = kind(path)
         reader.open()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
     except _broken() as error:
-        remedy = ROS1_REMEDY if kind is Reader1 else ""
-        raise UsageError(f"{path} cannot be opened: {_why(error)}{remedy}") from None
+        reader = CutBag(path)
+        if kind is Reader1:
+            reader.open()
+        if not reader.connections:
+            raise UsageError(f"{path} cannot be opened: {_why(error)}") from None
     try:
         yield reader
     finally:
@@ -80,11 +84,12 @@ def _why(error: Exception) -> str:
 class _Source:
     """The messages of a bag."""
 
-    indexed = True
-
     def __init__(self, path: Path, notes: list[str]) -> None:
         self.path = path
         with _opened(path) as reader:
+            self.indexed = not isinstance(reader, CutBag)
+            if isinstance(reader, CutBag):
+                notes.append(f"{path} has no index and was read as far as it is whole: {reader.why or 'to its end'}")
             facts = reader if _is_ros1(path) else reader.metadata
             groups: dict[tuple[str, str], list[Any]] = {}
             for connection in reader.connections:  # ROS 1 has a connection for each sender of a topic
