@@ -120,7 +120,7 @@ class Frames:
         self._log, self._notes = log, notes
         found = _survey(log)
         if found.first_us is None:
-            raise UsageError(f"{log.path} has no frame")
+            raise UsageError(f"{log.path} has no frame{f', or is broken: {log.cut}' if log.cut else ''}")
         self.first_us, self.last_us = found.first_us, found.last_us
         self.zero_us, self.utc = log.zero_us, log.utc
         self._messages = _messages(found.data, databases)

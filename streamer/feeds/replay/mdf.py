@@ -8,10 +8,12 @@ their numbers. Samples that the recorder marked as invalid are no measurements.
 from __future__ import annotations
 
 import heapq
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,8 +26,6 @@ from streamer.feeds.replay.slices import timed
 
 RECORDS = 4096  # of a group that are read at once
 TIME = 1  # what a master channel counts: seconds, and not angles, metres or records
-# what asammdf raises on a broken file, besides its own error
-BROKEN = (ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError, AssertionError, UnicodeDecodeError)
 
 
 class Group(NamedTuple):
@@ -133,14 +133,28 @@ def open_signals(path: Path) -> Signals:
 def _opened(path: Path) -> Iterator[Any]:
     with extra(EXTRA, f"reading {path}"):
         import asammdf
-        from asammdf.blocks.utils import MdfException
+    logging.getLogger("asammdf").setLevel(logging.CRITICAL)  # it prints the errors that it raises, line by line
     try:
         with asammdf.MDF(path) as file:
             yield file
+    except UsageError:
+        raise
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    except (*BROKEN, MdfException) as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or one_line(error)}") from None
+    except Exception as error:  # noqa: BLE001 asammdf lets out whatever its parsers and decompressors raise
+        _quiet(error.__traceback__)
         raise UsageError(f"{path} is no MDF 4 file, or broken: {one_line(error)}") from None
+
+
+def _quiet(raised_in: TracebackType | None) -> None:
+    """Keep an object of asammdf that could not be made from complaining when it is collected."""
+    while raised_in is not None:
+        made: Any = raised_in.tb_frame.f_locals.get("self")
+        if hasattr(made, "_closed"):
+            made._closed = True
+            if made._tempfile is not None:
+                made._tempfile.close()
+        raised_in = raised_in.tb_next
 
 
 def _bus(group: Any) -> str:

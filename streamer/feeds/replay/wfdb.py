@@ -80,7 +80,7 @@ def part(path: Path, options: Options) -> Part:
     if header.base_date is not None and header.base_time is not None:  # of the recorder's clock, which has no zone
         made.clock_us = round(header.base_datetime.replace(tzinfo=UTC).timestamp() * S_US)
     made.channels = frozenset(channels)
-    made.records = lambda begin_us: heapq.merge(_samples(record, begin_us), words(labels, end_us + 1), key=due)
+    made.records = lambda begin_us: heapq.merge(_samples(record, begin_us, notes), words(labels, end_us + 1), key=due)
     return made
 
 
@@ -103,7 +103,11 @@ def _labels(path: Path, rate_hz: float, notes: list[str]) -> Iterator[Label]:
         notes.append(f"{path.with_suffix(f'.{name}')} is left out, since the annotations of .{there[0]} are sent")
     if not there:
         return
-    found = wfdb.rdann(_name(path), there[0], return_label_elements=["symbol", "description"])
+    try:
+        found = wfdb.rdann(_name(path), there[0], return_label_elements=["symbol", "description"])
+    except BROKEN as error:
+        notes.append(f"{path.with_suffix(f'.{there[0]}')} is left out, since it cannot be read: {one_line(error)}")
+        return
     for sample, symbol, meaning, note in zip(
         found.sample, found.symbol, found.description, found.aux_note, strict=True
     ):
@@ -113,7 +117,7 @@ def _labels(path: Path, rate_hz: float, notes: list[str]) -> Iterator[Label]:
         yield Label(time_us, time_us, text)
 
 
-def _samples(record: Record, begin_us: int) -> Iterator[Outgoing]:
+def _samples(record: Record, begin_us: int, notes: list[str]) -> Iterator[Outgoing]:
     """Blocks of channels of one rate and a slice of time each, in due order."""
     if not record.signals:
         return
@@ -122,11 +126,29 @@ def _samples(record: Record, begin_us: int) -> Iterator[Outgoing]:
         last = min(first + at_once, record.frames)
         if last / record.rate_hz * S_US <= begin_us:
             continue
+        read, why = _there(record, first, last)
+        if read is not None:
+            yield from _together(read, first, record.rate_hz)
+        if why:
+            note = f"{record.path} could not be read to its end: {why}"
+            notes += [note] if note not in notes else []
+            return
+
+
+def _there(record: Record, first: int, last: int) -> tuple[Any, str]:
+    """Those of the frames ``[first, last)`` that can be read, or ``None``; and what wfdb says of the others."""
+    try:
+        return _read(record.path, first, None if record.whole else last), ""
+    except (OSError, *BROKEN) as error:
+        why = one_line(error)
+    read, end = None, first
+    while last - end > 1 and not record.whole:
+        middle = (end + last) // 2
         try:
-            read = _read(record.path, first, None if record.whole else last)
-        except (OSError, *BROKEN) as error:
-            raise UsageError(f"{record.path} is broken: {one_line(error)}") from None
-        yield from _together(read, first, record.rate_hz)
+            read, end = _read(record.path, first, middle), middle
+        except (OSError, *BROKEN):
+            last = middle
+    return read, why
 
 
 def _together(read: Any, first: int, rate_hz: float) -> Iterator[Outgoing]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import struct
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -334,6 +336,36 @@ def test_a_log_that_is_cut_off_is_sent_as_far_as_it_goes(tmp_path: Path, dbc: Pa
     log.write_bytes(whole[: len(whole) // 2])
     assert 1000 < len(channels(log, dbc)["Motion.Speed"]) < 39_000
     assert any("could not be read to its end" in note for note in notes(log, dbc))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_an_mf4_that_is_cut_off_is_refused_in_one_line(tmp_path: Path, dbc: Path, share: float) -> None:
+    log = written(tmp_path / "drive.mf4", [motion(i / 100, i) for i in range(1000)])
+    whole = log.read_bytes()
+    log.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(UsageError, match=r"drive\.mf4 is no MDF 4 file, or broken") as refused:
+        replay.open_all([log, dbc])
+    assert "\n" not in str(refused.value)
+    gc.collect()  # asammdf's half-made objects have nothing to add
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "wanted"),
+    [
+        ("drive.blf", "can", "can"),
+        ("drive.mf4", "asammdf", "can"),
+        ("car.edf", "edfio", "biosignals"),
+        ("ward.hea", "wfdb", "biosignals"),
+        ("rlog", "capnp", "openpilot"),
+    ],
+)
+def test_a_missing_library_is_a_line_that_names_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, library: str, wanted: str
+) -> None:
+    (tmp_path / name).touch()
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(UsageError, match=rf"needs {library}: pip install 'streamer-multimodal\[{wanted}\]'"):
+        replay.open_all([tmp_path / name])
 
 
 # signals in MF4
