@@ -183,6 +183,8 @@ class ConsumerThread(internals.OpenThread):
         sent_us = time_ns() // 1000
         needs_wakeup: bool = await fetch(assignment, node_id, request)
         applied = asked.answered(partial(Answer, sent_us))
+        for tp, offset in asked.deleted:
+            logger.warning("%s %d: Kafka has deleted records from offset %d on before they were read", *tp, offset)
         budget = self._reading.budget()
         for tp in applied:
             batches = partial(internals.batches_of, self._answer.pop(tp), tp, self._reading, budget)

@@ -72,7 +72,7 @@ INTERNALS: dict[type, tuple[str, ...]] = {
     SubscriptionState: ("subscription",),
     Subscription: ("assignment",),
     Assignment: ("state_value",),
-    TopicPartitionState: ("highwater", "lso", "timestamp"),
+    TopicPartitionState: ("awaiting_reset", "highwater", "lso", "timestamp"),
     FetchRequest: ("API_KEY", "_max_wait_ms", "topics"),
     RequestStruct: ("API_KEY", "RESPONSE_TYPE", "parse_response_header"),
     AIOKafkaClient: ("_get_conn", "send"),
@@ -321,6 +321,11 @@ class Fetch:
             state.streamer_answer = note(offset, state.highwater, state.lso)
             applied.append(tp)
         return applied
+
+    @property
+    def deleted(self) -> list[tuple[TopicPartition, int]]:
+        """After the fetch: partitions whose log no longer has the offset that was asked for, and that offset."""
+        return [(tp, offset) for tp, offset, state, _ in self._asked if state.awaiting_reset]
 
 
 def read_batches(

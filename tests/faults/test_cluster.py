@@ -22,12 +22,14 @@ from typing import Any
 import numpy as np
 import pytest
 import redis
+from kafka import KafkaProducer
 
 from streamer.broker import topics as topic_admin
-from streamer.events import AUDIO, IMAGE, TELEMETRY
+from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT
 from streamer.local.stack import Stack
 from streamer.settings import Settings
 from streamer.worker.intake import SEND_S
+from tests import harness
 from tests.faults import handovers, rig, verifier
 from tests.faults.cluster import BROKERS, OFFSETS, SESSION_TIMEOUT_MS, Broker, Cluster, fill
 from tests.faults.feed import Car, Feed, feeding
@@ -218,6 +220,32 @@ def leaders_move_and_workers_die(run: Run) -> None:
         run.flows()
 
 
+def transactions_are_open(run: Run) -> None:
+    """Words are in transactions of seconds, which end well or badly; meanwhile leaders move, and a worker dies."""
+    settings = run.settings
+    producer = KafkaProducer(bootstrap_servers=settings.kafka, transactional_id=settings.group, acks="all")
+    try:
+        producer.init_transactions()
+        for number in range(4):
+            producer.begin_transaction()
+            now_us, words = time.time_ns() // 1000, b'{"text": "stop at the line", "start": 0.0, "end": 0.5}'
+            for k in range(PARTITIONS):
+                spoken = harness.record(settings, TEXT, f"car-41-{k}", now_us, words, "application/json")
+                producer.send(spoken.topic, key=spoken.key, value=spoken.value, headers=spoken.headers)
+            producer.flush(timeout=30)
+            run.cluster.lead(settings.source_topics, turned(settings, number + 1))
+            if number == 2:
+                run.workers[0].kill()
+            time.sleep(3)
+            if number % 2:
+                producer.abort_transaction()
+            else:
+                producer.commit_transaction()
+            run.flows()
+    finally:
+        producer.close()
+
+
 def one_topic_on_a_slow_broker(run: Run) -> None:
     node = BROKERS[-1]
     topic = run.settings.source_topics[TELEMETRY]
@@ -314,6 +342,8 @@ SCENARIOS = [
     Scenario("leader-is-gone-for-long-ticks", leader_is_gone_for_long, settings=EXACT),
     Scenario("one-of-three-away", nothing, away=BROKERS[-1]),
     Scenario("one-topic-on-a-slow-broker", one_topic_on_a_slow_broker),
+    Scenario("transactions", transactions_are_open),
+    Scenario("transactions-ticks", transactions_are_open, settings=EXACT),
     Scenario("clock-behind-within-slack", leaders_move, clock_ms=-150),
     Scenario("clock-behind-300-ms", leaders_move, clock_ms=-300, settings=EXACT),
     Scenario("clock-behind-3-s", leaders_move, clock_ms=-3000, settings=EXACT),

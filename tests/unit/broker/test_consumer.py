@@ -11,10 +11,10 @@ from typing import Any
 import aiokafka
 import faust
 import pytest
-from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, PartitionRecords
+from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, OffsetResetStrategy, PartitionRecords
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import Assignment
-from aiokafka.errors import CorruptRecordException, NotLeaderForPartitionError
+from aiokafka.errors import CorruptRecordException, NotLeaderForPartitionError, OffsetOutOfRangeError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import OffsetAndMetadata
@@ -386,6 +386,7 @@ async def fetched_with(changed: Consumer, connection: object, part: tuple[object
         _prefetch_backoff=0.1,
         _retry_backoff=0.0,
         _preferred_read_replica={},
+        _default_reset_strategy=OffsetResetStrategy.EARLIEST,
     )
     return await changed.thread.fetch(fetcher, fetcher._proc_fetch_request, assignment, 1, request), fetcher
 
@@ -454,6 +455,15 @@ async def test_a_partition_with_an_error_may_have_no_records_at_all(changed: Con
     woke, fetcher = await fetched_with(changed, LOST, (0, NotLeaderForPartitionError.errno, -1, -1, -1, None, -1, None))
     assert not woke
     assert not fetcher._records
+
+
+async def test_what_kafka_has_deleted_before_it_was_read_is_reported(
+    changed: Consumer, caplog: pytest.LogCaptureFixture
+) -> None:
+    woke, fetcher = await fetched_with(changed, LOST, (0, OffsetOutOfRangeError.errno, -1, -1, -1, None, -1, None))
+    assert not woke
+    assert not fetcher._records
+    assert "frames 0: Kafka has deleted records from offset 0 on before they were read" in caplog.messages
 
 
 async def test_a_broker_that_cannot_be_reached_is_tried_again_later(
