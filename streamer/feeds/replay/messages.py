@@ -198,7 +198,7 @@ class _Told:
             yield f"{count} messages were left out: those of {what}{f' ({detail})' if detail else ''}"
         for topic, fields in self.fields.items():
             named = ", ".join(sorted(fields)[:LISTED]) + (", …" if len(fields) > LISTED else "")
-            yield f"{topic}: {named} left out, covariances, bytes and long lists are no channels"
+            yield f"{topic}: left out are {named}: covariances, bytes and long lists are no channels"
         for topic, count in self.other_clock.items():
             yield f"{topic}: the stamps of {count} messages are of another clock, they have their log times"
         for topic, count in self.early.items():

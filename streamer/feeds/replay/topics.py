@@ -1,4 +1,4 @@
-"""Which topics of a log of messages are a session's pictures, sound, words and telemetry; the others are told of."""
+"""Which topics of a log of messages are a session's pictures, sound, words and telemetry; a note names the others."""
 
 from __future__ import annotations
 
