@@ -124,6 +124,7 @@ class Transcript(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     words: tuple[Word, ...] = ()
     language: str | None = None
     confidence: Share | None = None
+    speaker: str | None = None
 
 
 class Channel(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

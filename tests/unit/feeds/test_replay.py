@@ -177,7 +177,6 @@ def test_what_is_no_recording_is_refused_in_one_line_with_its_name(name: str, tm
 @pytest.mark.parametrize(
     ("suffix", "content"),
     [
-        (".json", '{"words": 3}'),
         (".json", '{"b": 0'),
         (".json", '[{"b": 1.0, "d": -0.5, "t": "x"}]'),
         (".srt", "1\n00:00:00,500 -> 00:00:01,000\nno arrow\n"),

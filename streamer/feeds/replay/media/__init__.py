@@ -55,11 +55,17 @@ def part(path: Path, options: Options) -> Part:
     made = Part(path, times.length_us, lambda _: iter(()), frozenset(), utc_us=utc_us, tracks=len(listed))
     tracks = Tracks(made, times)
     readers: list[Reader] = []
-    if chosen.get(SUBTITLE) not in options.streams and (words := _beside(made, chosen, languages.get(AUDIO))):
-        chosen.pop(SUBTITLE, None)
-        made.sends |= {events.TEXT}
-        readers.append(words)
-    made.sends |= {ROWS[kind] for kind in chosen}
+    rows = dict(ROWS)
+    if SUBTITLE in chosen and captions.is_log(path, chosen[SUBTITLE]):
+        rows[SUBTITLE] = events.TELEMETRY
+    asked = chosen.get(SUBTITLE) in options.streams
+    if not asked and (words := _beside(made, languages.get(AUDIO), options)) is not None:
+        if words.row == rows[SUBTITLE]:
+            chosen.pop(SUBTITLE, None)
+        made.sends |= {words.row}
+        made.channels, made.utc_us = words.channels, made.utc_us or words.utc_us
+        readers.append(lambda _: words.records(made.length_us))
+    made.sends |= {rows[kind] for kind in chosen}
     made.notes += (*broken, *left_out(path, listed, chosen))
     for kind, index in chosen.items():
         readers.append(_reader(tracks, kind, index, options, languages))
@@ -85,18 +91,16 @@ def _reader(tracks: Tracks, kind: str, index: int, options: Options, languages: 
     return by_kind[kind]
 
 
-def _beside(made: Part, chosen: dict[str, int], language: str | None) -> Reader | None:
-    """What reads the words beside a film or sound file; ``None`` if there are none."""
-    # a .json beside a film may be anything
-    endings = speech.SUFFIXES if VIDEO in chosen else (speech.WORD_SUFFIX, *speech.SUFFIXES)
-    found = captions.beside(made.path, endings, language)
-    if not found:
-        return None
-    (file, spoken), *others = found
-    cues = [cue if cue.language else cue._replace(language=spoken) for cue in speech.read(file)]
-    made.uses = frozenset(path for path, _ in found)
-    made.notes += (f"{made.path}: {other} is not sent, since {file.name} is" for other, _ in others)
-    return lambda _: speech.transcripts(cues, made.length_us)
+def _beside(made: Part, language: str | None, options: Options) -> speech.Words | None:
+    """The words beside a film or sound file; ``None`` if there are none."""
+    found = captions.beside(made.path, speech.SUFFIXES, language, options.given)
+    words = speech.first_of(found, made.notes)
+    if words is not None:
+        paths = [path for path, _ in found]
+        others = paths[paths.index(words.path) + 1 :]
+        made.uses = frozenset({words.path, *others})
+        made.notes += (f"{made.path}: {other} is not sent, since {words.path.name} is" for other in others)
+    return words
 
 
 def _language(stated: str | None) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ from av.error import FFmpegError
 
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay import speech
-from streamer.feeds.replay.media.container import us
+from streamer.feeds.replay.media.container import AUDIO, VIDEO, opened, us
 from streamer.feeds.replay.media.tracks import Tracks
+from streamer.feeds.replay.part import S_US
 
 # a BCP 47 tag and marks that players know: film.en.srt, film.pt-BR.forced.srt
 TAGS = re.compile(r"(?P<language>[a-z]{2,3}(?:[-_][a-z0-9]{2,8})*)?(?:\.?(?P<mark>forced|sdh|hi|cc|default|foreign))?")
+LOG_BEGINS_US = 5 * S_US  # the first entry of a drone's log lies before this
 FEW = ("forced", "foreign")  # only what is said in a foreign language
 MARKS = ("cc", "sdh")  # look like a language, and are none
 # ISO 639-2 codes of containers whose two-letter code (ISO 639-1) is not their beginning:
@@ -27,52 +29,81 @@ SHORT = {
 
 
 def subtitles(tracks: Tracks, index: int, language: str | None) -> Iterator[Outgoing]:
-    """The transcripts of a subtitle track.
+    """The transcripts of a subtitle track, or the telemetry of a drone's log in one.
 
     Args:
         language: What the container says of it.
     """
-    return speech.transcripts(_cues(tracks, index, language), tracks.part.length_us)
+    what = f"{tracks.part.path}: track {index}"
+    return speech.track(what, _shown(tracks, index), tracks.part.length_us, language, tracks.part.notes)
 
 
-def _cues(tracks: Tracks, index: int, language: str | None) -> Iterator[speech.Cue]:
+def is_log(path: Path, index: int) -> bool:
+    """Whether a subtitle track is a drone's log, which begins with the film."""
+    with opened(path) as container:
+        looked = [stream for stream in container.streams if stream.type in (VIDEO, AUDIO) or stream.index == index]
+        first_us: int | None = None
+        try:
+            for packet in container.demux(looked):
+                if packet.stream.index == index and packet.size and (shown := _texts(packet, 0, 0)):
+                    return speech.is_log(one.text for one in shown)
+                if packet.pts is not None:
+                    at_us = us(packet.pts, packet.time_base)
+                    first_us = at_us if first_us is None else first_us
+                    if at_us > first_us + LOG_BEGINS_US:
+                        return False
+        except FFmpegError:
+            pass  # the user learns of it when the film is read to be sent
+    return False
+
+
+def _shown(tracks: Tracks, index: int) -> Iterator[speech.Shown]:
     broken = early = 0
     for packet in tracks.packets(index):
         if packet.pts is None or not packet.size:
             continue
+        start_us = tracks.at_us(packet.pts, packet.time_base)
+        end_us = start_us + us(packet.duration or 0, packet.time_base)
         try:
-            lines = [speech.plain(_line(shown)) for shown in packet.decode()]
+            shown = _texts(packet, max(0, start_us), end_us)
         except FFmpegError:
             broken += 1
             continue
-        start_us = tracks.at_us(packet.pts, packet.time_base)
-        end_us = start_us + us(packet.duration or 0, packet.time_base)
-        text = " ".join(filter(None, lines))
-        early += bool(text) and end_us <= 0
-        if text and end_us > 0:
-            yield speech.Cue(max(0, start_us), end_us, text, language=language)
+        if end_us > 0:
+            yield from shown
+        else:
+            early += bool(shown)
     if broken:
         tracks.note(f"{broken} broken subtitles of track {index} were left out")
     if early:
         tracks.note(f"{early} subtitles of track {index} before the start of the film were left out")
 
 
-def _line(shown: Any) -> str:
-    """The text, the ninth field, of an Advanced SubStation dialogue line; FFmpeg converts all subtitles to these."""
-    fields = getattr(shown, "ass", b"").decode("utf-8", "replace").split(",", 8)
-    return str(fields[8]) if len(fields) == 9 else ""
+def _texts(packet: Any, start_us: int, end_us: int) -> list[speech.Shown]:
+    """The subtitles of a packet. FFmpeg converts all to Advanced SubStation, but drops WebVTT's times of words."""
+    if packet.stream.codec_context.name == "webvtt":
+        return [speech.Shown(start_us, end_us, bytes(packet).decode("utf-8", "replace"))]
+    found = []
+    for shown in packet.decode():
+        fields = getattr(shown, "ass", b"").decode("utf-8", "replace").split(",", 8)
+        if len(fields) == 9 and fields[8].strip():  # number, layer, style, name, three margins, effect, text
+            found.append(speech.Shown(start_us, end_us, fields[8], ass=True, speaker=fields[3].strip() or None))
+    return found
 
 
-def beside(path: Path, endings: Sequence[str], language: str | None) -> list[tuple[Path, str | None]]:
+def beside(
+    path: Path, endings: Sequence[str], language: str | None, given: Collection[Path] = ()
+) -> list[tuple[Path, str | None]]:
     """Files of words beside a film or sound file, with their languages; the one to use comes first.
 
-    It is the one called like the film (``film.srt``, ``film.mp4.srt``) rather than one with a language
-    (``film.en.srt``); of those, the one in the film's language, then the first in alphabetical order, and last those
-    that hold only what is said in a foreign language (``film.en.forced.srt``).
+    It is one that the user gave; then the one called like the film (``film.srt``, ``film.mp4.srt``) rather than one
+    with a language (``film.en.srt``); of those, the one in the film's language, then the first in alphabetical order,
+    and last those that hold only what is said in a foreign language (``film.en.forced.srt``).
 
     Args:
         endings: Of the files to look for, with a dot, the best first; in small letters.
         language: Of the film's sound.
+        given: All paths of the session.
     """
     found: list[tuple[tuple[object, ...], Path, str | None]] = []
     for file in path.parent.iterdir():
@@ -84,7 +115,12 @@ def beside(path: Path, endings: Sequence[str], language: str | None) -> list[tup
                 tags = TAGS.fullmatch(file.stem[len(base) + 1 :].lower())
                 if tags is not None:
                     spoken = None if tags["language"] in MARKS else tags["language"]
-                    rank = (tags["mark"] in FEW, spoken is not None, _short(spoken) != _short(language))
+                    rank = (
+                        file not in given,
+                        tags["mark"] in FEW,
+                        spoken is not None,
+                        _short(spoken) != _short(language),
+                    )
                     found.append(((*rank, endings.index(ending), file.name), file, spoken))
                 break
     return [(file, spoken) for _, file, spoken in sorted(found, key=lambda one: one[0])]
