@@ -1,8 +1,8 @@
 """Film and sound files, through PyAV (FFmpeg): frames, sound, subtitles, GoPro's telemetry.
 
-container   its tracks, which are sent      timeline   its clock, its length
-tracks      reading a track                 pictures, jpeg, tone   video
-sound       audio                           captions, gopro        subtitles, telemetry
+container   its tracks, which are sent      timeline                       its clock, its length
+tracks      reading a track                 pictures, fields, jpeg, tone   video
+sound       audio                           captions, gopro                subtitles, telemetry
 """
 
 from __future__ import annotations
