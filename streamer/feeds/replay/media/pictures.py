@@ -20,7 +20,7 @@ from av.video.reformatter import ColorTrc
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay.media.container import us
 from streamer.feeds.replay.media.fields import deinterlaced
-from streamer.feeds.replay.media.jpeg import SQUARE, Jpeg, matrix_of, squared
+from streamer.feeds.replay.media.jpeg import AS_IS, SQUARE, Jpeg, Matrix, matrix_of, squared
 from streamer.feeds.replay.media.tone import LIGHT
 from streamer.feeds.replay.media.tracks import Tracks
 from streamer.feeds.replay.part import S_US, Thinned, frame
@@ -44,30 +44,32 @@ def pictures(tracks: Tracks, index: int, rate_hz: float | None, begin_us: int) -
     first = next(packets, None)
     if first is None:
         return
-    packets = chain([first], packets)
-    pixel = _pixel(first.stream)
-    context = first.stream.codec_context
+    packets, stream = chain([first], packets), first.stream
     choice = Choice(tracks, rate_hz, begin_us)
     stamps: list[int] = []
-    if first.stream.container.format.name == "avi":
+    if stream.container.format.name == "avi":
         packets = _stamped(packets, stamps)
-    elif rate_hz is not None and context.name == "h264" and context.field_order in WHOLE_PICTURES:
+    elif (
+        rate_hz is not None
+        and stream.codec_context.name == "h264"
+        and stream.codec_context.field_order in WHOLE_PICTURES
+    ):
         packets = choice.planned(packets)
-    threads = min(MOST_THREADS, _cores())
-    jpeg = Jpeg(pixel)
-    seen: object = None
     whole = deinterlaced(
         _timed(tracks, index, packets, stamps),
         begun=lambda: tracks.note(f"track {index} is interlaced: its pictures are deinterlaced"),
     )
+    yield from _encoded(choice.kept(whole), Look(tracks, stream))
+
+
+def _encoded(chosen: Iterable[tuple[Any, int]], look: Look) -> Iterator[Outgoing]:
+    """Records of pictures, made in as many threads as there are cores; memory holds little more than one for each."""
+    threads = min(MOST_THREADS, _cores())
+    jpeg = Jpeg(look.pixel)
     waiting: deque[tuple[int, Future[bytes]]] = deque()
     with ThreadPoolExecutor(threads, "jpeg") as pool:
-        for picture, time_us in choice.kept(whole):
-            form = (picture.rotation, picture.width, picture.height, picture.color_trc)
-            if form != seen:
-                seen, matrix = form, matrix_of(picture)
-                _describe(tracks, index, picture, pixel, first.stream.codec_tag)
-            waiting.append((time_us, pool.submit(jpeg, picture, matrix)))
+        for picture, time_us in chosen:
+            waiting.append((time_us, pool.submit(jpeg, picture, look.matrix(picture))))
             if len(waiting) > threads:
                 begun_us, encoded = waiting.popleft()
                 yield frame(encoded.result(), begun_us)
@@ -180,21 +182,37 @@ class Choice:
 # what a picture is
 
 
-def _pixel(stream: Any) -> Fraction:
-    """Width of a pixel divided by its height."""
-    ratio = stream.sample_aspect_ratio
-    return ratio if ratio and 1 <= max(ratio, 1 / ratio) <= WIDEST else SQUARE
+class Look:
+    """What the pictures of a track need to be shown right. What is changed in them is noted, or should have been.
 
+    Attributes:
+        pixel: Width of a pixel divided by its height.
+    """
 
-def _describe(tracks: Tracks, index: int, picture: Any, pixel: Fraction, codec_tag: str) -> None:
-    """Note what is changed in a picture, or should have been."""
-    if picture.color_trc in LIGHT:
-        tracks.note(f"track {index} is HDR ({LIGHT[picture.color_trc][0]}): its pictures are tone-mapped to sRGB")
-    size = squared(picture.width, picture.height, pixel)
-    if size != (picture.width, picture.height):
-        tracks.note(
-            f"the pixels of track {index} are not square: its pictures are stretched from "
-            f"{picture.width} × {picture.height} to {size[0]} × {size[1]}"
-        )
-    if codec_tag in DOLBY and picture.color_trc not in (*LIGHT, ColorTrc.BT709):
-        tracks.note(f"track {index} is Dolby Vision without an ordinary base layer: its colours are wrong")
+    def __init__(self, tracks: Tracks, stream: Any) -> None:
+        self._tracks, self._index, self._codec_tag = tracks, stream.index, stream.codec_tag
+        ratio = stream.sample_aspect_ratio
+        self.pixel: Fraction = ratio if ratio and 1 <= max(ratio, 1 / ratio) <= WIDEST else SQUARE
+        self._seen: object = None
+        self._matrix: Matrix = AS_IS
+
+    def matrix(self, picture: Any) -> Matrix:
+        """How to turn and mirror a picture; looked at again only where the track changes."""
+        seen = (picture.rotation, picture.width, picture.height, picture.color_trc)
+        if seen != self._seen:
+            self._seen, self._matrix = seen, matrix_of(picture)
+            self._describe(picture)
+        return self._matrix
+
+    def _describe(self, picture: Any) -> None:
+        note, track = self._tracks.note, f"track {self._index}"
+        if picture.color_trc in LIGHT:
+            note(f"{track} is HDR ({LIGHT[picture.color_trc][0]}): its pictures are tone-mapped to sRGB")
+        size = squared(picture.width, picture.height, self.pixel)
+        if size != (picture.width, picture.height):
+            note(
+                f"the pixels of {track} are not square: its pictures are stretched from "
+                f"{picture.width} × {picture.height} to {size[0]} × {size[1]}"
+            )
+        if self._codec_tag in DOLBY and picture.color_trc not in (*LIGHT, ColorTrc.BT709):
+            note(f"{track} is Dolby Vision without an ordinary base layer: its colours are wrong")
