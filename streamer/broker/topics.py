@@ -7,6 +7,7 @@ counts. Alignment orders records by the broker's append time: source topics must
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import monotonic, sleep
 from typing import Any
 
 import msgspec
@@ -23,6 +24,8 @@ TIMESTAMP_TYPE, MAX_BYTES = "message.timestamp.type", "max.message.bytes"
 RETENTION_MS = "retention.ms"
 MIN_IN_SYNC = "min.insync.replicas"
 LOG_APPEND_TIME = "LogAppendTime"
+SPREAD_S = 5.0  # the longest that a new topic takes to be known to all brokers
+RETRY_S = 0.1
 # What a worker of each role does with the topics beside the source topics.
 _SIDE_RIGHTS = {
     "all": {TOPIC_LATE: "WRITE", TOPIC_DEADLETTER: "WRITE"},
@@ -195,9 +198,29 @@ def _existing(client: KafkaAdminClient, settings: Settings) -> dict[str, Topic]:
     there = {topic["name"]: topic["partitions"] for topic in described if not topic["error_code"]}
     if not there:
         return {}
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in there]
-    configs = client.describe_configs(resources, config_filter="all")["topic"]
+    configs = _configs(client, settings, list(there))
     return {name: _topic(name, there[name], configs[name]) for name in names if name in there}
+
+
+def _configs(client: KafkaAdminClient, settings: Settings, names: list[str]) -> dict[str, dict[str, Any]]:
+    """The configuration of each topic; a broker that has not heard of a new topic yet is asked again.
+
+    Raises:
+        UsageError: Kafka does not say.
+    """
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    deadline_s = monotonic() + SPREAD_S
+    while True:
+        configs: dict[str, dict[str, Any]] = client.describe_configs(resources, config_filter="all")["topic"]
+        unknown = [name for name in names if TIMESTAMP_TYPE not in configs.get(name, {})]
+        if not unknown:
+            return configs
+        if monotonic() > deadline_s:
+            raise UsageError(
+                f"Kafka at {settings.kafka} does not show the configuration of topic {unknown[0]}: the user needs the "
+                "right DESCRIBE_CONFIGS on it, see SECURITY.md"
+            )
+        sleep(RETRY_S)
 
 
 def _topic(name: str, partitions: Sequence[dict[str, Any]], configs: dict[str, dict[str, str]]) -> Topic:

@@ -1,4 +1,4 @@
-"""Topics are made so that alignment can rely on them, and misfits are refused with what mends them."""
+"""Topics are made so that alignment can rely on them, and misfits are refused with how to fix them."""
 
 from __future__ import annotations
 

@@ -1,39 +1,50 @@
-"""What can be said about topics without a broker: that there is none."""
+"""Configurations of topics, as brokers that are slow to hear of them, or refuse, give them."""
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
+from kafka.admin import KafkaAdminClient
 
 from streamer.broker import topics
 from streamer.errors import UsageError
-from streamer.local.process import free_port
 from streamer.settings import Settings
 
+CONFIGURATION = {
+    topics.TIMESTAMP_TYPE: {"value": "LogAppendTime"},
+    topics.MAX_BYTES: {"value": "16777216"},
+    topics.RETENTION_MS: {"value": "1000"},
+    topics.MIN_IN_SYNC: {"value": "2"},
+}
 
-@pytest.mark.parametrize(
-    "address", ["127.0.0.1:{free}", "nosuchhost.invalid:9092", "http://127.0.0.1:{free}", "nonsense"]
-)
-def test_no_broker_is_one_line_with_the_address_and_how_to_mend_it(
-    address: str, monkeypatch: pytest.MonkeyPatch
+
+class Brokers:
+    """The first ones that are asked have not heard of the topics: the client gives an empty configuration for those."""
+
+    def __init__(self, unaware: int) -> None:
+        self.unaware = unaware
+
+    def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
+        return [{"name": name, "error_code": 0, "partitions": [{"replica_nodes": [1, 2, 3]}]} for name in names]
+
+    def describe_configs(self, resources: list[Any], config_filter: str) -> dict[str, Any]:
+        self.unaware -= 1
+        return {"topic": {resource.name: {} if self.unaware >= 0 else CONFIGURATION for resource in resources}}
+
+
+def test_a_broker_that_has_not_heard_of_a_new_topic_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topics, "RETRY_S", 0.0)
+    found = topics._existing(cast(KafkaAdminClient, Brokers(unaware=3)), Settings())
+    assert {(topic.timestamp_type, topic.min_in_sync, topic.replicas) for topic in found.values()} == {
+        ("LogAppendTime", 2, 3)
+    }
+
+
+def test_a_configuration_that_kafka_does_not_show_is_refused_with_the_right_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(topics, "TIMEOUT_MS", 300)
-    settings = Settings.load(kafka=address.format(free=free_port()))
-
-    for call in (topics.check, topics.create):
-        with pytest.raises(UsageError, match=r"no Kafka answers at .*; run `streamer up` or set STREAMER_KAFKA") as no:
-            call(settings)
-        assert settings.kafka in str(no.value)
-        assert "\n" not in str(no.value)
-
-
-def test_where_no_broker_is_nothing_answers() -> None:
-    assert not topics.answers(Settings.load(kafka=f"127.0.0.1:{free_port()}"), timeout_ms=300)
-
-
-def test_side_topics_take_a_record_of_the_largest_size_with_headers_on_top() -> None:
-    settings = Settings.load(max_message_bytes=1 << 20)
-
-    sizes = {wanted.name: wanted.max_message_bytes for wanted in topics._wanted(settings)}
-
-    assert {sizes[name] for name in settings.source_topics} == {1 << 20}
-    assert sizes[settings.topic("deadletter")] >= (1 << 20) + (32 << 10)
+    monkeypatch.setattr(topics, "SPREAD_S", -1.0)
+    with pytest.raises(UsageError, match=r"streamer\.frames.*DESCRIBE_CONFIGS") as refused:
+        topics._existing(cast(KafkaAdminClient, Brokers(unaware=1000)), Settings())
+    assert "\n" not in str(refused.value)
