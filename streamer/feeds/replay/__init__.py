@@ -1,11 +1,12 @@
 """Sending recordings to Kafka as if they happened now.
 
-readers   which reader opens a file          session   one session out of several files
-part      what a reader is asked and returns listing   what would be sent, a line of JSON a record
+readers      which reader opens a file            session   one session out of several files
+part         what a reader is asked and returns   listing   what would be sent, a line of JSON a record
+slices       measurements as blocks of telemetry
 
-media     films and sound, through PyAV      speech    subtitles and word timings
-gpmf      GoPro's telemetry, a payload       table     tables of telemetry, mcap   MCAP
-gpmftrack their times in the film                      by header and cells
+media        films and sound                      tables      CSV, TSV
+speech       subtitles, words of recognisers      vehicles    CAN buses, openpilot, comma2k19
+robots       MCAP, bags of ROS                    biosignals  EDF, WFDB
 """
 
 from streamer.feeds.replay.listing import lines

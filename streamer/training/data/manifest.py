@@ -69,7 +69,7 @@ class Table(msgspec.Struct, frozen=True):
 
     def blocks(self) -> Iterator[tuple[int, bytes]]:
         try:
-            from streamer.feeds.replay import table  # imported here, since it needs PyAV
+            from streamer.feeds.replay.tables import table  # imported here, since it needs PyAV
         except ModuleNotFoundError as error:
             raise UsageError(f"telemetry tables need {error.name}: pip install 'streamer-multimodal[feeds]'") from None
         try:

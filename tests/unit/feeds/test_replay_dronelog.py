@@ -9,7 +9,7 @@ import pytest
 
 from streamer.events import IMAGE, TELEMETRY, TEXT, Telemetry
 from streamer.feeds import replay
-from streamer.feeds.replay import dronelog
+from streamer.feeds.replay.speech import dronelog
 from tests.recordings import by_row, events, film, samples, texts
 
 KEYED = (

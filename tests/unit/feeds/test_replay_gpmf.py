@@ -16,7 +16,7 @@ import pytest
 from streamer.events import TELEMETRY, Telemetry
 from streamer.feeds import replay
 from streamer.feeds.producer import Outgoing
-from streamer.feeds.replay import gpmf, gpmftrack
+from streamer.feeds.replay.media import gpmf, gpmftrack
 from tests.recordings import by_row, events, samples
 
 S_US = 1_000_000

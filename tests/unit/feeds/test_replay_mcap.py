@@ -24,7 +24,7 @@ from PIL import Image
 from streamer.errors import UsageError
 from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Event
 from streamer.feeds import replay
-from streamer.feeds.replay.message_fields import numbers
+from streamer.feeds.replay.robots.fields import numbers
 from tests.bags import message, store
 from tests.harness import jpeg
 from tests.recordings import BASE_NS, Log, by_row, events, pcm, samples, spans, stamp, texts

@@ -156,7 +156,7 @@ def test_reading_in_pieces_yields_what_reading_at_once_does(tmp_path: Path, monk
     path = written(tmp_path, "ward", 100, {"a": ecg(1000), "b": ecg(1000)}, ["mV", "mV"])
     path.write_text(path.read_text().replace("ward.dat 16 ", "ward.dat 16:5 ", 1))  # the first signal is 5 samples late
     at_once = values(path)
-    monkeypatch.setattr("streamer.feeds.replay.wfdb.CHUNK_SAMPLES", 200)
+    monkeypatch.setattr("streamer.feeds.replay.biosignals.wfdb.CHUNK_SAMPLES", 200)
     in_pieces = values(path)
     for name, found in at_once.items():
         assert np.array_equal(in_pieces[name], found)

@@ -12,7 +12,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from streamer.errors import UsageError
-from streamer.feeds.replay import gpmf
+from streamer.feeds.replay.media import gpmf
 from streamer.feeds.replay.part import S_US, check_sound
 
 TEXT_ART = "tty"  # FFmpeg takes any text for pictures of a terminal

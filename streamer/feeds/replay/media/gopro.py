@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamer.feeds.producer import Outgoing
-from streamer.feeds.replay import gpmftrack
+from streamer.feeds.replay.media import gpmftrack
 from streamer.feeds.replay.media.container import us
 from streamer.feeds.replay.media.tracks import Tracks
 from streamer.feeds.replay.part import S_US

@@ -7,7 +7,7 @@
     recognised  JSON of recognisers: which it is, by its fields; local, cloud: their forms; phrase: what they share
     annotated   CTM and TextGrid
 
-A drone's log in the form of subtitles is telemetry: ``dronelog``, beside this package.
+A drone's log in the form of subtitles is telemetry: ``dronelog``.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from pathlib import Path
 from streamer.errors import UsageError
 from streamer.events import TELEMETRY, TEXT
 from streamer.feeds.producer import Outgoing
-from streamer.feeds.replay import dronelog
 from streamer.feeds.replay.part import Options, Part
-from streamer.feeds.replay.speech import annotated, recognised, subtitles
+from streamer.feeds.replay.speech import annotated, dronelog, recognised, subtitles
 from streamer.feeds.replay.speech.cue import LONGEST_US, Cue, Spoken, by_time, transcripts
 from streamer.feeds.replay.speech.markup import Shown
 from streamer.feeds.replay.speech.once import once

@@ -18,7 +18,7 @@ import msgspec
 
 from streamer.events import Telemetry
 from streamer.feeds.producer import Outgoing
-from streamer.feeds.replay import gpmf
+from streamer.feeds.replay.media import gpmf
 from streamer.feeds.replay.part import SLICE_US, Reorder, telemetry
 
 POSITIONS = ("GPS5", "GPS9")

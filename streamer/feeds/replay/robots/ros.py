@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from streamer.errors import UsageError
-from streamer.feeds.replay import messages, rostypes
-from streamer.feeds.replay.cutbag import CutBag
 from streamer.feeds.replay.part import Options, Part
-from streamer.feeds.replay.topics import Message, Topic, canonical
+from streamer.feeds.replay.robots import messages, rostypes
+from streamer.feeds.replay.robots.cutbag import CutBag
+from streamer.feeds.replay.robots.topics import Message, Topic, canonical
 
 ROS1 = ".bag"
 

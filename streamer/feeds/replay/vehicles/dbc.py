@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from streamer.errors import UsageError, extra, one_line
-from streamer.feeds.replay.canlog import EXTRA
+from streamer.feeds.replay.vehicles.canlog import EXTRA
 
 if TYPE_CHECKING:
     from cantools.database.can import Message

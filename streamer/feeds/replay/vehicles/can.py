@@ -23,11 +23,11 @@ from typing import NamedTuple
 from streamer.errors import UsageError
 from streamer.events import TELEMETRY
 from streamer.feeds.producer import Outgoing
-from streamer.feeds.replay import mdf
-from streamer.feeds.replay.canlog import Kind, Log, open_log
-from streamer.feeds.replay.dbc import ENDING, Databases, Known
 from streamer.feeds.replay.part import S_US, SLICE_US, Options, Part, due
 from streamer.feeds.replay.slices import Slices
+from streamer.feeds.replay.vehicles import mdf
+from streamer.feeds.replay.vehicles.canlog import Kind, Log, open_log
+from streamer.feeds.replay.vehicles.dbc import ENDING, Databases, Known
 
 COUNTS_FROM_START_US = 60 * S_US  # a first time below this counts from the start of the session
 BACK_US = S_US  # frames of several buses are in order of time to within less

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from streamer.errors import UsageError
 from streamer.feeds.producer import Outgoing
-from streamer.feeds.replay.message_fields import Tree, data, text, whole
 from streamer.feeds.replay.part import S_US, Sound, check_sound, raw_sound
+from streamer.feeds.replay.robots.fields import Tree, data, text, whole
 
 RAW_AUDIO = "foxglove/RawAudio"
 PCM = ("pcm-s16", "pcm-s16le")

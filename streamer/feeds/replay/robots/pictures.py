@@ -13,8 +13,8 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from streamer.errors import UsageError
-from streamer.feeds.replay.message_fields import Tree, data, text, whole
 from streamer.feeds.replay.part import S_US
+from streamer.feeds.replay.robots.fields import Tree, data, text, whole
 
 MAGIC = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
 # encodings of sensor_msgs/Image (its header image_encodings.hpp) and foxglove.RawImage that libjpeg takes as they are:

@@ -32,8 +32,9 @@ import numpy as np
 from streamer.errors import UsageError
 from streamer.events import TELEMETRY
 from streamer.feeds.producer import Outgoing
-from streamer.feeds.replay import header
-from streamer.feeds.replay.cells import (
+from streamer.feeds.replay.part import ALL, S_US, SLICE_US, Options, Part, telemetry
+from streamer.feeds.replay.tables import header
+from streamer.feeds.replay.tables.cells import (
     DAY_US,
     EPOCH_US,
     UNITS,
@@ -43,7 +44,6 @@ from streamer.feeds.replay.cells import (
     is_of_day,
     number,
 )
-from streamer.feeds.replay.part import ALL, S_US, SLICE_US, Options, Part, telemetry
 
 SENDS = frozenset({TELEMETRY})
 COUNTS_FROM_START_US = 60 * S_US  # a first time below this counts from the session's start

@@ -23,7 +23,7 @@ import numpy as np
 from streamer.errors import UsageError, extra, one_line
 from streamer.events import TELEMETRY, TEXT
 from streamer.feeds.producer import Outgoing
-from streamer.feeds.replay.labels import Label, words
+from streamer.feeds.replay.biosignals.labels import Label, words
 from streamer.feeds.replay.part import S_US, Options, Part, due
 from streamer.feeds.replay.slices import sampled, unique
 

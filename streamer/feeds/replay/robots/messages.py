@@ -7,7 +7,7 @@
     std_msgs/String, any object with a ``text``               words; ``start``, ``end``, ``words`` as in a transcript
     any other                                                 its numbers as telemetry, ``imu.angular_velocity.x``
 
-**Time.** A message has the time that its sender stamped it with (``message_fields.stamp_us``) if that is within
+**Time.** A message has the time that its sender stamped it with (``fields.stamp_us``) if that is within
 ``SAME_CLOCK_US`` of its log time, which is when the recorder received it. All others have their log time: those without
 a stamp, and those whose stamps come from another clock, such as a simulation's.
 
@@ -28,8 +28,6 @@ from streamer.align import bodies
 from streamer.errors import BadRecord, UsageError
 from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Transcript
 from streamer.feeds.producer import JSON, Outgoing
-from streamer.feeds.replay import message_pictures, message_sound, topics
-from streamer.feeds.replay.message_fields import Tree, measurements, stamp_us
 from streamer.feeds.replay.part import (
     NO_SESSION,
     S_US,
@@ -41,7 +39,9 @@ from streamer.feeds.replay.part import (
     frame,
     telemetry,
 )
-from streamer.feeds.replay.topics import First, Message, Plan, Source, Topic
+from streamer.feeds.replay.robots import pictures, sound, topics
+from streamer.feeds.replay.robots.fields import Tree, measurements, stamp_us
+from streamer.feeds.replay.robots.topics import First, Message, Plan, Source, Topic
 
 SAME_CLOCK_US = 60 * S_US  # a stamp further than this from the message's log time is of another clock
 NOT_WORDS = ("<", "{", "[")  # how XML and JSON begin, which strings often hold
@@ -88,7 +88,7 @@ def _begin_us(topic: Topic, plan: Plan, first: First) -> int:
     begin_us, stamped = _time_us(first.tree, first.log_us)
     try:
         if row == AUDIO:
-            heard = message_sound.made(topic.kind, plan.sound, first.tree)
+            heard = sound.made(topic.kind, plan.sound, first.tree)
             for record in (*heard.add(first.tree, begin_us, stamped), *heard.rest()):
                 return record.time_us
         if row == TEXT:
@@ -220,7 +220,7 @@ class _Reading:
         self._slices: dict[int, _Slice] = {}
         self._prefixes = Prefixes(source)
         self._told = _Told()
-        self._video = message_pictures.Video() if self._has(topics.VIDEO) else None
+        self._video = pictures.Video() if self._has(topics.VIDEO) else None
         self._sound: Any = None
 
     def _has(self, kinds: tuple[str, ...]) -> bool:
@@ -270,7 +270,7 @@ class _Reading:
             self._picture(topic, tree, time_us, begin_us)
         elif row == AUDIO:
             if self._sound is None:
-                self._sound = message_sound.made(topic.kind, self._plan.sound, tree)
+                self._sound = sound.made(topic.kind, self._plan.sound, tree)
             for record in self._sound.add(tree, time_us, stamped):
                 self._push(topic, record)
         elif row == TEXT and (topic.kind == topics.STRING or isinstance(tree.get("text"), str)):
@@ -284,15 +284,15 @@ class _Reading:
 
     def _picture(self, topic: Topic, tree: Tree, time_us: int, begin_us: int) -> None:
         if topic.kind in topics.PICTURES:
-            picture, content_type = message_pictures.encoded(tree)
+            picture, content_type = pictures.encoded(tree)
             self._push(topic, frame(picture, time_us, content_type))
         elif topic.kind in topics.IMAGES:
             if time_us >= begin_us and self._thinned.keeps(time_us):
-                self._push(topic, frame(message_pictures.raw(tree), time_us))
+                self._push(topic, frame(pictures.raw(tree), time_us))
         elif self._video is not None:
             self._show(topic, self._video.add(tree, time_us), begin_us)
 
-    def _show(self, topic: Topic, shown: Iterable[message_pictures.Shown], begin_us: int) -> None:
+    def _show(self, topic: Topic, shown: Iterable[pictures.Shown], begin_us: int) -> None:
         for time_us, encode in shown:
             if time_us >= begin_us and self._thinned.keeps(time_us):
                 self._push(topic, frame(encode(), time_us))

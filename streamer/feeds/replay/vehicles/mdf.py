@@ -20,9 +20,9 @@ import numpy as np
 
 from streamer.errors import UsageError, extra, one_line
 from streamer.feeds.producer import Outgoing
-from streamer.feeds.replay.canlog import EXTRA
 from streamer.feeds.replay.part import S_US, due
 from streamer.feeds.replay.slices import timed
+from streamer.feeds.replay.vehicles.canlog import EXTRA
 
 RECORDS = 4096  # of a group that are read at once
 TIME = 1  # what a master channel counts: seconds, and not angles, metres or records

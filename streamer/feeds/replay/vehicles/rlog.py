@@ -21,11 +21,11 @@ from typing import IO, Any
 from streamer.errors import UsageError, extra, one_line
 from streamer.events import TELEMETRY
 from streamer.feeds.producer import Outgoing
-from streamer.feeds.replay.can import Frames, named
-from streamer.feeds.replay.canlog import Frame, Kind, Log
-from streamer.feeds.replay.dbc import Databases
 from streamer.feeds.replay.part import SLICE_US, Options, Part, due
 from streamer.feeds.replay.slices import Slices
+from streamer.feeds.replay.vehicles.can import Frames, named
+from streamer.feeds.replay.vehicles.canlog import Frame, Kind, Log
+from streamer.feeds.replay.vehicles.dbc import Databases
 
 EXTRA = "openpilot"
 CAN = "can"

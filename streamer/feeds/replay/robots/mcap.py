@@ -21,9 +21,9 @@ from mcap.stream_reader import StreamReader
 from zstandard import ZstdError
 
 from streamer.errors import UsageError
-from streamer.feeds.replay import messages, protobuf, rostypes
 from streamer.feeds.replay.part import Options, Part
-from streamer.feeds.replay.topics import Decode, Message, Topic, canonical
+from streamer.feeds.replay.robots import messages, protobuf, rostypes
+from streamer.feeds.replay.robots.topics import Decode, Message, Topic, canonical
 
 MAGIC = b"\x89MCAP0\r\n"
 STORAGE = "rosbag2"  # metadata in which rosbag2 keeps what its metadata.yaml says: no recording

@@ -9,16 +9,16 @@ from typing import Any, NamedTuple, Protocol
 
 from streamer.errors import UsageError
 from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TELEMETRY, TEXT
-from streamer.feeds.replay import message_pictures, message_sound
-from streamer.feeds.replay.message_fields import Tree
 from streamer.feeds.replay.part import Options
+from streamer.feeds.replay.robots import pictures, sound
+from streamer.feeds.replay.robots.fields import Tree
 
 Decode = Callable[[bytes], dict[str, Any]]
 
 PICTURES = ("sensor_msgs/CompressedImage", "foxglove/CompressedImage")
 IMAGES = ("sensor_msgs/Image", "foxglove/RawImage")
 VIDEO = ("foxglove/CompressedVideo", "ffmpeg_image_transport_msgs/FFMPEGPacket")
-SOUND = (message_sound.RAW_AUDIO, "audio_common_msgs/AudioData", "audio_common_msgs/AudioDataStamped")
+SOUND = (sound.RAW_AUDIO, "audio_common_msgs/AudioData", "audio_common_msgs/AudioDataStamped")
 SOUND_INFO = "audio_common_msgs/AudioInfo"
 STRING = "std_msgs/String"
 ROWS = {**dict.fromkeys((*PICTURES, *IMAGES, *VIDEO), IMAGE), **dict.fromkeys(SOUND, AUDIO), STRING: TEXT}
@@ -100,7 +100,7 @@ class Plan(NamedTuple):
 
     rows: Mapping[int, int]
     firsts: Mapping[int, First]
-    sound: message_sound.Info | None
+    sound: sound.Info | None
 
 
 def canonical(kind: str) -> str:
@@ -235,7 +235,7 @@ class _Choice:
             if row == IMAGE:
                 _check_picture(topic.kind, first.tree)
             elif row == AUDIO:
-                message_sound.made(topic.kind, self.described(topic), first.tree)
+                sound.made(topic.kind, self.described(topic), first.tree)
         except UsageError as error:
             self._notes.append(f"{self._source.path}: {topic.name} is left out, its messages are {error}")
             return []
@@ -245,13 +245,13 @@ class _Choice:
             return [TEXT, TELEMETRY] if isinstance(first.tree.get("text"), str) else [TELEMETRY]
         return [row]
 
-    def described(self, topic: Topic) -> message_sound.Info | None:
+    def described(self, topic: Topic) -> sound.Info | None:
         """The ``AudioInfo`` of a topic of sound: that beside it, else the only one."""
         infos = [n for n in self._readable if self._source.topics[n].kind == SOUND_INFO and n in self._firsts]
         folder = topic.name.rpartition("/")[0]
         beside = [n for n in infos if self._source.topics[n].name.rpartition("/")[0] == folder]
         for number in beside or (infos if len(infos) == 1 else ()):
-            return message_sound.info(self._firsts[number].tree)
+            return sound.info(self._firsts[number].tree)
         return None
 
     def _mapped(self, able: Mapping[int, Sequence[int]]) -> dict[int, int]:
@@ -279,8 +279,8 @@ class _Choice:
 
 def _check_picture(kind: str, tree: Tree) -> None:
     if kind in PICTURES:
-        message_pictures.encoded(tree)
+        pictures.encoded(tree)
     elif kind in VIDEO:
-        message_pictures.decoder(tree)
+        pictures.decoder(tree)
     elif kind in IMAGES:
-        message_pictures.check_raw(tree)
+        pictures.check_raw(tree)

@@ -21,7 +21,7 @@ from fractions import Fraction
 from itertools import islice
 from typing import NamedTuple
 
-from streamer.feeds.replay.cells import UNITS, is_time, number
+from streamer.feeds.replay.tables.cells import UNITS, is_time, number
 
 MOST_LINES = 60  # that may be above the header
 DELIMITERS = ",;\t|"
