@@ -11,7 +11,7 @@ FLINK_KAFKA := org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test faults faults-cluster bench bench-quick bench-growth bench-peers check canary audit format lock clean
+.PHONY: help install demo test faults faults-cluster bench bench-quick bench-growth bench-peers check canary clients audit format lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ canary: install  ## whether the newest Faust, mode and aiokafka still have the i
 	  "$$env/bin/python" -c 'import sys; from importlib.metadata import version; \
 	    [print(name, version(name)) for name in sys.argv[1:]]' $(CANARIES) && \
 	  "$$env/bin/python" -m pytest -q tests/unit/broker
+
+clients: install  ## what Kafka clients of other languages send as they are; writes the table of docs/clients.md
+	@$(BIN)/python -m tests.clients $(ARGS)
 
 audit: install  ## ask a vulnerability service (osv.dev) about the pinned packages; needs the network, so not part of check
 	@out=$$($(BIN)/uv tool run --quiet pip-audit==$(PIP_AUDIT_VERSION) --requirement requirements.lock --disable-pip \

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from kafka.partitioner.default import murmur2
 
-from streamer.align import bodies
+from streamer.align import advice, bodies
 from streamer.clients.batches import FAULT
 from streamer.errors import BadRecord, Reason
 from streamer.events import (
@@ -84,6 +84,8 @@ class Decoder:
         dataref = self._dataref(record, headers)
         start_us = time_us(headers["ce_time"]) if "ce_time" in headers else record.log_time_us
         duration_us = _whole(headers, "ce_durationus")
+        if words := advice.serialized(record.value):
+            raise BadRecord(Reason.BAD_PAYLOAD, words)
         body: Transcript | Telemetry | None = None
         if record.row == IMAGE:
             duration_us = 0
@@ -133,30 +135,35 @@ class Decoder:
     def _kind(self, record: Record, headers: dict[str, str]) -> Kind:
         ce_type = headers.get("ce_type")
         if ce_type is None:
-            raise BadRecord(Reason.UNKNOWN_TYPE, "no ce_type header")
+            raise BadRecord(Reason.UNKNOWN_TYPE, advice.missing("ce_type", headers))
         if not (headers.get("ce_specversion") and headers.get("ce_id") and headers.get("ce_source")):
             missing = next(name for name in REQUIRED if not headers.get(name))
-            raise BadRecord(Reason.BAD_HEADER, f"no {missing} header")
-        if headers["ce_specversion"] != "1.0":
-            raise BadRecord(Reason.BAD_HEADER, f"ce_specversion {headers['ce_specversion']!r} is not 1.0")
+            raise BadRecord(Reason.BAD_HEADER, advice.missing(missing, headers))
+        version = headers["ce_specversion"]
+        if version != "1.0":
+            raise BadRecord(Reason.BAD_HEADER, f"ce_specversion {version[:80]!r} is not 1.0{advice.quoted(version)}")
         if ce_type == MODALITIES[record.row].ce_type:
             return Kind.DATA
         if ce_type == END_TYPE:
             return Kind.END
         if ce_type == TICK_TYPE:
             return Kind.TICK
-        raise BadRecord(Reason.UNKNOWN_TYPE, f"ce_type {ce_type[:80]!r} does not belong on this topic")
+        raise BadRecord(
+            Reason.UNKNOWN_TYPE, f"ce_type {ce_type[:80]!r} does not belong on this topic{advice.quoted(ce_type)}"
+        )
 
     def _content_type(self, row: int, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
         given = headers.get("content-type")
         if given is None:
-            raise BadRecord(Reason.BAD_CONTENT_TYPE, "no content-type header")
+            raise BadRecord(Reason.BAD_CONTENT_TYPE, advice.missing("content-type", headers))
         if len(given) > MAX_CONTENT_TYPE:
             raise BadRecord(Reason.BAD_CONTENT_TYPE, f"content-type of {len(given)} characters")
         media_type, params = _parse_content_type(given)
         if media_type not in MODALITIES[row].content_types:
             known = ", ".join(MODALITIES[row].content_types)
-            raise BadRecord(Reason.BAD_CONTENT_TYPE, f"content-type {given[:80]!r} is none of {known}")
+            raise BadRecord(
+                Reason.BAD_CONTENT_TYPE, f"content-type {given[:80]!r} is none of {known}{advice.quoted(given)}"
+            )
         return media_type, params
 
     def _dataref(self, record: Record, headers: dict[str, str]) -> str | None:
@@ -208,9 +215,11 @@ def _own_headers(record: Record) -> dict[str, str]:
             continue
         if name in headers:
             raise BadRecord(Reason.BAD_HEADER, f"header {name[:80]!r} comes twice")
+        if value is None:  # a Kafka header may have no value at all
+            raise BadRecord(Reason.BAD_HEADER, f"header {name[:80]!r} is null: leave out what is not set")
         try:
             headers[name] = value.decode()
-        except (UnicodeDecodeError, AttributeError):  # a Kafka header may have no value at all
+        except UnicodeDecodeError:
             raise BadRecord(Reason.BAD_HEADER, f"header {name[:80]!r} is not UTF-8 text") from None
     return headers
 
@@ -235,7 +244,7 @@ def _whole(headers: dict[str, str], name: str) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise BadRecord(Reason.BAD_HEADER, f"{name} {text[:80]!r} is not a whole number")
+        raise BadRecord(Reason.BAD_HEADER, f"{name} {text[:80]!r} is not a whole number{advice.quoted(text)}")
     return int(text)
 
 
@@ -251,7 +260,9 @@ def time_us(text: str) -> int:
             return (datetime.fromisoformat(upper) - EPOCH) // MICROSECOND
         except (ValueError, OverflowError):
             pass  # the 30th of February
-    raise BadRecord(Reason.BAD_HEADER, f"ce_time {text[:80]!r} is not an RFC 3339 time with an offset")
+    raise BadRecord(
+        Reason.BAD_HEADER, f"ce_time {text[:80]!r} is not an RFC 3339 time with an offset{advice.quoted(text)}"
+    )
 
 
 @lru_cache(maxsize=1024)

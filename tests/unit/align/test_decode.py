@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import struct
 from datetime import datetime, timedelta
@@ -463,6 +464,100 @@ def test_other_peoples_headers_are_passed_over() -> None:
     theirs = (("trace", b"\xff"), ("trace", None), ("CE_ID", b"2"), ("", b""))
     with_theirs = Record(0, good.partition, 0, LOG_TIME_US, KEY, b"x", (*theirs, *good.headers))  # type: ignore[arg-type]
     assert reason_of(with_theirs) is None
+
+
+# ---- what clients of other languages send, docs/clients.md
+
+
+def words_of(given: Record) -> str:
+    with pytest.raises(BadRecord) as refused:
+        decode(given)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("media_type", ["application/cloudevents+json", "application/cloudevents+json; charset=UTF-8"])
+def test_structured_mode_is_told_to_be_binary_mode(media_type: str) -> None:
+    """All that a structured record has is a content type."""
+    given = Record(
+        0, home(KEY), 0, LOG_TIME_US, KEY, b'{"specversion": "1.0"}', (("content-type", media_type.encode()),)
+    )
+    words = words_of(given)
+    assert "is in structured mode" in words
+    assert words.endswith("send it in binary mode, attributes as ce_ headers and the payload alone as the value")
+
+
+@pytest.mark.parametrize(
+    ("name", "alike"),
+    [
+        ("ce_type", "ce-type"),
+        ("ce_type", "CE_Type"),
+        ("ce_id", "ce-id"),
+        ("ce_source", "ceSource"),
+        ("ce_specversion", "ce_specVersion"),
+        ("content-type", "Content-Type"),
+        ("content-type", "contentType"),
+        ("content-type", "content_type"),
+    ],
+)
+def test_a_header_with_another_spelling_is_named(name: str, alike: str) -> None:
+    good = record()
+    headers = tuple((alike if given == name else given, value) for given, value in good.headers)
+    words = words_of(Record(0, good.partition, 0, LOG_TIME_US, KEY, b"x", headers))
+    assert words.endswith(f"no {name} header: {alike!r} must be named {name!r}")
+
+
+def test_a_missing_header_is_named() -> None:
+    assert words_of(record(ce_type=None)).endswith("no ce_type header")
+    assert words_of(record(ce_id="")).endswith("the ce_id header is empty")
+    both: dict[str, Any] = {"content-type": None, "ce_datacontenttype": "image/jpeg"}
+    assert words_of(record(**both)).endswith("no content-type header: send ce_datacontenttype as 'content-type'")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ce_specversion", '"1.0"'),
+        ("ce_type", '"streamer.frame.v1"'),
+        ("ce_time", '"2026-01-01T00:00:00Z"'),
+        ("ce_sequence", '"7"'),
+        ("ce_durationus", '"7"'),
+        ("content-type", '"image/jpeg"'),
+    ],
+)
+def test_a_text_in_json_quotes_is_named_as_such(name: str, text: str) -> None:
+    header: dict[str, Any] = {name: text}
+    words = words_of(record(**header))
+    assert repr(text) in words
+    assert words.endswith(": it is in JSON quotes, send the text without them")
+
+
+@pytest.mark.parametrize("text", ["1.1", '"', '"1.0', '"a"b"'])
+def test_other_wrong_texts_are_not_said_to_be_in_json_quotes(text: str) -> None:
+    assert "JSON" not in words_of(record(ce_specversion=text))
+
+
+@pytest.mark.parametrize("name", ["ce_id", "ce_subject", "content-type"])
+def test_a_header_that_is_null_is_named(name: str) -> None:
+    good = record()
+    others = tuple(pair for pair in good.headers if pair[0] != name)
+    null: Any = (name, None)
+    words = words_of(Record(0, good.partition, 0, LOG_TIME_US, KEY, b"x", (*others, null)))
+    assert words.endswith(f"header {name!r} is null: leave out what is not set")
+
+
+@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("length", [16, 17, 18, 3200])
+def test_bytes_that_went_through_a_json_serializer_are_refused(row: int, length: int) -> None:
+    """As samples they would be noise: two bytes of base64 are a sample too."""
+    value = json.dumps(base64.b64encode(bytes(range(length % 256)) * 20).decode()).encode()
+    assert words_of(record(row, value=value)).endswith(
+        "the payload is base64 in JSON quotes: set the producer's value serializer to one for bytes"
+    )
+
+
+@pytest.mark.parametrize("value", [b'"' + b"A" * 8 + b'"', b'"' * 32, b'"' + b"A" * 17 + b'"', b'"' + b"A" * 31])
+def test_samples_that_begin_like_a_text_are_samples(value: bytes) -> None:
+    assert reason_of(record(AUDIO, value=value + b"\0" * (len(value) % 2))) is None
 
 
 # ---- content types

@@ -1,0 +1,1 @@
+"""Kafka clients of other languages and CloudEvents SDKs against the decoder: ``make clients``."""
