@@ -62,7 +62,7 @@ class Part:
         topics: Names of the topics of a robot's log.
         channels: Names of its telemetry channels, where they are known before it is read.
         uses: Other files that it reads, e.g. subtitles of a film.
-        notes: What the user should know, a sentence each; reading adds to them.
+        notes: What the user should know, a sentence each; reading adds to them, the same ones each time.
     """
 
     path: Path

@@ -1,6 +1,7 @@
 """Measurements into telemetry blocks: a slice of time a block.
 
 Slices    values that come one time after another: frames of a bus
+table     the same, of times that are known, as an array
 timed     arrays of values with a time each
 sampled   arrays of values at a constant rate
 """
@@ -15,9 +16,24 @@ from numpy.typing import NDArray
 
 from streamer.events import TELEMETRY, Channel, Telemetry
 from streamer.feeds.producer import JSON, Outgoing
-from streamer.feeds.replay.part import NO_SESSION, S_US, SLICE_US, Reorder, telemetry
+from streamer.feeds.replay.part import NO_SESSION, S_US, SLICE_US, Reorder, due, telemetry
 
 MIN_RATE_HZ = 2 * S_US / SLICE_US  # below it, a sample stands for longer than windows wait: it gets a time, no length
+
+
+def table(rows: Mapping[int, Mapping[str, float]]) -> tuple[list[int], list[str], NDArray[np.float64]]:
+    """What was measured at some times, channel by channel, as a table.
+
+    Args:
+        rows: Time in µs -> channel -> value.
+
+    Returns:
+        Times [N], ascending; names of the channels [C]; values [N, C], NaN where nothing was measured.
+    """
+    times_us = sorted(rows)
+    names = list(dict.fromkeys(name for time_us in times_us for name in rows[time_us]))
+    values_NC = np.array([[rows[time_us].get(name, np.nan) for name in names] for time_us in times_us], np.float64)
+    return times_us, names, values_NC.reshape(len(times_us), len(names))
 
 
 class Slices:
@@ -54,9 +70,7 @@ class Slices:
 
     def _close(self) -> Iterator[Outgoing]:
         for rows in self._groups.values():
-            names = list(dict.fromkeys(name for row in rows.values() for name in row))
-            times_us = sorted(rows)
-            values_NC = np.array([[rows[time_us].get(name, np.nan) for name in names] for time_us in times_us])
+            times_us, names, values_NC = table(rows)
             for block in telemetry(times_us, values_NC, names, [self._units.get(name, "") for name in names]):
                 due_us = max(block.due_us, self._begin_us)
                 self._waiting.push(msgspec.structs.replace(block, due_us=due_us))
@@ -108,7 +122,7 @@ def sampled(
             payload = msgspec.json.encode(Telemetry(measured, rate_hz=rate_hz))
             due_us = round(times_us[begin + last - 1] + S_US / rate_hz)
             blocks.append(Outgoing(TELEMETRY, NO_SESSION, time_us, payload, JSON, due_us))
-        yield from sorted(blocks, key=lambda block: block.due_us)
+        yield from sorted(blocks, key=due)
 
 
 def _runs(there_NC: NDArray[np.bool_]) -> Iterator[tuple[list[int], int, int]]:

@@ -18,6 +18,7 @@ import msgspec
 from streamer.align import bodies
 from streamer.errors import BadRecord, UsageError
 from streamer.events import MAX_OFFSET_S
+from streamer.feeds.replay.tables import table
 from streamer.model.spec import ModelSpec
 from streamer.settings import Settings
 from streamer.training.data import labels
@@ -68,10 +69,6 @@ class Table(msgspec.Struct, frozen=True):
     name: str
 
     def blocks(self) -> Iterator[tuple[int, bytes]]:
-        try:
-            from streamer.feeds.replay.tables import table  # imported here, since it needs PyAV
-        except ModuleNotFoundError as error:
-            raise UsageError(f"telemetry tables need {error.name}: pip install 'streamer-multimodal[feeds]'") from None
         try:
             for record in table.part(Path(self.path)).records(0):
                 yield record.time_us, record.payload

@@ -130,8 +130,7 @@ def _samples(record: Record, begin_us: int, notes: list[str]) -> Iterator[Outgoi
         if read is not None:
             yield from _together(read, first, record.rate_hz)
         if why:
-            note = f"{record.path} could not be read to its end: {why}"
-            notes += [note] if note not in notes else []
+            notes.append(f"{record.path} could not be read to its end: {why}")
             return
 
 

@@ -15,11 +15,13 @@ from operator import itemgetter
 from statistics import median_low
 
 import msgspec
+import numpy as np
 
 from streamer.events import Telemetry
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay.media import gpmf
-from streamer.feeds.replay.part import SLICE_US, Reorder, telemetry
+from streamer.feeds.replay.part import Reorder
+from streamer.feeds.replay.slices import timed
 
 POSITIONS = ("GPS5", "GPS9")
 OF_FRAMES = ("SHUT", "CORI", "IORI", "GRAV", "ISOE", "ISOG")
@@ -145,11 +147,5 @@ def _span(stream: gpmf.Stream, frames_us: int | None, begin_us: int, length_us: 
 def _blocks(stream: gpmf.Stream, label: str, start_us: int, end_us: int) -> Iterator[Outgoing]:
     count = len(stream.values_NC)
     names = [label + name.removeprefix(stream.key) for name in stream.names]
-    times_us = [start_us + (end_us - start_us) * sample // count for sample in range(count)]
-    first = 0
-    while first < count:
-        last = first + 1
-        while last < count and times_us[last] < times_us[first] + SLICE_US:
-            last += 1
-        yield from telemetry(times_us[first:last], stream.values_NC[first:last], names, stream.units)
-        first = last
+    times_us = start_us + np.arange(count) * (end_us - start_us) // count
+    return timed(times_us, stream.values_NC, names, stream.units)

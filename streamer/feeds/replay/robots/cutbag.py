@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from streamer.errors import one_line
+
 MAGIC = b"#ROSBAG V2.0\n"
 MESSAGE, CHUNK, CONNECTION = 2, 5, 7  # op codes of records
 
@@ -80,7 +82,7 @@ class CutBag:
                                 yield inside
             # what a decompressor raises on half a chunk differs
             except (ReaderError, KeyError, ValueError, EOFError, OSError, RuntimeError) as error:
-                self.why = str(error).strip(" .") or type(error).__name__
+                self.why = one_line(error)
 
 
 def _read(file: BinaryIO) -> Iterator[tuple[Any, bytes]]:

@@ -20,7 +20,7 @@ from mcap.records import Message as McapMessage
 from mcap.stream_reader import StreamReader
 from zstandard import ZstdError
 
-from streamer.errors import UsageError
+from streamer.errors import UsageError, one_line
 from streamer.feeds.replay.part import Options, Part
 from streamer.feeds.replay.robots import messages, protobuf, rostypes
 from streamer.feeds.replay.robots.topics import Decode, Message, Topic, canonical
@@ -115,9 +115,7 @@ def _scanned(path: Path, notes: list[str]) -> _Contents:
 
 
 def _note_end(path: Path, error: Exception, notes: list[str]) -> None:
-    note = f"{path} could not be read to its end: {str(error) or type(error).__name__}"
-    if note not in notes:
-        notes.append(note)
+    notes.append(f"{path} could not be read to its end: {one_line(error)}")
 
 
 def _note_extras(path: Path, attachments: list[str], metadata: list[str], notes: list[str]) -> None:

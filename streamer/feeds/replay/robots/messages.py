@@ -25,7 +25,7 @@ import msgspec
 import numpy as np
 
 from streamer.align import bodies
-from streamer.errors import BadRecord, UsageError
+from streamer.errors import BadRecord, UsageError, one_line
 from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Transcript
 from streamer.feeds.producer import JSON, Outgoing
 from streamer.feeds.replay.part import (
@@ -37,11 +37,11 @@ from streamer.feeds.replay.part import (
     Reorder,
     Thinned,
     frame,
-    telemetry,
 )
 from streamer.feeds.replay.robots import pictures, sound, topics
 from streamer.feeds.replay.robots.fields import Tree, measurements, stamp_us
 from streamer.feeds.replay.robots.topics import First, Message, Plan, Source, Topic
+from streamer.feeds.replay.slices import table, timed
 
 SAME_CLOCK_US = 60 * S_US  # a stamp further than this from the message's log time is of another clock
 NOT_WORDS = ("<", "{", "[")  # how XML and JSON begin, which strings often hold
@@ -155,18 +155,8 @@ class _Slice:
         self.rows: dict[int, dict[str, float]] = {}  # time -> name -> value
 
     def blocks(self) -> Iterator[Outgoing]:
-        held: list[int] = []
-        for time_us in sorted(self.rows):  # stamps need not ascend as log times do
-            if held and time_us >= held[0] + SLICE_US:
-                yield from self._blocks(held)
-                held = []
-            held.append(time_us)
-        yield from self._blocks(held)
-
-    def _blocks(self, times_us: list[int]) -> list[Outgoing]:
-        names = list(dict.fromkeys(name for time_us in times_us for name in self.rows[time_us]))
-        values_NC = np.array([[self.rows[t].get(name, np.nan) for name in names] for t in times_us], np.float64)
-        return telemetry(times_us, values_NC.reshape(len(times_us), len(names)), names, [""] * len(names))
+        times_us, names, values_NC = table(self.rows)  # their stamps may lie further apart than their log times
+        return timed(np.array(times_us, np.int64), values_NC, names, [""] * len(names))
 
 
 class _Told:
@@ -254,7 +244,7 @@ class _Reading:
         except UsageError as error:
             self._told.leave_out(topic, str(error))
         except (ValueError, BadRecord) as error:
-            self._told.leave_out(topic, "broken", str(error)[:100])
+            self._told.leave_out(topic, "broken", one_line(error))
 
     def _when(self, topic: Topic, tree: Tree, log_us: int) -> tuple[int, bool]:
         time_us, stamped = _time_us(tree, log_us)
@@ -335,10 +325,7 @@ class _Reading:
                     for record in self._sound.rest():
                         self._push(topic, record)
             except ValueError as error:
-                self._told.leave_out(topic, "broken", str(error)[:100])
+                self._told.leave_out(topic, "broken", one_line(error))
 
     def _note(self) -> None:
-        for said in self._told.notes():
-            note = f"{self._made.path}: {said}"
-            if note not in self._made.notes:
-                self._made.notes.append(note)
+        self._made.notes += (f"{self._made.path}: {said}" for said in self._told.notes())

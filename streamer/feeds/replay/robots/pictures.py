@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from streamer.errors import UsageError
 from streamer.feeds.replay.part import S_US
 from streamer.feeds.replay.robots.fields import Tree, data, text, whole
+from streamer.model.pictures import media_type
 
-MAGIC = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
 # encodings of sensor_msgs/Image (its header image_encodings.hpp) and foxglove.RawImage that libjpeg takes as they are:
 # -> its name for them, bytes a pixel
 PACKED = {
@@ -41,22 +41,15 @@ KEYS_H264 = (5, 7)  # types of NAL units: key frame, parameters (ITU-T H.264, ta
 KEYS_H265 = (*range(16, 22), 32, 33)  # likewise (ITU-T H.265, table 7-1)
 
 
-def content_type(picture: bytes) -> str | None:
-    """Media type by how an encoded picture begins: what a message's ``format`` says is often something else."""
-    if picture[:4] == b"RIFF" and picture[8:12] == b"WEBP":
-        return "image/webp"
-    return next((kind for magic, kind in MAGIC.items() if picture.startswith(magic)), None)
-
-
 def encoded(tree: Tree) -> tuple[bytes, str]:
-    """The picture of a ``CompressedImage`` and its media type.
+    """The picture of a ``CompressedImage`` and its media type; its field ``format`` often says something else.
 
     Raises:
         ValueError: The message is broken.
         UsageError: It is no JPEG, PNG or WebP.
     """
     picture = data(tree)
-    kind = content_type(picture)
+    kind = media_type(picture)
     if kind is None:
         if not picture:
             raise ValueError("there is no picture in it")
@@ -193,10 +186,12 @@ class Video:
     def _decoded(self, packet: Any) -> Iterator[Shown]:
         from av.error import FFmpegError
 
+        from streamer.feeds.replay.media.container import why
+
         try:
             pictures = self._codec.decode(packet)
         except FFmpegError as error:
-            raise ValueError(str(error.strerror or error).lower()) from None
+            raise ValueError(why(error)) from None
         for picture in pictures:
             if picture.pts is not None:
                 yield Shown(picture.pts, partial(self._encode, picture))

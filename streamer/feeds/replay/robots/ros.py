@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streamer.errors import UsageError
+from streamer.errors import UsageError, extra, one_line
 from streamer.feeds.replay.part import Options, Part
 from streamer.feeds.replay.robots import messages, rostypes
 from streamer.feeds.replay.robots.cutbag import CutBag
@@ -28,11 +28,9 @@ def part(path: Path, options: Options) -> Part:
         UsageError: rosbags is not installed; the bag is broken, has nothing that can be sent, or not what the options
             name.
     """
-    try:
+    with extra("ros", f"reading {path}"):
         import rosbags.rosbag1
-        import rosbags.rosbag2  # noqa: F401
-    except ImportError as error:
-        raise UsageError(f"{path} needs the package {error.name}: pip install 'streamer-multimodal[ros]'") from None
+        import rosbags.rosbag2  # noqa: F401 - to see that they are there
     notes: list[str] = []
     return messages.part(_Source(path, notes), options, notes)
 
@@ -70,15 +68,11 @@ def _opened(path: Path) -> Iterator[Any]:
         if kind is Reader1:
             reader.open()
         if not reader.connections:
-            raise UsageError(f"{path} cannot be opened: {_why(error)}") from None
+            raise UsageError(f"{path} cannot be opened: {one_line(error)}") from None
     try:
         yield reader
     finally:
         reader.close()
-
-
-def _why(error: Exception) -> str:
-    return str(error).strip(" .").replace("\n", " ")[:200] or type(error).__name__
 
 
 class _Source:
@@ -111,9 +105,7 @@ class _Source:
                 for connection, time_ns, message in reader.messages(connections, start=max(0, begin_us) * 1000):
                     yield Message(self._numbers[connection.id], time_ns // 1000, bytes(message))
             except _broken() as error:
-                note = f"{self.path} could not be read to its end: {_why(error)}"
-                if note not in notes:
-                    notes.append(note)
+                notes.append(f"{self.path} could not be read to its end: {one_line(error)}")
 
 
 def _topic(connections: list[Any], ros1: bool, distro: str) -> Topic:

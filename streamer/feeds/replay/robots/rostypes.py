@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from streamer.errors import one_line
+
 PLAIN = frozenset({bool, int, float, str, np.ndarray})  # types of values that are no messages
 Decode = Callable[[bytes], dict[str, Any]]
 
@@ -74,7 +76,7 @@ def _defined(kind: str, definition: str, idl: bool) -> Any:
         store = get_typestore(Stores.EMPTY)
         store.register(types)
     except (TypesysError, SyntaxError, KeyError, RecursionError) as error:
-        raise ValueError(f"definition of {kind}: {str(error)[:100] or type(error).__name__}") from None
+        raise ValueError(f"definition of {kind}: {one_line(error)}") from None
     return store
 
 
@@ -110,7 +112,7 @@ class _Decoder:
                 found = decode(message, self._name)
             # what its generated code raises on bytes that do not fit the type
             except (SerdeError, KeyError, IndexError, AssertionError, OverflowError, MemoryError) as error:
-                why = why or str(error) or type(error).__name__
+                why = why or one_line(error)
                 continue
             self._stores = [store]
             return self._tree(found)

@@ -153,6 +153,7 @@ class _Mp3:
     def _heard(self, packets: list[Any], time_us: int, stamped: bool) -> Iterator[Outgoing]:
         from av.error import FFmpegError
 
+        from streamer.feeds.replay.media.container import why
         from streamer.feeds.replay.media.sound import Even
 
         pieces = []
@@ -160,7 +161,7 @@ class _Mp3:
             try:
                 found = self._codec.decode(packet)
             except FFmpegError as error:
-                raise ValueError(str(error.strerror or error).lower()) from None
+                raise ValueError(why(error)) from None
             for heard in found:
                 self._even = self._even or Even(heard)
                 pieces.append(self._even(heard))

@@ -25,10 +25,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-import numpy as np
-
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay.part import S_US, SLICE_US, telemetry
+from streamer.feeds.replay.slices import table
 
 NUMBER = r"[-+]?\d+(?:\.\d+)?"
 TAG = re.compile(r"</?[A-Za-z][^<>]*>|\{\\[^{}]*\}")
@@ -259,7 +258,6 @@ class Log:
 def _block(rows: Sequence[tuple[int, Row]]) -> list[Outgoing]:
     if not rows:
         return []
-    names = list(dict.fromkeys(name for _, row in rows for name in row.values))
+    times_us, names, values_NC = table({time_us: row.values for time_us, row in rows})
     units = {name: row.units[name] for _, row in rows for name in row.values}
-    values_NC = np.array([[row.values.get(name, math.nan) for name in names] for _, row in rows])
-    return telemetry([time_us for time_us, _ in rows], values_NC, names, [units[name] for name in names])
+    return telemetry(times_us, values_NC, names, [units[name] for name in names])

@@ -13,8 +13,8 @@ from statistics import median
 from typing import NamedTuple
 
 from streamer.errors import UsageError
+from streamer.feeds.replay.part import S_US
 
-S_US = 1_000_000
 DAY_US = 86_400 * S_US
 EPOCH_US = 10**9 * S_US  # 2001: a time from here on is since the epoch
 LATEST_US = 7_258_118_400 * S_US  # 2200: no time is later

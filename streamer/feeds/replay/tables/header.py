@@ -21,6 +21,7 @@ from fractions import Fraction
 from itertools import islice
 from typing import NamedTuple
 
+from streamer.feeds.replay.slices import unique
 from streamer.feeds.replay.tables.cells import UNITS, is_time, number
 
 MOST_LINES = 60  # that may be above the header
@@ -187,18 +188,10 @@ def _names(cells: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...], tupl
     """Names and units of channels, and which names were made up since a column of that name was there."""
     parted = [_parted(cell) for cell in cells]
     often = Counter(name for name, _ in parted)
-    names: list[str] = []
-    renamed = []
-    for cell, (short, _) in zip(cells, parted, strict=True):
-        plain = name = short if often[short] == 1 else cell
-        count = 1
-        while name in names:
-            count += 1
-            name = f"{plain}.{count}"
-        if count > 1:
-            renamed.append(name)
-        names.append(name)
-    return tuple(names), tuple(unit for _, unit in parted), tuple(renamed)
+    plain = [short if often[short] == 1 else cell for cell, (short, _) in zip(cells, parted, strict=True)]
+    names = unique(plain)
+    renamed = tuple(name for name, before in zip(names, plain, strict=True) if name != before)
+    return tuple(names), tuple(unit for _, unit in parted), renamed
 
 
 def _parted(cell: str) -> tuple[str, str]:

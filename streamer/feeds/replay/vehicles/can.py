@@ -139,7 +139,7 @@ class Frames:
         if found.back_us > BACK_US:
             self._note(f"its times go back by up to {found.back_us / S_US:.3f} s")
         if log.cut:
-            self._note(f"could not be read to its end: {log.cut}")
+            notes.append(f"{log.path} could not be read to its end: {log.cut}")
 
     def records(self, origin_us: int, begin_us: int) -> Iterator[Outgoing]:
         """Blocks of a message and a slice of time each, in due order, with times after ``origin_us``."""
@@ -169,9 +169,7 @@ class Frames:
             self._note(f"{count} frames are left out, which cannot be decoded: those of {what}")
 
     def _note(self, text: str) -> None:
-        note = f"{self._log.path}{' ' if text.startswith('could') else ': '}{text}"
-        if note not in self._notes:
-            self._notes.append(note)
+        self._notes.append(f"{self._log.path}: {text}")
 
 
 def _survey(log: Log) -> Survey:

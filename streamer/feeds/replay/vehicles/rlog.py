@@ -123,9 +123,7 @@ def _events(path: Path, notes: list[str]) -> Iterator[Any]:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or one_line(error)}") from None
     except (capnp.KjException, ValueError) as error:
-        note = f"{path} could not be read to its end: {one_line(error)}"
-        if note not in notes:
-            notes.append(note)
+        notes.append(f"{path} could not be read to its end: {one_line(error)}")
 
 
 def _messages(plain: IO[bytes]) -> Iterator[bytes]:
