@@ -1,93 +1,22 @@
-"""The only file that uses what Faust, mode and aiokafka do not document.
-
-``consumer`` and ``fetch`` change how these libraries fetch, deliver and commit, and there is no public way to do so.
-Here each internal name that they need gets a name of ours, with the reason, so that an upgrade of the libraries is one
-file to read. ``INTERNALS`` lists the names: a test looks for each in the installed versions, and ``make canary`` looks
-in the newest ones.
-"""
+"""Internals of Faust's consumer and of aiokafka's fetches, from the plan to the records."""
 
 from __future__ import annotations
 
-import asyncio
-import io
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.conn import AIOKafkaConnection, CloseReason, create_conn
-from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, PartitionRecords
-from aiokafka.consumer.group_coordinator import GroupCoordinator
-from aiokafka.consumer.subscription_state import Assignment, Subscription, SubscriptionState, TopicPartitionState
-from aiokafka.errors import CorrelationIdError, NodeNotReadyError
-from aiokafka.protocol.api import RequestStruct
+from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.structs import OffsetAndMetadata
 from faust.tables import TableManager
-from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from streamer.clients.batches import Batches, Budget, Reading
-
-Connection = AIOKafkaConnection
-
-# What is used of each class, in all of streamer.
-INTERNALS: dict[type, tuple[str, ...]] = {
-    driver.Consumer: (
-        "_add_gap",
-        "_buffered_partitions",
-        "_committed_offset",
-        "_filter_tps_with_pending_acks",
-        "_get_active_partitions",
-        "_getmany",
-        "_new_consumer_thread",
-        "_new_offset",
-        "_wait_next_records",
-        "can_resume_flow",
-        "flow_active",
-        "on_buffer_drop",
-        "on_buffer_full",
-        "perform_seek",
-        "wait_first",
-    ),
-    driver.AIOKafkaConsumerThread: ("_consumer", "_fetch_records", "verify_event_path"),
-    TableManager: ("_update_channels", "recovery"),
-    Recovery: ("start",),
-    AIOKafkaConsumer: ("_coordinator", "_fetcher", "_subscription"),
-    Fetcher: (
-        "_client",
-        "_fetch_max_bytes",
-        "_get_actions_per_node",
-        "_isolation_level",
-        "_proc_fetch_request",
-        "_records",
-    ),
-    GroupCoordinator: ("_do_fetch_commit_offsets", "commit_offsets"),
-    FetchResult: ("_partition_records",),
-    PartitionRecords: ("_check_crcs", "_consumer_record", "_records", "next_fetch_offset"),
-    SubscriptionState: ("subscription",),
-    Subscription: ("assignment",),
-    Assignment: ("state_value",),
-    TopicPartitionState: ("awaiting_reset", "highwater", "lso", "timestamp"),
-    FetchRequest: ("API_KEY", "_max_wait_ms", "topics"),
-    RequestStruct: ("API_KEY", "RESPONSE_TYPE", "parse_response_header"),
-    AIOKafkaClient: ("_get_conn", "send"),
-    AIOKafkaConnection: (
-        "_handle_frame",
-        "_last_action",
-        "_protocol",
-        "_read_task",
-        "_reader",
-        "_requests",
-        "_writer",
-        "close",
-    ),
-}
-
 
 # Faust: what the consumer is asked, and when
 
@@ -274,19 +203,6 @@ class OpenThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return getattr(assignment.state_value(tp), "streamer_answer", None)  # any tuple finds it
 
 
-async def connect(address: tuple[str, int], timeout_s: float, options: Mapping[str, Any]) -> AIOKafkaConnection:
-    """A connection to one broker, beside those of a client.
-
-    Args:
-        options: As of ``clients.kafka_options``, without the addresses.
-
-    Raises:
-        KafkaError, OSError, TimeoutError: There is none.
-    """
-    host, port = address
-    return await create_conn(host, port, request_timeout_ms=round(timeout_s * 1000), **options)
-
-
 class Fetch:
     """The partitions of a fetch, from its leaving until the client has applied its answer.
 
@@ -398,101 +314,3 @@ def is_fetch(request: Any) -> bool:
 def wait_at_broker(request: FetchRequest, wait_ms: int) -> None:
     """Set how long one fetch waits at the broker; Faust hard-codes one wait for all."""
     request._max_wait_ms = wait_ms
-
-
-async def connection_to(client: AIOKafkaClient, node_id: int) -> AIOKafkaConnection:
-    """The connection that the client sends on.
-
-    Raises:
-        NodeNotReadyError: There is none, as the client itself raises after a second try.
-    """
-    connection = await client._get_conn(node_id)
-    if connection is None:
-        raise NodeNotReadyError(f"no connection to broker {node_id}")
-    return connection
-
-
-# aiokafka: the bytes of a connection
-
-
-class BytesReader(asyncio.BufferedProtocol):
-    """What can take the place of a connection's reader and of the protocol under it."""
-
-    def __init__(self, connection: AIOKafkaConnection) -> None:
-        raise NotImplementedError
-
-    def at_eof(self) -> bool:
-        """Whether the connection may forget this reader, as it does when it is lost."""
-        return False
-
-
-Reader = TypeVar("Reader", bound=BytesReader)
-
-
-def read_by(connection: AIOKafkaConnection, kind: type[Reader]) -> Reader | None:
-    """Replace the reader of a connection, and the protocol under it.
-
-    Args:
-        kind: Of what is both; it is made of the connection.
-
-    Returns:
-        The reader; ``None`` if the connection awaits an answer, is lost or about to be, or has such a reader.
-    """
-    if connection._writer is None or connection._requests or isinstance(connection._reader, kind):
-        return None
-    transport = connection._writer.transport
-    if transport.is_closing():
-        return None
-    reader = kind(connection)
-    transport.pause_reading()  # uvloop looks at its protocol when it begins to read
-    transport.set_protocol(reader)
-    connection._read_task.cancel()
-    connection._reader = reader
-    transport.resume_reading()
-    return reader
-
-
-def protocol_of(connection: AIOKafkaConnection) -> asyncio.Protocol:
-    """The client's protocol of a connection, which controls the flow of what it writes."""
-    protocol: asyncio.Protocol = connection._protocol
-    return protocol
-
-
-def awaited(connection: AIOKafkaConnection) -> Any:
-    """The sent form of the request whose answer comes next."""
-    return connection._requests[0][1]
-
-
-def take_answer(connection: AIOKafkaConnection, answer: bytes) -> None:
-    """Let the client decode the next answer, from a copy."""
-    connection._handle_frame(answer)
-
-
-def take_answer_in_place(connection: AIOKafkaConnection, answer: io.BytesIO, size: int) -> None:
-    """As :func:`take_answer`, without a copy: the client has no way to decode what is not ``bytes``.
-
-    Args:
-        answer: At its beginning; memory that may be longer than the answer.
-        size: Of the answer.
-
-    Raises:
-        CorrelationIdError: The answer belongs to another request.
-        ValueError: The answer claims to be longer than ``size``.
-    """
-    correlation_id, request, waiting = connection._requests[0]
-    answered_id = request.parse_response_header(answer).correlation_id
-    if answered_id != correlation_id:
-        raise CorrelationIdError(f"the broker answers request {answered_id}, not {correlation_id}")
-    if not waiting.done():
-        response = request.RESPONSE_TYPE.decode(answer)
-        if answer.tell() > size:  # the bytes behind it are of an earlier answer
-            raise ValueError(f"an answer of {size} bytes claims to be longer")
-        waiting.set_result(response)
-    connection._last_action = time.monotonic()
-    connection._requests.popleft()
-
-
-def broken(connection: AIOKafkaConnection, error: Exception | None) -> None:
-    """Report a lost connection to the client, as its own reader and protocol do."""
-    connection._protocol.connection_lost(error)
-    connection.close(reason=CloseReason.CONNECTION_BROKEN, exc=error or EOFError("the broker hung up"))
