@@ -190,7 +190,7 @@ class Batches:
         if not self._reading.believes(self._place, base_offset):
             return None
         raw = self._view[self._at : end]
-        # Only the next batch tells how far it reaches; without one, an offset at a time is passed.
+        # Only the next batch shows how far this one reaches; without one, an offset at a time is passed.
         last_offset = max(base_offset, self._from_offset)
         if end + LENGTH_ENDS_AT <= len(self._view):
             last_offset = max(last_offset, FRAME.unpack_from(self._view, end)[0] - 1)

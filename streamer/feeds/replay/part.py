@@ -20,8 +20,10 @@ from streamer.feeds.producer import JSON, Outgoing
 from streamer.feeds.sound import l16
 
 S_US = 1_000_000
+MS_US = 1_000
 SLICE_US = 200_000  # of audio in a chunk, of telemetry in a block: how long windows wait for a modality by default
 MAX_GAP_US = 100_000  # more than this missing between two pieces of sound is a gap, less is rounding of time stamps
+JPEG_QUALITY = 85  # of pictures that are not sent as they are
 ROUNDING_US = 1_000  # times of pictures are rounded to milliseconds in some containers
 NO_SESSION = ""  # readers do not know the session's name
 

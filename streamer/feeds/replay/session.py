@@ -343,7 +343,7 @@ def run(
 
 def _recorded_us(settings: Settings, recording: Recording) -> int:
     if recording.utc_us is None:
-        raise UsageError(f"{recording.names} does not tell when it was recorded: leave out --keep-times")
+        raise UsageError(f"{recording.names} does not say when it was recorded: leave out --keep-times")
     if recording.utc_us + recording.length_us > time_ns() // 1000 + settings.max_ahead_ms * 1000:
         raise UsageError(f"{recording.names} was recorded in the future by its clock: leave out --keep-times")
     return recording.utc_us

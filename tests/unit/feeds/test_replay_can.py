@@ -426,3 +426,10 @@ def test_only_what_begins_after_the_wanted_start_is_decoded(tmp_path: Path, dbc:
     times_us = [record.time_us for record in made.records(5 * S_US)]
     assert 4_700_000 < min(times_us) <= 5_000_000
     assert max(times_us) == pytest.approx(9_800_000, abs=200_000)
+
+
+def test_messages_without_signals_are_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "car.dbc").write_text('VERSION ""\n\nNS_ :\n\nBS_:\n\nBU_: Gateway\n\nBO_ 291 Motion: 7 Gateway\n')
+    log = written(tmp_path / "drive.log", [motion(0, 100)])
+    with pytest.raises(UsageError, match=r"drive\.log: the messages in it have no signals, by .*car\.dbc$"):
+        replay.open_all([log, tmp_path / "car.dbc"])

@@ -52,7 +52,7 @@ class Layout(NamedTuple):
         duration_s: Of a record.
         samples: Of each signal in a record, those with annotations among them.
         annotations: Where in a record the bytes of each signal with annotations are.
-        apart: Whether each record has a start of its own.
+        apart: Whether each record states when it begins.
     """
 
     header: bytes
@@ -99,7 +99,7 @@ def part(path: Path, options: Options) -> Part:
         UsageError: It is none, or has neither signals nor annotations.
     """
     with extra(EXTRA, f"reading {path}"):
-        import edfio  # noqa: F401
+        import edfio  # noqa: F401 - to see that it is there
     notes: list[str] = []
     try:
         layout = _layout(path, notes)
@@ -119,12 +119,16 @@ def part(path: Path, options: Options) -> Part:
     recording = Recording(path, layout, starts_s, channels, labels)
     end_us = round((max(starts_s, default=0.0) + layout.duration_s) * S_US)
     end_us = max([end_us, *(label.end_us for label in labels)])
-    sends = {TELEMETRY} if channels else set()
-    made = Part(path, end_us, lambda begin_us: iter(()), frozenset(sends | {TEXT} if labels else sends), clock_us)
-    made.notes = notes
-    made.channels = frozenset(channel.name for channel in channels)
-    made.records = lambda begin_us: heapq.merge(_samples(recording, begin_us), words(labels, end_us + 1), key=due)
-    return made
+    sends = ({TELEMETRY} if channels else set()) | ({TEXT} if labels else set())
+    return Part(
+        path,
+        end_us,
+        lambda begin_us: heapq.merge(_samples(recording, begin_us), words(labels, end_us + 1), key=due),
+        frozenset(sends),
+        clock_us=clock_us,
+        channels=frozenset(channel.name for channel in channels),
+        notes=notes,
+    )
 
 
 def _layout(path: Path, notes: list[str]) -> Layout:
@@ -168,7 +172,7 @@ def _read(path: Path, layout: Layout, first: int, count: int) -> bytes:
 
 
 def _decoded(layout: Layout, records: bytes) -> Edf | Bdf:
-    """Some records as a file of their own."""
+    """Some records, as edfio reads a file that has no others."""
     import edfio
 
     read = edfio.read_edf if layout.kind == "edf" else edfio.read_bdf

@@ -76,12 +76,18 @@ def part(path: Path, options: Options) -> Part:
     record = Record(path, header.fs, frames, whole, len(channels), most)
     end_us = max([round(frames / header.fs * S_US), *(label.end_us for label in labels)])
     sends = ({TELEMETRY} if channels else set()) | ({TEXT} if labels else set())
-    made = Part(path, end_us, lambda begin_us: iter(()), frozenset(sends), notes=notes)
+    clock_us = None
     if header.base_date is not None and header.base_time is not None:  # of the recorder's clock, which has no zone
-        made.clock_us = round(header.base_datetime.replace(tzinfo=UTC).timestamp() * S_US)
-    made.channels = frozenset(channels)
-    made.records = lambda begin_us: heapq.merge(_samples(record, begin_us, notes), words(labels, end_us + 1), key=due)
-    return made
+        clock_us = round(header.base_datetime.replace(tzinfo=UTC).timestamp() * S_US)
+    return Part(
+        path,
+        end_us,
+        lambda begin_us: heapq.merge(_samples(record, begin_us, notes), words(labels, end_us + 1), key=due),
+        frozenset(sends),
+        clock_us=clock_us,
+        channels=frozenset(channels),
+        notes=notes,
+    )
 
 
 def _name(path: Path) -> str:

@@ -145,7 +145,7 @@ def left_out(path: Path, tracks: Sequence[Track], chosen: Mapping[str, int]) -> 
 
 
 def cut_off(path: Path, container: Any) -> Iterator[str]:
-    """A note on an MP4 file whose index tells of more than there is."""
+    """A note on an MP4 file whose index lists more than there is."""
     if not container.format.name.startswith("mov"):
         return
     lasts = [stream.index_entries[-1] for stream in container.streams if len(stream.index_entries)]

@@ -323,8 +323,8 @@ def _axes(key: str, described: dict[str, Item], channels: int) -> tuple[tuple[st
     if sorted(orientation.lower()) == ["x", "y", "z"] and channels == 3:
         # letters in storage order, lower case where the axis is reversed
         return tuple(orientation.lower()), np.array([1.0 if axis.isupper() else -1.0 for axis in orientation])
-    told = re.search(r"\(([^()]*)\)", _text(described["STNM"].value)) if "STNM" in described else None
-    names = [re.sub(r"\W+", "_", name.strip().lower()).strip("_") for name in told[1].split(",")] if told else []
+    listed = re.search(r"\(([^()]*)\)", _text(described["STNM"].value)) if "STNM" in described else None
+    names = [re.sub(r"\W+", "_", name.strip().lower()).strip("_") for name in listed[1].split(",")] if listed else []
     if len(names) == channels and all(names) and max(Counter(names).values()) == 1:
         return tuple(names), forward
     return tuple(map(str, range(channels))), forward

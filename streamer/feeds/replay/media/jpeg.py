@@ -13,8 +13,8 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from numpy.typing import NDArray
 
 from streamer.feeds.replay.media.tone import LIGHT, ToneMap
+from streamer.feeds.replay.part import JPEG_QUALITY
 
-JPEG_QUALITY = 85
 HD_LINES = 720  # where a film does not name its colour matrix: BT.709 from here on, BT.601 below, as players assume
 SQUARE = Fraction(1)
 

@@ -1,6 +1,6 @@
 """The sound of a film, on the film's clock.
 
-A sound card has a clock of its own: what it calls 48,000 samples a second may be 47,900 by the clock of the film.
+A sound card has its own clock: what it calls 48,000 samples a second may be 47,900 by the clock of the film.
 Samples follow each other without a gap as long as they are where their times say; where they drift away, they are
 stretched or squeezed to stay with the picture.
 """
@@ -23,7 +23,7 @@ Samples = NDArray[np.int16]
 
 LOOSE_US = 40_000  # sound may be so far from its time, since time stamps are rounded and jitter
 MOST_STRETCH = 8  # at most an eighth of a piece is added or taken away
-TOLD_US = 100_000  # sound that was moved by less in all is not worth a note
+NOTED_US = 100_000  # sound that was moved by less in all is not worth a note
 
 
 def sound(tracks: Tracks, index: int, begin_us: int) -> Iterator[Outgoing]:
@@ -133,7 +133,7 @@ class Steady:
 
     def notes(self, index: int) -> Iterator[str]:
         """What was changed."""
-        if abs(self._added) * S_US >= TOLD_US * self._rate_hz:
+        if abs(self._added) * S_US >= NOTED_US * self._rate_hz:
             percent, speed = 100 * abs(self._added) / self._heard, "slow" if self._added > 0 else "fast"
             yield f"the sound of track {index} runs {percent:.1f} % {speed} against the film, and was fitted to it"
         for count, which in ((self._early, "before the start of the film"), (self._twice, "at times that had sound")):

@@ -1,8 +1,8 @@
-"""When things happen in a film: where its clock begins, how long it is, and where the clock was set anew.
+"""When things happen in a film: where its clock begins, how long it is, and where the clock was reset.
 
 The clock of an MPEG stream restarts wherever two recordings were joined, and Ogg files may be chained; players go on
 from where they are. Such files are read once before they are sent, as are those that do not state their length, or
-state one that their index belies.
+state one that their index contradicts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STAMP = re.compile(r"(\d+):(\d+):([\d.]+)")  # how Matroska files state the leng
 TICK_US = S_US // av.time_base  # of times of the container
 BACK_US = 100_000  # a clock that runs back by more has restarted; decoding order moves times by less
 FORWARD_US = 10 * S_US  # a clock that jumps by more has been set; less is missing from the recording
-DOUBT_US = S_US  # an index that differs more from the stated length belies it
+DOUBT_US = S_US  # an index that differs more from the stated length contradicts it
 LONGEST_PACKET_US = 10 * S_US  # more is an error of the container
 
 
@@ -81,7 +81,7 @@ def timeline(path: Path, container: Any, indices: Sequence[int]) -> Timeline:
 
 
 def _stated_us(stream: Any, origin_us: int) -> int | None:
-    """Where a track ends according to its header; ``None`` if that does not tell."""
+    """Where a track ends according to its header; ``None`` if that does not say."""
     if stream.duration is not None:
         return us((stream.start_time or 0) + stream.duration, stream.time_base) - origin_us
     found = STAMP.fullmatch(stream.metadata.get("DURATION", ""))

@@ -35,7 +35,7 @@ class Tracks:
     reached_us: int = 0
 
     def packets(self, index: int, begin_us: int = 0) -> Iterator[Any]:
-        """Packets of a track, their times set forth where the clock of the film jumps.
+        """Packets of a track, their times shifted where the clock of the film jumps.
 
         Args:
             begin_us: Packets before it may be left out.
@@ -57,7 +57,7 @@ class Tracks:
                         while shifts and shifts[0][0] <= number:
                             shift = round(shifts.pop(0)[1] / S_US / stream.time_base)
                         number += 1
-                        self._set_forth(packet, shift)
+                        self._shift(packet, shift)
                         if cut is not None:
                             yield cut
                         cut = packet if packet.is_corrupt and stream.type == VIDEO else None
@@ -68,7 +68,7 @@ class Tracks:
             if cut is not None:
                 self.note(f"the file is cut off: the last picture of track {index} is not whole, and was left out")
 
-    def _set_forth(self, packet: Any, shift: int) -> None:
+    def _shift(self, packet: Any, shift: int) -> None:
         trusted(packet)
         if packet.pts is not None:
             packet.pts += shift

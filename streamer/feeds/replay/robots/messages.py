@@ -45,7 +45,7 @@ from streamer.feeds.replay.slices import table, timed
 
 SAME_CLOCK_US = 60 * S_US  # a stamp further than this from the message's log time is of another clock
 NOT_WORDS = ("<", "{", "[")  # how XML and JSON begin, which strings often hold
-FINER = 4
+FINER = 4  # so many times more pictures are kept than asked for, see _Reading
 LISTED = 5  # fields that a note names
 
 
@@ -159,11 +159,11 @@ class _Slice:
         return timed(np.array(times_us, np.int64), values_NC, names, [""] * len(names))
 
 
-class _Told:
-    """What is noted when a pass over a file ends."""
+class _Findings:
+    """What a pass over a file finds, for notes at its end."""
 
     def __init__(self) -> None:
-        self.left_out: dict[str, list[Any]] = {}  # topic and what is wrong -> how many messages, the first's detail
+        self.left_out: dict[str, list[Any]] = {}  # topic and what is wrong -> number of messages, the first's detail
         self.fields: dict[str, set[str]] = {}  # topic -> lists that are no channels
         self.other_clock: Counter[str] = Counter()
         self.early: Counter[str] = Counter()
@@ -209,7 +209,7 @@ class _Reading:
         self._floor_us = 0  # no record that is due before may still come
         self._slices: dict[int, _Slice] = {}
         self._prefixes = Prefixes(source)
-        self._told = _Told()
+        self._findings = _Findings()
         self._video = pictures.Video() if self._has(topics.VIDEO) else None
         self._sound: Any = None
 
@@ -229,29 +229,29 @@ class _Reading:
             self._take(message, begin_us)
         self._end(begin_us)
         if log_us == 0:
-            self._told.missing(self._source, self._plan)
+            self._findings.missing(self._source, self._plan)
         self._note()
         yield from self._waiting.rest()
 
     def _take(self, message: Message, begin_us: int) -> None:
         topic = self._source.topics[message.number]
-        self._told.seen[topic.name] += 1
+        self._findings.seen[topic.name] += 1
         assert topic.decode is not None
         try:
             tree = topic.decode(message.data)
             time_us, stamped = self._when(topic, tree, message.log_us)
             self._send(topic, tree, time_us, stamped, begin_us)
         except UsageError as error:
-            self._told.leave_out(topic, str(error))
+            self._findings.leave_out(topic, str(error))
         except (ValueError, BadRecord) as error:
-            self._told.leave_out(topic, "broken", one_line(error))
+            self._findings.leave_out(topic, "broken", one_line(error))
 
     def _when(self, topic: Topic, tree: Tree, log_us: int) -> tuple[int, bool]:
         time_us, stamped = _time_us(tree, log_us)
         if not stamped and stamp_us(tree) is not None:
-            self._told.other_clock[topic.name] += 1
+            self._findings.other_clock[topic.name] += 1
         if time_us < self._origin_us:
-            self._told.early[topic.name] += 1
+            self._findings.early[topic.name] += 1
         return max(0, time_us - self._origin_us), stamped
 
     def _send(self, topic: Topic, tree: Tree, time_us: int, stamped: bool, begin_us: int) -> None:
@@ -269,7 +269,7 @@ class _Reading:
             self._numbers(topic, tree, time_us)
 
     def _push(self, topic: Topic, record: Outgoing) -> None:
-        self._told.sent[topic.name] += 1
+        self._findings.sent[topic.name] += 1
         self._waiting.push(msgspec.structs.replace(record, due_us=max(record.due_us, self._floor_us)))
 
     def _picture(self, topic: Topic, tree: Tree, time_us: int, begin_us: int) -> None:
@@ -299,7 +299,7 @@ class _Reading:
         left_out: set[str] = set()
         named = _named(topic, self._prefixes, tree, left_out)
         if left_out:
-            self._told.fields.setdefault(topic.name, set()).update(left_out)
+            self._findings.fields.setdefault(topic.name, set()).update(left_out)
         if named:
             held = self._slices.setdefault(topic.number, _Slice(self._floor_us))
             held.rows.setdefault(time_us, {}).update(named)
@@ -319,13 +319,13 @@ class _Reading:
             try:
                 if row == IMAGE and self._video is not None:
                     for _ in range(self._video.before_key):
-                        self._told.leave_out(topic, "before the first key frame")
+                        self._findings.leave_out(topic, "before the first key frame")
                     self._show(topic, self._video.rest(), begin_us)
                 elif row == AUDIO and self._sound is not None:
                     for record in self._sound.rest():
                         self._push(topic, record)
             except ValueError as error:
-                self._told.leave_out(topic, "broken", one_line(error))
+                self._findings.leave_out(topic, "broken", one_line(error))
 
     def _note(self) -> None:
-        self._made.notes += (f"{self._made.path}: {said}" for said in self._told.notes())
+        self._made.notes += (f"{self._made.path}: {said}" for said in self._findings.notes())

@@ -13,7 +13,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from streamer.errors import UsageError
-from streamer.feeds.replay.part import S_US
+from streamer.feeds.replay.part import JPEG_QUALITY, S_US
 from streamer.feeds.replay.robots.fields import Tree, data, text, whole
 from streamer.model.pictures import media_type
 
@@ -64,8 +64,6 @@ def raw(tree: Tree) -> bytes:
         ValueError: The message is broken.
         UsageError: It is encoded in a way that cannot be shown, such as distances.
     """
-    from streamer.feeds.replay.media.jpeg import JPEG_QUALITY
-
     plain, deep = check_raw(tree)
     colours, samples = PACKED.get(plain) or CONVERTED[plain]
     pixels = _pixels(tree, samples, deep)

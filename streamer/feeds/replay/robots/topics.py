@@ -12,6 +12,7 @@ from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TELEMETRY, TEXT
 from streamer.feeds.replay.part import Options
 from streamer.feeds.replay.robots import pictures, sound
 from streamer.feeds.replay.robots.fields import Tree
+from streamer.feeds.replay.robots.sound import Info
 
 Decode = Callable[[bytes], dict[str, Any]]
 
@@ -100,7 +101,7 @@ class Plan(NamedTuple):
 
     rows: Mapping[int, int]
     firsts: Mapping[int, First]
-    sound: sound.Info | None
+    sound: Info | None
 
 
 def canonical(kind: str) -> str:
@@ -203,7 +204,7 @@ class _Choice:
             for number in candidates:
                 if number not in chosen:
                     del rows[number]
-                    self._tell_other(number, row, name)
+                    self._note_other(number, row, name)
         rows.update(mapped)
         if TELEMETRY in mapped.values():
             for number in [n for n, row in rows.items() if row == TELEMETRY and n not in mapped]:
@@ -212,7 +213,7 @@ class _Choice:
                 self._notes.append(f"{self._source.path}: {topic} is left out, --map names other telemetry")
         return rows
 
-    def _tell_other(self, number: int, row: int, name: str) -> None:
+    def _note_other(self, number: int, row: int, name: str) -> None:
         topic = self._source.topics[number].name
         self._notes.append(
             f"{self._source.path}: {topic} is left out, a session has one topic of {name}; --stream {number} or "
@@ -245,7 +246,7 @@ class _Choice:
             return [TEXT, TELEMETRY] if isinstance(first.tree.get("text"), str) else [TELEMETRY]
         return [row]
 
-    def described(self, topic: Topic) -> sound.Info | None:
+    def described(self, topic: Topic) -> Info | None:
         """The ``AudioInfo`` of a topic of sound: that beside it, else the only one."""
         infos = [n for n in self._readable if self._source.topics[n].kind == SOUND_INFO and n in self._firsts]
         folder = topic.name.rpartition("/")[0]

@@ -94,9 +94,15 @@ def part(path: Path, options: Options) -> Part:
         UsageError: The file cannot be read or is not what its name says.
     """
     words = read(path)
-    made = Part(path, words.length_us, lambda _: words.records(words.length_us + 1), frozenset({words.row}))
-    made.notes, made.channels, made.utc_us = words.notes, words.channels, words.utc_us
-    return made
+    return Part(
+        path,
+        words.length_us,
+        lambda _: words.records(words.length_us + 1),
+        frozenset({words.row}),
+        utc_us=words.utc_us,
+        channels=words.channels,
+        notes=words.notes,
+    )
 
 
 def read(path: Path) -> Words:

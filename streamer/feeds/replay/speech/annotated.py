@@ -89,7 +89,7 @@ def textgrid(path: Path, notes: list[str]) -> list[Cue]:
         )
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    except Exception as error:  # noqa: BLE001  (praatio raises whatever its parsing meets)
+    except Exception as error:  # noqa: BLE001 - praatio raises whatever its parsing meets
         raise UsageError(f"{path} is no TextGrid of Praat: {type(error).__name__}") from None
     tiers = [tier for tier in grid.tiers if isinstance(tier, praat.IntervalTier)]
     names = [tier.name for tier in tiers if WORD_TIER.fullmatch(tier.name)]

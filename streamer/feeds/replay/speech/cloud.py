@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import msgspec
 
+from streamer.feeds.replay.part import MS_US
 from streamer.feeds.replay.speech.cue import Cue
 from streamer.feeds.replay.speech.phrase import Number, Timed, converted, has, label, listed, phrase, us
 
 TICKS = 10  # of Azure, a microsecond
-MS_US = 1000
 ISO_DURATION = re.compile(r"PT(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?")
 Ticks = Annotated[float, msgspec.Meta(ge=0, le=1e16)]
 

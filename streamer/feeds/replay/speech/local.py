@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
+from streamer.feeds.replay.part import MS_US
 from streamer.feeds.replay.speech.cue import Cue
 from streamer.feeds.replay.speech.phrase import Number, Timed, converted, has, label, listed, maybe_us, phrase, us
 
 VARIANT = re.compile(r"(?<=.)\(\d+\)$")  # PocketSphinx: "read(2)", the second pronunciation of a dictionary
 SPECIAL = re.compile(r"\[_.*\]|<\|.*\|>|\s*\[SPEAKER_TURN\]")  # tokens of whisper.cpp that are no text
 UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uff66-\uff9f]")  # Japanese, Chinese: every token is a word
-MS_US = 1000
 
 
 # PocketSphinx

@@ -26,24 +26,8 @@ EFFECT = re.compile(r"\\(\d?[A-Za-z]+)(\([^()]*\)|[^\\(){}]*)")  # of an overrid
 SYLLABLE = re.compile(r"(?:k|K|kf|ko)")
 # overrides that can tell one word from another; a word's place and movement cannot
 STYLES = {
-    "b",
-    "i",
-    "u",
-    "s",
-    "c",
-    "1c",
-    "2c",
-    "3c",
-    "4c",
-    "alpha",
-    "1a",
-    "3a",
-    "fn",
-    "fs",
-    "fscx",
-    "fscy",
-    "blur",
-}
+    "b", "i", "u", "s", "c", "1c", "2c", "3c", "4c", "alpha", "1a", "3a", "fn", "fs", "fscx", "fscy", "blur",
+}  # fmt: skip
 CENTISECOND_US = 10_000
 
 

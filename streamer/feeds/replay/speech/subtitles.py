@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamer.errors import UsageError
-from streamer.feeds.replay.part import S_US
+from streamer.feeds.replay.part import MS_US, S_US
 from streamer.feeds.replay.speech.markup import Shown
 
-MS_US = 1000
 COMMA = re.compile(r"(?<=\d),(?=\d{3})")  # SubRip's decimal sign, in WebVTT
 EVENT_BROKEN = re.compile(
     r"^(?:Dialogue|Comment):(?![^,]*,\s*\d+:\d{1,2}:\d{1,2}[.:]\d+\s*,\s*\d+:\d{1,2}:\d{1,2}[.:]\d+\s*,).*\n?",

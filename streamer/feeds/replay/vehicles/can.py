@@ -82,17 +82,23 @@ def part(path: Path, options: Options) -> Part:
         log = None
     read = None if log is None else Frames(log, Databases(databases), notes)
     sources: list[Frames | mdf.Signals] = [source for source in (read, signals) if source is not None and source.units]
+    if not sources:
+        raise UsageError(f"{path}: the messages in it have no signals, by {', '.join(map(str, databases))}")
     first_us, last_us = min(source.first_us for source in sources), max(source.last_us for source in sources)
     origin_us = 0 if 0 <= first_us < COUNTS_FROM_START_US else first_us
-    made = Part(path, last_us - origin_us, lambda begin_us: iter(()), frozenset({TELEMETRY}), notes=notes)
-    zero_us, utc = next((source.zero_us, source.utc) for source in sources)
-    if zero_us is not None:
-        made.clock_us = zero_us + origin_us
-        made.utc_us = made.clock_us if utc else None
-    made.channels = frozenset[str]().union(*(source.units for source in sources))
-    made.uses = frozenset(databases) if read is not None else frozenset()
-    made.records = lambda begin_us: heapq.merge(*(source.records(origin_us, begin_us) for source in sources), key=due)
-    return made
+    zero_us = sources[0].zero_us
+    clock_us = None if zero_us is None else zero_us + origin_us
+    return Part(
+        path,
+        last_us - origin_us,
+        lambda begin_us: heapq.merge(*(source.records(origin_us, begin_us) for source in sources), key=due),
+        frozenset({TELEMETRY}),
+        clock_us=clock_us,
+        utc_us=clock_us if sources[0].utc else None,
+        channels=frozenset[str]().union(*(source.units for source in sources)),
+        uses=frozenset(databases) if read is not None else frozenset(),
+        notes=notes,
+    )
 
 
 def named(options: Options) -> tuple[Path, ...]:

@@ -91,14 +91,14 @@ def open_log(path: Path) -> Log:
         UsageError: It is no such log.
     """
     with extra(EXTRA, f"reading {path}"):
-        import can  # noqa: F401
+        import can  # noqa: F401 - to see that it is there
     log = Log(path, lambda: iter(()))
     opener = {".log": _candump, ".asc": _asc, ".blf": _blf, ".trc": _trc, ".mf4": _mf4}[path.suffix.lower()]
     try:
         messages, shift = opener(log)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    except Exception as error:  # noqa: BLE001 the libraries let out whatever their parsers and decompressors raise
+    except Exception as error:  # noqa: BLE001 - the libraries let out whatever their parsers and decompressors raise
         raise UsageError(f"{path} is no {_what(path)}: {one_line(error)}") from None
     log.frames = lambda: _frames(log, messages, shift)
     return log
@@ -130,7 +130,7 @@ def _frames(log: Log, messages: Callable[[], Iterable[can.Message]], shift: _Shi
             yield Frame(time_us, message.arbitration_id, message.is_extended_id, kind, bus, bytes(message.data))
     except OSError as error:
         raise UsageError(f"{log.path} cannot be read: {error.strerror}") from None
-    except Exception as error:  # noqa: BLE001 as above
+    except Exception as error:  # noqa: BLE001 - as above
         log.cut = one_line(error)
 
 

@@ -105,9 +105,6 @@ def part(path: Path, options: Options) -> Part:
         raise UsageError(f"{path} has no log in {LOGS}, like CAN/speed/t and CAN/speed/value")
     begin_s, end_s = min(float(some.min()) for some in times_s), max(float(some.max()) for some in times_s)
     sends = ({TELEMETRY} if logs else set()) | ({IMAGE} if film is not None else set())
-    made = Part(path, round((end_s - begin_s) * S_US), lambda begin_us: iter(()), frozenset(sends), notes=notes)
-    made.clock_us, made.utc_us = round(begin_s * S_US), _utc_us(path, begin_s)
-    made.channels = frozenset(name for log in logs for name in log.names)
 
     def records(begin_us: int) -> Iterator[Outgoing]:
         streams = [_blocks(log, begin_s, begin_us) for log in logs]
@@ -115,8 +112,16 @@ def part(path: Path, options: Options) -> Part:
             streams.append(_pictures(film, begin_s, begin_us, options.rate_hz, notes))
         return heapq.merge(*streams, key=due)
 
-    made.records = records
-    return made
+    return Part(
+        path,
+        round((end_s - begin_s) * S_US),
+        records,
+        frozenset(sends),
+        clock_us=round(begin_s * S_US),
+        utc_us=_utc_us(path, begin_s),
+        channels=frozenset(name for log in logs for name in log.names),
+        notes=notes,
+    )
 
 
 def _film(path: Path, notes: list[str]) -> Film | None:

@@ -43,7 +43,7 @@ class Known(NamedTuple):
             found = self.message.decode_simple(data, decode_choices=False, allow_truncated=True)
         except DecodeError as error:
             raise ValueError(one_line(error)) from None
-        values = {name: float(value) for name, value in found.items()}  # type: ignore[arg-type]  # as said above
+        values = {name: float(value) for name, value in found.items()}  # type: ignore[arg-type]  # plain numbers, as said above
         return {name: value for name, value in values.items() if not value >= self.limits.get(name, float("inf"))}
 
     @property

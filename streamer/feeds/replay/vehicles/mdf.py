@@ -141,7 +141,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or one_line(error)}") from None
-    except Exception as error:  # noqa: BLE001 asammdf lets out whatever its parsers and decompressors raise
+    except Exception as error:  # noqa: BLE001 - asammdf lets out whatever its parsers and decompressors raise
         _quiet(error.__traceback__)
         raise UsageError(f"{path} is no MDF 4 file, or broken: {one_line(error)}") from None
 

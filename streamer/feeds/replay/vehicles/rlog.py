@@ -80,9 +80,6 @@ def part(path: Path, options: Options) -> Part:
         notes.append(
             f"{path}: the frames of its buses are left out, since no database says what is in them; name a .dbc"
         )
-    made = Part(path, found.last_us - origin_us, lambda begin_us: iter(()), frozenset({TELEMETRY}), origin_us)
-    made.utc_us = None if found.utc_us is None else found.utc_us + origin_us
-    made.notes = notes
 
     def records(begin_us: int) -> Iterator[Outgoing]:
         streams = [_numbers(path, origin_us, begin_us, notes)]
@@ -90,8 +87,15 @@ def part(path: Path, options: Options) -> Part:
             streams.append(frames.records(origin_us, begin_us))
         return heapq.merge(*streams, key=due)
 
-    made.records = records
-    return made
+    return Part(
+        path,
+        found.last_us - origin_us,
+        records,
+        frozenset({TELEMETRY}),
+        clock_us=origin_us,
+        utc_us=None if found.utc_us is None else found.utc_us + origin_us,
+        notes=notes,
+    )
 
 
 @contextmanager
