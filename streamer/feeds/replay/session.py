@@ -24,7 +24,7 @@ from streamer.feeds.replay.readers import open_part
 from streamer.settings import Settings
 
 ALONE = {IMAGE: ("pictures", "camera"), AUDIO: ("sound", "microphone")}  # of which a session has one
-LATEST_US = 60 * S_US  # a record is due at most so long after it began: see messages whose log time is not their own
+LATEST_US = 60 * S_US  # a record is due at most so long after its time: a message of a log, see robots.messages
 CREATED_US = 2 * S_US  # precision of the date in a film
 STAMPED_US = S_US  # a split log's first messages may be stamped so long before the last ones of the file before
 DIGITS = re.compile(r"\d+")

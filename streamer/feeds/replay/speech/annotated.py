@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from streamer.errors import UsageError
-from streamer.feeds.replay.part import S_US
 from streamer.feeds.replay.speech.cue import Cue, by_time
-from streamer.feeds.replay.speech.phrase import LATEST, Timed, phrase
+from streamer.feeds.replay.speech.phrase import LATEST, Timed, phrase, us
 
 CTM_FIELDS = 5  # at least
 NO_WORD = {"<eps>", "sil", "sp", "spn", "!sil", "<unk>"}
@@ -68,7 +67,7 @@ def _ctm_word(fields: Sequence[str]) -> Timed | None:
     if len(fields) < CTM_FIELDS or not (0 <= start <= LATEST and 0 <= length <= LATEST):
         return None
     speaker = fields[7] if len(fields) > 7 and fields[7].lower() not in ("unknown", "null") else None
-    return Timed(fields[4], round(start * S_US), round((start + length) * S_US), speaker)
+    return Timed(fields[4], us(start), us(start + length), speaker)
 
 
 def _is_word(text: str) -> bool:
@@ -110,7 +109,7 @@ def textgrid(path: Path, notes: list[str]) -> list[Cue]:
 
 def _words(tier: Any, speaker: str | None) -> Iterator[Cue]:
     named = WORD_TIER.fullmatch(tier.name)
-    words = [Timed(one.label, round(one.start * S_US), round(one.end * S_US)) for one in tier.entries]
+    words = [Timed(one.label, us(one.start), us(one.end)) for one in tier.entries]
     words = [word for word in words if _is_word(word.text.strip())]
     yield from phrase("", words, speaker=named["speaker"] if named and named["speaker"] else speaker)
 
@@ -118,4 +117,4 @@ def _words(tier: Any, speaker: str | None) -> Iterator[Cue]:
 def _labels(tier: Any, speaker: str | None) -> Iterator[Cue]:
     for one in tier.entries:
         if _is_word(one.label.strip()):
-            yield from phrase(one.label, [], (round(one.start * S_US), round(one.end * S_US)), speaker=speaker)
+            yield from phrase(one.label, [], (us(one.start), us(one.end)), speaker=speaker)

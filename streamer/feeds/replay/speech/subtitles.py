@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamer.errors import UsageError
-from streamer.feeds.replay.part import MS_US, S_US
+from streamer.feeds.replay.part import MS_US
 from streamer.feeds.replay.speech.markup import Shown
+from streamer.feeds.replay.speech.phrase import us
 
 COMMA = re.compile(r"(?<=\d),(?=\d{3})")  # SubRip's decimal sign, in WebVTT
 EVENT_BROKEN = re.compile(
@@ -93,7 +94,7 @@ def _srt(path: Path, text: str, notes: list[str]) -> Iterator[Shown]:
         try:
             for found in srt.parse(text[begin:]):
                 good += 1
-                yield Shown(_us(found.start.total_seconds()), _us(found.end.total_seconds()), found.content)
+                yield Shown(us(found.start.total_seconds()), us(found.end.total_seconds()), found.content)
             break
         except srt.SRTParseError as error:
             first_line = first_line or text.count("\n", 0, begin + error.expected_start) + 1
@@ -125,7 +126,7 @@ def _vtt(path: Path, text: str, notes: list[str]) -> Iterator[Shown]:
 
 def _clock_us(text: str) -> int:
     hours, minutes, seconds = text.split(":")
-    return _us(int(hours) * 3600 + int(minutes) * 60 + float(seconds))
+    return us(int(hours) * 3600 + int(minutes) * 60 + float(seconds))
 
 
 def _ass(path: Path, text: str, notes: list[str]) -> Iterator[Shown]:
@@ -155,7 +156,3 @@ def _ass(path: Path, text: str, notes: list[str]) -> Iterator[Shown]:
             )
     if made:
         notes.append(f"{path}: words were read from its karaoke lines, not from the {made} effects made of them")
-
-
-def _us(seconds: float) -> int:
-    return round(seconds * S_US)

@@ -1,8 +1,8 @@
 """Telemetry tables: CSV, TSV and the like, with a header row, a column of times and a column for each channel.
 
-`header` says how columns are recognised, and `cells` what may be in them. Text is UTF-8, UTF-16 with a byte order mark,
-or Windows-1252; columns are separated by commas, semicolons, tabs or bars; decimal commas are understood unless columns
-are separated by commas. Lines that begin with ``#`` are comments, and a second header row may hold units.
+``header`` says how columns are recognised, and ``cells`` what may be in them. Text is UTF-8, UTF-16 with a byte order
+mark, or Windows-1252; columns are separated by commas, semicolons, tabs or bars; decimal commas are understood unless
+columns are separated by commas. Lines that begin with ``#`` are comments, and a second header row may hold units.
 
 Times are numbers in the unit that the header names, ISO 8601, or times of day (with a column of dates, or without).
 Numbers without a unit are seconds, or count from 1970 in the unit that puts them into our time; where neither can be,
