@@ -128,7 +128,7 @@ class Decoder:
             raise BadRecord(
                 Reason.WRONG_PARTITION,
                 f"the key belongs to partition {home}, the record is in {record.partition}: set the producer's "
-                f"partitioner to murmur2",
+                f"partitioner to murmur2 (docs/clients.md)",
             )
         return session
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import itertools
 import json
 import os
 import re
@@ -16,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -37,7 +39,7 @@ PAGE = HERE.parents[1] / "docs" / "clients.md"
 START, END = "<!-- clients: written by `make clients` -->", "<!-- /clients -->"
 PARTITIONS = 6
 KEYS = ("car-7", "car-8", "cab-10", "drone-21", "Gerät-ü")  # the last one has bytes above 127
-BUILD_S, SEND_S = 1200, 180
+BUILD_S, SEND_S, ARRIVE_S = 1200, 180, 10
 MAX_MESSAGE_BYTES = 8 << 20
 
 
@@ -66,11 +68,12 @@ class Client(NamedTuple):
 
 
 PYTHON = ("python3 -m venv venv", "venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt")
-NPM = ("npm install --no-audit --no-fund --silent",)
+NODE = "$(dirname $(dirname $(readlink -f $(command -v node))))"  # its own headers, for clients that are compiled
+NPM = (f"npm install --no-audit --no-fund --nodedir={NODE}",)
 GO = ("go build -o send .",)
 JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 JAVA = (f"mvn -q -B {JARS} -DoutputDirectory=jars", "javac -cp 'jars/*' -d classes Send.java")
-CARGO = ("cargo build --quiet --release --locked",)
+CARGO = ("cargo build --quiet --release",)
 
 SDK_KEY = "`partitionkey` for the key"
 CLIENTS = (
@@ -140,7 +143,7 @@ CLIENTS = (
         (
             Way("kafka-go", "—"),
             Way("kafka-go:hash", "`Balancer: &kafka.Hash{}`"),
-            Way("kafka-go:murmur2", "`Balancer: kafka.Murmur2Balancer{}`"),
+            Way("kafka-go:murmur2", "`Balancer: kafka.Murmur2Balancer{}`, `RequiredAcks: kafka.RequireAll`"),
         ),
     ),
     Client(
@@ -230,7 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clients", nargs="*", help="parts of their names; all if none is given")
     parser.add_argument("--print", action="store_true", help="print the table, leave the page as it is")
-    parser.add_argument("--keep", type=Path, help="build here and keep it, so that the next run is faster")
+    parser.add_argument("--keep", type=Path, help="build here, and take what an earlier run built here")
     given = parser.parse_args()
     chosen = [c for c in CLIENTS if not given.clients or any(part in c.name for part in given.clients)]
     if given.clients and not given.print:
@@ -254,17 +257,17 @@ def rows(chosen: Sequence[Client], builds: Path, work: Path) -> Iterator[str]:
     with Stack(work / "stack", MAX_MESSAGE_BYTES) as stack:
         settings = Settings.load(kafka=stack.kafka_address, partitions=PARTITIONS)
         topics.create(settings)
-        seen: set[tuple[str, int, int]] = set()
+        numbers = itertools.count()
         for client in chosen:
             if client.folder not in made:
                 made[client.folder] = build(client, builds)
             folder, failure = made[client.folder]
+            if folder is None:
+                yield f"| {client.name} | — | not run | | | {failure} |"
+                continue
             for way in client.ways:
-                if folder is None:
-                    yield f"| {client.name} | {way.words} | not run | | | {failure} |"
-                else:
-                    print(f"{client.name}: {way.argument}", file=sys.stderr)
-                    yield row(client, way, folder, settings, seen)
+                print(f"{client.name}: {way.argument}", file=sys.stderr)
+                yield row(client, way, folder, messages(settings, next(numbers)), settings)
     for name, tool in NOT_TRIED.items():
         if shutil.which(tool) is None:
             yield f"| {name} | — | not run | | | `{tool}` is not installed |"
@@ -276,6 +279,9 @@ def build(client: Client, builds: Path) -> Build:
         return Build(None, f"`{client.tool}` is not installed")
     folder = builds / client.folder
     shutil.copytree(HERE / client.folder, folder, dirs_exist_ok=True)
+    built = folder / ".built"
+    if built.exists():
+        return Build(folder)
     for command in client.builds:
         print(f"{client.folder}: {command}", file=sys.stderr)
         try:
@@ -284,12 +290,24 @@ def build(client: Client, builds: Path) -> Build:
             return Build(None, f"`{command}` took more than {BUILD_S} s")
         if done.returncode:
             print(done.stdout[-3000:], done.stderr[-3000:], file=sys.stderr)
-            return Build(None, f"`{command}` failed here")
+            return Build(None, f"`{command.split(' --')[0]}` failed here: {cause(done.stdout + done.stderr)}")
+    built.touch()
     return Build(folder)
 
 
-def messages(settings: Settings) -> list[dict[str, Any]]:
-    """A right event of each kind under each key, then a frame without a key and one with an empty key."""
+def cause(output: str) -> str:
+    """The line of a failed command's output that says most: the last one that gives a reason, else the last one."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    reasons = [line for line in lines if re.search(r"reason: \S|fatal error: |^error", line)]
+    return (reasons or lines or ["no output"])[-1][-300:]
+
+
+def messages(settings: Settings, number: int) -> list[dict[str, Any]]:
+    """A right event of each kind under each key, then a frame without a key and one with an empty key.
+
+    Args:
+        number: In their ids, which differ from run to run: a client may send after its program has ended.
+    """
     pcm = (np.sin(np.arange(1600) / 9) * 9000).astype(">i2").tobytes()
     block = {"channels": {"speed": {"unit": "m/s", "values": [10.0, 10.5]}}, "rate_hz": 20.0}
     kinds = (
@@ -299,21 +317,22 @@ def messages(settings: Settings) -> list[dict[str, Any]]:
         ("block", TELEMETRY, MODALITIES[TELEMETRY].ce_type, "application/json", json.dumps(block).encode()),
         ("end", TELEMETRY, END_TYPE, "application/json", b""),
     )
-    sent: list[tuple[str, str | None, Any]] = [(f"{k[0]}-{n}", key, k) for n, key in enumerate(KEYS) for k in kinds]
-    sent += [("no-key", None, kinds[0]), ("empty-key", "", kinds[0])]
+    sent: list[tuple[str, str | None, Any]] = [
+        (f"{number}-{k[0]}-{n}", key, k) for n, key in enumerate(KEYS) for k in kinds
+    ]
+    sent += [(f"{number}-no-key", None, kinds[0]), (f"{number}-empty-key", "", kinds[0])]
     made = []
-    for number, (event_id, key, (_, topic, ce_type, content_type, payload)) in enumerate(sent):
+    for sequence, (event_id, key, (_, topic, ce_type, content_type, payload)) in enumerate(sent):
         attributes = {"id": event_id, "source": "/devices/7", "type": ce_type, "time": datetime.now(UTC).isoformat()}
         headers = {"ce_specversion": "1.0"} | {f"ce_{name}": text for name, text in attributes.items()}
-        headers |= {"ce_sequence": str(number), "content-type": content_type}
+        headers |= {"ce_sequence": str(sequence), "content-type": content_type}
         own = {"topic": settings.source_topics[topic], "key": key, "data": base64.b64encode(payload).decode()}
-        made.append(attributes | own | {"contentType": content_type, "sequence": number, "headers": headers})
+        made.append(attributes | own | {"contentType": content_type, "sequence": sequence, "headers": headers})
     return made
 
 
-def row(client: Client, way: Way, folder: Path, settings: Settings, seen: set[tuple[str, int, int]]) -> str:
+def row(client: Client, way: Way, folder: Path, given: list[dict[str, Any]], settings: Settings) -> str:
     """Send, read back, decode, and say what became of it."""
-    given = messages(settings)
     file = folder / "messages.json"
     file.write_text(json.dumps(given), "utf-8")
     command = [*client.run.split(), settings.kafka, str(file), way.argument]
@@ -321,32 +340,25 @@ def row(client: Client, way: Way, folder: Path, settings: Settings, seen: set[tu
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SEND_S, env=environment)
     if done.returncode:
         raise SystemExit(f"{client.name}, {way.argument}: {done.stdout[-2000:]}{done.stderr[-4000:]}")
-    outcomes = dict.fromkeys((message["id"] for message in given), "not sent")
-    for line in done.stdout.splitlines():
-        event_id, _, words = line.partition("\t")
-        outcomes[event_id] = f"the client refuses it: {words}"
+    refused = dict(line.split("\t", 1) for line in done.stdout.splitlines())
+    outcomes = {event_id: f"the client refuses it: {words}" for event_id, words in refused.items()}
     decoder = Decoder(settings, PARTITIONS)
-    for name, record in arrived(settings, seen):
-        outcomes[name] = outcome(decoder, record)
-    return table_row(client, way, outcomes)
+    ids = [message["id"] for message in given]
+    deadline = time.monotonic() + ARRIVE_S
+    while len(outcomes) < len(ids) and time.monotonic() < deadline:
+        outcomes |= {event_id: outcome(decoder, record) for event_id, record in arrived(settings, set(ids))}
+    return table_row(client, way, [outcomes.get(event_id, "never came") for event_id in ids])
 
 
-def arrived(settings: Settings, seen: set[tuple[str, int, int]]) -> Iterator[tuple[str, Record]]:
-    """New records with the id of their event, wherever the client put it."""
-    ids = {message["id"] for message in messages(settings)}
-    for number, topic in enumerate(settings.source_topics):
+def arrived(settings: Settings, ids: set[str]) -> Iterator[tuple[str, Record]]:
+    """Records whose event has one of the ids, wherever the client put it."""
+    for row, topic in enumerate(settings.source_topics):
         for got in read_topic(settings, topic):
-            place = (topic, got.partition, got.offset)
-            if place in seen:
-                continue
-            seen.add(place)
-            headers = tuple(got.headers)
-            texts = {(value or b"").decode(errors="replace").strip('"') for _, value in headers}
-            (name,) = ids & texts or {i for i in ids if f'"{i}"'.encode() in (got.value or b"")}
-            yield (
-                name,
-                Record(number, got.partition, got.offset, got.timestamp * 1000, got.key, got.value or b"", headers),
-            )
+            headers, value = tuple(got.headers), got.value or b""
+            texts = {(text or b"").decode(errors="replace").strip('"') for _, text in headers}
+            found = ids & texts or {event_id for event_id in ids if f'"{event_id}"'.encode() in value}
+            for event_id in found:
+                yield event_id, Record(row, got.partition, got.offset, got.timestamp * 1000, got.key, value, headers)
 
 
 def outcome(decoder: Decoder, record: Record) -> str:
@@ -358,19 +370,19 @@ def outcome(decoder: Decoder, record: Record) -> str:
     return "right"
 
 
-def table_row(client: Client, way: Way, outcomes: dict[str, str]) -> str:
-    """A line; words that differ only in numbers are quoted once, with how often they came."""
-    keyless = [outcomes.pop(name).partition(":")[0] for name in ("no-key", "empty-key")]
-    right = sum(found == "right" for found in outcomes.values())
+def table_row(client: Client, way: Way, outcomes: Sequence[str]) -> str:
+    """A line, from what became of the messages in order; words that differ only in numbers are quoted once."""
+    *keyed, without, empty = outcomes
     first: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for found in outcomes.values():
+    for found in keyed:
         if found != "right":
             kind = re.sub(r"\d+", "0", found)
             first.setdefault(kind, found)
             counts[kind] += 1
     letters = "<br>".join(f"{count} × {first[kind]}" for kind, count in counts.items()).replace("|", "\\|")
-    return f"| {client.name} | {way.words} | {right} right | {keyless[0]} | {keyless[1]} | {letters} |"
+    reasons = f"{without.partition(':')[0]} | {empty.partition(':')[0]}"
+    return f"| {client.name} | {way.words} | {keyed.count('right')} right | {reasons} | {letters} |"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ func byKafkaGo(broker string, messages []Message, balancer string) {
 	case "hash":
 		writer.Balancer = &kafka.Hash{}
 	case "murmur2":
-		writer.Balancer = kafka.Murmur2Balancer{}
+		writer.Balancer, writer.RequiredAcks = kafka.Murmur2Balancer{}, kafka.RequireAll
 	}
 	for _, m := range messages {
 		record := kafka.Message{Topic: m.Topic, Key: m.key(), Value: m.Data}
