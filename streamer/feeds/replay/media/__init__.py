@@ -2,7 +2,8 @@
 
 container   its tracks, which are sent      timeline                       its clock, its length
 tracks      reading a track                 pictures, fields, jpeg, tone   video
-sound       audio                           captions, gopro                subtitles, telemetry
+sound       audio                           captions                       subtitles, and files of words beside it
+                                            gopro, gpmf, gpmftrack         GoPro's telemetry
 """
 
 from __future__ import annotations
