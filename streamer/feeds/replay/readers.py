@@ -52,7 +52,7 @@ def open_part(path: Path, options: Options) -> Part | None:
     if name is None:
         raise UsageError(unknown)
     try:
-        return _loaded(readers[name])(path, options)
+        return _read(readers[name], path, options)
     except UsageError as error:
         if name == ANY:
             raise UsageError(unknown) from error
@@ -78,9 +78,9 @@ def _names(path: Path, readers: dict[str, EntryPoint]) -> Iterator[str]:
     yield ANY
 
 
-def _loaded(entry: EntryPoint) -> Reader:
+def _read(entry: EntryPoint, path: Path, options: Options) -> Part | None:
     try:
-        return cast(Reader, entry.load())
-    except ModuleNotFoundError as error:
+        return cast(Reader, entry.load())(path, options)
+    except ModuleNotFoundError as error:  # a reader names its extra, if it has another than the one of all readers
         remedy = EXTRA if entry.module.startswith("streamer.") else f"install it, {entry.module} needs it"
-        raise UsageError(f"{error.name} is needed to read recordings ({entry.name}): {remedy}") from None
+        raise UsageError(f"{path} needs the package {error.name}: {remedy}") from None

@@ -23,7 +23,7 @@ from streamer.feeds.replay.part import ALL, S_US, Options, Part, Thinned, due
 from streamer.feeds.replay.readers import open_part
 from streamer.settings import Settings
 
-ALONE = {IMAGE: ("pictures", "camera"), AUDIO: ("sound", "microphone")}  # of which a session has one
+ALONE = {IMAGE: ("pictures are", "camera"), AUDIO: ("sound is", "microphone")}  # of which a session has one
 LATEST_US = 60 * S_US  # a record is due at most so long after its time: a message of a log, see robots.messages
 CREATED_US = 2 * S_US  # precision of the date in a film
 STAMPED_US = S_US  # a split log's first messages may be stamped so long before the last ones of the file before
@@ -150,6 +150,9 @@ class Recording:
             sequence[record.row] += 1
         if not any(sequence):
             why = f": {'; '.join(self.notes)}" if self.notes else ""
+            if begin_us or stop_us is not None:
+                ends_s = max(placed.end_us for placed in self.parts) / S_US
+                why = f" from second {begin_us / S_US:g} on, for so long: it ends at second {ends_s:.1f}"
             raise UsageError(f"there is nothing to send in {self.names}{why}")
         yield end_record(session, last_us, last_us)
 
@@ -166,7 +169,10 @@ def open_all(paths: Sequence[Path], options: Options = ALL, stretch: Stretch = W
     Raises:
         UsageError: A file is missing, of unknown kind, broken, or has nothing to send.
     """
-    given = tuple(dict.fromkeys(paths))
+    files: dict[Path, Path] = {}
+    for path in paths:
+        files.setdefault(path.resolve(), path)  # one file may be named in several ways
+    given = tuple(files.values())
     if not given:
         raise UsageError("no recording was given")
     options = options._replace(given=given, rate_hz=stretch.rate_hz)
@@ -174,7 +180,7 @@ def open_all(paths: Sequence[Path], options: Options = ALL, stretch: Stretch = W
     used = frozenset[Path]().union(*(part.uses for part in opened))
     parts = [part for part in opened if part.path not in used]
     if not parts:
-        raise UsageError(f"{', '.join(map(str, given))} only explain other recordings: name those too")
+        raise UsageError(f"{', '.join(map(str, given))} can only explain a recording: name that too")
     if options.streams and not any(part.tracks for part in parts):
         raise UsageError(f"--stream chooses among tracks, and {', '.join(map(str, given))} has none")
     topics = frozenset[str]().union(*(part.topics for part in parts))
@@ -267,7 +273,7 @@ def _share_out(series: Sequence[Sequence[Placed]], remarks: list[str]) -> None:
             for placed in chain:
                 placed.without |= {row}
                 remarks.append(
-                    f"{placed.part.path}: its {what} are left out: those of {having[0][0].part.path} are sent, and a "
+                    f"{placed.part.path}: its {what} left out, since {having[0][0].part.path} comes first and a "
                     f"session has one {device}; name it first, or replay it as another --session"
                 )
     for chain in series:
@@ -281,8 +287,14 @@ def _share_out(series: Sequence[Sequence[Placed]], remarks: list[str]) -> None:
 
 
 def _prefix(path: Path, others: Sequence[Path]) -> str:
-    same = any(other.stem == path.stem for other in others)
-    return f"{path.absolute().parent.name}.{path.stem}" if same else path.stem
+    """The shortest name of a file that none of the others has."""
+    names: tuple[Callable[[Path], str], ...] = (
+        lambda file: file.stem,
+        lambda file: file.name,
+        lambda file: f"{file.absolute().parent.name}.{file.stem}",
+    )
+    found = (name(path) for name in names if all(name(path) != name(other) for other in others))
+    return next(found, str(path.absolute()))
 
 
 def _laid_over(series: Sequence[Sequence[Placed]], stretch: Stretch, remarks: Sequence[str]) -> Recording:

@@ -289,7 +289,7 @@ def test_the_database_beside_a_log_is_found_by_its_name(tmp_path: Path) -> None:
 
 
 def test_a_database_alone_is_no_recording(dbc: Path) -> None:
-    with pytest.raises(UsageError, match="only explain other recordings"):
+    with pytest.raises(UsageError, match="can only explain a recording"):
         replay.open_all([dbc])
 
 
@@ -433,3 +433,25 @@ def test_messages_without_signals_are_refused_in_one_line(tmp_path: Path) -> Non
     log = written(tmp_path / "drive.log", [motion(0, 100)])
     with pytest.raises(UsageError, match=r"drive\.log: the messages in it have no signals, by .*car\.dbc$"):
         replay.open_all([log, tmp_path / "car.dbc"])
+
+
+def test_lines_that_no_frame_can_be_read_from_are_counted_and_printed_by_no_library(
+    tmp_path: Path, dbc: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = written(tmp_path / "drive.trc", [motion(i * 0.01, 100 * i) for i in range(100)])
+    text = whole.read_text().rstrip()
+    cut = tmp_path / "cut.trc"
+    cut.write_text(text[: text.rindex("DT") + 5])  # the recorder lost power while it wrote the last line
+    assert [value for _, value in channels(cut, dbc)["Motion.Speed"]] == [float(i) for i in range(99)]
+    assert notes(cut, dbc) == [f"{cut}: 1 lines that are no frames are left out"]
+    assert caplog.records == []
+
+
+def test_a_damaged_line_of_candump_is_left_out_and_the_rest_is_read(tmp_path: Path, dbc: Path) -> None:
+    log = written(tmp_path / "drive.log", [motion(i * 0.01, 100 * i) for i in range(5)])
+    lines = log.read_text().splitlines()
+    lines[1] = lines[1].replace("123#6400", "123#64#0")
+    lines[3] = lines[3].replace("123#2C01", "123#2C1", 1)
+    log.write_text("\n".join(lines))
+    assert [value for _, value in channels(log, dbc)["Motion.Speed"]] == [0.0, 2.0, 4.0]
+    assert notes(log, dbc) == [f"{log}: 2 lines that are no frames are left out"]

@@ -128,3 +128,16 @@ def test_what_is_no_log_is_refused_in_one_line(tmp_path: Path, name: str, conten
     with pytest.raises(UsageError, match=name) as refused:
         replay.open_all([path])
     assert "\n" not in str(refused.value)
+
+
+def test_messages_of_a_newer_openpilot_are_counted_and_stop_nothing(tmp_path: Path) -> None:
+    newer = bytearray(message(0.5, "carState", vEgo=9.0))
+    begin = 8 + 8 + 8  # behind the head, the root pointer and logMonoTime
+    newer[begin : begin + 2] = (999).to_bytes(2, "little")  # which of the kinds it is
+    path = tmp_path / "rlog"
+    path.write_bytes(message(0, "carState", vEgo=1.0) + newer + message(1, "carState", vEgo=2.0))
+    assert channels(path)["carState.vEgo"] == [(0.0, 1.0), (1.0, 2.0)]
+    assert notes(path) == [
+        f"{path}: 1 messages of kinds that the package openpilot-logging does not know are left out; "
+        "they are newer, or damaged"
+    ]

@@ -490,6 +490,16 @@ def test_a_bag_of_ros_1_that_was_cut_off_ends_early(compression: Any, share: flo
     assert "cut.bag has no index and was read as far as it is whole: Got only" in " ".join(recording.notes)
 
 
+def test_a_cut_off_bag_with_a_damaged_topic_is_sent_without_it(tmp_path: Path) -> None:
+    sent: list[Sent] = [(f"/{name}", "std_msgs/msg/Float32", 0.5, {"data": 2.5}) for name in ("left", "right")]
+    whole = bag1(tmp_path / "whole.bag", sent, None).read_bytes()
+    path = tmp_path / "cut.bag"
+    path.write_bytes(whole[:-1].replace(b"message_definition", b"message_definitian", 1))
+    recording = replay.open_all([path])
+    assert samples(by_row(events(recording=recording))[TELEMETRY]) == {"right": [(0.0, 2.5)]}
+    assert any("Could not read string field 'message_definition'" in note for note in recording.notes)
+
+
 def test_a_bag_in_sqlite_that_was_cut_off_is_refused_or_ends_early(tmp_path: Path) -> None:
     folder = bag2(tmp_path / "bag", drive())
     raw = (folder / "bag.db3").read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
@@ -221,3 +222,57 @@ def test_the_page_on_recordings_lists_the_endings_that_are_known() -> None:
     names = project["entry-points"][readers.GROUP].keys() - {readers.ANY}
     wanted = {f"`{name.removeprefix(readers.FOLDER)}`" if ":" in name else f".{name}" for name in names}
     assert listed == wanted
+
+
+def test_a_file_that_is_named_in_two_ways_is_sent_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.csv").write_text("time_s,speed\n0,1\n1,2\n")
+    recording = replay.open_all([Path("a.csv"), tmp_path / "a.csv", Path("./sub/../a.csv")])
+    assert [placed.part.path for placed in recording.parts] == [Path("a.csv")]
+    assert recording.notes == []
+
+
+@pytest.mark.parametrize(
+    ("names", "prefixes"),
+    [
+        (("drive.csv", "drive.tsv"), ("drive.csv", "drive.tsv")),
+        (("a/drive.csv", "b/drive.csv"), ("a.drive", "b.drive")),
+        (("a/x.csv", "a/y.csv"), ("x", "y")),
+    ],
+)
+def test_channels_of_one_name_are_told_apart_whatever_the_files_are_called(
+    names: tuple[str, str], prefixes: tuple[str, str], tmp_path: Path
+) -> None:
+    for place, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        sign = "\t" if name.endswith("tsv") else ","
+        (tmp_path / name).write_text(f"time_s{sign}speed\n0{sign}{place}\n1{sign}{place}\n")
+    found = samples(by_row(events(*(tmp_path / name for name in names)))[TELEMETRY])
+    assert found == {f"{prefix}.speed": [(0.0, place), (1.0, place)] for place, prefix in enumerate(prefixes)}
+
+
+def test_a_start_behind_the_end_is_refused_with_the_length(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", 0, 11)
+    with pytest.raises(UsageError, match=r"from second 7\.5 on, for so long: it ends at second 1\.0"):
+        sent(replay.open_all([path], stretch=Stretch(7_500_000)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "library"),
+    [
+        ("a.srt", "1\n00:00:00,000 --> 00:00:01,000\nhello\n", "srt"),
+        ("a.vtt", "WEBVTT\n\n00:00.000 --> 00:01.000\nhello\n", "webvtt"),
+        ("a.ass", "[Events]\nFormat: Start, End, Text\nDialogue: 0:00:00.00,0:00:01.00,hello\n", "pysubs2"),
+        ("a.TextGrid", 'File type = "ooTextFile"\n', "praatio"),
+    ],
+)
+def test_a_library_that_is_not_installed_is_one_line_that_names_the_extra(
+    name: str, content: str, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for loaded in [module for module in sys.modules if module.partition(".")[0] == library]:
+        monkeypatch.setitem(sys.modules, loaded, None)
+    monkeypatch.setitem(sys.modules, library, None)
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(UsageError, match=rf"{name} needs the package {library}.*: pip install .*\[feeds\]"):
+        replay.open_all([path])

@@ -173,3 +173,12 @@ def test_what_is_no_record_or_lacks_its_signals_is_refused_in_one_line(tmp_path:
     with pytest.raises(UsageError, match=r"ward\.hea") as refused:
         replay.open_all([path])
     assert "\n" not in str(refused.value)
+
+
+def test_signals_without_a_description_are_called_by_their_number(tmp_path: Path) -> None:
+    values_of = np.arange(200, dtype="<i2").reshape(100, 2)
+    (tmp_path / "r.dat").write_bytes(values_of.tobytes())
+    path = tmp_path / "r.hea"
+    path.write_text("r 2 50 100\nr.dat 16 1(0)/mV\nr.dat 16 1(0)/mV\n")
+    found = values(path)
+    assert found.keys() == {"signal 0", "signal 1"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,7 +71,7 @@ def part(path: Path, options: Options) -> Part:
         raise UsageError(f"{path} is no WFDB record, or broken: {one_line(error)}") from None
     if first is None and not labels:
         raise UsageError(f"{path} has neither signals nor annotations")
-    channels = unique(first.sig_name) if first is not None else []
+    channels = _channels(first) if first is not None else []
     most = max(first.samps_per_frame) if first is not None else 1
     record = Record(path, header.fs, frames, whole, len(channels), most)
     end_us = max([round(frames / header.fs * S_US), *(label.end_us for label in labels)])
@@ -156,8 +156,13 @@ def _there(record: Record, first: int, last: int) -> tuple[Any, str]:
     return read, why
 
 
+def _channels(read: Any) -> list[str]:
+    """Names of the signals; those that the header does not describe are called by their number, from 0 as in WFDB."""
+    return unique([name or f"signal {place}" for place, name in enumerate(read.sig_name)])
+
+
 def _together(read: Any, first: int, rate_hz: float) -> Iterator[Outgoing]:
-    names: Sequence[str] = unique(read.sig_name)
+    names = _channels(read)
     by_samples: dict[int, list[int]] = defaultdict(list)
     for place, samples in enumerate(read.samps_per_frame):
         by_samples[samples].append(place)

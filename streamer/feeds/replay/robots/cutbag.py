@@ -40,16 +40,18 @@ class CutBag:
         counts: Counter[int] = Counter()
         times: list[int] = []  # first and last, ns
         found: dict[int, tuple[Any, bytes]] = {}
-        for header, data in self._records():
-            if header.get_uint8("op") == CONNECTION:
-                found.setdefault(header.get_uint32("conn"), (header, data))
+        for id_, time_ns, header, data in self._records():
+            if time_ns is None:
+                found.setdefault(id_, (header, data))
             else:
-                counts[header.get_uint32("conn")] += 1
-                time_ns = header.get_time("time")
+                counts[id_] += 1
                 times = [min([time_ns, *times]), max([time_ns, *times])]
-        self.connections = [
-            _connection(id_, header, data, counts[id_]) for id_, (header, data) in sorted(found.items())
-        ]
+        self.connections = []
+        for id_, (header, data) in sorted(found.items()):
+            try:
+                self.connections.append(_connection(id_, header, data, counts[id_]))
+            except (*_broken(), AssertionError) as error:
+                self.why = one_line(error)
         if times:
             self.start_time, self.end_time = times[0], times[1] + 1
 
@@ -59,15 +61,15 @@ class CutBag:
     def messages(self, connections: Collection[Any], start: int) -> Iterator[tuple[Any, int, bytes]]:
         """Messages of some connections from a time on, ns, in the file's order."""
         wanted = {connection.id: connection for connection in connections}
-        for header, data in self._records():
-            if header.get_uint8("op") == MESSAGE and (id_ := header.get_uint32("conn")) in wanted:
-                time_ns = header.get_time("time")
-                if time_ns >= start:
-                    yield wanted[id_], time_ns, data
+        for id_, time_ns, _, data in self._records():
+            if time_ns is not None and time_ns >= start and id_ in wanted:
+                yield wanted[id_], time_ns, data
 
-    def _records(self) -> Iterator[tuple[Any, bytes]]:
-        """Connections and messages, up to where the file ends or is broken."""
-        from rosbags.rosbag1 import ReaderError
+    def _records(self) -> Iterator[tuple[int, int | None, Any, bytes]]:
+        """Connections and messages, up to where the file ends or is broken.
+
+        Yields the connection's number, the time in ns (``None``: it is no message), header and data.
+        """
         from rosbags.rosbag1.reader import decompressors
 
         with self._path.open("rb") as file:
@@ -78,11 +80,19 @@ class CutBag:
                     if header.get_uint8("op") == CHUNK:
                         unpack = decompressors[header.get_string("compression")]
                         for inside in _read(io.BytesIO(unpack(data))):
-                            if inside[0].get_uint8("op") in (CONNECTION, MESSAGE):
-                                yield inside
-            # what a decompressor raises on half a chunk differs
-            except (ReaderError, KeyError, ValueError, EOFError, OSError, RuntimeError) as error:
+                            op = inside[0].get_uint8("op")
+                            if op in (CONNECTION, MESSAGE):
+                                time_ns = inside[0].get_time("time") if op == MESSAGE else None
+                                yield inside[0].get_uint32("conn"), time_ns, *inside
+            except _broken() as error:
                 self.why = one_line(error)
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What rosbags raises, and decompressors on half a chunk."""
+    from rosbags.rosbag1 import ReaderError
+
+    return ReaderError, KeyError, ValueError, EOFError, OSError, RuntimeError
 
 
 def _read(file: BinaryIO) -> Iterator[tuple[Any, bytes]]:

@@ -108,7 +108,7 @@ def _scanned(path: Path, notes: list[str]) -> _Contents:
         except BROKEN as error:
             _note_end(path, error, notes)
     if not times_us:
-        raise UsageError(f"{path} has no messages")
+        raise UsageError(f"{path} has no messages" + "".join(f"; {note}" for note in notes))
     _note_extras(path, attachments, metadata, notes)
     counted = {number: counts[number] for number in channels}
     return _Contents(times_us[0], times_us[1], channels, schemas, counted, indexed=False)
@@ -168,7 +168,7 @@ def _topic(channel: Channel, schema: Schema | None, count: int) -> Topic:
         decode = None
         why = f"its messages are {encoding} and need {error.name}: pip install 'streamer-multimodal[{extra}]'"
     except ValueError as error:
-        decode, why = None, f"its messages cannot be read: {error}"
+        decode, why = None, f"its messages cannot be read: {one_line(error)}"
     return Topic(channel.id, channel.topic, canonical(kind), encoding, count, decode, why)
 
 

@@ -116,6 +116,6 @@ def _topic(connections: list[Any], ros1: bool, distro: str) -> Topic:
     try:
         decode, why = rostypes.decoder(first.msgtype, first.msgdef.data, idl, ros1, distro), ""
     except ValueError as error:
-        decode, why = None, f"its messages cannot be read: {error}"
+        decode, why = None, f"its messages cannot be read: {one_line(error)}"
     count = sum(connection.msgcount for connection in connections)
     return Topic(first.id, first.topic, canonical(first.msgtype), "ros1" if ros1 else "cdr", count, decode, why)

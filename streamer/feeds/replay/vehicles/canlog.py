@@ -12,6 +12,7 @@ What python-can 4.6 reads otherwise than the tools that write these logs, and wh
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -31,12 +32,15 @@ EXTRA = "can"
 EPOCH_S = 1e9  # 2001: a stamp from here on is since the epoch
 WRAPPED_US = 2**64 / 1000  # 64 bits of nanoseconds
 CANDUMP = re.compile(
-    r"(?P<begin>\(\d+\.\d+\)\s+\S+\s+(?P<id>[0-9A-F]{3}|[0-9A-F]{8})#[#.0-9A-FR]*)(?:_[0-9A-F])?(?P<end>(?:\s+[RT])?)",
+    r"(?P<begin>\(\d+\.\d+\)\s+\S+\s+(?P<id>[0-9A-F]{3}|[0-9A-F]{8})"
+    r"#(?:R[0-9]?|(?:#[0-9])?(?:[0-9A-F]{2})*))(?:_[0-9A-F])?(?P<end>(?:\s+[RT])?)",
     re.IGNORECASE,
 )
 ERROR_FLAG = 0x20000000  # in an id of SocketCAN
 ASC_STAMP = re.compile(r"\s*(\d+\.\d+)(?=\s)")
 ASC_RELATIVE = re.compile(r"\s*base\s+\w+\s+timestamps\s+relative", re.IGNORECASE)
+TRC_COMMENT = ";"
+NO_FRAMES = "lines that are no frames"
 HEADER_LINES = 20  # in which a date is looked for
 
 
@@ -181,7 +185,7 @@ def _dumped(log: Log) -> Iterator[str]:
     for line in _lines(log.path):
         found = CANDUMP.fullmatch(line.strip())
         if found is None:
-            log.ignored["lines that are no frames"] += bool(line.strip())
+            log.ignored[NO_FRAMES] += bool(line.strip())
         elif len(found["id"]) == 8 and int(found["id"], 16) & ERROR_FLAG:
             log.ignored[Kind.ERROR.value] += 1
         else:
@@ -249,6 +253,7 @@ def _blf(log: Log) -> Opened:
 def _trc(log: Log) -> Opened:
     import can
 
+    logging.getLogger("can.io.trc").setLevel(logging.ERROR)  # it prints each line that it cannot parse
     with can.TRCReader(_as_text(_lines(log.path))) as reader:
         next(iter(reader), None)
         start = reader.start_time
@@ -256,7 +261,22 @@ def _trc(log: Log) -> Opened:
             raise ValueError("of its versions, python-can reads 1.0, 1.1, 1.3, 2.0 and 2.1")
     log.zero_us = None if start is None else round(start.timestamp() * S_US)
     seconds = 0.0 if start is None else start.timestamp()
-    return lambda: can.TRCReader(_as_text(_lines(log.path))), _Shift(seconds)
+
+    def messages() -> Iterator[can.Message]:
+        frames = lines = 0
+
+        def counted() -> Iterator[str]:
+            nonlocal lines
+            for line in _lines(log.path):
+                lines += line.strip() != "" and not line.startswith(TRC_COMMENT)
+                yield line
+
+        for message in can.TRCReader(_as_text(counted())):
+            frames += 1
+            yield message
+        log.ignored[NO_FRAMES] = lines - frames
+
+    return messages, _Shift(seconds)
 
 
 def _mf4(log: Log) -> Opened:

@@ -29,6 +29,7 @@ from streamer.feeds.replay.vehicles.dbc import Databases
 
 EXTRA = "openpilot"
 CAN = "can"
+UNKNOWN = ""  # kind of a message that the schema does not have
 # of these, the time is that of the drive's start, in whatever part of the drive they are
 OF_THE_DRIVE = ("initData", "sentinel")
 RETIRED = "DEPRECATED"
@@ -61,17 +62,22 @@ def part(path: Path, options: Options) -> Part:
     """
     notes: list[str] = []
     found = Survey()
-    for event in _events(path, notes):
-        kind, time_us = event.which(), event.logMonoTime // 1000
+    for kind, event in _events(path, notes):
+        time_us = event.logMonoTime // 1000
         found.kinds[kind] += 1
-        wall_ns = getattr(event, kind).wallTimeNanos if kind in ("clocks", "initData") else 0
+        wall_ns = _fields(kind, event).get("wallTimeNanos", 0) if kind in ("clocks", "initData") else 0
         if found.utc_us is None and wall_ns > SYNCED_NS:
             found.utc_us = wall_ns // 1000 - time_us
         if kind not in OF_THE_DRIVE:
             found.first_us = time_us if found.first_us is None else min(found.first_us, time_us)
             found.last_us = max(found.last_us, time_us)
-    if found.first_us is None:
+    if found.first_us is None or not any(found.kinds.keys() - {UNKNOWN}):
         raise UsageError(f"{path} has no message of openpilot")
+    if found.kinds[UNKNOWN]:
+        notes.append(
+            f"{path}: {found.kinds[UNKNOWN]} messages of kinds that the package openpilot-logging does not know are "
+            "left out; they are newer, or damaged"
+        )
     origin_us = found.first_us
     frames = None
     if CAN in found.kinds and (databases := named(options)):
@@ -115,7 +121,8 @@ def _unpacked(path: Path) -> Iterator[IO[bytes]]:
         yield plain
 
 
-def _events(path: Path, notes: list[str]) -> Iterator[Any]:
+def _events(path: Path, notes: list[str]) -> Iterator[tuple[str, Any]]:
+    """Each message with its kind, or ``UNKNOWN``."""
     with extra(EXTRA, f"reading {path}"):
         import capnp
         from openpilot_logging.cereal import log as schema
@@ -123,7 +130,11 @@ def _events(path: Path, notes: list[str]) -> Iterator[Any]:
         with _unpacked(path) as plain:
             for message in _messages(plain):
                 with schema.Event.from_bytes(message, traversal_limit_in_words=1 << 40) as event:
-                    yield event
+                    try:
+                        kind = event.which()
+                    except capnp.KjException:  # of a newer openpilot
+                        kind = UNKNOWN
+                    yield kind, event
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or one_line(error)}") from None
     except (capnp.KjException, ValueError) as error:
@@ -154,15 +165,14 @@ def _numbers(path: Path, origin_us: int, begin_us: int, notes: list[str]) -> Ite
     """Blocks of a kind of messages and a slice of time each."""
     slices = Slices({})
     without: Counter[str] = Counter()
-    for event in _events(path, notes):
-        kind = event.which()
+    for kind, event in _events(path, notes):
         time_us = event.logMonoTime // 1000 - origin_us
-        if kind == CAN or kind in OF_THE_DRIVE or time_us < begin_us - SLICE_US:
+        if kind in (CAN, UNKNOWN) or kind in OF_THE_DRIVE or time_us < begin_us - SLICE_US:
             continue
         if RETIRED in kind:
             without[kind] += 1
             continue
-        values = dict(_flat(kind, event.to_dict()[kind]))
+        values = dict(_flat(kind, _fields(kind, event)))
         if not values:
             without[kind] += 1
             continue
@@ -170,6 +180,16 @@ def _numbers(path: Path, origin_us: int, begin_us: int, notes: list[str]) -> Ite
     yield from slices.rest()
     if left_out := sorted(kind for kind, count in without.items() if count):
         notes.append(f"{path}: messages without numbers are left out: {', '.join(left_out)}")
+
+
+def _fields(kind: str, event: Any) -> Any:
+    """What is in a message; nothing if it is damaged."""
+    import capnp
+
+    try:
+        return event.to_dict().get(kind, {})
+    except capnp.KjException:
+        return {}
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, float]]:
@@ -186,8 +206,8 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, float]]:
 
 
 def _frames(path: Path) -> Iterator[Frame]:
-    for event in _events(path, []):
-        if event.which() == CAN:
+    for kind, event in _events(path, []):
+        if kind == CAN:
             for one in event.can:
                 yield Frame(
                     event.logMonoTime // 1000, one.address, one.address > 0x7FF, Kind.DATA, f"can{one.src}", one.dat
