@@ -50,7 +50,7 @@ class CutBag:
         for id_, (header, data) in sorted(found.items()):
             try:
                 self.connections.append(_connection(id_, header, data, counts[id_]))
-            except (*_broken(), AssertionError) as error:
+            except _broken() as error:
                 self.why = one_line(error)
         if times:
             self.start_time, self.end_time = times[0], times[1] + 1
@@ -92,7 +92,7 @@ def _broken() -> tuple[type[Exception], ...]:
     """What rosbags raises, and decompressors on half a chunk."""
     from rosbags.rosbag1 import ReaderError
 
-    return ReaderError, KeyError, ValueError, EOFError, OSError, RuntimeError
+    return ReaderError, KeyError, ValueError, EOFError, OSError, RuntimeError, AssertionError
 
 
 def _read(file: BinaryIO) -> Iterator[tuple[Any, bytes]]:
