@@ -216,7 +216,7 @@ def test_a_number_beyond_a_double_is_refused(number: str) -> None:
 
 
 def test_fields_that_nobody_knows_are_passed_over() -> None:
-    assert span_of_transcript(end=1, speaker={"name": "x"}) == Span(0, 1_000_000)
+    assert span_of_transcript(end=1, mood={"name": "x"}) == Span(0, 1_000_000)
     assert span_of_telemetry(rate_hz=4, device=[1, 2]) == Span(0, 1_000_000)
 
 
