@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 STRUCTURED = "application/cloudevents"  # +json, -batch+json: the event is in the value (Kafka binding 1.0.2, 3.3)
 
-# Bytes that a JSON serializer made a text of. Sound or a picture of which this is true by chance has 4^-16 at most.
+# Bytes that a JSON serializer turned into text. Sound or a picture of which this is true by chance has 4^-16 at most.
 JSON_BASE64 = re.compile(rb'"(?:[A-Za-z0-9+/]{4}){4,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"')
 
 

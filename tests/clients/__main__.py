@@ -296,10 +296,11 @@ def build(client: Client, builds: Path) -> Build:
 
 
 def cause(output: str) -> str:
-    """The line of a failed command's output that says most: the last one that gives a reason, else the last one."""
+    """The line of a failed command's output that gives a reason, the last of several, without addresses."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     reasons = [line for line in lines if re.search(r"reason: \S|fatal error: |^error", line)]
-    return (reasons or lines or ["no output"])[-1][-300:]
+    said = (reasons or lines or ["no output"])[-1]
+    return re.sub(r"\S*://\S+|(?<=ENOTFOUND )\S+", "…", said)
 
 
 def messages(settings: Settings, number: int) -> list[dict[str, Any]]:
