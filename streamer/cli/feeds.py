@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,7 +63,7 @@ def simulate(
 
 def replay(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Recordings: together the parts of one session.")
+        list[Path], typer.Argument(metavar="PATH...", help="Files or folders: together the parts of one session.")
     ],
     speed: Annotated[
         float, typer.Option(min=0, help="1: as recorded, 2: twice as fast; 0: as fast as possible.")
@@ -71,7 +72,8 @@ def replay(
     stream: Annotated[
         list[int] | None,
         typer.Option(
-            metavar="N", help="Send track (MCAP: channel) N, not the default one of its kind; can be repeated."
+            metavar="N",
+            help="Send track (MCAP, bag: topic) N, not the default one of its kind; can be repeated.",
         ),
     ] = None,
     topic_map: Annotated[
@@ -96,11 +98,11 @@ def replay(
 ) -> None:
     """Send recordings to Kafka.
 
-    Films and sound (what FFmpeg reads) with subtitles in them or beside them (.srt, .vtt), word timings beside sound
-    (.json) and GoPro telemetry; telemetry tables (.csv); MCAP files and bags of ROS. docs/recordings.md lists all
-    formats. All PATHs together are one session and begin together, e.g. a film and the car's log; logs with times of
-    the same clock keep their distance, and files whose names differ in a number follow each other. A recording of
-    `streamer record` is sent as it was: the same sessions, partitions, order and gaps.
+    Films and sound (whatever FFmpeg reads); words (subtitles, JSON of recognisers, CTM, TextGrid); tables (.csv, .tsv);
+    bags of ROS and MCAP; logs of CAN buses with their .dbc, of openpilot and of GoPros; EDF and WFDB. What becomes of
+    each is in docs/recordings.md. All PATHs together are one session and begin together, e.g. a film and the car's log;
+    logs with times of the same clock keep their distance, and files whose names differ in a number follow each other.
+    A recording of `streamer record` is sent as it was: the same sessions, partitions, order and gaps.
     """
     with extra("feeds", "replaying"):
         from streamer.feeds import replay
@@ -117,7 +119,9 @@ def replay(
     recorded = replay.open_all(
         paths,
         replay.Options(streams=tuple(stream or ()), sensors=_sensors(topic_map or ())),
-        replay.Stretch(round(start * 1e6), None if duration is None else round(duration * 1e6), rate),
+        replay.Stretch(
+            _us(start, "--start"), None if duration is None else _us(duration, "--duration"), _finite(rate, "--rate")
+        ),
     )
     if dry_run:
         for line in replay.lines(load_settings(), recorded):
@@ -131,6 +135,17 @@ def replay(
         )
     _say_all(recorded.notes)
     say(f"sent {count} records of the session {name}")
+
+
+def _us(seconds: float, option: str) -> int:
+    return round((_finite(seconds, option) or 0) * 1e6)
+
+
+def _finite(number: float | None, option: str) -> float | None:
+    """The value of an option, of which ``float`` takes more than there can be."""
+    if number is not None and not math.isfinite(number):
+        raise UsageError(f"{option} takes a number, not {number}")
+    return number
 
 
 def _say_all(notes: Iterable[str]) -> None:
