@@ -60,6 +60,7 @@ class Part:
         clock_us: Reading of the clock of its time stamps at its start. Parts that share a clock keep their offset from
             each other. ``None`` if its times count from its start.
         utc_us: Start in microseconds since the epoch, as exactly as the file says; ``None`` if it does not.
+        late_us: The longest after its beginning that a record is due.
         tracks: Number of tracks to choose from.
         topics: Names of the topics of a robot's log.
         channels: Names of its telemetry channels, where they are known before it is read.
@@ -73,6 +74,7 @@ class Part:
     sends: frozenset[int]
     clock_us: int | None = None
     utc_us: int | None = None
+    late_us: int = 5 * S_US  # words are due at their end
     tracks: int = 0
     topics: frozenset[str] = frozenset()
     channels: frozenset[str] = frozenset()

@@ -16,19 +16,39 @@ from typing import NamedTuple
 import msgspec
 
 from streamer.errors import UsageError
-from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, Telemetry
+from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, TEXT, Telemetry
 from streamer.feeds import pace
 from streamer.feeds.producer import Outgoing, Producer, end_record
 from streamer.feeds.replay.part import ALL, S_US, Options, Part, Thinned, due
 from streamer.feeds.replay.readers import open_part
 from streamer.settings import Settings
 
-ALONE = {IMAGE: ("pictures are", "camera"), AUDIO: ("sound is", "microphone")}  # of which a session has one
-LATEST_US = 60 * S_US  # a record is due at most so long after its time: a message of a log, see robots.messages
+ALONE = {  # of which a session has one
+    IMAGE: ("pictures are", "camera"),
+    AUDIO: ("sound is", "microphone"),
+    TEXT: ("words are", "source of words"),
+}
 CREATED_US = 2 * S_US  # precision of the date in a film
 STAMPED_US = S_US  # a split log's first messages may be stamped so long before the last ones of the file before
 DIGITS = re.compile(r"\d+")
 GOPRO = re.compile(r"G(?:OPR|[A-Z](?P<chapter>\d\d))(?P<film>\d{4})", re.IGNORECASE)  # all chapters may have one date
+
+
+class Stretch(NamedTuple):
+    """What of a recording is sent: the records that begin within it.
+
+    Attributes:
+        begin_us: Where in the files the session begins.
+        duration_us: ``None``: to the end.
+        rate_hz: Most pictures a second; ``None``: all.
+    """
+
+    begin_us: int = 0
+    duration_us: int | None = None
+    rate_hz: float | None = None
+
+
+WHOLE = Stretch()
 
 
 @dataclass
@@ -50,22 +70,26 @@ class Placed:
     def end_us(self) -> int:
         return self.offset_us + self.part.length_us
 
-    def records(self, start_us: int, begin_us: int, rate_hz: float | None) -> Iterator[Outgoing]:
-        """Its records, with times on the session's clock.
+    def records(self, start_us: int, stretch: Stretch) -> Iterator[Outgoing]:
+        """Its records that begin within a stretch of the session, with times on the session's clock.
 
         None is due before its predecessor, whatever a broken time stamp claims.
 
         Args:
-            start_us: Event time at which the session begins.
-            begin_us: Records that begin earlier in the session may be left out.
-            rate_hz: Most pictures a second; ``None``: all.
+            start_us: Event time at which the files begin.
         """
+        begin_us, duration_us, rate_hz = stretch
         shift_us = start_us + self.offset_us
         last_us = shift_us
         from_us = max(0, begin_us - self.offset_us)
+        until_us = None if duration_us is None else begin_us + duration_us - self.offset_us
         thinned = Thinned(rate_hz)  # on the part's clock, so that its reader can choose the same pictures
         for record in self.part.records(from_us):
+            if until_us is not None and record.due_us >= until_us + self.part.late_us:
+                return
             if record.row in self.without or record.time_us < from_us:
+                continue
+            if until_us is not None and record.time_us >= until_us:
                 continue
             if record.row == IMAGE and not thinned.keeps(record.time_us - from_us):
                 continue
@@ -80,23 +104,6 @@ def _renamed(payload: bytes, prefix: str) -> bytes:
     block = msgspec.json.decode(payload, type=Telemetry)
     channels = {f"{prefix}.{name}": channel for name, channel in block.channels.items()}
     return msgspec.json.encode(msgspec.structs.replace(block, channels=channels))
-
-
-class Stretch(NamedTuple):
-    """What of a recording is sent: the records that begin within it.
-
-    Attributes:
-        begin_us: Where in the files the session begins.
-        duration_us: ``None``: to the end.
-        rate_hz: Most pictures a second; ``None``: all.
-    """
-
-    begin_us: int = 0
-    duration_us: int | None = None
-    rate_hz: float | None = None
-
-
-WHOLE = Stretch()
 
 
 @dataclass
@@ -135,22 +142,17 @@ class Recording:
         Raises:
             UsageError: A file turns out to be broken or empty.
         """
-        begin_us, duration_us, rate_hz = self.stretch
-        stop_us = None if duration_us is None else start_us + duration_us
-        streams = (placed.records(start_us - begin_us, begin_us, rate_hz) for placed in self.parts)
+        begin_us = self.stretch.begin_us
+        streams = (placed.records(start_us - begin_us, self.stretch) for placed in self.parts)
         sequence = [0] * len(MODALITIES)
         last_us = start_us + self.length_us
         for record in heapq.merge(*streams, key=due):
-            if stop_us is not None and record.due_us >= stop_us + LATEST_US:
-                break
-            if record.time_us < start_us or (stop_us is not None and record.time_us >= stop_us):
-                continue
             last_us = max(last_us, record.due_us)
             yield msgspec.structs.replace(record, session=session, sequence=sequence[record.row])
             sequence[record.row] += 1
         if not any(sequence):
             why = f": {'; '.join(self.notes)}" if self.notes else ""
-            if begin_us or stop_us is not None:
+            if begin_us or self.stretch.duration_us is not None:
                 ends_s = max(placed.end_us for placed in self.parts) / S_US
                 why = f" from second {begin_us / S_US:g} on, for so long: it ends at second {ends_s:.1f}"
             raise UsageError(f"there is nothing to send in {self.names}{why}")

@@ -554,3 +554,14 @@ def test_text_is_no_film(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_text("no film\n" * 100)
     with pytest.raises(UsageError, match=r"a\.mp4"):
         events(tmp_path / "a.mp4")
+
+
+def test_sound_that_is_cut_off_is_sent_with_a_note(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(32_000, np.int16), 16_000)
+    whole = (tmp_path / "a.wav").read_bytes()
+    assert replay.open_all([tmp_path / "a.wav"]).notes == []
+    (tmp_path / "a.wav").write_bytes(whole[: len(whole) // 2])
+    recording = replay.open_all([tmp_path / "a.wav"])
+    assert 15_900 < len(pcm(by_row(events(recording=recording))[AUDIO])) < 16_000
+    [note] = recording.notes
+    assert note.endswith(f"the file is cut off: it has {len(whole) // 2:,} of {len(whole):,} bytes")

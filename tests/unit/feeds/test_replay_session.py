@@ -17,11 +17,11 @@ from streamer.errors import UsageError
 from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT
 from streamer.feeds import replay
 from streamer.feeds.producer import Outgoing
-from streamer.feeds.replay import readers
+from streamer.feeds.replay import readers, session
 from streamer.feeds.replay.part import NO_SESSION, S_US, Options, Part, Thinned, frame
 from streamer.feeds.replay.session import Stretch
 from streamer.settings import Settings
-from tests.recordings import START_US, by_row, events, film, pcm, samples, spans, wav
+from tests.recordings import START_US, by_row, events, film, pcm, samples, spans, texts, wav
 
 ROOT = Path(__file__).parents[3]
 
@@ -96,6 +96,14 @@ def test_of_two_microphones_the_first_that_is_named_is_sent(tmp_path: Path) -> N
     assert len(rows[IMAGE]) == 10
 
 
+def test_words_of_two_files_are_never_mixed(tmp_path: Path) -> None:
+    path = film(tmp_path / "film.mp4", seconds=2, cues=[(0.2, 0.9, "inside")])
+    (tmp_path / "other.srt").write_text("1\n00:00:00,500 --> 00:00:01,000\nbeside\n")
+    recording = replay.open_all([path, tmp_path / "other.srt"])
+    assert texts(by_row(events(recording=recording))[TEXT]) == ["inside"]
+    assert [note for note in recording.notes if "other.srt: its words are left out" in note]
+
+
 def test_channels_of_one_name_in_two_tables_stay_apart(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
@@ -142,6 +150,25 @@ def test_a_part_beyond_the_end_is_refused(tmp_path: Path) -> None:
     path = film(tmp_path / "film.mp4", seconds=1)
     with pytest.raises(UsageError, match="nothing to send"):
         sent(replay.open_all([path], stretch=Stretch(begin_us=5_000_000)))
+
+
+def test_a_short_part_of_a_long_recording_is_not_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def long(path: Path, options: Options) -> Part:
+        def records(begin_us: int) -> Iterator[Outgoing]:
+            for second in range(3600):
+                read.append(second)
+                yield frame(b"picture", second * S_US)
+
+        return Part(path, 3600 * S_US, records, frozenset({IMAGE}))
+
+    monkeypatch.setattr(session, "open_part", long)
+    found = sent(replay.open_all([tmp_path / "a.shots"], stretch=Stretch(10 * S_US, 2 * S_US)))
+    assert [record.time_us - START_US for record in found[:-1]] == [0, S_US]
+    assert len(read) < 30
 
 
 # what would be sent

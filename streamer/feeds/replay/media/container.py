@@ -16,6 +16,7 @@ from streamer.feeds.replay.media import gpmf
 from streamer.feeds.replay.part import S_US, check_sound
 
 TEXT_ART = "tty"  # FFmpeg takes any text for pictures of a terminal
+UNKNOWN_BYTES = 0x7FFF0000  # recorders that do not know the size of a WAV file write one of about this, or more
 
 VIDEO, AUDIO, SUBTITLE, DATA = KINDS = ("video", "audio", "subtitle", "data")
 
@@ -145,10 +146,15 @@ def left_out(path: Path, tracks: Sequence[Track], chosen: Mapping[str, int]) -> 
 
 
 def cut_off(path: Path, container: Any) -> Iterator[str]:
-    """A note on an MP4 file whose index lists more than there is."""
-    if not container.format.name.startswith("mov"):
-        return
-    lasts = [stream.index_entries[-1] for stream in container.streams if len(stream.index_entries)]
-    stated = max((last.pos + last.size for last in lasts), default=0)
+    """A note on an MP4 or WAV file that has less than its index or header says; of other kinds the length shows it."""
+    stated = 0
+    if container.format.name.startswith("mov"):
+        lasts = [stream.index_entries[-1] for stream in container.streams if len(stream.index_entries)]
+        stated = max((last.pos + last.size for last in lasts), default=0)
+    elif container.format.name == "wav":
+        with path.open("rb") as file:
+            kind, size = file.read(4), int.from_bytes(file.read(4), "little")
+        if kind == b"RIFF" and size < UNKNOWN_BYTES:
+            stated = 8 + size
     if stated > container.size:
         yield f"{path}: the file is cut off: it has {container.size:,} of {stated:,} bytes"

@@ -74,6 +74,7 @@ def part(source: Source, options: Options, notes: list[str]) -> Part:
         sends=frozenset(plan.rows.values()),
         clock_us=origin_us,
         utc_us=origin_us if origin_us > S_US * 10**9 else None,  # else a clock that counts from boot
+        late_us=SAME_CLOCK_US,
         tracks=len(source.topics),
         topics=frozenset(topic.name for topic in source.topics.values()),
         channels=frozenset(name for names in named for name in names),
