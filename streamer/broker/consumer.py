@@ -49,6 +49,7 @@ from streamer.settings import MIB
 
 # Faust's services log under their class's module: keep their starts and stops out of the worker's log.
 logger = logging.getLogger("faust.streamer")
+log = logging.getLogger(__name__)
 
 POLL_CAP_S = 0.05
 LOG_TIME = "log_time_us="
@@ -184,7 +185,7 @@ class ConsumerThread(internals.OpenThread):
         needs_wakeup: bool = await fetch(assignment, node_id, request)
         applied = asked.answered(partial(Answer, sent_us))
         for tp, offset in asked.deleted:
-            logger.warning("%s %d: Kafka has deleted records from offset %d on before they were read", *tp, offset)
+            log.warning("%s %d: Kafka has deleted records from offset %d on before they were read", *tp, offset)
         budget = self._reading.budget()
         for tp in applied:
             batches = partial(internals.batches_of, self._answer.pop(tp), tp, self._reading, budget)
