@@ -33,7 +33,7 @@ demo: install  ## the whole system on this machine: feeds, Kafka, worker, Redis,
 test: install  ## unit and integration tests, on a real Kafka and a real Redis
 	@$(BIN)/pytest
 
-faults: install  ## the fault suite at length: kills, outages, lost data, rebalances, fuzz; 15 minutes on 2 cores
+faults: install  ## the fault suite at length: kills, outages, lost data, rebalances, fuzz; 25 minutes on 2 cores
 	@STREAMER_TEST_FAULTS=full $(BIN)/pytest tests/faults -m "not cluster"
 
 faults-cluster: install  ## faults of a Kafka of three brokers: restarts, stalls, leaders that move; 45 minutes on 2 cores
