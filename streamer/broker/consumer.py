@@ -48,8 +48,7 @@ from streamer.events import Record
 from streamer.settings import MIB
 
 # Faust's services log under their class's module: keep their starts and stops out of the worker's log.
-logger = logging.getLogger("faust.streamer")
-log = logging.getLogger(__name__)
+logger, visible = logging.getLogger("faust.streamer"), logging.getLogger(__name__)
 
 POLL_CAP_S = 0.05
 LOG_TIME = "log_time_us="
@@ -161,7 +160,7 @@ class ConsumerThread(internals.OpenThread):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._answer: dict[aiokafka.TopicPartition, bytes] = {}  # records of the newest answer
+        self._fetches: dict[int, internals.Fetch] = {}  # those under way, by the identity of their requests
         self._reading = Reading(self.consumer.transport.batch_limit_bytes)
 
     def plan(self, plan: Callable[[Any], Any], assignment: Any) -> Any:
@@ -180,28 +179,31 @@ class ConsumerThread(internals.OpenThread):
 
     async def fetch(self, fetcher: Any, fetch: Callable[..., Any], assignment: Any, node_id: int, request: Any) -> bool:
         """Fetch, then note what the answer proves and who makes its records."""
-        asked = internals.Fetch(assignment, request)
-        sent_us = time_ns() // 1000
-        needs_wakeup: bool = await fetch(assignment, node_id, request)
+        asked, sent_us = internals.Fetch(assignment, request), time_ns() // 1000
+        self._fetches[id(request)] = asked
+        try:
+            needs_wakeup: bool = await fetch(assignment, node_id, request)
+        finally:
+            del self._fetches[id(request)]
         applied = asked.answered(partial(Answer, sent_us))
         for tp, offset in asked.deleted:
-            log.warning("%s %d: Kafka has deleted records from offset %d on before they were read", *tp, offset)
+            visible.warning("%s %d: Kafka has deleted records from offset %d on before they were read", *tp, offset)
         budget = self._reading.budget()
         for tp in applied:
-            batches = partial(internals.batches_of, self._answer.pop(tp), tp, self._reading, budget)
-            internals.read_batches(fetcher, tp, batches, self.record)
+            if records := asked.records[tp]:
+                made = partial(internals.batches_of, records, tp, self._reading, budget)
+                internals.read_batches(fetcher, tp, made, self.record)
         if applied:
             self.consumer.pace.answered(node_id, sent_us, needs_wakeup, time_ns() // 1000)
             self.consumer.answered()
         return needs_wakeup
 
     async def send(self, client: Any, send: Callable[..., Any], node_id: int, request: Any, **options: Any) -> Any:
-        """Send a request; keep the records of a fetch's answer, which the client applies before anything else runs."""
+        """Send a request; take a fetch's answer, which the client applies before anything else runs."""
         if not internals.is_fetch(request):
             return await send(node_id, request, **options)
         AnswerReader.take_over(await internals.connection_to(client, node_id))
-        response = await send(node_id, request, **options)
-        self._answer = internals.records_of(response)
+        self._fetches[id(request)].arrived(response := await send(node_id, request, **options))
         return response
 
     def record(self, tp: aiokafka.TopicPartition, record: Any) -> Record:

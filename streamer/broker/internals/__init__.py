@@ -26,7 +26,6 @@ from streamer.broker.internals.consumer import (
     is_fetch,
     read_all_batches,
     read_batches,
-    records_of,
     start_tables,
     wait_at_broker,
 )
@@ -51,7 +50,6 @@ __all__ = [
     "read_all_batches",
     "read_batches",
     "read_by",
-    "records_of",
     "start_tables",
     "take_answer",
     "take_answer_in_place",

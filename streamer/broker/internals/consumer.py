@@ -206,31 +206,48 @@ class OpenThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 class Fetch:
     """The partitions of a fetch, from its leaving until the client has applied its answer.
 
-    The client stamps each partition whose answer it applies; nothing else shows that it did.
+    The client stamps each partition whose answer it applies; nothing else shows that it did. After a leader has moved,
+    two fetches may be under way for a partition: stamps count from the answer's arrival, since the client applies it at
+    once.
 
     Args:
         assignment: The client's, when the fetch leaves.
         request: The fetch.
+
+    Attributes:
+        records: Of each partition in the answer; one with an error may have none. Empty before it arrives.
     """
 
     def __init__(self, assignment: Any, request: FetchRequest) -> None:
-        self._asked: list[tuple[TopicPartition, int, Any, Any]] = []
+        self.records: dict[TopicPartition, bytes] = {}
+        self._earlier: list[Any] = []
+        self._asked: list[tuple[TopicPartition, int, Any]] = []
         for topic, partitions in request.topics:
             for partition, offset, _ in partitions:
                 tp = TopicPartition(topic, partition)
                 if (state := assignment.state_value(tp)) is not None:
-                    self._asked.append((tp, offset, state, state.timestamp))
-                    state.timestamp = None
+                    self._asked.append((tp, offset, state))
+
+    def arrived(self, response: Any) -> None:
+        """Take the answer, just before the client applies it."""
+        self.records = {
+            TopicPartition(topic, partition): records or b""
+            for topic, partitions in response.topics
+            for partition, *_, records in partitions
+        }
+        for _, _, state in self._asked:
+            self._earlier.append(state.timestamp)
+            state.timestamp = None
 
     def answered(self, note: Callable[[int, int, int], Any]) -> list[TopicPartition]:
-        """The partitions whose answer was applied.
+        """The partitions whose answer was applied; none if no answer came.
 
         Args:
             note: Makes of fetch offset, high watermark and last stable offset what :meth:`OpenThread.answer` returns.
                 It is kept on the assignment's own state, so that a stale answer cannot leak into the next assignment.
         """
         applied = []
-        for tp, offset, state, earlier in self._asked:
+        for (tp, offset, state), earlier in zip(self._asked, self._earlier, strict=False):
             if state.timestamp is None:
                 state.timestamp = earlier
                 continue
@@ -241,7 +258,7 @@ class Fetch:
     @property
     def deleted(self) -> list[tuple[TopicPartition, int]]:
         """After the fetch: partitions whose log no longer has the offset that was asked for, and that offset."""
-        return [(tp, offset) for tp, offset, state, _ in self._asked if state.awaiting_reset]
+        return [(tp, offset) for tp, offset, state in self._asked if state.awaiting_reset]
 
 
 def read_batches(
@@ -267,15 +284,6 @@ def read_batches(
             parts._consumer_record = make
 
 
-def records_of(response: Any) -> dict[TopicPartition, bytes]:
-    """The records in the answer to a fetch, by partition; one with an error may have none."""
-    return {
-        TopicPartition(topic, partition): records or b""
-        for topic, partitions in response.topics
-        for partition, *_, records in partitions
-    }
-
-
 def batches_of(records: bytes, tp: TopicPartition, reading: Reading, budget: Budget, from_offset: int) -> Batches:
     """Our batches, for this client."""
     return Batches(records, tuple(tp), from_offset, DefaultRecordBatch, reading, budget)
@@ -285,21 +293,24 @@ def read_all_batches(consumer: AIOKafkaConsumer, reading: Reading) -> None:
     """Let a client that is not Faust's iterate our batches."""
     fetcher = consumer._fetcher
     client = fetcher._client
-    answer: dict[TopicPartition, bytes] = {}  # the newest one
+    under_way: dict[int, Fetch] = {}  # by the identity of their requests
 
     async def send(stock: Callable[..., Any], node_id: int, request: Any, **options: Any) -> Any:
         response = await stock(node_id, request, **options)
         if is_fetch(request):  # what the client applies before anything else runs
-            answer.clear()
-            answer.update(records_of(response))
+            under_way[id(request)].arrived(response)
         return response
 
     async def fetch(stock: Callable[..., Any], assignment: Any, node_id: int, request: Any) -> bool:
-        asked = Fetch(assignment, request)
-        needs_wakeup: bool = await stock(assignment, node_id, request)
+        asked = under_way[id(request)] = Fetch(assignment, request)
+        try:
+            needs_wakeup: bool = await stock(assignment, node_id, request)
+        finally:
+            del under_way[id(request)]
         budget = reading.budget()
         for tp in asked.answered(lambda offset, highwater, stable: None):
-            read_batches(fetcher, tp, partial(batches_of, answer.pop(tp), tp, reading, budget))
+            if records := asked.records[tp]:
+                read_batches(fetcher, tp, partial(batches_of, records, tp, reading, budget))
         return needs_wakeup
 
     client.send = partial(send, client.send)

@@ -6,8 +6,12 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.protocol.fetch import FetchRequest
 from asammdf.blocks import mdf_v4
 from kafka import KafkaConsumer
 from kafka.admin import KafkaAdminClient
@@ -65,7 +69,7 @@ def test_all_that_is_used_is_listed_and_the_reverse() -> None:
     nodes = [node for path in HERE.glob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
     used = {node.attr for node in nodes if isinstance(node, ast.Attribute) and is_private(node.attr)}
     used |= {node.name for node in nodes if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef)}
-    ours = {"_asked"}
+    ours = {"_asked", "_earlier"}
     assert {name for name in used if is_private(name)} - ours == {
         name for names in INTERNALS.values() for name in names if is_private(name)
     }
@@ -130,3 +134,25 @@ def test_no_class_in_another_file_uses_a_private_name_of_a_foreign_base() -> Non
     assert knows(KafkaAdminClient, "_closed")
     assert knows(KafkaConsumer, "_fetcher")
     assert "self.PartitionRecords(" in inspect.getsource(Fetcher)
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["no answer", "an error"])
+def test_a_fetch_claims_no_answer_of_another_that_was_under_way_when_the_leader_moved(fails: bool) -> None:
+    tp = TopicPartition("frames", 0)
+    state = SimpleNamespace(timestamp=7, highwater=5, lso=5, awaiting_reset=False)
+    assignment = SimpleNamespace(state_value={tp: state}.get)
+    request = cast(FetchRequest, SimpleNamespace(topics=[("frames", [(0, 3, 0)])]))
+    notes: list[tuple[int, int, int]] = []
+
+    def note(*given: int) -> None:
+        notes.append(given)  # type: ignore[arg-type]  # of offset, high watermark and last stable offset
+
+    old, new = internals.Fetch(assignment, request), internals.Fetch(assignment, request)
+    old.arrived(SimpleNamespace(topics=[("frames", [(0, 0, 5, b"records")])]))
+    state.timestamp = 8  # as the client does where it applies an answer
+    assert old.answered(note) == [tp]
+    assert old.records == {tp: b"records"}
+    if not fails:
+        new.arrived(SimpleNamespace(topics=[("frames", [(0, 6, -1, None)])]))
+    assert new.answered(note) == []
+    assert (state.timestamp, notes) == (8, [(3, 5, 5)])
