@@ -99,4 +99,4 @@ def test_times_are_kept_where_a_recording_tells_them(topics: Settings, worker: W
     wav(tmp_path / "talk.wav")
     done = replay(topics, tmp_path / "talk.wav", "--keep-times")
     assert done.returncode == 1
-    assert "does not tell when it was recorded: leave out --keep-times" in done.stderr.splitlines()[-1]
+    assert "does not say when it was recorded: leave out --keep-times" in done.stderr.splitlines()[-1]
