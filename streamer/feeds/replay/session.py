@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 import re
 import secrets
 from collections import defaultdict
@@ -171,9 +172,9 @@ def open_all(paths: Sequence[Path], options: Options = ALL, stretch: Stretch = W
     Raises:
         UsageError: A file is missing, of unknown kind, broken, or has nothing to send.
     """
-    files: dict[Path, Path] = {}
+    files: dict[str, Path] = {}
     for path in paths:
-        files.setdefault(path.resolve(), path)  # one file may be named in several ways
+        files.setdefault(os.path.abspath(path), path)  # one file may be named in several ways
     given = tuple(files.values())
     if not given:
         raise UsageError("no recording was given")

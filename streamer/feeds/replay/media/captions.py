@@ -11,7 +11,7 @@ from av.error import FFmpegError
 
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay import speech
-from streamer.feeds.replay.media.container import AUDIO, VIDEO, opened, us
+from streamer.feeds.replay.media.container import AUDIO, VIDEO, demuxed, opened, us
 from streamer.feeds.replay.media.tracks import Tracks
 from streamer.feeds.replay.part import S_US
 
@@ -44,7 +44,7 @@ def is_log(path: Path, index: int) -> bool:
         looked = [stream for stream in container.streams if stream.type in (VIDEO, AUDIO) or stream.index == index]
         first_us: int | None = None
         try:
-            for packet in container.demux(looked):
+            for packet in demuxed(container, looked):
                 if packet.stream.index == index and packet.size and (shown := _texts(packet, 0, 0)):
                     return speech.is_log(one.text for one in shown)
                 if packet.pts is not None:

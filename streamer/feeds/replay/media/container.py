@@ -53,6 +53,17 @@ def opened(path: Path) -> Iterator[Any]:
         yield container
 
 
+def demuxed(container: Any, streams: Any) -> Iterator[Any]:
+    """Packets of a track or of several.
+
+    A broken file may seem to have another track from some place on, which PyAV cannot pass over: it ends there.
+    """
+    try:
+        yield from container.demux(streams)
+    except IndexError:
+        return
+
+
 def why(error: FFmpegError) -> str:
     """FFmpeg's reason, for a message."""
     return str(error.strerror or error).lower()
@@ -95,7 +106,7 @@ def _mark_telemetry(path: Path, tracks: list[Track]) -> None:
     if not data:
         return
     with opened(path) as container:
-        for packet in container.demux([container.streams[index] for index in sorted(data)]):
+        for packet in demuxed(container, [container.streams[index] for index in sorted(data)]):
             if packet.size and packet.stream.index in data:
                 index = packet.stream.index
                 data.remove(index)

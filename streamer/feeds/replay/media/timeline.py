@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import av
 from av.error import FFmpegError
 
-from streamer.feeds.replay.media.container import AUDIO, VIDEO, opened, us
+from streamer.feeds.replay.media.container import AUDIO, VIDEO, demuxed, opened, us
 from streamer.feeds.replay.part import S_US
 
 # formats whose length FFmpeg guesses from the bit rate, or reads from the last of several pieces; and whose clock may
@@ -171,7 +171,7 @@ def counted(container: Any, streams: Sequence[Any]) -> Iterator[tuple[Any, int]]
     """Packets with their numbers within their tracks. A file that is broken ends early, as it does when it is sent."""
     counts = {stream.index: 0 for stream in streams}
     try:
-        for packet in container.demux(streams):
+        for packet in demuxed(container, streams):
             if packet.size:
                 trusted(packet)
                 yield packet, counts[packet.stream.index]

@@ -13,7 +13,7 @@ from typing import Any
 from av.error import FFmpegError, InvalidDataError
 
 from streamer.errors import UsageError
-from streamer.feeds.replay.media.container import SUBTITLE, VIDEO, opened, why
+from streamer.feeds.replay.media.container import SUBTITLE, VIDEO, demuxed, opened, why
 from streamer.feeds.replay.media.timeline import LONGEST_PACKET_US, Timeline, trusted
 from streamer.feeds.replay.part import S_US, Part
 
@@ -52,7 +52,7 @@ class Tracks:
             number, shift = 0, 0
             cut: Any = None  # a picture that is not whole: of no use, and an error for its decoder, if it is the last
             try:
-                for packet in container.demux(stream):
+                for packet in demuxed(container, stream):
                     if packet.size:
                         while shifts and shifts[0][0] <= number:
                             shift = round(shifts.pop(0)[1] / S_US / stream.time_base)
