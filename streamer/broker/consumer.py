@@ -179,12 +179,9 @@ class ConsumerThread(internals.OpenThread):
 
     async def fetch(self, fetcher: Any, fetch: Callable[..., Any], assignment: Any, node_id: int, request: Any) -> bool:
         """Fetch, then note what the answer proves and who makes its records."""
-        asked, sent_us = internals.Fetch(assignment, request), time_ns() // 1000
-        self._fetches[id(request)] = asked
-        try:
+        sent_us = time_ns() // 1000
+        with internals.under_way(self._fetches, assignment, request) as asked:
             needs_wakeup: bool = await fetch(assignment, node_id, request)
-        finally:
-            del self._fetches[id(request)]
         applied = asked.answered(partial(Answer, sent_us))
         for tp, offset in asked.deleted:
             visible.warning("%s %d: Kafka has deleted records from offset %d on before they were read", *tp, offset)

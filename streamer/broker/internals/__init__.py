@@ -27,6 +27,7 @@ from streamer.broker.internals.consumer import (
     read_all_batches,
     read_batches,
     start_tables,
+    under_way,
     wait_at_broker,
 )
 from streamer.broker.internals.names import (
@@ -53,5 +54,6 @@ __all__ = [
     "start_tables",
     "take_answer",
     "take_answer_in_place",
+    "under_way",
     "wait_at_broker",
 ]

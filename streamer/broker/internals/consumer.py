@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -261,6 +262,16 @@ class Fetch:
         return [(tp, offset) for tp, offset, state in self._asked if state.awaiting_reset]
 
 
+@contextmanager
+def under_way(fetches: dict[int, Fetch], assignment: Any, request: FetchRequest) -> Iterator[Fetch]:
+    """A fetch, which ``fetches`` has by the identity of its request until the block ends."""
+    fetch = fetches[id(request)] = Fetch(assignment, request)
+    try:
+        yield fetch
+    finally:
+        del fetches[id(request)]
+
+
 def read_batches(
     fetcher: Fetcher,
     tp: TopicPartition,
@@ -293,20 +304,17 @@ def read_all_batches(consumer: AIOKafkaConsumer, reading: Reading) -> None:
     """Let a client that is not Faust's iterate our batches."""
     fetcher = consumer._fetcher
     client = fetcher._client
-    under_way: dict[int, Fetch] = {}  # by the identity of their requests
+    fetches: dict[int, Fetch] = {}
 
     async def send(stock: Callable[..., Any], node_id: int, request: Any, **options: Any) -> Any:
         response = await stock(node_id, request, **options)
         if is_fetch(request):  # what the client applies before anything else runs
-            under_way[id(request)].arrived(response)
+            fetches[id(request)].arrived(response)
         return response
 
     async def fetch(stock: Callable[..., Any], assignment: Any, node_id: int, request: Any) -> bool:
-        asked = under_way[id(request)] = Fetch(assignment, request)
-        try:
+        with under_way(fetches, assignment, request) as asked:
             needs_wakeup: bool = await stock(assignment, node_id, request)
-        finally:
-            del under_way[id(request)]
         budget = reading.budget()
         for tp in asked.answered(lambda offset, highwater, stable: None):
             if records := asked.records[tp]:
