@@ -18,11 +18,12 @@ ANSWER_WITHIN_S = 5.0
 
 
 class WorkerProcess(Program):
-    """``streamer worker``, see :class:`Program` for its other arguments.
+    """``streamer worker`` or one like it, see :class:`Program` for its other arguments.
 
     Args:
         settings: Handed on through the environment; the port of the probes is chosen here.
         env: Takes precedence over the settings.
+        command: Another command with the probes of a worker, which runs until it is ended; such as ``transcribe``.
     """
 
     def __init__(
@@ -31,11 +32,11 @@ class WorkerProcess(Program):
         log: Path,
         env: Mapping[str, str] = NO_VARIABLES,
         cwd: Path | None = None,
+        command: str = "worker",
     ) -> None:
         self.port = free_port()
         given = environment(settings) | {"STREAMER_PORT": str(self.port)} | dict(env)
-        command = [sys.executable, "-m", "streamer", "worker"]
-        super().__init__(command, log, given, cwd, "the worker")
+        super().__init__([sys.executable, "-m", "streamer", command], log, given, cwd, f"the {command}")
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a probe or of the metrics; status 0 and the reason if there is no answer."""

@@ -33,11 +33,11 @@ from streamer.broker.deadletters import Letter
 from streamer.errors import BadRecord, DeviceLost, Stop
 from streamer.events import Event
 from streamer.observe import tracing
+from streamer.observe.endpoints import Endpoints
 from streamer.observe.health import Service
 from streamer.observe.metrics import Metrics
 from streamer.settings import Settings
 from streamer.worker import gauges
-from streamer.worker.endpoints import Endpoints
 from streamer.worker.health import Health, Stalled
 from streamer.worker.intake import Intake
 from streamer.worker.letters import Letters

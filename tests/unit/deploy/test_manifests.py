@@ -22,9 +22,9 @@ from streamer.broker import topics
 from streamer.clients import kafka as kafka_clients
 from streamer.events import TOPIC_WINDOWS
 from streamer.local import compose
+from streamer.observe.endpoints import Endpoints
 from streamer.operate import costs
 from streamer.settings import DEFAULT_MODALITIES, FILE_SUFFIX, SECRETS, ModalitySettings, Settings
-from streamer.worker.endpoints import Endpoints
 from streamer.worker.process import REDIS_START_S
 from tests.conftest import KAFKA_IMAGE, REDIS_IMAGE
 from tests.kustomized import EXTENSIONS, K8S, OVERLAYS, Object, overlay, pod, with_components, workloads

@@ -1,4 +1,4 @@
-"""The worker's HTTP endpoints: /metrics for Prometheus, /healthz and /readyz for probes."""
+"""HTTP endpoints of a worker: /metrics for Prometheus, /healthz and /readyz for probes."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from streamer.errors import UsageError
-from streamer.worker.endpoints import Endpoints
+from streamer.observe.endpoints import Endpoints
 
 
 class Served:
