@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from streamer.environment import is_service_link, secret
 from streamer.errors import UsageError, one_line
 from streamer.events import MODALITIES, MODALITY_NAMES, TOPIC_WINDOWS
 
@@ -29,8 +30,15 @@ MIB = 1 << 20
 KAFKA_PORT = 9092  # where an address names none
 NAMES_PORT = re.compile(r":[^\]]*$")
 ENV_PREFIX, CONFIG_VARIABLE, CONFIG_FILE = "STREAMER_", "STREAMER_CONFIG", Path("streamer.toml")
-JSON_EXAMPLES = {"dataref_prefixes": '["s3://clips"]', "modalities": '{"text": {"max_delay_ms": 4000}}'}
-SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+TABLES = (f"{ENV_PREFIX}MODALITIES__", f"{ENV_PREFIX}SENSES__")
+JSON_EXAMPLES = {
+    "dataref_prefixes": '["s3://clips"]',
+    "modalities": '{"text": {"max_delay_ms": 4000}}',
+    "senses": '{"speech": "moonshine"}',
+}
+
+# What pretrained networks are for, which streamer/senses/table.py explains.
+SENSE_ROLES = ("speech", "voice", "synthesis", "objects", "letters", "faces", "sounds", "sentences", "backbone")
 
 # Up to the last @, so that passwords that should have been percent-encoded are hidden too.
 PASSWORD = re.compile(r"(?<=://)([^:/?@]*:).*(?=@)")
@@ -38,7 +46,6 @@ PASSWORD_IN_QUERY = re.compile(r"([?&]password=)[^&#]*", re.IGNORECASE)
 
 SECRETS = ("kafka_password", "redis_password", "dashboard_token")
 FILE_SUFFIX = "_FILE"
-MAX_SECRET_BYTES = 64 << 10
 
 
 class ModalitySettings(BaseModel):
@@ -149,6 +156,14 @@ class Settings(BaseModel):
     # search
     index: Path = Field(STATE_DIR / "index", description="folder of the search index; not used with Redis 8 or later")
 
+    # pretrained networks
+    senses: dict[str, str] = Field(
+        {},
+        description="what takes a role of docs/senses.md: a name of its table, a file or folder, or LOADER:NAME; "
+        "else the first of the table that is there",
+    )
+    senses_dir: Path = Field(STATE_DIR / "senses", description="folder of what `streamer senses --fetch` fetched")
+
     # operation
     host: str = Field("127.0.0.1", description="address of /metrics, /healthz and /readyz")
     port: int = Field(9100, ge=0, le=65535, description="their port; 0: any free one")
@@ -188,6 +203,14 @@ class Settings(BaseModel):
                 raise ValueError(f"{name} is {own!r}, not a table such as {{max_delay_ms = 4000}}")
             merged[name] = {**default.model_dump(), **own}
         return merged
+
+    @field_validator("senses")
+    @classmethod
+    def _roles(cls, given: dict[str, str]) -> dict[str, str]:
+        unknown = sorted(set(given) - set(SENSE_ROLES))
+        if unknown:
+            raise ValueError(f"unknown role {unknown[0]!r}; known: {', '.join(SENSE_ROLES)}")
+        return given
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
@@ -342,19 +365,18 @@ def _from_file(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
 
 
 def _from_environment(environment: dict[str, str]) -> dict[str, Any]:
-    """``STREAMER_NAME``, with JSON for lists and tables, and ``STREAMER_MODALITIES__NAME__RULE``; ``null`` is None."""
+    """``STREAMER_NAME``, with JSON for lists and tables; ``STREAMER_TABLE__NAME`` is in a table; ``null`` is None."""
     found: dict[str, Any] = {}
     for name in Settings.model_fields:
         text = environment.get(f"{ENV_PREFIX}{name.upper()}")
         if text is not None:
             found[name] = _parsed(name, text)
-    prefix = f"{ENV_PREFIX}MODALITIES__"
     for variable, text in environment.items():
-        if variable.startswith(prefix):
+        if variable.startswith(TABLES):
             value: Any = _loosely_parsed(text)
-            for level in reversed(variable.removeprefix(prefix).lower().split("__")):
+            for level in reversed(variable.removeprefix(ENV_PREFIX).lower().split("__")):
                 value = {level: value}
-            _merge(found, {"modalities": value})
+            _merge(found, value)
     return found
 
 
@@ -379,32 +401,15 @@ def _loosely_parsed(text: str) -> Any:
 def _from_secret_files(environment: dict[str, str]) -> dict[str, Any]:
     """Secrets in files, as Kubernetes and Docker mount them: ``STREAMER_…_FILE`` names the file."""
     found = {}
-    for secret in SECRETS:
-        variable = f"{ENV_PREFIX}{secret.upper()}"
+    for name in SECRETS:
+        variable = f"{ENV_PREFIX}{name.upper()}"
         path = environment.get(variable + FILE_SUFFIX)
         if path is None:
             continue
         if variable in environment:
             raise UsageError(f"{variable} and {variable + FILE_SUFFIX} are both set: leave one out")
-        found[secret] = _secret(variable + FILE_SUFFIX, Path(path))
+        found[name] = secret(variable + FILE_SUFFIX, Path(path))
     return found
-
-
-def _secret(variable: str, path: Path) -> str:
-    """The content of a file, without the line end that editors add."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_SECRET_BYTES + 1)
-        if len(content) > MAX_SECRET_BYTES:
-            raise UsageError(f"{variable}: {path} holds more than {MAX_SECRET_BYTES} bytes, which is no password")
-        secret = content.decode().rstrip("\r\n")
-    except OSError as error:
-        raise UsageError(f"{variable}: cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{variable}: {path} is not UTF-8 text") from None
-    if not secret:
-        raise UsageError(f"{variable}: {path} is empty")
-    return secret
 
 
 def _unknown(name: str) -> str:
@@ -434,12 +439,7 @@ def _refuse_unknown_variables() -> None:
             name.startswith(ENV_PREFIX)
             and name != CONFIG_VARIABLE
             and name not in _names()
-            and not name.startswith((f"{ENV_PREFIX}TEST_", f"{ENV_PREFIX}MODALITIES__"))  # the latter are validated
-            and not _is_service_link(name, os.environ[variable])
+            and not name.startswith((f"{ENV_PREFIX}TEST_", *TABLES))  # tables are validated
+            and not is_service_link(name, os.environ[variable])
         ):
             raise UsageError(_unknown(variable))
-
-
-def _is_service_link(name: str, value: str) -> bool:
-    """Whether Kubernetes set the variable: it does in every pod beside a service called ``streamer…``."""
-    return SERVICE_LINK.fullmatch(name) is not None or (name.endswith("_PORT") and "://" in value)

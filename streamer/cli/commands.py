@@ -31,6 +31,7 @@ COMMANDS = {  # in the order of the help
     "evaluate": Entry("models", "Measure a model on held-out data: quality and speed."),
     "export": Entry("models", "Write a model in another form, beside its weights."),
     "forms": Entry("models", "Compare the forms of a model: answers, speed, size."),
+    "senses": Entry("senses", "List pretrained networks: what is there, and how to get it."),
     "size": Entry("operate", "Compute partitions, workers, cores and bytes for many feeds."),
     "watch": Entry("results", "Show results as they come, a row for each session."),
     "dashboard": Entry("results", "Serve the live page: frames, sound, words and decisions."),

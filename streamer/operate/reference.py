@@ -31,7 +31,8 @@ end names, as Kubernetes and Docker mount secrets: `STREAMER_KAFKA_PASSWORD_FILE
 
 `streamer settings` prints what is in effect, in the form of a TOML file, without secrets. In the environment lists and
 tables are JSON:
-`STREAMER_DATAREF_PREFIXES='["s3://drives/"]'`. A value that is out of range, or a name that is no setting, in the file
+`STREAMER_DATAREF_PREFIXES='["s3://drives/"]'`; an entry of a table can be a variable, with two underscores before its
+name: `STREAMER_SENSES__SPEECH=moonshine`. A value that is out of range, or a name that is no setting, in the file
 or in the environment, ends the command with one line that says so.
 """
 
@@ -83,11 +84,12 @@ def markdown() -> str:
 def toml(settings: Settings) -> str:
     """The values in effect as TOML; passwords are masked, and what is not set is a comment."""
     values = settings.model_dump(mode="json")
-    modalities = values.pop("modalities")
+    tables = {"senses": values.pop("senses")}
+    tables |= {f"modalities.{name}": rules for name, rules in values.pop("modalities").items()}
     values["redis"] = settings.redis_shown
     values |= {name: "***" for name in SECRETS if values[name] is not None}
     parts = [_assignments(values)]
-    parts += [f"\n[modalities.{name}]\n{_assignments(rules)}" for name, rules in modalities.items()]
+    parts += [f"\n[{name}]\n{_assignments(rules)}" for name, rules in tables.items()]
     return "".join(parts)
 
 
@@ -127,6 +129,8 @@ def _allowed(schema: dict[str, Any]) -> str:
         return f"{_range(part)}{' or null' if 'anyOf' in schema else ''}"
     if part["type"] == "array":
         return "list of text"
+    if part["type"] == "object":
+        return "table of text"
     return f"`{part['pattern']}`" if "pattern" in part else "text"
 
 

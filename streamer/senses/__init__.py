@@ -1,0 +1,1 @@
+"""Pretrained networks that ship in packages: found, checked against their hashes, and run."""
