@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from streamer.events import MODALITY_NAMES
+from streamer.events import KIND_NAMES
 from streamer.feeds import script, simulate
 from streamer.feeds.scenario import FACTS
 from streamer.model.predictor import Predictor
@@ -83,7 +83,7 @@ def quality(
     facts_N2 = np.array([FACTS[str(example.labels[OUTPUT])][:2] for example in windows])
     rows = []
     for name, shown in SHOWS.items():
-        index_Q = np.array([n for n, e in enumerate(windows) if e.sample.present[MODALITY_NAMES.index(name)]])
+        index_Q = np.array([n for n, e in enumerate(windows) if e.sample.present[KIND_NAMES.index(name)]])
         alone = [only(windows[n].sample, [name]) for n in index_Q]
         alike_QN = (facts_N2[index_Q][:, None, shown] == facts_N2[None, :, shown]).all(-1)
         others_QN = drive_N[index_Q][:, None] != drive_N

@@ -16,8 +16,8 @@ import msgspec
 from msgspec.structs import force_setattr
 
 
-class Modality(msgspec.Struct, frozen=True):
-    """One kind of sensor data: a topic, a CloudEvents type and the media types that its payload may have."""
+class Kind(msgspec.Struct, frozen=True):
+    """What a payload is: a topic, a CloudEvents type and the media types that it may have."""
 
     name: str
     topic: str  # suffix: the full name is f"{settings.topic_prefix}.{topic}"
@@ -27,15 +27,15 @@ class Modality(msgspec.Struct, frozen=True):
 
 IMAGE, AUDIO, TEXT, TELEMETRY = range(4)
 
-# The one table of modalities. A row's index is the modality's number everywhere in the code, and breaks ties between
-# records of equal log time; append new rows at the end.
-MODALITIES: tuple[Modality, ...] = (
-    Modality("image", "frames", "streamer.frame.v1", ("image/jpeg", "image/png", "image/webp")),
-    Modality("audio", "audio", "streamer.audio.v1", ("audio/l16", "audio/wav", "audio/flac", "audio/ogg")),
-    Modality("text", "transcripts", "streamer.transcript.v1", ("application/json",)),
-    Modality("telemetry", "telemetry", "streamer.telemetry.v1", ("application/json",)),
+# The one table of kinds. A row's index is the kind's number everywhere in the code, and breaks ties between records of
+# equal log time; append new rows at the end.
+KINDS: tuple[Kind, ...] = (
+    Kind("image", "frames", "streamer.frame.v1", ("image/jpeg", "image/png", "image/webp")),
+    Kind("audio", "audio", "streamer.audio.v1", ("audio/l16", "audio/wav", "audio/flac", "audio/ogg")),
+    Kind("text", "transcripts", "streamer.transcript.v1", ("application/json",)),
+    Kind("telemetry", "telemetry", "streamer.telemetry.v1", ("application/json",)),
 )
-MODALITY_NAMES: tuple[str, ...] = tuple(m.name for m in MODALITIES)
+KIND_NAMES: tuple[str, ...] = tuple(kind.name for kind in KINDS)
 
 END_TYPE = "streamer.end.v1"  # control record: this session ends
 TICK_TYPE = "streamer.tick.v1"  # control record: carries nothing but its log time
@@ -62,8 +62,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 
-class Kind(IntEnum):
-    """What a source record is to the aligner."""
+class EventType(IntEnum):
+    """What a source record is to alignment."""
 
     DATA = 0
     END = 1
@@ -150,7 +150,7 @@ class Telemetry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class Event(msgspec.Struct, frozen=True, gc=False):
     """A decoded source record: one frame, audio chunk, transcript or telemetry block with its time ``[start, end)``.
 
-    A frame has ``start_us == end_us``. For control records (``kind`` END or TICK) both are the log time.
+    A frame has ``start_us == end_us``. For control records (``type`` END or TICK) both are the log time.
 
     Attributes:
         row: Modality number.
@@ -168,7 +168,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     record: Record
     session: str
-    kind: Kind
+    type: EventType
     start_us: int
     end_us: int
     media_type: str = ""

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from streamer.environment import is_service_link, secret
 from streamer.errors import UsageError, one_line
-from streamer.events import MODALITIES, MODALITY_NAMES, TOPIC_WINDOWS
+from streamer.events import KIND_NAMES, KINDS, TOPIC_WINDOWS
 
 STATE_DIR = Path(".streamer")
 PACKAGED = Path(__file__).parent / "_data"  # made by the build of a wheel; a checkout has its folders at its root
@@ -192,9 +192,9 @@ class Settings(BaseModel):
         """Keep the defaults of everything that the user did not set."""
         if not isinstance(given, dict):
             return given
-        unknown = sorted(set(given) - set(MODALITY_NAMES))
+        unknown = sorted(set(given) - set(KIND_NAMES))
         if unknown:
-            raise ValueError(f"unknown modality {unknown[0]!r}; known: {', '.join(MODALITY_NAMES)}")
+            raise ValueError(f"unknown modality {unknown[0]!r}; known: {', '.join(KIND_NAMES)}")
         merged: dict[str, object] = {}
         for name, default in DEFAULT_MODALITIES.items():
             own = given.get(name, {})
@@ -300,7 +300,7 @@ class Settings(BaseModel):
     @property
     def source_topics(self) -> tuple[str, ...]:
         """Topics of the modalities, in the order of the table."""
-        return tuple(self.topic(m.topic) for m in MODALITIES)
+        return tuple(self.topic(m.topic) for m in KINDS)
 
     @property
     def brokers(self) -> list[str]:
@@ -426,7 +426,7 @@ def _unknown(name: str) -> str:
 
 def _names() -> list[str]:
     """Every setting as an environment variable."""
-    rules = (f"MODALITIES__{m}__{rule}" for m in MODALITY_NAMES for rule in ModalitySettings.model_fields)
+    rules = (f"MODALITIES__{m}__{rule}" for m in KIND_NAMES for rule in ModalitySettings.model_fields)
     files = (f"{secret}{FILE_SUFFIX}" for secret in SECRETS)
     return [f"{ENV_PREFIX}{name}".upper() for name in (*Settings.model_fields, *files, *rules)]
 

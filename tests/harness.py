@@ -16,7 +16,7 @@ import redis
 import simplejpeg
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, TEXT
+from streamer.events import AUDIO, IMAGE, KINDS, TELEMETRY, TEXT
 from streamer.local import worker
 from streamer.settings import Settings
 
@@ -111,7 +111,7 @@ def record(settings: Settings, row: int, session: str, time_us: int, value: byte
             ("ce_specversion", b"1.0"),
             ("ce_id", f"{session}-{row}-{time_us}".encode()),
             ("ce_source", b"/test"),
-            ("ce_type", MODALITIES[row].ce_type.encode()),
+            ("ce_type", KINDS[row].ce_type.encode()),
             ("ce_time", rfc3339(time_us)),
             ("content-type", content_type.encode()),
         ],

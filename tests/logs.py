@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from streamer.align.ledger import Ledger
 from streamer.align.windows import Aligner, Done, Joined, Late, Outcome, Repeated, Rules
-from streamer.events import Event, Kind, Position, Record, Saved, Window
+from streamer.events import Event, EventType, Position, Record, Saved, Window
 from tests.oracle import Closed
 
 MS = 1000
@@ -50,11 +50,11 @@ def log(rng: random.Random, length: int) -> list[Event]:
             dead.clear()
         if (session, row) in dead:
             continue
-        chance, kind = rng.random(), Kind.DATA
+        chance, kind = rng.random(), EventType.DATA
         if chance < 0.03:
-            kind = Kind.END
+            kind = EventType.END
         elif chance < 0.05:
-            kind = Kind.TICK
+            kind = EventType.TICK
         delay = rng.choice([0, 0, 5, 20, 20, 60, 250]) * MS
         length_us = rng.choice([0, 0, 10, 40, 100, 330]) * MS
         start = t - delay - length_us + skew[session] + (rng.randrange(3) * 7 * MS)
@@ -69,7 +69,7 @@ def log(rng: random.Random, length: int) -> list[Event]:
                 start, length_us = again.start_us, again.end_us - again.start_us
         end = start + (0 if row == 0 else length_us)
         events.append(Event(record, session, kind, start, end, identity=identity))
-        if kind is Kind.DATA:
+        if kind is EventType.DATA:
             before.append(events[-1])
     return sorted(events, key=lambda event: event.position)
 
@@ -170,7 +170,7 @@ def _life(
                 case Done(event) if event.position in ledger:
                     ledger.done(event.position)
                 case Done(event):
-                    if event.kind is Kind.DATA:
+                    if event.type is EventType.DATA:
                         store.replayed.add((event.row, event.record.offset))
                     ledger.add(event.position, 0)
 

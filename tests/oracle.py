@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from streamer.events import Event, Kind
+from streamer.events import Event, EventType
 
 INF = float("inf")
 
@@ -64,9 +64,9 @@ class Oracle:
     def run(self, log: list[Event], until_us: int) -> Oracle:
         for event in log:
             self._closings_until(event.record.log_time_us)
-            if event.kind is Kind.END:
+            if event.type is EventType.END:
                 self._end(event)
-            elif event.kind is Kind.DATA:
+            elif event.type is EventType.DATA:
                 self._data(event)
         self._closings_until(until_us)
         return self

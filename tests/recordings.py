@@ -17,7 +17,7 @@ import numpy as np
 from mcap.writer import Writer
 
 from streamer.align.decode import Decoder
-from streamer.events import Event, Kind, Record, Telemetry
+from streamer.events import Event, EventType, Record, Telemetry
 from streamer.feeds import replay
 from streamer.feeds.producer import headers
 from streamer.settings import Settings
@@ -43,7 +43,7 @@ def events(*paths: Path, streams: Iterable[int] = (), recording: replay.Recordin
 def by_row(found: Iterable[Event]) -> dict[int, list[Event]]:
     rows: dict[int, list[Event]] = defaultdict(list)
     for event in found:
-        if event.kind is Kind.DATA:
+        if event.type is EventType.DATA:
             rows[event.row].append(event)
     return rows
 

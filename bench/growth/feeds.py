@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from bench import rig
-from streamer.events import END_TYPE, IMAGE, MODALITIES
+from streamer.events import END_TYPE, IMAGE, KINDS
 from streamer.feeds import pace, simulate
 from streamer.feeds.producer import Outgoing, Producer, end_record, headers
 from streamer.settings import Settings
@@ -153,7 +153,7 @@ def _repeated(base: Sequence[Outgoing], start_us: int, seconds: int, names: Sequ
 def send(settings: Settings, feed: Feed, hop_us: int) -> Sent:
     """Send a feed as fast as Kafka takes it, with times in the past; returns when Kafka has all of it."""
     start_us = pace.start_us(0, feed.seconds * simulate.S_US, hop_us)
-    records, sizes, header_bytes = [0] * len(MODALITIES), [0] * len(MODALITIES), 0
+    records, sizes, header_bytes = [0] * len(KINDS), [0] * len(KINDS), 0
 
     def count(outgoing: Outgoing) -> None:
         nonlocal header_bytes

@@ -20,7 +20,7 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
 
 from bench.peers.common import CHECKPOINT_S, GRACE_MS, WINDOW_MS, WINDOW_US, Closed, Job, placed, state_folder
-from streamer.events import MODALITIES, Record
+from streamer.events import KINDS, Record
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NEVER = datetime.min.replace(tzinfo=UTC)
@@ -64,7 +64,7 @@ class SlowestTopicClock(Clock[Placed, Newest]):
     """Builds the clock of a session."""
 
     def build(self, resume_state: Newest | None) -> SlowestTopic:
-        return SlowestTopic(resume_state or (NEVER,) * len(MODALITIES))
+        return SlowestTopic(resume_state or (NEVER,) * len(KINDS))
 
 
 class ModelSink(DynamicSink[tuple[str, tuple[int, list[Placed]]]]):

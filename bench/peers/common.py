@@ -19,7 +19,7 @@ from typing import NamedTuple
 import redis
 
 from streamer.align.decode import Decoder
-from streamer.events import ClosedBy, Event, Kind, Position, Record, Window
+from streamer.events import ClosedBy, Event, EventType, Position, Record, Window
 from streamer.model.predictor import Predictor, result_of
 from streamer.result import Result
 from streamer.settings import Settings
@@ -104,7 +104,7 @@ class Job:
             BadRecord: The feed has no such records.
         """
         event = self._decoder.decode(record)
-        return event if event.kind is Kind.DATA else None
+        return event if event.type is EventType.DATA else None
 
     def finish(self, windows: Sequence[Closed]) -> None:
         """Predict closed windows in batches as large as streamer's and write them to Redis; returns when it has them.

@@ -17,7 +17,7 @@ from kafka import TopicPartition
 from bench.peers.common import placed, window_end_us
 from streamer.align.decode import Decoder
 from streamer.clients import kafka as kafka_clients
-from streamer.events import Kind, Record
+from streamer.events import EventType, Record
 from streamer.settings import Settings
 from streamer.store import results
 
@@ -82,7 +82,7 @@ def windows(settings: Settings) -> dict[Identity, Members]:
     found: dict[Identity, set[tuple[int, int]]] = defaultdict(set)
     for record in _records(settings):
         event = decoder.decode(record)
-        if event.kind is Kind.DATA:
+        if event.type is EventType.DATA:
             for at_us in placed(event):
                 found[event.session, window_end_us(at_us)].add((record.row, record.offset))
     return {window: frozenset(members) for window, members in found.items()}

@@ -13,7 +13,7 @@ import msgspec
 from bench import rig
 from bench.peers.common import GRACE_MS, STATE_VARIABLE, WINDOW_MS
 from streamer.errors import UsageError
-from streamer.events import MODALITY_NAMES
+from streamer.events import KIND_NAMES
 from streamer.local.program import Program
 from streamer.local.worker import environment
 from streamer.settings import Settings
@@ -33,7 +33,7 @@ ENGINES = (STREAMER, *MODULES)
 # All wait equally long for a modality that is behind: streamer's default for text is a second less than GRACE_MS.
 SETTINGS: dict[str, Any] = {
     "window_ms": WINDOW_MS,
-    "modalities": {name: {"max_delay_ms": GRACE_MS} for name in MODALITY_NAMES},
+    "modalities": {name: {"max_delay_ms": GRACE_MS} for name in KIND_NAMES},
     "model_poll_ms": 0,
     "port": 0,
 }

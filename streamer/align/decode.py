@@ -21,13 +21,13 @@ from streamer.events import (
     END_TYPE,
     EPOCH,
     IMAGE,
+    KINDS,
     MAX_SESSION_BYTES,
     MICROSECOND,
-    MODALITIES,
     TEXT,
     TICK_TYPE,
     Event,
-    Kind,
+    EventType,
     Record,
     Telemetry,
     Transcript,
@@ -74,10 +74,10 @@ class Decoder:
         headers = _headers(record)
         if FAULT in headers:
             raise BadRecord(Reason.UNREADABLE_BATCH, headers[FAULT])
-        kind = self._kind(record, headers)
-        session = "" if kind is Kind.TICK and record.key is None else self._session(record)
-        if kind is not Kind.DATA:
-            return Event(record, session, kind, record.log_time_us, record.log_time_us)
+        event_type = self._type(record, headers)
+        session = "" if event_type is EventType.TICK and record.key is None else self._session(record)
+        if event_type is not EventType.DATA:
+            return Event(record, session, event_type, record.log_time_us, record.log_time_us)
         if len(record.value) > self._max_bytes:
             raise BadRecord(Reason.TOO_LARGE, f"{len(record.value)} bytes, the limit is {self._max_bytes}")
         media_type, params = self._content_type(record.row, headers)
@@ -103,7 +103,7 @@ class Decoder:
         return Event(
             record,
             session,
-            kind,
+            event_type,
             start_us,
             end_us,
             media_type,
@@ -132,7 +132,7 @@ class Decoder:
             )
         return session
 
-    def _kind(self, record: Record, headers: dict[str, str]) -> Kind:
+    def _type(self, record: Record, headers: dict[str, str]) -> EventType:
         ce_type = headers.get("ce_type")
         if ce_type is None:
             raise BadRecord(Reason.UNKNOWN_TYPE, advice.missing("ce_type", headers))
@@ -142,12 +142,12 @@ class Decoder:
         version = headers["ce_specversion"]
         if version != "1.0":
             raise BadRecord(Reason.BAD_HEADER, f"ce_specversion {version[:80]!r} is not 1.0{advice.quoted(version)}")
-        if ce_type == MODALITIES[record.row].ce_type:
-            return Kind.DATA
+        if ce_type == KINDS[record.row].ce_type:
+            return EventType.DATA
         if ce_type == END_TYPE:
-            return Kind.END
+            return EventType.END
         if ce_type == TICK_TYPE:
-            return Kind.TICK
+            return EventType.TICK
         raise BadRecord(
             Reason.UNKNOWN_TYPE, f"ce_type {ce_type[:80]!r} does not belong on this topic{advice.quoted(ce_type)}"
         )
@@ -159,8 +159,8 @@ class Decoder:
         if len(given) > MAX_CONTENT_TYPE:
             raise BadRecord(Reason.BAD_CONTENT_TYPE, f"content-type of {len(given)} characters")
         media_type, params = _parse_content_type(given)
-        if media_type not in MODALITIES[row].content_types:
-            known = ", ".join(MODALITIES[row].content_types)
+        if media_type not in KINDS[row].content_types:
+            known = ", ".join(KINDS[row].content_types)
             raise BadRecord(
                 Reason.BAD_CONTENT_TYPE, f"content-type {given[:80]!r} is none of {known}{advice.quoted(given)}"
             )

@@ -12,7 +12,7 @@ from streamer.align.decode import Decoder
 from streamer.align.merged import MergedLog
 from streamer.align.windows import Aligner, Joined, Late, Outcome, Repeated, Rules
 from streamer.errors import BadRecord, Stop
-from streamer.events import MODALITIES, MODALITY_NAMES, Event, Kind, Position, Record, Stored, Window
+from streamer.events import KIND_NAMES, KINDS, Event, EventType, Position, Record, Stored, Window
 from streamer.observe.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         committed: bool,
         max_ahead_us: int,
     ) -> None:
-        super().__init__(partition, name, len(MODALITIES), fifo_bytes)
+        super().__init__(partition, name, len(KINDS), fifo_bytes)
         self.fingerprint = rules.fingerprint
         self.aligner = Aligner(rules, partition)
         self._decoder = decoder
@@ -88,7 +88,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         self._counted: Counter[tuple[int, str]] = (
             Counter()
         )  # since the last update of the metrics, by modality and outcome
-        self._received_bytes = [0] * len(MODALITIES)  # likewise
+        self._received_bytes = [0] * len(KINDS)  # likewise
         self._counted_violations = self._counted_steps_back = 0  # likewise, as of then
         self._dead: set[Position] = set()
         self._committed = committed
@@ -109,7 +109,12 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         except BadRecord as error:
             item = Rejected(record, error)
         self._received_bytes[record.row] += len(record.value)
-        if isinstance(item, Event) and item.kind is Kind.TICK and self._opened and not self.merge.nbytes(record.row):
+        if (
+            isinstance(item, Event)
+            and item.type is EventType.TICK
+            and self._opened
+            and not self.merge.nbytes(record.row)
+        ):
             # It brings only its time. In the merge it would wait for ticks of other topics, and those for more of this.
             self.merge.advance(record.row, record.log_time_us)
             self.ledger.add(record.position, 0)
@@ -164,7 +169,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
                 continue
             log_time_us = item.record.log_time_us
             self._settle(aligner.tick(log_time_us), leaving)
-            if item.kind is not Kind.TICK and not aligner.knows(item.session):
+            if item.type is not EventType.TICK and not aligner.knows(item.session):
                 await self._restore(store, item.session, log_time_us)
                 if not self.alive:
                     return [], False
@@ -247,7 +252,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
             if isinstance(outcome, Joined):
                 event = outcome.event
                 self.ledger.add(event.position, outcome.holders)
-                self._count(event.row, "joined" if event.kind is Kind.DATA else "control")
+                self._count(event.row, "joined" if event.type is EventType.DATA else "control")
             elif isinstance(outcome, Window):
                 self._metrics.windows.labels(str(outcome.closed_by)).inc()
                 leaving.append(outcome)
@@ -267,7 +272,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
                     self.ledger.done(event.position)
                 else:
                     self.ledger.add(event.position, 0)
-                    self._count(event.row, "replayed" if event.kind is Kind.DATA else "control")
+                    self._count(event.row, "replayed" if event.type is EventType.DATA else "control")
 
     def window_done(self, window: Window) -> None:
         """A window is published: drop its references to its members."""
@@ -292,12 +297,12 @@ class PartitionGroup(MergedLog[Event | Rejected]):
     def _update_metrics(self) -> None:
         """Once a turn, since each update looks up a label and takes a lock."""
         for (row, outcome), count in self._counted.items():
-            self._metrics.events.labels(MODALITY_NAMES[row], outcome).inc(count)
+            self._metrics.events.labels(KIND_NAMES[row], outcome).inc(count)
         self._counted.clear()
-        for name, nbytes in zip(MODALITY_NAMES, self._received_bytes, strict=True):
+        for name, nbytes in zip(KIND_NAMES, self._received_bytes, strict=True):
             if nbytes:
                 self._metrics.event_bytes.labels(name).inc(nbytes)
-        self._received_bytes = [0] * len(MODALITIES)
+        self._received_bytes = [0] * len(KINDS)
         self._metrics.order_violations.inc(self.merge.violations - self._counted_violations)
         self._metrics.log_time_steps_back.inc(self.steps_back - self._counted_steps_back)
         self._counted_violations, self._counted_steps_back = self.merge.violations, self.steps_back

@@ -30,7 +30,7 @@ from heapq import heappop, heappush
 import msgspec
 
 from streamer.align.sessions import NEVER_US, OpenWindow, Session
-from streamer.events import MODALITY_NAMES, ClosedBy, Event, Kind, Position, Saved, Window
+from streamer.events import KIND_NAMES, ClosedBy, Event, EventType, Position, Saved, Window
 from streamer.settings import Settings
 
 
@@ -52,7 +52,7 @@ class Rules(msgspec.Struct, frozen=True):
     @classmethod
     def from_settings(cls, settings: Settings) -> Rules:
         """The rules as configured."""
-        modalities = [settings.modalities[name] for name in MODALITY_NAMES]
+        modalities = [settings.modalities[name] for name in KIND_NAMES]
         return cls(
             window_us=settings.window_us,
             hop_us=settings.hop_us,
@@ -184,9 +184,9 @@ class Aligner:
             KeyError: The session is not known, see :meth:`knows`.
         """
         outcomes = self.tick(event.record.log_time_us)
-        if event.kind is Kind.TICK:
+        if event.type is EventType.TICK:
             outcomes.append(Done(event))
-        elif event.kind is Kind.END:
+        elif event.type is EventType.END:
             self._on_end(event, outcomes)
         else:
             self._on_data(event, outcomes)

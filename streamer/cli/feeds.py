@@ -155,13 +155,13 @@ def _say_all(notes: Iterable[str]) -> None:
 
 def _sensors(pairs: Iterable[str]) -> dict[str, str]:
     """``TOPIC=SENSOR`` of each topic."""
-    from streamer.events import MODALITY_NAMES
+    from streamer.events import KIND_NAMES
 
     found = {}
     for pair in pairs:
         topic, _, sensor = pair.rpartition("=")
-        if not topic or sensor not in MODALITY_NAMES:
-            raise UsageError(f"--map takes TOPIC={'|'.join(MODALITY_NAMES)}, not {pair!r}")
+        if not topic or sensor not in KIND_NAMES:
+            raise UsageError(f"--map takes TOPIC={'|'.join(KIND_NAMES)}, not {pair!r}")
         found[topic] = sensor
     return found
 
@@ -179,10 +179,10 @@ def _send_again(settings: Settings, path: Path, speed: float, keep_times: bool) 
 
 def _death(text: str) -> tuple[int, float]:
     """``audio:20`` -> the modality's number and the second."""
-    from streamer.events import MODALITY_NAMES
+    from streamer.events import KIND_NAMES
 
     name, _, second = text.partition(":")
     try:
-        return MODALITY_NAMES.index(name), float(second)
+        return KIND_NAMES.index(name), float(second)
     except ValueError:
-        raise UsageError(f"--dies takes {'|'.join(MODALITY_NAMES)}:SECOND, not {text!r}") from None
+        raise UsageError(f"--dies takes {'|'.join(KIND_NAMES)}:SECOND, not {text!r}") from None

@@ -43,7 +43,7 @@ from streamer.dashboard.faults import Faults, Watch
 from streamer.dashboard.live import Client, Live
 from streamer.dashboard.search import Finder
 from streamer.errors import Stop, Unavailable, UsageError
-from streamer.events import MAX_SESSION_BYTES, MODALITY_NAMES
+from streamer.events import KIND_NAMES, MAX_SESSION_BYTES
 from streamer.result import Result
 from streamer.retrieval.contents import Gone, Log, Windows
 from streamer.retrieval.indexes import MAX_FILE_BYTES, MAX_HITS, MAX_TEXT
@@ -204,7 +204,7 @@ class Dashboard:
         return _json(
             {
                 "sessions": await self._live.sessions(),
-                "modalities": MODALITY_NAMES,
+                "modalities": KIND_NAMES,
                 "search": await self._finder.available(),
                 "gap_s": settings.session_gap_ms / 1000,
             }

@@ -15,7 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from streamer.events import MODALITY_NAMES
+from streamer.events import KIND_NAMES
 from streamer.result import Result, decision
 from streamer.terminal.tables import facts, plain
 
@@ -110,7 +110,7 @@ def summarise(
         late_events=late_events,
         present={
             name: sum(name in result.present for result in results) / len(results) if results else 0.0
-            for name in MODALITY_NAMES
+            for name in KIND_NAMES
         },
         latency_ms=latencies(results),
         records=records,

@@ -31,9 +31,9 @@ from streamer.events import (
     AUDIO,
     END_TYPE,
     IMAGE,
+    KIND_NAMES,
+    KINDS,
     MAX_SESSION_BYTES,
-    MODALITIES,
-    MODALITY_NAMES,
     TELEMETRY,
     TEXT,
     Channel,
@@ -78,7 +78,7 @@ def headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:
     An id is derived from the sequence number where there is one, so that a feed sent twice has the same ids. The
     session is percent-encoded in id and source: a source is a URI reference, and neither may hold control characters.
     """
-    modality = MODALITIES[outgoing.row]
+    modality = KINDS[outgoing.row]
     session = quote(outgoing.session, safe="")
     ce_type = outgoing.ce_type or modality.ce_type
     unique = uuid.uuid4().hex if outgoing.sequence is None else f"{ce_type}/{outgoing.sequence}"
@@ -153,10 +153,10 @@ class Producer:
         if not 0 < len(key) <= MAX_SESSION_BYTES:
             raise UsageError(f"a session's name has 1 to {MAX_SESSION_BYTES} bytes of UTF-8, not {len(key)}")
         if not outgoing.payload and outgoing.ce_type is None:
-            raise UsageError(f"the {MODALITY_NAMES[outgoing.row]} payload of session {outgoing.session!r} is empty")
+            raise UsageError(f"the {KIND_NAMES[outgoing.row]} payload of session {outgoing.session!r} is empty")
         if len(outgoing.payload) > self._max_bytes:
             raise UsageError(
-                f"a {MODALITY_NAMES[outgoing.row]} payload has {len(outgoing.payload)} bytes, the limit is "
+                f"a {KIND_NAMES[outgoing.row]} payload has {len(outgoing.payload)} bytes, the limit is "
                 f"{self._max_bytes} (STREAMER_MAX_MESSAGE_BYTES)"
             )
         if not EARLIEST_US <= outgoing.time_us <= LATEST_US:
@@ -166,7 +166,7 @@ class Producer:
             # only the broker knows the append time; with the latest one the record cannot be ahead of it
             self._decoder.decode(Record(outgoing.row, 0, 0, LATEST_US, key, outgoing.payload, tuple(wanted)))
         except BadRecord as error:
-            what = f"{MODALITY_NAMES[outgoing.row]} record of session {outgoing.session!r}"
+            what = f"{KIND_NAMES[outgoing.row]} record of session {outgoing.session!r}"
             raise UsageError(f"the {what} would be refused: {error.detail}") from None
         topic = self._topics[outgoing.row]
         span = None if self._tracer is None else self._tracer.sending(topic, outgoing.session)
@@ -181,7 +181,7 @@ class Producer:
             ) from None
         except MessageSizeTooLargeError:  # Kafka would refuse its batch, and other records with it
             raise UsageError(
-                f"a {MODALITY_NAMES[outgoing.row]} payload has {len(outgoing.payload)} bytes; with its headers that is "
+                f"a {KIND_NAMES[outgoing.row]} payload has {len(outgoing.payload)} bytes; with its headers that is "
                 f"more than {self._max_bytes} (STREAMER_MAX_MESSAGE_BYTES)"
             ) from None
         except KafkaError as error:

@@ -29,7 +29,7 @@ from streamer.align.group import Leaving, PartitionGroup, Rejected
 from streamer.align.sessions import NEVER_US
 from streamer.align.windows import Late, Rules
 from streamer.errors import BadRecord, UsageError
-from streamer.events import MODALITIES, Kind, Record, Saved, Stored, Window
+from streamer.events import KINDS, EventType, Record, Saved, Stored, Window
 from streamer.golden import recording
 from streamer.observe.metrics import Metrics
 from streamer.result import ranges
@@ -73,7 +73,7 @@ class Offline:
 
     def __init__(self, settings: Settings, path: Path, under_way: Callable[[str, int], bool]) -> None:
         self.about = recording.describe(path)
-        if len(self.about.modalities) != len(MODALITIES):
+        if len(self.about.modalities) != len(KINDS):
             raise UsageError(f"{path} has only the modalities {', '.join(self.about.modalities)}")
         self.next_offsets = [list(offsets) for offsets in self.about.first_offsets]
         self.begins_us: dict[str, int] = {}
@@ -142,7 +142,7 @@ class Offline:
                 event = self._decoder.decode(record)
             except BadRecord:
                 return False
-            if event.kind is not Kind.DATA or self._rules.ends_of(event)[-1] <= self.begins_us[session]:
+            if event.type is not EventType.DATA or self._rules.ends_of(event)[-1] <= self.begins_us[session]:
                 return False
             self._joined_us[session] = record.log_time_us
         return True
@@ -248,7 +248,7 @@ class _Group:
         """Release and align everything; no record with a log time below the bound will come."""
         group, more = self._group, True
         found: list[Leaving] = []
-        for row in range(len(MODALITIES)):
+        for row in range(len(KINDS)):
             group.bound(row, bound_us)
         while more:
             leaving, more = await group.advance(self, RELEASE_EVERY)

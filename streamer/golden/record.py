@@ -25,7 +25,7 @@ from kafka.errors import KafkaError, OffsetOutOfRangeError
 from streamer.broker import topics
 from streamer.clients import kafka as kafka_clients
 from streamer.errors import UsageError
-from streamer.events import MODALITY_NAMES
+from streamer.events import KIND_NAMES
 from streamer.golden.recording import About, Recorded, Writer
 from streamer.settings import Settings
 
@@ -193,7 +193,7 @@ class _Source:
                 complete_us = max(complete_us, now_us if found[tp] is None else (found[tp].timestamp + 1) * MS_US)
             start_us[tp.partition] = max(start_us[tp.partition], complete_us)
         return About(
-            modalities=MODALITY_NAMES,
+            modalities=KIND_NAMES,
             topics=self._settings.source_topics,
             partitions=self._partitions,
             first_offsets=tuple(

@@ -34,7 +34,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from streamer.errors import UsageError
-from streamer.events import MODALITY_NAMES, Record
+from streamer.events import KIND_NAMES, Record
 
 try:
     import mcap.exceptions
@@ -349,8 +349,8 @@ def _index(path: Path, file: BinaryIO) -> _Index:
         about = msgspec.convert(facts, About)
     except msgspec.ValidationError as error:
         raise UsageError(f"{path} is a recording of another version: {error}") from None
-    if about.modalities != MODALITY_NAMES[: len(about.modalities)]:
-        known = ", ".join(MODALITY_NAMES)
+    if about.modalities != KIND_NAMES[: len(about.modalities)]:
+        known = ", ".join(KIND_NAMES)
         raise UsageError(f"{path} has the modalities {', '.join(about.modalities)}, known are {known}")
     return _Index(about, chunks)
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamer.errors import DeviceLost, ModelError, StreamerError, UsageError, one_line
-from streamer.events import MODALITY_NAMES, Window
+from streamer.events import KIND_NAMES, Window
 from streamer.model import forms, repository
 from streamer.model.collate import collate
 from streamer.model.nets.inputs import Inputs, Outputs
@@ -76,8 +76,8 @@ def result_of(
         start_us=window.start_us,
         end_us=window.end_us,
         closed_by=str(window.closed_by),
-        present=tuple(name for name, here in zip(MODALITY_NAMES, sample.present, strict=True) if here),
-        coverage=dict(zip(MODALITY_NAMES, sample.coverage, strict=True)),
+        present=tuple(name for name, here in zip(KIND_NAMES, sample.present, strict=True) if here),
+        coverage=dict(zip(KIND_NAMES, sample.coverage, strict=True)),
         members={
             topic: ranges([event.record.offset for event in events])
             for topic, events in zip(topics, window.events, strict=True)

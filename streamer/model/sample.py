@@ -18,7 +18,7 @@ import torchaudio
 from numpy.typing import NDArray
 
 from streamer.errors import BadRecord, Reason
-from streamer.events import AUDIO, MODALITY_NAMES, TELEMETRY, TEXT, Event, Window
+from streamer.events import AUDIO, KIND_NAMES, TELEMETRY, TEXT, Event, Window
 from streamer.model import payloads
 from streamer.model.frames import in_window, reading_order
 from streamer.model.sounds import sample_index
@@ -106,7 +106,7 @@ class Sample(msgspec.Struct, frozen=True):
     @classmethod
     def empty(cls) -> Sample:
         """A sample of a window without any content."""
-        return cls(present=(False,) * len(MODALITY_NAMES), coverage=(0.0,) * len(MODALITY_NAMES))
+        return cls(present=(False,) * len(KIND_NAMES), coverage=(0.0,) * len(KIND_NAMES))
 
     @property
     def nbytes(self) -> int:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from streamer.events import MODALITY_NAMES
+from streamer.events import KIND_NAMES
 from streamer.settings import DEFAULT_MODALITIES, SECRETS, ModalitySettings, Settings
 
 HEAD = """\
@@ -64,7 +64,7 @@ def markdown() -> str:
     rule_rows = [
         (
             f"`{name}`",
-            *(_code(defaults[modality][name]) for modality in MODALITY_NAMES),
+            *(_code(defaults[modality][name]) for modality in KIND_NAMES),
             _allowed(schema),
             _prose(schema["description"]),
         )
@@ -75,7 +75,7 @@ def markdown() -> str:
             HEAD,
             _table(("setting", "default", "allowed", "meaning"), rows),
             MODALITIES_HEAD,
-            _table(("setting", *MODALITY_NAMES, "allowed", "meaning"), rule_rows).rstrip("\n"),
+            _table(("setting", *KIND_NAMES, "allowed", "meaning"), rule_rows).rstrip("\n"),
             "",
         ]
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from streamer.errors import UsageError
-from streamer.events import MODALITIES
+from streamer.events import KINDS
 from streamer.model.spec import read_spec
 from streamer.operate.costs import MB, MEASURED, Costs, Window
 from streamer.settings import MIB, Settings
@@ -228,7 +228,7 @@ def shared(cores: float) -> tuple[int, int]:
 
 def bounds_mib(partitions: int, settings: Settings) -> float:
     """What settings allow a worker with this many partitions to hold, MiB: FIFOs plus a message each, and windows."""
-    fifos = len(MODALITIES) * partitions * (settings.fifo_bytes + settings.max_message_bytes)
+    fifos = len(KINDS) * partitions * (settings.fifo_bytes + settings.max_message_bytes)
     return (fifos + settings.max_open_bytes + settings.max_inflight_bytes) / MIB
 
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from streamer.align.decode import Decoder, home_partition
 from streamer.clients import kafka as kafka_clients
 from streamer.errors import BadRecord, StreamerError, Unavailable, UsageError
-from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TELEMETRY, TEXT, Event, Record, Telemetry
+from streamer.events import AUDIO, IMAGE, KIND_NAMES, TELEMETRY, TEXT, Event, Record, Telemetry
 from streamer.model import payloads, pictures
 from streamer.model.sounds import sample_index
 from streamer.result import Result
@@ -282,7 +282,7 @@ class Windows:
             except Gone:
                 found[row] = []
             if ranges and not found[row]:
-                gone.append(MODALITY_NAMES[row])
+                gone.append(KIND_NAMES[row])
         return msgspec.json.encode(
             Content(
                 start_us=result.start_us,

@@ -13,7 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from streamer.errors import ModelError, UsageError
-from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TEXT, ClosedBy, Event, Kind, Position, Record, Window
+from streamer.events import AUDIO, IMAGE, KIND_NAMES, TEXT, ClosedBy, Event, EventType, Position, Record, Window
 from streamer.model import pictures, sounds
 from streamer.model.predictor import ModelFault, Predictor
 from streamer.model.sample import Phrase, Sample
@@ -49,7 +49,7 @@ def text(predictor: Predictor, words: str) -> NDArray[np.float32]:
     words = " ".join(words.split())
     if not 0 < len(words) <= MAX_TEXT:
         raise UsageError(f"a query has 1 to {MAX_TEXT} characters, not {len(words)}")
-    sample = Sample(present=_only(TEXT), coverage=(0.0,) * len(MODALITY_NAMES), text=(Phrase(words, 1.0),))
+    sample = Sample(present=_only(TEXT), coverage=(0.0,) * len(KIND_NAMES), text=(Phrase(words, 1.0),))
     return _mean(predictor, TEXT, [sample])
 
 
@@ -98,9 +98,9 @@ def audio(predictor: Predictor, content: bytes, name: str) -> NDArray[np.float32
 
 
 def _check_model(predictor: Predictor, row: int) -> None:
-    name = MODALITY_NAMES[row]
+    name = KIND_NAMES[row]
     if getattr(predictor.spec.inputs, name) is None:
-        known = [m for m in MODALITY_NAMES if getattr(predictor.spec.inputs, m) is not None]
+        known = [m for m in KIND_NAMES if getattr(predictor.spec.inputs, m) is not None]
         raise ModelError(f"model {predictor.name} has no {name}; it knows {', '.join(known)}")
 
 
@@ -110,11 +110,11 @@ def _check_size(content: bytes, name: str) -> None:
 
 
 def _only(row: int) -> tuple[bool, ...]:
-    return tuple(row == other for other in range(len(MODALITY_NAMES)))
+    return tuple(row == other for other in range(len(KIND_NAMES)))
 
 
 def _event(row: int, content: bytes, media_type: str, length_us: int) -> Event:
-    return Event(Record(row, 0, 0, 0, None, content, ()), "", Kind.DATA, 0, length_us, media_type)
+    return Event(Record(row, 0, 0, 0, None, content, ()), "", EventType.DATA, 0, length_us, media_type)
 
 
 def _cut(predictor: Predictor, event: Event, start_us: int, name: str) -> Sample:
@@ -130,7 +130,7 @@ def _cut(predictor: Predictor, event: Event, start_us: int, name: str) -> Sample
 
 def _mean(predictor: Predictor, row: int, samples: Sequence[Sample]) -> NDArray[np.float32]:
     try:
-        mean_D: NDArray[np.float32] = predictor.embed(samples, MODALITY_NAMES[row]).mean(axis=0)
+        mean_D: NDArray[np.float32] = predictor.embed(samples, KIND_NAMES[row]).mean(axis=0)
     except ModelFault as error:
         raise ModelError(f"model {predictor.name} can make nothing of the query: {error}") from None
     length = float(np.linalg.norm(mean_D))

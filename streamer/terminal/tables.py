@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from streamer.events import MODALITY_NAMES
+from streamer.events import KIND_NAMES
 from streamer.result import Result, decision
 
 if TYPE_CHECKING:  # their modules load slowly
@@ -97,7 +97,7 @@ def add_result_columns(table: Table) -> None:
     table.add_column(f"window {zone()}", no_wrap=True, min_width=8)
     table.add_column("decision", no_wrap=True, overflow="ellipsis", min_width=14, max_width=18)
     table.add_column("score", justify="right", no_wrap=True)
-    for name in MODALITY_NAMES:
+    for name in KIND_NAMES:
         table.add_column(HEADINGS.get(name, name[:3]), justify="right", no_wrap=True, min_width=3)
     table.add_column("closed", no_wrap=True, min_width=8)
     table.add_column("ms", justify="right", no_wrap=True, min_width=4)
@@ -111,7 +111,7 @@ def cells(result: Result, right: bool | None = None) -> list[Text]:
         Text(clock(result.start_us)),
         Text(f"{printable(label)}{' ' if mark else ''}{mark}", style="red" if result.status == "failed" else style),
         Text("" if score is None else f"{score:.2f}"),
-        *(_coverage(result, name) for name in MODALITY_NAMES),
+        *(_coverage(result, name) for name in KIND_NAMES),
         Text(result.closed_by, style=CLOSED_STYLE.get(result.closed_by, "")),
         Text(f"{result.latencies_us.get('total', 0) / 1000:.0f}"),
     ]

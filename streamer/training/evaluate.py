@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from streamer.errors import UsageError
-from streamer.events import MODALITY_NAMES
+from streamer.events import KIND_NAMES
 from streamer.model.predictor import Predictor, Vectors
 from streamer.model.sample import Sample
 from streamer.model.spec import WEIGHTS_FILE, ModelSpec, Output
@@ -120,7 +120,7 @@ def evaluate(folder: Path, predictor: Predictor, held_out: HeldOut, console: Con
     if not len(windows):
         raise UsageError(f"{held_out.told} has no windows to measure on")
     spec = predictor.spec
-    names = [name for name in MODALITY_NAMES if getattr(spec.inputs, name) is not None]
+    names = [name for name in KIND_NAMES if getattr(spec.inputs, name) is not None]
     shown = _shown(names)
     seen = look(predictor, windows, shown, console)
     heads = []
@@ -190,14 +190,14 @@ def only(sample: Sample, names: Sequence[str]) -> Sample:
         for field, value in msgspec.structs.asdict(sample).items()
         if field in ("present", "coverage") or field.split("_")[0] in names
     }
-    kept["present"] = tuple(p and n in names for p, n in zip(sample.present, MODALITY_NAMES, strict=True))
-    kept["coverage"] = tuple(c if n in names else 0.0 for c, n in zip(sample.coverage, MODALITY_NAMES, strict=True))
+    kept["present"] = tuple(p and n in names for p, n in zip(sample.present, KIND_NAMES, strict=True))
+    kept["coverage"] = tuple(c if n in names else 0.0 for c, n in zip(sample.coverage, KIND_NAMES, strict=True))
     return Sample(**kept)
 
 
 def _shares(present: Sequence[tuple[bool, ...]]) -> dict[str, float]:
     shares = np.mean(present, axis=0)
-    return {name: round(float(share), 4) for name, share in zip(MODALITY_NAMES, shares, strict=True)}
+    return {name: round(float(share), 4) for name, share in zip(KIND_NAMES, shares, strict=True)}
 
 
 def _head(name: str, output: Output, seen: Seen) -> Head:

@@ -22,7 +22,7 @@ import msgspec
 
 from streamer.clients.batches import unreadable
 from streamer.errors import BadRecord, Reason
-from streamer.events import MODALITY_NAMES, WINDOW_TYPE, ClosedBy, Event, Kind, Position, Record, Window
+from streamer.events import KIND_NAMES, WINDOW_TYPE, ClosedBy, Event, EventType, Position, Record, Window
 
 CONTENT_TYPE = b"application/msgpack"
 MARGIN_BYTES = 60 << 10  # beyond the largest payload; the topic takes it, with key and headers
@@ -108,7 +108,7 @@ def encode(
         lost_until_us=lost_until_us,
         members={
             name: tuple(map(_member, events, flags))
-            for name, events, flags in zip(MODALITY_NAMES, window.events, travels, strict=True)
+            for name, events, flags in zip(KIND_NAMES, window.events, travels, strict=True)
             if events
         },
     )
@@ -157,13 +157,13 @@ def decode(record: Record) -> tuple[Window, WindowRecord]:
         raise BadRecord(Reason.BAD_KEY, "the key is not UTF-8") from None
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise BadRecord(Reason.BAD_PAYLOAD, f"no window: {error}") from None
-    if unknown := found.members.keys() - set(MODALITY_NAMES):
+    if unknown := found.members.keys() - set(KIND_NAMES):
         raise BadRecord(Reason.BAD_PAYLOAD, f"members of unknown modalities {sorted(unknown)}")
-    if len(found.heard_us) != len(MODALITY_NAMES):
+    if len(found.heard_us) != len(KIND_NAMES):
         raise BadRecord(Reason.BAD_PAYLOAD, "heard_us needs an entry for each modality")
     events = tuple(
         tuple(_event(member, row, session, record) for member in found.members.get(name, ()))
-        for row, name in enumerate(MODALITY_NAMES)
+        for row, name in enumerate(KIND_NAMES)
     )
     window = Window(
         session=session,
@@ -191,7 +191,7 @@ def _event(member: Member, row: int, session: str, carrier: Record) -> Event:
     return Event(
         record=source,
         session=session,
-        kind=Kind.DATA,
+        type=EventType.DATA,
         start_us=member.start_us,
         end_us=member.end_us,
         media_type=member.media_type,

@@ -21,7 +21,7 @@ from time import perf_counter_ns, time_ns
 import msgspec
 
 from streamer.errors import BadRecord, LeftBehind, Reason
-from streamer.events import AUDIO, MODALITY_NAMES, Event, Window
+from streamer.events import AUDIO, KIND_NAMES, Event, Window
 from streamer.model.predictor import Prediction, Predictor, predict_each, result_of
 from streamer.model.sample import Sample
 from streamer.observe.metrics import Metrics
@@ -352,7 +352,7 @@ class Pipeline:
         self._metrics.published.labels(job.status if was_new else "duplicate").inc()
         if was_new and job.sample is not None:
             self._metrics.stage("total").observe(job.latencies_us["total"] / 1e6)
-            for name, share in zip(MODALITY_NAMES, job.sample.coverage, strict=True):
+            for name, share in zip(KIND_NAMES, job.sample.coverage, strict=True):
                 self._metrics.covered(name).observe(share)
             self._lengths.note(job.window.session, job.sample.mismatches)
 

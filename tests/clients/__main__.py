@@ -29,7 +29,7 @@ import numpy as np
 from streamer.align.decode import Decoder
 from streamer.broker import topics
 from streamer.errors import BadRecord
-from streamer.events import AUDIO, END_TYPE, IMAGE, MODALITIES, TELEMETRY, TEXT, Record
+from streamer.events import AUDIO, END_TYPE, IMAGE, KINDS, TELEMETRY, TEXT, Record
 from streamer.local.stack import Stack
 from streamer.settings import Settings
 from tests.harness import jpeg, read_topic
@@ -312,10 +312,10 @@ def messages(settings: Settings, number: int) -> list[dict[str, Any]]:
     pcm = (np.sin(np.arange(1600) / 9) * 9000).astype(">i2").tobytes()
     block = {"channels": {"speed": {"unit": "m/s", "values": [10.0, 10.5]}}, "rate_hz": 20.0}
     kinds = (
-        ("frame", IMAGE, MODALITIES[IMAGE].ce_type, "image/jpeg", jpeg()),
-        ("audio", AUDIO, MODALITIES[AUDIO].ce_type, "audio/L16;rate=16000;channels=1", pcm),
-        ("words", TEXT, MODALITIES[TEXT].ce_type, "application/json", json.dumps({"text": "straight on"}).encode()),
-        ("block", TELEMETRY, MODALITIES[TELEMETRY].ce_type, "application/json", json.dumps(block).encode()),
+        ("frame", IMAGE, KINDS[IMAGE].ce_type, "image/jpeg", jpeg()),
+        ("audio", AUDIO, KINDS[AUDIO].ce_type, "audio/L16;rate=16000;channels=1", pcm),
+        ("words", TEXT, KINDS[TEXT].ce_type, "application/json", json.dumps({"text": "straight on"}).encode()),
+        ("block", TELEMETRY, KINDS[TELEMETRY].ce_type, "application/json", json.dumps(block).encode()),
         ("end", TELEMETRY, END_TYPE, "application/json", b""),
     )
     sent: list[tuple[str, str | None, Any]] = [

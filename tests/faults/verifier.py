@@ -28,7 +28,7 @@ import redis
 from kafka import KafkaConsumer, TopicPartition
 from kafka.partitioner.default import murmur2
 
-from streamer.events import AUDIO, IMAGE, MODALITIES, MODALITY_NAMES, TELEMETRY, TEXT, Event, Kind, Record
+from streamer.events import AUDIO, IMAGE, KIND_NAMES, KINDS, TELEMETRY, TEXT, Event, EventType, Record
 from streamer.settings import Settings
 from tests.oracle import Closed, Drive, Oracle
 
@@ -64,7 +64,7 @@ class Rules:
 
     @classmethod
     def of(cls, settings: Settings) -> Rules:
-        rows = [settings.modalities[name] for name in MODALITY_NAMES]
+        rows = [settings.modalities[name] for name in KIND_NAMES]
         return cls(
             window_us=settings.window_ms * 1000,
             hop_us=(settings.hop_ms or settings.window_ms) * 1000,
@@ -235,7 +235,7 @@ def parse(source: Record, rules: Rules) -> Event | str:
     headers = dict(source.headers)
     session, t = (source.key or b"").decode(), source.log_time_us
     if headers["ce_type"] in (END_TYPE, TICK_TYPE):
-        return Event(source, session, Kind.END if headers["ce_type"] == END_TYPE else Kind.TICK, t, t)
+        return Event(source, session, EventType.END if headers["ce_type"] == END_TYPE else EventType.TICK, t, t)
     start_us = (datetime.fromisoformat(headers["ce_time"].decode()) - EPOCH) // MICROSECOND
     identity = headers["ce_source"].decode(), headers["ce_id"].decode()
     length_us = 0
@@ -252,7 +252,7 @@ def parse(source: Record, rules: Rules) -> Event | str:
         return "too_long"
     if start_us + length_us > t + rules.max_ahead_us:
         return "clock_ahead"
-    return Event(source, session, Kind.DATA, start_us, start_us + length_us, identity=identity)
+    return Event(source, session, EventType.DATA, start_us, start_us + length_us, identity=identity)
 
 
 def _samples(source: Record) -> int:
@@ -271,7 +271,7 @@ def present(members: Iterable[Event], start_us: int, end_us: int) -> tuple[set[s
     """
     sure, maybe = set(), set()
     for event in members:
-        name = MODALITY_NAMES[event.row]
+        name = KIND_NAMES[event.row]
         shared_us = min(event.end_us, end_us) - max(event.start_us, start_us)
         if event.row == IMAGE:
             here = doubt = start_us <= event.start_us < end_us
@@ -347,7 +347,7 @@ class _Check:
             if isinstance(event, str):
                 self.refused[place] = event
                 continue
-            if event.kind is not Kind.DATA:
+            if event.type is not EventType.DATA:
                 self.control.add(place)
             if source.key is None:  # a tick, of no session
                 continue
@@ -646,7 +646,7 @@ def committed(settings: Settings) -> dict[tuple[int, int], int]:
 
 def read_results(settings: Settings, url: str | None = None) -> dict[str, list[Published]]:
     """All sessions' results, with plain Redis commands."""
-    rows = {f"{settings.topic_prefix}.{modality.topic}": row for row, modality in enumerate(MODALITIES)}
+    rows = {f"{settings.topic_prefix}.{modality.topic}": row for row, modality in enumerate(KINDS)}
     client = redis.Redis.from_url(url or settings.redis)
     try:
         found: dict[str, list[Published]] = {}

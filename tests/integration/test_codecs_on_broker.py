@@ -19,7 +19,7 @@ from streamer.clients import codecs
 from streamer.clients import kafka as kafka_clients
 from streamer.clients.batches import limit_bytes, unreadable
 from streamer.errors import UsageError
-from streamer.events import IMAGE, MODALITIES, ClosedBy, Event, Position, Window
+from streamer.events import IMAGE, KINDS, ClosedBy, Event, Position, Window
 from streamer.feeds.producer import Producer
 from streamer.golden import record, recording, verify
 from streamer.observe.health import Service
@@ -263,8 +263,8 @@ async def test_payloads_left_behind_are_fetched_again_around_it(live: Live, code
     )
     gone = msgspec.structs.replace(left_behind(frames[min(frames)]), record=broken.as_record())
     events = [*map(left_behind, frames.values()), msgspec.structs.replace(gone, left_behind=True)]
-    rows = (tuple(events),) + ((),) * (len(MODALITIES) - 1)
-    window = Window(session, partition, 0, S_US, ClosedBy.COMPLETE, Position(0, 0, 0), rows, (0,) * len(MODALITIES))
+    rows = (tuple(events),) + ((),) * (len(KINDS) - 1)
+    window = Window(session, partition, 0, S_US, ClosedBy.COMPLETE, Position(0, 0, 0), rows, (0,) * len(KINDS))
     refetch = Refetch(live.settings, Service("Kafka"))
     try:
         filled = (await refetch(window)).events[IMAGE]

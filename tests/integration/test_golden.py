@@ -18,7 +18,7 @@ import pytest
 
 from streamer.broker import topics as topic_admin
 from streamer.errors import UsageError
-from streamer.events import AUDIO, MODALITY_NAMES, TELEMETRY
+from streamer.events import AUDIO, KIND_NAMES, TELEMETRY
 from streamer.feeds import simulate
 from streamer.golden import again, record, recording, verify
 from streamer.local.worker import environment
@@ -152,7 +152,7 @@ def test_a_recording_has_every_record_as_it_lies_in_the_topics(live: Live) -> No
     about = recording.describe(live.whole)
     assert about.start_us == (0, 0, 0)  # nothing came before
     assert about.end_us is not None
-    assert about.modalities == MODALITY_NAMES
+    assert about.modalities == KIND_NAMES
 
 
 def test_a_recording_gives_the_live_windows_and_results_again(live: Live) -> None:
@@ -211,7 +211,7 @@ def test_a_stretch_by_log_time_and_session_has_these_records_alone(live: Live, t
     ("changes", "kinds"),
     [
         ({"window_ms": 2000}, {"missing", "extra"}),
-        ({"modalities": {name: {"max_delay_ms": 0, "idle_after_ms": 0} for name in MODALITY_NAMES}}, {"closed_by"}),
+        ({"modalities": {name: {"max_delay_ms": 0, "idle_after_ms": 0} for name in KIND_NAMES}}, {"closed_by"}),
     ],
 )
 def test_another_setting_shows_as_differences(live: Live, changes: dict[str, Any], kinds: set[str]) -> None:
@@ -338,7 +338,7 @@ def test_what_is_sent_again_gives_the_same_windows_at_another_time(
     assert sum(map(len, live.values())) == offline.summary.windows == 10
     for found in live.values():
         assert [r.end_us - shift_us for r in found] == [start_us + (i + 1) * S_US for i in range(5)]
-        assert {r.present for r in found} == {MODALITY_NAMES}
+        assert {r.present for r in found} == {KIND_NAMES}
 
 
 def read_all(settings: Settings) -> list[tuple[Any, ...]]:

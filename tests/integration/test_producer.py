@@ -19,7 +19,7 @@ from streamer.events import (
     TEXT,
     Channel,
     Event,
-    Kind,
+    EventType,
     Record,
     Telemetry,
     Transcript,
@@ -74,7 +74,7 @@ def test_a_frame_decodes(producer: Producer, made: Settings, session: str) -> No
     producer.frame(session, b"not opened", T0_US + 1, content_type="image/webp")
     producer.flush()
     first, second = events(made, IMAGE, session)
-    assert (first.session, first.kind, first.start_us, first.end_us) == (session, Kind.DATA, T0_US, T0_US)
+    assert (first.session, first.type, first.start_us, first.end_us) == (session, EventType.DATA, T0_US, T0_US)
     assert (first.media_type, first.record.value) == ("image/jpeg", jpeg())
     assert (second.media_type, second.start_us) == ("image/webp", T0_US + 1)
 
@@ -126,7 +126,7 @@ def test_an_end_comes_after_everything_that_was_sent_before(producer: Producer, 
     producer.end("ending")
     producer.flush()
     found = events(made, TELEMETRY, "ending")
-    assert [event.kind for event in found] == [Kind.DATA] * 20 + [Kind.END]
+    assert [event.type for event in found] == [EventType.DATA] * 20 + [EventType.END]
 
 
 def test_a_sequence_makes_the_ids_of_a_feed_the_same_each_time(producer: Producer, made: Settings) -> None:

@@ -19,7 +19,7 @@ from kafka.admin import KafkaAdminClient
 
 from streamer.broker import topics as topic_admin
 from streamer.errors import UsageError
-from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TOPIC_DEADLETTER, TOPIC_WINDOWS
+from streamer.events import AUDIO, IMAGE, KIND_NAMES, TOPIC_DEADLETTER, TOPIC_WINDOWS
 from streamer.settings import Settings
 from streamer.store import results as stored
 from tests.harness import (
@@ -226,7 +226,7 @@ def patient(kafka: str, redis_url: str, model_folder: Path) -> Settings:
     settings = Settings.load(
         **{
             **settings.model_dump(exclude_unset=True),
-            "modalities": dict.fromkeys(MODALITY_NAMES, waits),
+            "modalities": dict.fromkeys(KIND_NAMES, waits),
             "session_gap_ms": 600_000,
         }
     )

@@ -26,9 +26,9 @@ from streamer.errors import BadRecord, Reason
 from streamer.events import (
     AUDIO,
     END_TYPE,
+    KIND_NAMES,
+    KINDS,
     MAX_SESSION_BYTES,
-    MODALITIES,
-    MODALITY_NAMES,
     TEXT,
     TICK_TYPE,
     Channel,
@@ -351,8 +351,8 @@ results = st.builds(
     start_us=instants,
     end_us=instants,
     closed_by=st.sampled_from(list(map(str, ClosedBy))),
-    present=st.lists(st.sampled_from(MODALITY_NAMES), unique=True).map(tuple),
-    coverage=st.fixed_dictionaries(dict.fromkeys(MODALITY_NAMES, scores)),
+    present=st.lists(st.sampled_from(KIND_NAMES), unique=True).map(tuple),
+    coverage=st.fixed_dictionaries(dict.fromkeys(KIND_NAMES, scores)),
     members=st.dictionaries(
         st.sampled_from(SETTINGS.source_topics),
         st.lists(st.tuples(st.integers(0, 2**62), st.integers(0, 2**62)), max_size=3).map(tuple),
@@ -408,7 +408,7 @@ def test_the_schema_refuses_a_result_with_something_wrong(wrong: dict[str, Any])
 def test_the_schema_tells_the_reasons_for_closing_and_the_modalities_of_the_code() -> None:
     schema = SCHEMAS["result.json"]
     assert schema["properties"]["closed_by"]["enum"] == list(map(str, ClosedBy))
-    assert schema["$defs"]["modality"]["enum"] == list(MODALITY_NAMES)
+    assert schema["$defs"]["modality"]["enum"] == list(KIND_NAMES)
 
 
 letters = st.builds(
@@ -638,9 +638,9 @@ def test_every_handed_over_window_is_what_its_schema_describes(window: Window) -
     headers = {name: text.decode() for name, text in handover.headers(window)}
     assert headers_accepted("windowHeaders", headers)
     assert set(told.get("members", {})) == {
-        name for name, events in zip(MODALITY_NAMES, window.events, strict=True) if events
+        name for name, events in zip(KIND_NAMES, window.events, strict=True) if events
     }
-    assert SCHEMAS["window.json"]["properties"]["members"]["propertyNames"]["enum"] == list(MODALITY_NAMES)
+    assert SCHEMAS["window.json"]["properties"]["members"]["propertyNames"]["enum"] == list(KIND_NAMES)
     assert SCHEMAS["window.json"]["properties"]["closed_by"]["enum"] == [str(reason) for reason in ClosedBy]
 
 
@@ -656,13 +656,13 @@ def headers_accepted(name: str, given: dict[str, str]) -> bool:
 
 def headers_of(row: int) -> str:
     """Name of the header schema of a modality's data, by way of its channel."""
-    channel = ASYNCAPI["channels"][MODALITIES[row].topic]
+    channel = ASYNCAPI["channels"][KINDS[row].topic]
     (data,) = (resolved(message) for key, message in channel["messages"].items() if key not in ("end", "tick"))
     return str(data["headers"]["$ref"].rsplit("/", 1)[1])
 
 
 def test_every_source_topic_takes_one_data_message_and_the_control_records() -> None:
-    for row, modality in enumerate(MODALITIES):
+    for row, modality in enumerate(KINDS):
         channel = ASYNCAPI["channels"][modality.topic]
         assert channel["address"] == SETTINGS.source_topics[row]
         assert len(channel["messages"]) == 3
@@ -711,33 +711,33 @@ def both(row: int, given: dict[str, str]) -> bool:
     return told
 
 
-@pytest.mark.parametrize("row", range(len(MODALITIES)))
+@pytest.mark.parametrize("row", range(len(KINDS)))
 def test_a_topic_takes_the_content_types_of_its_modality_and_no_others(row: int) -> None:
-    for other in MODALITIES:
+    for other in KINDS:
         for media_type in other.content_types:
-            given = {**BASE, "ce_type": MODALITIES[row].ce_type}
+            given = {**BASE, "ce_type": KINDS[row].ce_type}
             given["content-type"] = CONTENT_TYPES.get(media_type, media_type)
-            assert both(row, given) == (media_type in MODALITIES[row].content_types), media_type
+            assert both(row, given) == (media_type in KINDS[row].content_types), media_type
 
 
 def good(row: int, content_type: int = 0) -> dict[str, str]:
-    media_type = MODALITIES[row].content_types[content_type]
+    media_type = KINDS[row].content_types[content_type]
     return {
         **BASE,
-        "ce_type": MODALITIES[row].ce_type,
+        "ce_type": KINDS[row].ce_type,
         "content-type": CONTENT_TYPES.get(media_type, media_type),
     }
 
 
-@pytest.mark.parametrize("row", range(len(MODALITIES)))
+@pytest.mark.parametrize("row", range(len(KINDS)))
 def test_schema_and_decoder_need_the_same_headers(row: int) -> None:
     needed = {name for name in good(row) if not both(row, {k: v for k, v in good(row).items() if k != name})}
     assert needed == {"ce_specversion", "ce_id", "ce_source", "ce_type", "content-type"}
 
 
-@pytest.mark.parametrize("row", range(len(MODALITIES)))
+@pytest.mark.parametrize("row", range(len(KINDS)))
 def test_compressed_audio_and_claim_checks_need_their_length(row: int) -> None:
-    last = len(MODALITIES[row].content_types) - 1
+    last = len(KINDS[row].content_types) - 1
     without = {name: text for name, text in good(row, last).items() if name != "ce_durationus"}
     assert both(row, without) == (row != AUDIO)
     claim = {"ce_dataref": "s3://clips/a"}
@@ -771,7 +771,7 @@ def test_compressed_audio_and_claim_checks_need_their_length(row: int) -> None:
         ("x", "anything", True),
     ],
 )
-@pytest.mark.parametrize("row", range(len(MODALITIES)))
+@pytest.mark.parametrize("row", range(len(KINDS)))
 def test_schema_and_decoder_agree_on_a_headers_value(row: int, name: str, text: str, is_good: bool) -> None:
     assert both(row, {**good(row), name: text}) == is_good
 
@@ -797,7 +797,7 @@ def test_schema_and_decoder_agree_on_the_parameters_of_raw_audio(content_type: s
         assert both(AUDIO, given) == is_good
 
 
-@pytest.mark.parametrize("row", range(len(MODALITIES)))
+@pytest.mark.parametrize("row", range(len(KINDS)))
 @pytest.mark.parametrize("sequence", [None, 0, 12])
 def test_what_the_producer_sends_is_as_described(row: int, sequence: int | None) -> None:
     content_type = good(row)["content-type"]
@@ -817,5 +817,5 @@ def test_every_header_that_the_decoder_reads_is_described() -> None:
 def test_transcripts_and_telemetry_point_to_their_schemas() -> None:
     messages = ASYNCAPI["components"]["messages"]
     for row, name in ((TEXT, "transcript"), (3, "telemetry")):
-        assert ASYNCAPI["channels"][MODALITIES[row].topic]["messages"][name]["$ref"].endswith(f"/{name}")
+        assert ASYNCAPI["channels"][KINDS[row].topic]["messages"][name]["$ref"].endswith(f"/{name}")
         assert resolved(messages[name]["payload"]) is SCHEMAS[f"{name}.json"]

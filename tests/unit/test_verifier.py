@@ -17,7 +17,7 @@ from streamer.align.decode import Decoder
 from streamer.align.windows import Aligner, Late
 from streamer.align.windows import Rules as AlignRules
 from streamer.errors import BadRecord
-from streamer.events import MODALITY_NAMES, Event, Kind, Record, Window
+from streamer.events import KIND_NAMES, Event, EventType, Record, Window
 from streamer.settings import Settings
 from tests import logs
 from tests.faults import verifier
@@ -30,7 +30,7 @@ START_US = 1_760_000_000 * S_US
 SETTINGS = Settings.load(
     partitions=1,
     session_gap_ms=6000,
-    modalities={n: {"max_delay_ms": 700, "idle_after_ms": 2500} for n in MODALITY_NAMES},
+    modalities={n: {"max_delay_ms": 700, "idle_after_ms": 2500} for n in KIND_NAMES},
 )
 RULES = Rules.of(SETTINGS)
 
@@ -74,7 +74,7 @@ def run(sources: list[Record]) -> Found:
             found.dead.append(Letter(place, 0, len(found.dead), str(error.reason)))
             continue
         outcomes += aligner.tick(source.log_time_us)
-        if event.kind is not Kind.TICK and not aligner.knows(event.session):
+        if event.type is not EventType.TICK and not aligner.knows(event.session):
             aligner.restore(event.session, None)
         outcomes += aligner.on_event(event)
     outcomes += aligner.tick(START_US + 3600 * S_US)
@@ -343,4 +343,4 @@ def test_control_records_are_no_data() -> None:
     source = source_log()[-1]
     event = verifier.parse(source, RULES)
     assert isinstance(event, Event)
-    assert event.kind is Kind.END
+    assert event.type is EventType.END

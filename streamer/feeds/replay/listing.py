@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from streamer.align.decode import Decoder
-from streamer.events import MODALITY_NAMES, Kind, Record, Telemetry, Transcript
+from streamer.events import KIND_NAMES, EventType, Record, Telemetry, Transcript
 from streamer.feeds.producer import headers
 from streamer.feeds.replay.part import S_US
 from streamer.feeds.replay.session import Recording
@@ -53,8 +53,8 @@ def lines(settings: Settings, recording: Recording) -> Iterator[bytes]:
             Record(outgoing.row, 0, 0, outgoing.due_us, b"session", outgoing.payload, tuple(headers(outgoing)))
         )
         line = Line(_s(event.start_us), _s(event.end_us), _s(outgoing.due_us), "end")
-        if event.kind is Kind.DATA:
-            line.modality = MODALITY_NAMES[event.row]
+        if event.type is EventType.DATA:
+            line.modality = KIND_NAMES[event.row]
             line.type = outgoing.content_type
             line.size_bytes = len(outgoing.payload)
         if isinstance(event.body, Transcript):

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from streamer.errors import UsageError
-from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, TEXT, Telemetry
+from streamer.events import AUDIO, IMAGE, KINDS, TELEMETRY, TEXT, Telemetry
 from streamer.feeds import pace
 from streamer.feeds.producer import Outgoing, Producer, end_record
 from streamer.feeds.replay.part import ALL, S_US, Options, Part, Thinned, due
@@ -145,7 +145,7 @@ class Recording:
         """
         begin_us = self.stretch.begin_us
         streams = (placed.records(start_us - begin_us, self.stretch) for placed in self.parts)
-        sequence = [0] * len(MODALITIES)
+        sequence = [0] * len(KINDS)
         last_us = start_us + self.length_us
         for record in heapq.merge(*streams, key=due):
             last_us = max(last_us, record.due_us)

@@ -26,7 +26,7 @@ from pathlib import Path
 import msgspec
 
 from streamer.errors import BadRecord, UsageError
-from streamer.events import MODALITY_NAMES, Event, Window, moment_us
+from streamer.events import KIND_NAMES, Event, Window, moment_us
 from streamer.model.sample import Limits, Sample, cut
 from streamer.model.spec import ModelSpec
 from streamer.settings import Settings
@@ -108,7 +108,7 @@ async def _windows(path: Path, stretches: Stretches, spec: ModelSpec, settings: 
 
 def _broken(path: Path, event: Event, error: BadRecord) -> BadRow:
     record = event.record
-    place = f"{MODALITY_NAMES[event.row]} partition {record.partition} offset {record.offset}"
+    place = f"{KIND_NAMES[event.row]} partition {record.partition} offset {record.offset}"
     return BadRow(f"{path.name} {place}", error.detail)
 
 

@@ -22,13 +22,13 @@ from streamer.errors import BadRecord, StreamerError, UsageError
 from streamer.events import (
     AUDIO,
     IMAGE,
-    MODALITIES,
-    MODALITY_NAMES,
+    KIND_NAMES,
+    KINDS,
     TELEMETRY,
     TEXT,
     ClosedBy,
     Event,
-    Kind,
+    EventType,
     Position,
     Record,
     Telemetry,
@@ -216,8 +216,8 @@ class Rows:
             RowError: A part of it is broken, or it has no content that the model takes.
         """
         sample = row.sample if row.sample is not None else self._cut(row)
-        taken = [name for name in MODALITY_NAMES if getattr(self._spec.inputs, name) is not None]
-        if not any(here for name, here in zip(MODALITY_NAMES, sample.present, strict=True) if name in taken):
+        taken = [name for name in KIND_NAMES if getattr(self._spec.inputs, name) is not None]
+        if not any(here for name, here in zip(KIND_NAMES, sample.present, strict=True) if name in taken):
             raise RowError(f"has none of what the model takes: {', '.join(taken)}")
         wanted = self._spec.inputs.telemetry
         if wanted and sample.telemetry_mask_CT is not None and not sample.telemetry_mask_CT.any():
@@ -227,7 +227,7 @@ class Rows:
     def _cut(self, row: Row) -> Sample:
         sample, rejects = cut(window(row, self._spec), self._spec.inputs, self._limits)
         for event, error in rejects:
-            raise RowError(f"{MODALITY_NAMES[event.row]}: {error.detail}")
+            raise RowError(f"{KIND_NAMES[event.row]}: {error.detail}")
         return sample
 
 
@@ -237,7 +237,7 @@ def window(row: Row, spec: ModelSpec) -> Window:
     Raises:
         RowError: A file cannot be read.
     """
-    events: list[list[Event]] = [[] for _ in MODALITIES]
+    events: list[list[Event]] = [[] for _ in KINDS]
     length_us = spec.window_ms * 1000
     start_us = -round(row.start_s * S_US)
     if spec.inputs.image:
@@ -263,7 +263,7 @@ def window(row: Row, spec: ModelSpec) -> Window:
         closed_by=ClosedBy.COMPLETE,
         closed_at=Position(0, 0, 0),
         events=tuple(map(tuple, events)),
-        heard_us=(0,) * len(MODALITIES),
+        heard_us=(0,) * len(KINDS),
     )
 
 
@@ -294,4 +294,4 @@ def _event(
     row: int, start_us: int, end_us: int, payload: bytes, media_type: str, body: Transcript | Telemetry | None = None
 ) -> Event:
     record = Record(row, 0, 0, 0, None, payload, ())
-    return Event(record, "", Kind.DATA, start_us, end_us, media_type, body=body)
+    return Event(record, "", EventType.DATA, start_us, end_us, media_type, body=body)

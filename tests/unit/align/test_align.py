@@ -8,7 +8,7 @@ import pytest
 
 from streamer.align.sessions import NEVER_US
 from streamer.align.windows import Aligner, Done, Joined, Late, Repeated, Rules
-from streamer.events import AUDIO, IMAGE, TEXT, ClosedBy, Event, Kind, Position, Record, Saved, Window
+from streamer.events import AUDIO, IMAGE, TEXT, ClosedBy, Event, EventType, Position, Record, Saved, Window
 from streamer.settings import Settings
 
 S, MS = 1_000_000, 1_000
@@ -39,7 +39,7 @@ class Log:
         row: int,
         start: int,
         end: int | None = None,
-        kind: Kind = Kind.DATA,
+        kind: EventType = EventType.DATA,
         session: str = "car",
         identity: tuple[str, str] | None = None,
     ) -> list[Any]:
@@ -162,7 +162,7 @@ def test_silence_ends_a_session() -> None:
 def test_an_end_record_ends_a_session_after_the_longest_delay() -> None:
     log = Log()
     log.event(1000, IMAGE, 500)
-    (held,) = log.event(1100, TEXT, 0, kind=Kind.END)
+    (held,) = log.event(1100, TEXT, 0, kind=EventType.END)
     assert isinstance(held, Joined)
     assert windows(log.tick(3099)) == []
     closed = log.tick(3100)
@@ -173,7 +173,7 @@ def test_an_end_record_ends_a_session_after_the_longest_delay() -> None:
 def test_an_event_after_the_end_record_cancels_it() -> None:
     log = Log()
     log.event(1000, IMAGE, 500)
-    (held,) = log.event(1100, TEXT, 0, kind=Kind.END)
+    (held,) = log.event(1100, TEXT, 0, kind=EventType.END)
     assert Done(held.event) in log.event(1200, IMAGE, 600)
     assert windows(log.tick(11_199)) == []
     assert windows(log.tick(11_200)) == [(1000, "end")]
@@ -183,15 +183,15 @@ def test_an_end_record_that_was_cancelled_in_the_same_millisecond_stays_cancelle
     border, heard = T0 + S, (T0 + S,) * 3
     log = Log(published_end_us=border, heard_us=heard, closings={border: Position(border + 200 * MS, -1, -1)})
     log.event(1000, IMAGE, 1500)
-    log.event(1000, IMAGE, 1500, kind=Kind.END)
+    log.event(1000, IMAGE, 1500, kind=EventType.END)
     spent = log.event(1000, AUDIO, 0, 900)  # a member of the published window: it cancelled the end in its first life
     assert [type(outcome) for outcome in spent] == [Done, Done]
-    assert spent[0].event.kind is Kind.END
+    assert spent[0].event.type is EventType.END
     assert windows(log.tick(4000)) == []
 
 
 def test_an_end_record_of_an_unknown_session_is_spent_at_once() -> None:
-    assert [type(o) for o in Log().event(0, TEXT, 0, kind=Kind.END)] == [Done]
+    assert [type(o) for o in Log().event(0, TEXT, 0, kind=EventType.END)] == [Done]
 
 
 def test_a_session_that_is_heard_again_does_not_reopen_what_it_closed() -> None:
@@ -281,7 +281,7 @@ def test_a_repetition_is_a_sign_of_life() -> None:
     """Its session does not fall silent, and its end is cancelled: a restart could not tell it from the first record."""
     log = Log()
     log.event(0, TEXT, 100, 400, identity=WORD)
-    log.event(5000, IMAGE, 0, kind=Kind.END)
+    log.event(5000, IMAGE, 0, kind=EventType.END)
     assert Repeated in {type(o) for o in log.event(5500, TEXT, 100, 400, identity=WORD)}
     assert log.tick(15_400) == []
     assert [o.closed_by for o in log.tick(15_500)] == [ClosedBy.END]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamer.align.windows import Aligner, Done, Joined, Late, Outcome, Repeated, Rules
-from streamer.events import Event, Kind, Window
+from streamer.events import Event, EventType, Window
 from tests import logs
 from tests.oracle import Oracle
 
@@ -45,12 +45,14 @@ def test_how_often_it_is_ticked_changes_nothing(seed: int) -> None:
 def test_every_record_is_in_a_window_or_late_or_spent(seed: int) -> None:
     rules, events, until_us, _ = case(seed)
     outcomes = logs.run(rules, events, until_us)
-    holders = {o.event.position: o.holders for o in outcomes if isinstance(o, Joined) and o.event.kind is Kind.DATA}
+    holders = {
+        o.event.position: o.holders for o in outcomes if isinstance(o, Joined) and o.event.type is EventType.DATA
+    }
     held = [e.position for o in outcomes if isinstance(o, Window) for row in o.events for e in row]
     assert {position: held.count(position) for position in set(held)} == holders
     accounted = {o.event.position for o in outcomes if isinstance(o, (Joined, Late, Repeated, Done))}
     assert accounted == {event.position for event in events}
-    ends = [o.event.position for o in outcomes if isinstance(o, Joined) and o.event.kind is Kind.END]
+    ends = [o.event.position for o in outcomes if isinstance(o, Joined) and o.event.type is EventType.END]
     spent = [o.event.position for o in outcomes if isinstance(o, Done)]
     assert all(spent.count(position) == 1 for position in ends)
 
@@ -81,6 +83,6 @@ def test_open_windows_never_hold_more_than_their_bound(seed: int, bound: int) ->
     outcomes += aligner.tick(until_us)
     assert aligner.open_bytes == 0
     assert aligner.sessions == 0
-    held = {o.event.position: o.holders for o in outcomes if isinstance(o, Joined) and o.event.kind is Kind.DATA}
+    held = {o.event.position: o.holders for o in outcomes if isinstance(o, Joined) and o.event.type is EventType.DATA}
     members = [e.position for o in outcomes if isinstance(o, Window) for row in o.events for e in row]
     assert sorted(set(members)) == sorted(held)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from streamer.align import bodies
 from streamer.align.bodies import Span
 from streamer.errors import BadRecord, Reason
-from streamer.events import TELEMETRY, TEXT, Channel, Event, Kind, Record, Telemetry, Transcript, Word
+from streamer.events import TELEMETRY, TEXT, Channel, Event, EventType, Record, Telemetry, Transcript, Word
 from streamer.model import payloads
 
 SPEED = {"speed": {"unit": "m/s", "values": [1, 2, 3, 4]}}
@@ -293,7 +293,7 @@ def test_a_body_that_comes_by_claim_check_is_judged_like_any_other(
 ) -> None:
     file = tmp_path / "body.json"
     file.write_bytes(payload)
-    event = Event(Record(row, 0, 0, 0, b"s", b"", ()), "s", Kind.DATA, 0, 1, dataref=file.as_uri())
+    event = Event(Record(row, 0, 0, 0, b"s", b"", ()), "s", EventType.DATA, 0, 1, dataref=file.as_uri())
     with pytest.raises(BadRecord) as refused:
         (payloads.transcript if row == TEXT else payloads.telemetry)(event)
     assert refused.value.reason is reason

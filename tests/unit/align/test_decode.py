@@ -21,13 +21,13 @@ from streamer.events import (
     END_TYPE,
     EPOCH,
     IMAGE,
-    MODALITIES,
+    KINDS,
     TELEMETRY,
     TEXT,
     TICK_TYPE,
     Channel,
     Event,
-    Kind,
+    EventType,
     Record,
     Telemetry,
     Transcript,
@@ -46,7 +46,7 @@ VALUES = (
     b'{"channels": {"a": {"values": [1]}}, "rate_hz": 4}',
 )
 CONTENT_TYPES = ("image/jpeg", "audio/L16;rate=16000;channels=1", "application/json", "application/json")
-ROWS = range(len(MODALITIES))
+ROWS = range(len(KINDS))
 
 
 class Cluster:
@@ -75,7 +75,7 @@ def record(row: int = IMAGE, **changes: Any) -> Record:
         "ce_specversion": "1.0",
         "ce_id": "1",
         "ce_source": "/devices/cab-7",
-        "ce_type": MODALITIES[row].ce_type,
+        "ce_type": KINDS[row].ce_type,
         "ce_time": "2026-01-01T00:00:00Z",
         "content-type": CONTENT_TYPES[row],
     }
@@ -124,7 +124,7 @@ def test_a_good_record_becomes_an_event_with_its_time(row: int, ends_us: int, me
     given = record(row, ce_sequence="12")
     event = decode(given)
     assert event.record is given
-    assert (event.kind, event.session, event.sequence, event.dataref) == (Kind.DATA, "cab-7", 12, None)
+    assert (event.type, event.session, event.sequence, event.dataref) == (EventType.DATA, "cab-7", 12, None)
     assert span(event) == (0, ends_us)
     assert (event.media_type, event.body) == (media_type, body)
 
@@ -199,17 +199,17 @@ def test_a_telemetry_block_lasts_as_its_json_says_unless_a_header_does(
     assert span(decode(record(TELEMETRY, value=value, ce_durationus=told))) == expected
 
 
-@pytest.mark.parametrize(("ce_type", "kind"), [(END_TYPE, Kind.END), (TICK_TYPE, Kind.TICK)])
+@pytest.mark.parametrize(("ce_type", "kind"), [(END_TYPE, EventType.END), (TICK_TYPE, EventType.TICK)])
 @pytest.mark.parametrize("row", ROWS)
-def test_a_control_record_is_taken_from_any_topic_at_its_log_time(row: int, ce_type: str, kind: Kind) -> None:
+def test_a_control_record_is_taken_from_any_topic_at_its_log_time(row: int, ce_type: str, kind: EventType) -> None:
     bare = record(row, ce_type=ce_type, content_type=None, ce_time="1999-01-01T00:00:00Z", value=b"")
     event = decode(bare)
-    assert (event.kind, event.session, span(event)) == (kind, "cab-7", (0, 0))
+    assert (event.type, event.session, span(event)) == (kind, "cab-7", (0, 0))
 
 
 def test_a_tick_needs_no_key_and_an_end_does() -> None:
     tick = decode(record(ce_type=TICK_TYPE, key=None, partition=3))
-    assert (tick.kind, tick.session) == (Kind.TICK, "")
+    assert (tick.type, tick.session) == (EventType.TICK, "")
     assert reason_of(record(ce_type=END_TYPE, key=None)) is Reason.NO_KEY
     assert reason_of(record(ce_type=TICK_TYPE, partition=home(KEY) ^ 1)) is Reason.WRONG_PARTITION
 
@@ -409,7 +409,7 @@ def test_no_other_version_of_cloudevents_is_taken(version: str) -> None:
 @pytest.mark.parametrize("row", ROWS)
 def test_only_the_topics_own_type_and_control_records_belong_on_it(row: int) -> None:
     for other in ROWS:
-        reason = reason_of(record(row, ce_type=MODALITIES[other].ce_type))
+        reason = reason_of(record(row, ce_type=KINDS[other].ce_type))
         assert reason is (None if other == row else Reason.UNKNOWN_TYPE)
     for ce_type in (None, "", "streamer.frame.v2", "STREAMER.FRAME.V1", "x" * 10_000):
         assert reason_of(record(row, ce_type=ce_type)) is Reason.UNKNOWN_TYPE
@@ -565,13 +565,13 @@ def test_samples_that_begin_like_a_text_are_samples(value: bytes) -> None:
 
 @pytest.mark.parametrize("row", ROWS)
 def test_each_modality_takes_its_media_types_in_any_case_and_with_parameters(row: int) -> None:
-    for modality in MODALITIES:
+    for modality in KINDS:
         for media_type in modality.content_types:
             rate = ";rate=16000" if media_type == "audio/l16" else ""
             for text in (media_type, media_type.upper(), f"{media_type} ; charset=utf-8"):
                 reason = reason_of(record(row, content_type=text + rate, ce_durationus="1"))
                 assert reason is (
-                    None if modality.content_types == MODALITIES[row].content_types else Reason.BAD_CONTENT_TYPE
+                    None if modality.content_types == KINDS[row].content_types else Reason.BAD_CONTENT_TYPE
                 )
 
 
@@ -763,7 +763,7 @@ header_values = {
     "ce_specversion": st.just("1.0") | texts,
     "ce_id": st.just("1") | texts,
     "ce_source": st.just("/x") | texts,
-    "ce_type": st.sampled_from([m.ce_type for m in MODALITIES] + [END_TYPE, TICK_TYPE]) | texts,
+    "ce_type": st.sampled_from([m.ce_type for m in KINDS] + [END_TYPE, TICK_TYPE]) | texts,
     "ce_time": st.sampled_from(
         [
             *(
@@ -780,7 +780,7 @@ header_values = {
     "ce_durationus": st.integers(-1, 10**19).map(str) | texts,
     "ce_sequence": st.integers(-1, 10**19).map(str) | texts,
     "ce_dataref": st.sampled_from(["s3://clips/a", "s3://clips/../a", "s3://other/a"]) | texts,
-    "content-type": st.sampled_from([t for m in MODALITIES for t in m.content_types])
+    "content-type": st.sampled_from([t for m in KINDS for t in m.content_types])
     | st.sampled_from(
         ["audio/L16;rate=16000", "audio/L16;rate=0;channels=0", 'audio/L16;rate="8000"; channels=2', ";=;;"]
     )
@@ -855,12 +855,12 @@ def test_whatever_comes_is_an_event_within_the_limits_or_a_bad_record(given: Rec
     if isinstance(event, Reason):
         return
     assert event.record is given
-    if event.kind is Kind.DATA:
+    if event.type is EventType.DATA:
         assert 0 <= event.start_us <= event.end_us <= LATEST_US
         assert event.end_us - event.start_us <= SETTINGS.max_event_ms * 1000
         assert event.end_us - given.log_time_us <= SETTINGS.max_ahead_ms * 1000
         assert event.session.encode() == given.key
-        assert event.media_type in MODALITIES[given.row].content_types
+        assert event.media_type in KINDS[given.row].content_types
         assert (event.body is not None) == (given.row in (TEXT, TELEMETRY) and event.dataref is None)
         assert bool(given.value) == (event.dataref is None)
     else:

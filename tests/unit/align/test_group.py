@@ -12,14 +12,14 @@ from streamer.align.decode import Decoder
 from streamer.align.group import Leaving, PartitionGroup, Rejected
 from streamer.align.windows import Late, Rules
 from streamer.errors import Reason
-from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, TEXT, Position, Record, Saved, Stored, Window, rfc3339
+from streamer.events import AUDIO, IMAGE, KINDS, TELEMETRY, TEXT, Position, Record, Saved, Stored, Window, rfc3339
 from streamer.observe.metrics import Metrics
 from streamer.settings import Settings
 from tests import logs
 
 S_US, MS_US = 1_000_000, 1_000
 T0_US = 1_700_000_000 * S_US  # a window border
-ROWS = range(len(MODALITIES))
+ROWS = range(len(KINDS))
 
 
 class Bench:
@@ -66,7 +66,7 @@ class Bench:
             "ce_specversion": b"1.0",
             "ce_id": b"%d" % self.offsets[row],
             "ce_source": b"/test",
-            "ce_type": MODALITIES[row].ce_type.encode(),
+            "ce_type": KINDS[row].ce_type.encode(),
             "ce_time": rfc3339(T0_US + start * MS_US).encode(),
             "content-type": types[row],
         } | headers

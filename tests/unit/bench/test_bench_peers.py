@@ -12,7 +12,7 @@ from bench.peers.compare import Measured, Stretch, table
 from bench.peers.reference import Verdict
 from bench.peers.running import Look
 from streamer.align.windows import Rules
-from streamer.events import Event, Kind, Record
+from streamer.events import Event, EventType, Record
 from streamer.settings import Settings
 
 RULES = Rules.from_settings(Settings.load())
@@ -20,7 +20,7 @@ RIGHT, OTHER = frozenset({(0, 1), (1, 1)}), frozenset({(0, 1)})
 
 
 def event(start_us: int, end_us: int) -> Event:
-    return Event(Record(0, 0, 0, 0, b"car", b"", ()), "car", Kind.DATA, start_us, end_us)
+    return Event(Record(0, 0, 0, 0, b"car", b"", ()), "car", EventType.DATA, start_us, end_us)
 
 
 @given(st.integers(0, 5 * WINDOW_US), st.integers(0, 3 * WINDOW_US))

@@ -25,7 +25,7 @@ from streamer.dashboard.live import MAX_CLIENTS, MAX_HELD, MAX_SESSIONS, Client,
 from streamer.dashboard.search import MAX_WAITING, Finder
 from streamer.dashboard.server import Dashboard, _content
 from streamer.errors import Unavailable, UsageError
-from streamer.events import AUDIO, IMAGE, MODALITIES, TELEMETRY, TEXT, Record, rfc3339
+from streamer.events import AUDIO, IMAGE, KINDS, TELEMETRY, TEXT, Record, rfc3339
 from streamer.result import Result
 from streamer.retrieval import contents as windows_module
 from streamer.retrieval.contents import BANDS, Gone, Ranges, Windows
@@ -49,7 +49,7 @@ def result(session: str = "car-1", end_us: int = END_US, **changed: Any) -> Resu
         "closed_by": "complete",
         "present": ("image", "audio"),
         "coverage": {"image": 1.0, "audio": 0.5},
-        "members": {f"streamer.{m.topic}": ((0, 9),) for m in MODALITIES},
+        "members": {f"streamer.{m.topic}": ((0, 9),) for m in KINDS},
         "outputs": {"action": {"label": "brake", "score": 0.9, "scores": {"brake": 0.9, "hold": 0.1}}},
         "embedding": b"\0\0",
         "model": "driving",
@@ -66,7 +66,7 @@ def record(row: int, payload: bytes, content_type: str, session: str = "car-1", 
         "ce_specversion": "1.0",
         "ce_id": "1",
         "ce_source": "/test",
-        "ce_type": MODALITIES[row].ce_type,
+        "ce_type": KINDS[row].ce_type,
         "ce_time": rfc3339(time_us),
         "content-type": content_type,
     }

@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from streamer.errors import Reason
-from streamer.events import MODALITY_NAMES, ClosedBy
+from streamer.events import KIND_NAMES, ClosedBy
 from streamer.observe.metrics import Metrics
 
 ROOT = Path(__file__).parents[3]
@@ -46,7 +46,7 @@ VALUES = {
     "stage": STAGES,
     "place": PLACES,
     "service": {"kafka", "redis"},
-    "modality": set(MODALITY_NAMES),
+    "modality": set(KIND_NAMES),
     "closed_by": {str(reason) for reason in ClosedBy},
     "reason": {str(reason) for reason in Reason},
     "job": {"streamer"},

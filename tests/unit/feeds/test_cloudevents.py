@@ -24,13 +24,13 @@ from streamer.events import (
     END_TYPE,
     EPOCH,
     IMAGE,
-    MODALITIES,
+    KINDS,
     TELEMETRY,
     TEXT,
     TICK_TYPE,
     Channel,
     Event,
-    Kind,
+    EventType,
     Record,
     Telemetry,
     Transcript,
@@ -59,7 +59,7 @@ SAMPLES: list[tuple[int, bytes, str, int | None, int]] = [
     (TELEMETRY, msgspec.json.encode(BLOCK), "application/json", None, 100_000),
     (TELEMETRY, msgspec.json.encode(BLOCK), "application/json", 90_000, 90_000),
 ]
-NAMES = [f"{MODALITIES[row].name}-{content_type.partition(';')[0]}-{told}" for row, _, content_type, told, _ in SAMPLES]
+NAMES = [f"{KINDS[row].name}-{content_type.partition(';')[0]}-{told}" for row, _, content_type, told, _ in SAMPLES]
 
 
 def read(row: int, key: str | bytes | None, value: bytes, sent: Sequence[tuple[str, bytes]]) -> Event:
@@ -83,9 +83,9 @@ def test_the_sdk_reads_what_the_producer_sends(
 ) -> None:
     event = received(Outgoing(row, SESSION, TIME_US, payload, content_type, 0, told_us, sequence=41))
     assert event.get_specversion() == "1.0"
-    assert event.get_type() == MODALITIES[row].ce_type
-    assert event.get_source() == f"/sessions/{SESSION}/{MODALITIES[row].name}"
-    assert event.get_id() == f"{SESSION}/{MODALITIES[row].ce_type}/41"
+    assert event.get_type() == KINDS[row].ce_type
+    assert event.get_source() == f"/sessions/{SESSION}/{KINDS[row].name}"
+    assert event.get_id() == f"{SESSION}/{KINDS[row].ce_type}/41"
     assert event.get_time() == TIME
     assert event.get_datacontenttype() == content_type
     assert event.get_extension("sequence") == "41"
@@ -121,7 +121,7 @@ def written(row: int, payload: bytes, content_type: str, **extensions: Any) -> s
             "specversion": "1.0",
             "id": "41",
             "source": "/devices/cab-7",
-            "type": MODALITIES[row].ce_type,
+            "type": KINDS[row].ce_type,
             "time": TIME,
             "datacontenttype": content_type,
             "partitionkey": SESSION,
@@ -139,7 +139,7 @@ def test_what_the_sdk_writes_is_decoded(
     told = {} if told_us is None else {"durationus": told_us}
     message = written(row, payload, content_type, sequence=41, subject="front", **told)
     event = read(row, message.key, message.value, list(message.headers.items()))
-    assert (event.row, event.kind, event.session) == (row, Kind.DATA, SESSION)
+    assert (event.row, event.type, event.session) == (row, EventType.DATA, SESSION)
     assert (event.start_us, event.end_us) == (TIME_US, TIME_US + lasts_us)
     assert event.media_type == content_type.partition(";")[0].lower()
     assert event.sequence == 41
@@ -150,7 +150,7 @@ def test_what_the_sdk_writes_is_decoded(
 def test_json_that_the_sdk_serialises_itself_is_decoded() -> None:
     event = CloudEvent(
         {
-            "type": MODALITIES[TEXT].ce_type,
+            "type": KINDS[TEXT].ce_type,
             "source": "/asr",
             "time": TIME,
             "datacontenttype": "application/json; charset=utf-8",
@@ -166,7 +166,7 @@ def test_json_that_the_sdk_serialises_itself_is_decoded() -> None:
 def test_the_sdks_older_interface_is_understood_too() -> None:
     event = CloudEventV1(
         {
-            "type": MODALITIES[IMAGE].ce_type,
+            "type": KINDS[IMAGE].ce_type,
             "source": "/devices/cab-7",
             "datacontenttype": "image/jpeg",
             "time": rfc3339(TIME_US),
@@ -181,12 +181,12 @@ def test_the_sdks_older_interface_is_understood_too() -> None:
     assert (decoded.session, decoded.start_us, decoded.sequence) == (SESSION, TIME_US, 41)
 
 
-@pytest.mark.parametrize(("ce_type", "kind"), [(END_TYPE, Kind.END), (TICK_TYPE, Kind.TICK)])
-@pytest.mark.parametrize("row", range(len(MODALITIES)))
-def test_control_records_of_the_sdk_are_decoded_on_any_topic(row: int, ce_type: str, kind: Kind) -> None:
+@pytest.mark.parametrize(("ce_type", "kind"), [(END_TYPE, EventType.END), (TICK_TYPE, EventType.TICK)])
+@pytest.mark.parametrize("row", range(len(KINDS)))
+def test_control_records_of_the_sdk_are_decoded_on_any_topic(row: int, ce_type: str, kind: EventType) -> None:
     message = sdk.to_binary_event(CloudEvent({"type": ce_type, "source": "/devices/cab-7", "partitionkey": SESSION}))
     decoded = read(row, message.key, message.value, list(message.headers.items()))
-    assert (decoded.kind, decoded.session) == (kind, SESSION)
+    assert (decoded.type, decoded.session) == (kind, SESSION)
     assert decoded.start_us == decoded.end_us == LOG_TIME_US
 
 
@@ -200,7 +200,7 @@ def test_times_pass_to_the_microsecond_in_both_directions(moment: datetime) -> N
     time_us = (moment - EPOCH) // timedelta(microseconds=1)
     event = CloudEvent(
         {
-            "type": MODALITIES[IMAGE].ce_type,
+            "type": KINDS[IMAGE].ce_type,
             "source": "/devices/cab-7",
             "time": moment,
             "datacontenttype": "image/jpeg",

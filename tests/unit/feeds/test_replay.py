@@ -15,7 +15,7 @@ import simplejpeg
 import soundfile
 
 from streamer.errors import UsageError
-from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Kind, Transcript
+from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, EventType, Transcript
 from streamer.feeds import replay
 from tests.recordings import START_US, by_row, events, film, pcm, samples, spans, texts, wav
 
@@ -30,7 +30,7 @@ def test_a_film_is_sent_frame_by_frame_with_its_sound_and_subtitles(tmp_path: Pa
     assert all(a[1] == b[0] for a, b in pairwise(spans(rows[AUDIO])))
     assert texts(rows[TEXT]) == ["first line", "second"]
     assert spans(rows[TEXT]) == [(0.2, 0.9), (1.0, 1.8)]
-    assert [e.kind for e in found].index(Kind.END) == len(found) - 1
+    assert [e.type for e in found].index(EventType.END) == len(found) - 1
 
 
 def test_sequences_count_up_in_each_modality(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_several_paths_are_one_session(tmp_path: Path) -> None:
     rows = by_row(found)
     assert (len(rows[IMAGE]), len(samples(rows[TELEMETRY])["speed"])) == (10, 15)
     assert recording.length_us == 1_400_000
-    assert [e.kind for e in found].count(Kind.END) == 1
+    assert [e.type for e in found].count(EventType.END) == 1
 
 
 # choosing tracks

@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from streamer.align.windows import Rules
-from streamer.events import END_TYPE, MODALITIES, MODALITY_NAMES, TICK_TYPE, Event, Kind, Window, rfc3339
+from streamer.events import END_TYPE, KIND_NAMES, KINDS, TICK_TYPE, Event, EventType, Window, rfc3339
 from streamer.golden.offline import Content, Identity, Offline, content, identity
 from streamer.golden.recording import About, Recorded, Writer
 from streamer.settings import Settings
@@ -38,20 +38,20 @@ def random_settings(rng: random.Random) -> Settings:
                 "max_delay_ms": rng.choice([0, 20, 80, 300]),
                 "idle_after_ms": rng.choice([50, 400, 2000, None]),  # the longer ones outlast the windows in doubt
             }
-            for name in MODALITY_NAMES
+            for name in KIND_NAMES
         },
     )
 
 
 def on_the_wire(event: Event) -> Recorded:
-    kinds = {Kind.DATA: MODALITIES[event.row].ce_type, Kind.END: END_TYPE, Kind.TICK: TICK_TYPE}
+    kinds = {EventType.DATA: KINDS[event.row].ce_type, EventType.END: END_TYPE, EventType.TICK: TICK_TYPE}
     contents = ("image/jpeg", "audio/wav", "application/json", "application/json")
     payloads = (b"x", b"x", b'{"text": "x"}', b'{"channels": {"v": {"values": [1]}}, "rate_hz": 1000000}')
     headers = {
         "ce_specversion": "1.0",
         "ce_id": event.identity[1] if event.identity else "1",
         "ce_source": "/",
-        "ce_type": kinds[event.kind],
+        "ce_type": kinds[event.type],
         "ce_time": rfc3339(event.start_us),
         "ce_durationus": str(event.end_us - event.start_us),
         "content-type": contents[event.row],
@@ -79,9 +79,9 @@ def cut(
     settings: Settings, path: Path, records: list[Recorded], start_us: int, end_us: int, under_way: set[str]
 ) -> Cut:
     inside = [r for r in records if start_us <= r.log_time_us < end_us]
-    first = tuple((sum(r.row == row and r.log_time_us < start_us for r in records),) for row in range(len(MODALITIES)))
+    first = tuple((sum(r.row == row and r.log_time_us < start_us for r in records),) for row in range(len(KINDS)))
     about = About(
-        MODALITY_NAMES,
+        KIND_NAMES,
         settings.source_topics,
         1,
         first,
@@ -106,7 +106,7 @@ def truth(settings: Settings, events: list[Event]) -> list[Window]:
 
 @pytest.fixture
 def four_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "ROWS", len(MODALITIES))
+    monkeypatch.setattr(logs, "ROWS", len(KINDS))
 
 
 @given(seed=seeds)

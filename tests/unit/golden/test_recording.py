@@ -13,12 +13,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from streamer.errors import UsageError
-from streamer.events import MODALITY_NAMES
+from streamer.events import KIND_NAMES
 from streamer.golden import recording
 from streamer.golden.recording import About, Recorded, Writer
 
 ABOUT = About(
-    modalities=MODALITY_NAMES,
+    modalities=KIND_NAMES,
     topics=("t.frames", "t.audio", "t.transcripts", "t.telemetry"),
     partitions=3,
     first_offsets=((5, 0, 7),) * 4,

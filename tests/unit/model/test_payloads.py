@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from streamer.errors import BadRecord, Reason
-from streamer.events import Channel, Event, Kind, Record, Telemetry, Transcript
+from streamer.events import Channel, Event, EventType, Record, Telemetry, Transcript
 from streamer.model import payloads, sounds
 
 S_US = 1_000_000
@@ -32,7 +32,7 @@ FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
 
 
 def event(value: bytes, media_type: str, start_us: int = 0, end_us: int = 0, **given: Any) -> Event:
-    return Event(Record(0, 0, 0, 0, b"s", value, ()), "s", Kind.DATA, start_us, end_us, media_type, **given)
+    return Event(Record(0, 0, 0, 0, b"s", value, ()), "s", EventType.DATA, start_us, end_us, media_type, **given)
 
 
 def refused(reason: Reason, call: Callable[[], object]) -> str:

@@ -21,7 +21,7 @@ from streamer.events import (
     Channel,
     ClosedBy,
     Event,
-    Kind,
+    EventType,
     Position,
     Record,
     Telemetry,
@@ -46,7 +46,7 @@ LIMITS = Limits(max_image_pixels=1_000_000, image_expected_hz=10.0)
 
 def event(row: int, start_us: int, end_us: int, value: bytes = b"", media_type: str = "", **more: Any) -> Event:
     record = Record(row, 0, 0, start_us, b"car", value, ())
-    return Event(record, "car", Kind.DATA, T0 + start_us, T0 + end_us, media_type, **more)
+    return Event(record, "car", EventType.DATA, T0 + start_us, T0 + end_us, media_type, **more)
 
 
 def window(*events: Event, size_us: int = 1_000_000) -> Window:

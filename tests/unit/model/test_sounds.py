@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streamer.errors import BadRecord, Reason
-from streamer.events import AUDIO, Event, Kind, Record
+from streamer.events import AUDIO, Event, EventType, Record
 from streamer.model import payloads, soundfiles, sounds
 
 S_US = 1_000_000
@@ -34,7 +34,7 @@ def in_file(samples: NDArray[Any], kind: str, subtype: str | None = "PCM_16", ra
 
 def chunk(content: bytes, said_us: int = 3 * S_US, media_type: str = "audio/wav", start_us: int = 0) -> Event:
     record = Record(AUDIO, 0, 0, 0, b"s", content, ())
-    return Event(record, "s", Kind.DATA, start_us, start_us + said_us, media_type)
+    return Event(record, "s", EventType.DATA, start_us, start_us + said_us, media_type)
 
 
 def heard(event: Event, window_us: int = 700_000) -> tuple[NDArray[np.float32], int]:

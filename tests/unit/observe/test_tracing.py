@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from streamer.errors import UsageError
-from streamer.events import ClosedBy, Event, Kind, Position, Record, Window
+from streamer.events import ClosedBy, Event, EventType, Position, Record, Window
 from streamer.observe import tracing
 from streamer.observe.tracing import Tracer
 from streamer.settings import Settings
@@ -19,7 +19,7 @@ CLOSED_US = 2_000_000
 
 def window(*headers: tuple[str, bytes | None], session: str = "car") -> Window:
     record = Record(0, 0, 0, 1_000_000, session.encode(), b"", headers)  # type: ignore[arg-type]
-    event = Event(record, session, Kind.DATA, 0, 0)
+    event = Event(record, session, EventType.DATA, 0, 0)
     closed_at = Position(CLOSED_US, 0, 0)
     return Window(session, 0, 0, 1_000_000, ClosedBy.COMPLETE, closed_at, ((event,), (), (), ()), (0,) * 4)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.events import MAX_SESSION_BYTES, MODALITY_NAMES
+from streamer.events import KIND_NAMES, MAX_SESSION_BYTES
 from streamer.result import Result, ranges
 from streamer.store.results import Keys
 
@@ -35,8 +35,8 @@ results = st.builds(
     start_us=times,
     end_us=times,
     closed_by=st.sampled_from(["complete", "deadline", "end", "memory"]),
-    present=st.lists(st.sampled_from(MODALITY_NAMES), unique=True).map(tuple),
-    coverage=st.dictionaries(st.sampled_from(MODALITY_NAMES), shares),
+    present=st.lists(st.sampled_from(KIND_NAMES), unique=True).map(tuple),
+    coverage=st.dictionaries(st.sampled_from(KIND_NAMES), shares),
     members=st.dictionaries(text, offsets, max_size=4),
     outputs=st.dictionaries(text, said, max_size=3),
     embedding=st.binary(max_size=32),

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 from streamer.errors import UsageError
-from streamer.events import AUDIO, IMAGE, MODALITIES, ClosedBy, Event, Kind, Position, Record, Window
+from streamer.events import AUDIO, IMAGE, KINDS, ClosedBy, Event, EventType, Position, Record, Window
 from streamer.model import payloads, sample
 from streamer.model.sample import Limits
 from streamer.model.spec import ImageInput, InputSpec, Output, TextInput
@@ -91,9 +91,9 @@ def test_image_and_audio_are_what_serving_makes_of_the_same_bytes(tmp_path: Path
 
     def event(row: int, start_us: int, end_us: int, name: str, kind: str) -> Event:
         record = Record(row, 0, 0, 0, b"s", (tmp_path / name).read_bytes(), ())
-        return Event(record, "s", Kind.DATA, start_us, end_us, kind)
+        return Event(record, "s", EventType.DATA, start_us, end_us, kind)
 
-    events: list[tuple[Event, ...]] = [() for _ in MODALITIES]
+    events: list[tuple[Event, ...]] = [() for _ in KINDS]
     events[IMAGE] = (event(IMAGE, 9_250_000, 9_250_000, "1.jpg", "image/jpeg"),)
     events[AUDIO] = (event(AUDIO, 9_000_000, 9_500_000, "1.wav", "audio/wav"),)
     served = Window("s", 0, 9_000_000, 9_500_000, ClosedBy.COMPLETE, Position(0, 0, 0), tuple(events), (0,) * 4)
@@ -161,7 +161,7 @@ def test_a_table_whose_times_have_no_unit_is_a_bad_row_that_asks_for_it(tmp_path
     assert "timestamp_us" in reason
 
 
-KINDS = {
+OUTPUT_KINDS = {
     "animal": Output(("cat", "dog")),
     "noises": Output(("bark", "growl", "purr"), kind="tags"),
     "weight": Output(kind="number", unit="kg"),
@@ -170,9 +170,9 @@ KINDS = {
 
 def test_labels_of_each_kind(tmp_path: Path) -> None:
     given = {"animal": "cat", "noises": ["purr", "bark"], "weight": 4}
-    example = first(tmp_path, {"text": "x", "labels": given}, KINDS)
+    example = first(tmp_path, {"text": "x", "labels": given}, OUTPUT_KINDS)
     assert example.labels == {"animal": "cat", "noises": ("bark", "purr"), "weight": 4.0}
-    nothing = first(tmp_path, {"text": "x", "labels": {"noises": []}}, KINDS)
+    nothing = first(tmp_path, {"text": "x", "labels": {"noises": []}}, OUTPUT_KINDS)
     assert nothing.labels == {"noises": ()}
 
 
@@ -253,11 +253,13 @@ def test_a_bad_line_is_named_with_its_reason(tmp_path: Path, line: dict[str, Any
 def test_a_label_of_another_kind_than_its_output_is_refused(
     tmp_path: Path, labels: dict[str, Any], reason: str
 ) -> None:
-    assert reason in fault(tmp_path, {"text": "x", "labels": labels}, KINDS)
+    assert reason in fault(tmp_path, {"text": "x", "labels": labels}, OUTPUT_KINDS)
 
 
 def test_one_label_is_refused_where_the_model_has_several_outputs(tmp_path: Path) -> None:
-    assert "animal, noises, weight: give labels by output" in fault(tmp_path, {"text": "x", "label": "cat"}, KINDS)
+    assert "animal, noises, weight: give labels by output" in fault(
+        tmp_path, {"text": "x", "label": "cat"}, OUTPUT_KINDS
+    )
 
 
 def test_a_file_that_is_too_large_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from streamer.errors import UsageError
-from streamer.events import IMAGE, MODALITIES, MODALITY_NAMES
+from streamer.events import IMAGE, KIND_NAMES, KINDS
 from streamer.feeds import simulate
 from streamer.feeds.producer import Outgoing, headers
 from streamer.golden.recording import About, Recorded, Writer
@@ -46,8 +46,8 @@ def spec(outputs: dict[str, Output], inputs: InputSpec = INPUTS) -> ModelSpec:
 def record(path: Path, sent: Iterable[Outgoing]) -> Path:
     """The file that ``streamer record`` writes if each record is sent when it is due."""
     about = About(
-        modalities=MODALITY_NAMES,
-        topics=tuple(f"streamer.{m.topic}" for m in MODALITIES),
+        modalities=KIND_NAMES,
+        topics=tuple(f"streamer.{m.topic}" for m in KINDS),
         partitions=1,
         first_offsets=((0,),) * 4,
         start_us=(0,),

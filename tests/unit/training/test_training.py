@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from streamer.events import MODALITY_NAMES
+from streamer.events import KIND_NAMES
 from streamer.model import repository
 from streamer.model.collate import collate
 from streamer.model.predictor import Predictor
@@ -97,7 +97,7 @@ def test_a_trained_folder_serves_what_it_learnt_from_all_and_from_each_modality(
 ) -> None:
     predictor = Predictor.load(fitted[0], device="cpu")
     fresh = [example(seed) for seed in range(100, 132)]
-    shown = [list(MODALITY_NAMES), *([name] for name in MODALITY_NAMES)]
+    shown = [list(KIND_NAMES), *([name] for name in KIND_NAMES)]
     said = evaluate.look(predictor, fresh, {str(names): names for names in shown}, QUIET).said.values()
     true = [e.labels["action"] for e in fresh]
     accuracies = [np.mean([d["action"]["label"] == t for d, t in zip(rows, true, strict=True)]) for rows in said]

@@ -14,12 +14,12 @@ from streamer.errors import BadRecord, LeftBehind, Reason
 from streamer.events import (
     AUDIO,
     IMAGE,
-    MODALITY_NAMES,
+    KIND_NAMES,
     TELEMETRY,
     TEXT,
     ClosedBy,
     Event,
-    Kind,
+    EventType,
     Position,
     Record,
     Transcript,
@@ -57,7 +57,7 @@ def windows(draw: st.DrawFn) -> Window:
         return Event(
             record,
             session,
-            Kind.DATA,
+            EventType.DATA,
             start_us,
             start_us + draw(st.integers(0, S_US)),
             draw(text),
@@ -67,7 +67,7 @@ def windows(draw: st.DrawFn) -> Window:
             draw(st.none() | whole),
         )
 
-    events = tuple(tuple(event(row) for _ in range(draw(st.integers(0, 3)))) for row in range(len(MODALITY_NAMES)))
+    events = tuple(tuple(event(row) for _ in range(draw(st.integers(0, 3)))) for row in range(len(KIND_NAMES)))
     start_us = draw(whole)
     return Window(
         session,
@@ -77,7 +77,7 @@ def windows(draw: st.DrawFn) -> Window:
         draw(st.sampled_from(ClosedBy)),
         Position(draw(whole), draw(st.integers(-1, 3)), draw(st.integers(-1, 2**53))),
         events,
-        tuple(draw(whole) for _ in MODALITY_NAMES),
+        tuple(draw(whole) for _ in KIND_NAMES),
     )
 
 
@@ -172,11 +172,11 @@ def test_a_window_of_other_modalities_is_refused(changed: dict[str, object]) -> 
 def event(row: int, number: int, value: bytes, at_us: int, media_type: str = "") -> Event:
     record = Record(row, 0, number, T0_US + at_us, b"car", value, (("ce_id", b"1"),))
     length_us = 0 if row == IMAGE else S_US // 10
-    return Event(record, "car", Kind.DATA, T0_US + at_us, T0_US + at_us + length_us, media_type)
+    return Event(record, "car", EventType.DATA, T0_US + at_us, T0_US + at_us + length_us, media_type)
 
 
 def window_of(*rows: list[Event]) -> Window:
-    events = tuple(map(tuple, rows)) + ((),) * (len(MODALITY_NAMES) - len(rows))
+    events = tuple(map(tuple, rows)) + ((),) * (len(KIND_NAMES) - len(rows))
     closed_at = Position(T0_US + S_US, 0, 9)
     return Window("car", 0, T0_US, T0_US + S_US, ClosedBy.COMPLETE, closed_at, events, (1, 2, 3, 4))
 

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from streamer.errors import BadRecord, LeftBehind, Reason, Stop
-from streamer.events import ClosedBy, Event, Kind, Position, Record, Window
+from streamer.events import ClosedBy, Event, EventType, Position, Record, Window
 from streamer.model.predictor import Prediction
 from streamer.model.sample import Mismatch, Phrase, Sample
 from streamer.observe.metrics import Metrics
@@ -55,7 +55,7 @@ def window(n: int, payload: bytes = b"payload") -> Window:
     records = [
         Record(row, 0, offset, n * S_US, b"s", payload, ()) for row, offset in ((0, n), (1, 2 * n), (1, 2 * n + 1))
     ]
-    frame, *audio = [Event(r, "s", Kind.DATA, n * S_US, n * S_US + 500_000) for r in records]
+    frame, *audio = [Event(r, "s", EventType.DATA, n * S_US, n * S_US + 500_000) for r in records]
     events = ((frame,), tuple(audio), (), ())
     return Window("s", 0, n * S_US, (n + 1) * S_US, ClosedBy.COMPLETE, Position(n, 1, 2), events, (n, n, 0, 0))
 

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from streamer.errors import BadRecord, DeviceLost, Reason
-from streamer.events import ClosedBy, Event, Kind, Position, Record, Window
+from streamer.events import ClosedBy, Event, EventType, Position, Record, Window
 from streamer.model.predictor import Prediction
 from streamer.model.sample import Sample
 from streamer.observe.metrics import Metrics
@@ -133,7 +133,7 @@ class Bench:
 
 def window(number: int) -> Window:
     record = Record(0, 0, number, number * S, b"car", b"", ())
-    event = Event(record, "car", Kind.DATA, number * S - S, number * S)
+    event = Event(record, "car", EventType.DATA, number * S - S, number * S)
     closed_at = Position(number * S, 0, number)
     return Window("car", 0, number * S - S, number * S, ClosedBy.COMPLETE, closed_at, ((event,), (), (), ()), (0,) * 4)
 

@@ -10,7 +10,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from streamer.align.decode import Decoder
-from streamer.events import MODALITIES, Kind, Record
+from streamer.events import KINDS, EventType, Record
 from streamer.observe.health import Service
 from streamer.settings import Settings
 from streamer.worker.ticks import Ticker
@@ -67,8 +67,8 @@ async def test_a_tick_is_one_that_every_decoder_knows() -> None:
     await ticked(kafka, Service("Kafka"), group(0, closing=5))
     key, value, headers = kafka.records[0]
     event = Decoder(Settings.load(), 4).decode(Record(0, 0, 0, 77, key, value, headers))
-    assert (event.kind, event.start_us, event.session) == (Kind.TICK, 77, "")
-    assert MODALITIES[0].name == "image"
+    assert (event.type, event.start_us, event.session) == (EventType.TICK, 77, "")
+    assert KINDS[0].name == "image"
 
 
 async def test_the_next_tick_waits_for_the_acknowledgement_of_the_last() -> None:

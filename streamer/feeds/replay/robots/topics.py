@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from streamer.errors import UsageError
-from streamer.events import AUDIO, IMAGE, MODALITY_NAMES, TELEMETRY, TEXT
+from streamer.events import AUDIO, IMAGE, KIND_NAMES, TELEMETRY, TEXT
 from streamer.feeds.replay.part import Options
 from streamer.feeds.replay.robots import pictures, sound
 from streamer.feeds.replay.robots.fields import Tree
@@ -217,7 +217,7 @@ class _Choice:
         topic = self._source.topics[number].name
         self._notes.append(
             f"{self._source.path}: {topic} is left out, a session has one topic of {name}; --stream {number} or "
-            f"--map {topic}={MODALITY_NAMES[row]} sends it"
+            f"--map {topic}={KIND_NAMES[row]} sends it"
         )
 
     def _rank(self, number: int) -> tuple[int, int]:
@@ -259,7 +259,7 @@ class _Choice:
         mapped = {}
         for name, sensor in self._options.sensors.items():
             there = [n for n, topic in self._source.topics.items() if topic.name == name]  # or in another file
-            row = MODALITY_NAMES.index(sensor)
+            row = KIND_NAMES.index(sensor)
             fit = [n for n in there if row in able.get(n, ())]
             if there and not fit:
                 kinds = ", ".join(self._source.topics[n].kind or self._source.topics[n].encoding for n in there)
