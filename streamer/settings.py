@@ -167,6 +167,7 @@ class Settings(BaseModel):
     # operation
     host: str = Field("127.0.0.1", description="address of /metrics, /healthz and /readyz")
     port: int = Field(9100, ge=0, le=65535, description="their port; 0: any free one")
+    describe_port: int = Field(9101, ge=0, le=65535, description="port of `streamer describe` for the same; 0: any")
     dashboard_host: str = Field(
         "127.0.0.1", description="address of the live page; beyond loopback it asks for a token"
     )

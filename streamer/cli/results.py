@@ -60,6 +60,9 @@ def results(
         typer.Option(**TIME, help="Only windows that end at or after this time, e.g. 2026-05-01T12:00:00Z."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many, the newest.")] = None,
+    descriptions: Annotated[
+        bool, typer.Option("--descriptions", help="Print what `streamer describe` says of them instead.")
+    ] = False,
 ) -> None:
     """Print the results of a session, oldest first."""
     # If installed, redis-py imports it for metrics that this command does not use: a fifth of the command's time.
@@ -67,6 +70,9 @@ def results(
     from streamer.store import results
 
     since_us = 0 if since is None else int(since.timestamp() * 1e6)
+    if descriptions:
+        _print_descriptions(session, since_us, limit, json)
+        return
     with results.connected(load_settings()) as (client, keys):
         found = deque(results.results(client, keys, session, since_us), maxlen=limit)
         if not found and session not in (known := results.sessions(client, keys)):
@@ -78,6 +84,22 @@ def results(
         from streamer.terminal import tables
 
         console(stderr=False).print(tables.listing(found))
+
+
+def _print_descriptions(session: str, since_us: int, limit: int | None, json: bool) -> None:
+    from streamer.store import descriptions, results
+
+    with results.connected(load_settings()) as (client, keys):
+        found = deque(descriptions.read(client, keys, session, since_us), maxlen=limit)
+    if not found:
+        raise UsageError(f"session {session!r} has no descriptions from then on; run `streamer describe`")
+    if json:
+        for one in found:
+            emit(one.to_json())
+    else:
+        from streamer.terminal import tables
+
+        console(stderr=False).print(tables.descriptions(found))
 
 
 def index(

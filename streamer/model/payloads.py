@@ -69,6 +69,23 @@ def transcript(event: Event) -> Transcript:
     return event.body if isinstance(event.body, Transcript) else bodies.transcript(_json(event))[0]
 
 
+def spoken(event: Event, start_us: int, end_us: int) -> tuple[str, float]:
+    """What of a transcript was said in ``[start_us, end_us)``, and how much of its text that is: a share, 0 to 1.
+
+    Words with times belong where their middle is, so that each is in one window; without times, all of the text is
+    given, with the share of its time.
+    """
+    body = transcript(event)
+    if body.words:
+        begin_us = origin_us(event, body.start)
+        middles_us = (begin_us + round((word.start + word.end) * 0.5e6) for word in body.words)
+        inside = (word.text.strip() for word, at in zip(body.words, middles_us, strict=True) if start_us <= at < end_us)
+        return " ".join(inside).strip(), 1.0
+    shared_us = min(event.end_us, end_us) - max(event.start_us, start_us)
+    overlap = shared_us / (event.end_us - event.start_us) if event.end_us > event.start_us else 1.0
+    return body.text.strip(), overlap
+
+
 def telemetry(event: Event) -> Telemetry:
     """The event's telemetry block; parsed here only if it came by claim check or in a window record."""
     return event.body if isinstance(event.body, Telemetry) else bodies.telemetry(_json(event))[0]

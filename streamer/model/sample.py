@@ -236,30 +236,13 @@ def _cut_text(window: Window, rejects: list[Reject]) -> tuple[Phrase, ...]:
     phrases = []
     for event in window.events[TEXT]:
         try:
-            phrase = _phrase(event, window)
+            phrase = Phrase(*payloads.spoken(event, window.start_us, window.end_us))
         except BadRecord as error:
             rejects.append((event, error))
             continue
         if phrase.text and phrase.overlap > 0:
             phrases.append(phrase)
     return tuple(phrases)
-
-
-def _phrase(event: Event, window: Window) -> Phrase:
-    """The words whose middle is in ``[start, end)``, so that each is in one window; without times, all of them."""
-    body = payloads.transcript(event)
-    if body.words:
-        origin_us = payloads.origin_us(event, body.start)
-        middles_us = (origin_us + round((word.start + word.end) * 0.5e6) for word in body.words)
-        inside = (
-            word.text.strip()
-            for word, at in zip(body.words, middles_us, strict=True)
-            if window.start_us <= at < window.end_us
-        )
-        return Phrase(" ".join(inside).strip(), 1.0)
-    shared_us = min(event.end_us, window.end_us) - max(event.start_us, window.start_us)
-    overlap = shared_us / (event.end_us - event.start_us) if event.end_us > event.start_us else 1.0
-    return Phrase(body.text.strip(), overlap)
 
 
 class _Block(msgspec.Struct, frozen=True):

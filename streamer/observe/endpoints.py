@@ -34,8 +34,11 @@ class Endpoints:
         self._runner: web.AppRunner | None = None
         self.port = 0
 
-    async def start(self, host: str, port: int) -> None:
+    async def start(self, host: str, port: int, setting: str = "STREAMER_PORT") -> None:
         """Listen; ``port`` 0 takes a free one: see ``self.port``.
+
+        Args:
+            setting: What the port is set by, for the message if it is taken.
 
         Raises:
             UsageError: The address cannot be bound.
@@ -52,7 +55,7 @@ class Endpoints:
         except OSError as error:
             await self.stop()
             raise UsageError(
-                f"cannot listen on {host}:{port} ({error.strerror}); set STREAMER_PORT to a free port, or 0 for any"
+                f"cannot listen on {host}:{port} ({error.strerror}); set {setting} to a free port, or 0 for any"
             ) from None
         self.port = self._runner.addresses[0][1]
 

@@ -191,6 +191,35 @@ class Log:
         )
 
 
+class Records:
+    """The records of windows as events; for any thread.
+
+    Args:
+        settings: The limits of payloads.
+        source: Where they are read from; closed by its owner.
+    """
+
+    def __init__(self, settings: Settings, source: Source) -> None:
+        self._topics = settings.source_topics
+        self._source = source
+        self._decoder = Decoder(settings, source.partitions)
+
+    def ranges(self, result: Result, row: int) -> Ranges:
+        """Where a window's records of a modality are, as offsets in the session's partition."""
+        return result.members.get(self._topics[row], ())
+
+    def events(self, session: str, row: int, ranges: Ranges) -> list[Event]:
+        """The session's events at these offsets; a topic that was created again may hold other records there.
+
+        Raises:
+            Gone: Kafka has deleted the first of them.
+            Unavailable: Kafka does not answer in time.
+        """
+        partition = home_partition(session.encode(), self._source.partitions)
+        records = self._source.read(row, partition, ranges)
+        return [event for event in readable(records, self._decoder.decode) if event.session == session]
+
+
 class Windows:
     """Frames and contents of windows, cached; for one event loop.
 
@@ -202,7 +231,7 @@ class Windows:
     def __init__(self, settings: Settings, source: Source) -> None:
         self._settings = settings
         self._source = source
-        self._decoder = Decoder(settings, source.partitions)
+        self._records = Records(settings, source)
         self._threads = ThreadPoolExecutor(THREADS, "payloads")
         self._cache: OrderedDict[tuple[str, str], Frame | bytes] = OrderedDict()
         self._cached_bytes = 0
@@ -259,11 +288,11 @@ class Windows:
             self._cached_bytes -= _size(dropped)
 
     def _read_frame(self, result: Result) -> Frame:
-        ranges = self._ranges(result, IMAGE)
+        ranges = self._records.ranges(result, IMAGE)
         if not ranges:
             raise Gone("no frame in this window")
         newest = ranges[-1][1]
-        for event in self._events(result, IMAGE, [(newest, newest)]):
+        for event in self._records.events(result.session, IMAGE, [(newest, newest)]):
             try:
                 content = payloads.payload(event)
                 limit = self._settings.max_image_pixels
@@ -276,9 +305,9 @@ class Windows:
         found: dict[int, list[Event]] = {}
         gone = []
         for row in (AUDIO, TEXT, TELEMETRY):
-            ranges = self._ranges(result, row)
+            ranges = self._records.ranges(result, row)
             try:
-                found[row] = self._events(result, row, ranges) if ranges else []
+                found[row] = self._records.events(result.session, row, ranges) if ranges else []
             except Gone:
                 found[row] = []
             if ranges and not found[row]:
@@ -288,20 +317,11 @@ class Windows:
                 start_us=result.start_us,
                 end_us=result.end_us,
                 audio=sound(found[AUDIO], result.start_us, result.end_us),
-                transcripts=_readable(found[TEXT], _speech),
+                transcripts=readable(found[TEXT], _speech),
                 telemetry=signals(found[TELEMETRY], result.start_us, result.end_us),
                 gone=gone,
             )
         )
-
-    def _ranges(self, result: Result, row: int) -> Ranges:
-        return result.members.get(self._settings.source_topics[row], ())
-
-    def _events(self, result: Result, row: int, ranges: Ranges) -> list[Event]:
-        """The session's events at these offsets; a topic that was created again may hold other records there."""
-        partition = home_partition(result.session.encode(), self._source.partitions)
-        records = self._source.read(row, partition, ranges)
-        return [event for event in _readable(records, self._decoder.decode) if event.session == result.session]
 
 
 def sound(chunks: Sequence[Event], start_us: int, end_us: int) -> Sound | None:
@@ -309,7 +329,7 @@ def sound(chunks: Sequence[Event], start_us: int, end_us: int) -> Sound | None:
 
     Hann windows of 1/16 s or the distance of columns, whichever is longer; a band's level is its mean power.
     """
-    found = _readable(chunks, lambda chunk: payloads.audio(chunk, start_us, end_us))
+    found = readable(chunks, lambda chunk: payloads.audio(chunk, start_us, end_us))
     parts = [part for part in found if part.samples_S.size]
     if not parts:
         return None
@@ -350,7 +370,7 @@ def signals(blocks: Sequence[Event], start_us: int, end_us: int) -> dict[str, Si
     """The samples in ``[start_us, end_us)`` of every channel."""
     points: dict[str, list[tuple[int, float]]] = {}
     units: dict[str, str] = {}
-    for body, offsets_us in _readable(blocks, lambda block: _sampled(block, start_us)):
+    for body, offsets_us in readable(blocks, lambda block: _sampled(block, start_us)):
         times_us = [start_us + round(offset_us) for offset_us in offsets_us.tolist()]
         for name, channel in body.channels.items():
             units[name] = channel.unit
@@ -373,7 +393,7 @@ def _speech(event: Event) -> Speech:
     return Speech(event.start_us, event.end_us, payloads.transcript(event).text)
 
 
-def _readable(items: Sequence[S], read: Callable[[S], T]) -> list[T]:
+def readable(items: Sequence[S], read: Callable[[S], T]) -> list[T]:
     """The items that can be read; a worker reports the others."""
     found = []
     for item in items:

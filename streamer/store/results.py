@@ -7,9 +7,12 @@
     {prefix}:{SESSION}:inflight   sorted set: windows that are being run, see publish.Run
     {prefix}:{SESSION}:emitted    hash, as state: how far role align has come, where workers have roles
     {prefix}:{SESSION}:emitted_closings   as closings: where these windows closed
+    {prefix}:{SESSION}:descriptions   stream: what each window shows in words, see descriptions.py
+    {prefix}:{SESSION}:described  hash: how far `streamer describe` has come
     {prefix}:groups               hash: partition groups that have committed, see publish.Publisher.open_group
     {prefix}:sessions             sorted set of session names by the end of their newest window, µs
     {prefix}:results              pub/sub channel: each new result as JSON
+    {prefix}:descriptions         pub/sub channel: each new description as JSON
     {prefix}:index:…              search, where Redis has vector sets: see retrieval/vectorsets.py
 
 The session is percent-encoded, in literal braces: the hash tag by which Redis Cluster keeps a session's keys on one
@@ -40,6 +43,7 @@ class Keys:
         self.sessions = f"{prefix}:sessions"
         self.groups = f"{prefix}:groups"
         self.channel = f"{prefix}:results"
+        self.described_channel = f"{prefix}:descriptions"
         self.index_covered = f"{prefix}:index:covered"
         self.index_spaces = f"{prefix}:index:spaces"
 
@@ -62,6 +66,14 @@ class Keys:
     def inflight(self, session: str) -> str:
         """Sorted set of the windows that are being run, by end."""
         return self._of(session, "inflight")
+
+    def descriptions(self, session: str) -> str:
+        """Stream of a session's descriptions."""
+        return self._of(session, "descriptions")
+
+    def described(self, session: str) -> str:
+        """Hash with how far the session has been described."""
+        return self._of(session, "described")
 
     def indexed(self, session: str) -> str:
         """Sorted set of the windows in the search index of Redis, by end."""
@@ -172,6 +184,7 @@ def forget(client: redis.Redis, keys: Keys, session: str) -> int:
     """Delete everything that Redis keeps of a session; returns the number of its results."""
     count = int(client.xlen(keys.results(session)))
     of_session = (keys.results, keys.latest, keys.state, keys.closings, keys.inflight, keys.emitted)
-    client.delete(*(key(session) for key in (*of_session, keys.emitted_closings)))
+    of_readers = (keys.emitted_closings, keys.descriptions, keys.described)
+    client.delete(*(key(session) for key in (*of_session, *of_readers)))
     client.zrem(keys.sessions, session)
     return count

@@ -102,7 +102,7 @@ class States:
             try:
                 answers: list[Any] = await call()
             except (redis.exceptions.RedisError, OSError) as error:
-                if _refuses_us(error):
+                if refuses_us(error):
                     raise Stop(
                         f"Redis refuses this worker: {error}; check the user and password in STREAMER_REDIS"
                     ) from None
@@ -132,7 +132,7 @@ def _suspects(marks: Sequence[bytes]) -> dict[int, int]:
     return suspects
 
 
-def _refuses_us(error: Exception) -> bool:
+def refuses_us(error: Exception) -> bool:
     """Whether Redis rejects our credentials, or does not allow a command, a key or the channel."""
     if isinstance(error, (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError)):
         return True

@@ -15,6 +15,7 @@ from streamer.result import Result, decision
 if TYPE_CHECKING:  # their modules load slowly
     from streamer.broker.deadletters import DeadLetter
     from streamer.retrieval.search import Hit
+    from streamer.store.descriptions import Description
 
 HEADINGS = {"image": "img", "audio": "aud", "text": "txt", "telemetry": "tel"}
 CLOSED_STYLE = {"complete": "green", "deadline": "yellow", "end": "blue", "memory": "red"}
@@ -45,6 +46,18 @@ def listing(results: Iterable[Result]) -> Table:
     add_result_columns(table)
     for result in results:
         table.add_row(*cells(result))
+    return table
+
+
+def descriptions(found: Iterable[Description]) -> Table:
+    """Descriptions of one session as a table; a note stands below its sentence."""
+    table = plain(f"window {zone()}")
+    table.add_column("shows")
+    for one in found:
+        text = Text(printable(one.text))
+        if one.note:
+            text.append(f"\n({printable(one.note)})", style="dim")
+        table.add_row(clock(one.start_us), text)
     return table
 
 

@@ -99,7 +99,15 @@ def subschemas(schema: Any) -> Iterator[dict[str, Any]]:
 
 def test_these_schemas_are_there() -> None:
     assert set(SCHEMAS) == {
-        *("transcript.json", "telemetry.json", "result.json", "deadletter.json", "manifest.json", "window.json")
+        *(
+            "transcript.json",
+            "telemetry.json",
+            "result.json",
+            "deadletter.json",
+            "manifest.json",
+            "window.json",
+            "description.json",
+        )
     }
 
 
@@ -604,6 +612,21 @@ def test_results_are_told_on_the_pub_sub_channel_of_the_code() -> None:
     channel = ASYNCAPI["channels"]["results"]
     assert channel["address"] == Keys(SETTINGS.key_prefix).channel
     assert resolved(resolved(channel["messages"]["result"])["payload"]) is SCHEMAS["result.json"]
+
+
+def test_descriptions_are_told_on_the_pub_sub_channel_of_the_code_as_their_schema_says() -> None:
+    from streamer.store.descriptions import Description
+    from streamer.store.results import Keys
+
+    channel = ASYNCAPI["channels"]["descriptions"]
+    schema = SCHEMAS["description.json"]
+    assert channel["address"] == Keys(SETTINGS.key_prefix).described_channel
+    assert resolved(resolved(channel["messages"]["description"])["payload"]) is schema
+    assert set(schema["required"]) == set(schema["properties"]) == {"id", *Description.__struct_fields__}
+    told = Description("räume/7", 0, 1_000_000, "Action is brake.", "outputs", "a note")
+    assert accepts("description.json", json.loads(told.to_json()))
+    fields = {name.encode(): value.encode() for name, value in told.to_fields().items()}
+    assert Description.from_fields({**fields, b"new": b"1"}) == told
 
 
 def test_a_key_is_as_long_as_a_session_may_be() -> None:

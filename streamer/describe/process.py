@@ -1,0 +1,104 @@
+"""The process of `streamer describe`: its signals, its port, its connections."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, suppress
+
+from streamer.clients import redis as redis_clients
+from streamer.describe import evidence
+from streamer.describe.metrics import Metrics
+from streamer.describe.reader import Reader, by_outputs
+from streamer.observe.endpoints import Endpoints
+from streamer.observe.health import Service
+from streamer.retrieval.contents import Log, Records
+from streamer.settings import Settings
+from streamer.store import results
+from streamer.store.descriptions import Description, Descriptions
+from streamer.store.results import Keys
+
+SOCKET_TIMEOUT_S = 10.0
+THREADS = 2  # that read Kafka, each with a consumer
+
+
+def run(
+    settings: Settings,
+    *,
+    only: Sequence[str] = (),
+    since_us: int = 0,
+    once: bool = False,
+    on_description: Callable[[Description], object] = lambda description: None,
+    say: Callable[[str], object] = lambda line: None,
+) -> None:
+    """Describe until SIGTERM or Ctrl-C, or until everything is described.
+
+    Args:
+        only, since_us, once, on_description: As :class:`streamer.describe.reader.Reader` has them.
+        say: Called with the port's address once it listens.
+
+    Raises:
+        UsageError: Kafka or Redis does not answer, or the port is taken.
+        Stop: Redis refuses us.
+    """
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
+    )
+    if settings.log_level != "debug":
+        logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it meets is raised, and reported once
+    with results.connected(settings):
+        pass  # raises UsageError if Redis does not answer
+    asyncio.run(_run(settings, only, since_us, once, on_description, say))
+
+
+async def _run(
+    settings: Settings,
+    only: Sequence[str],
+    since_us: int,
+    once: bool,
+    on_description: Callable[[Description], object],
+    say: Callable[[str], object],
+) -> None:
+    metrics = Metrics()
+    services = [Service(name, metrics.retries.labels(name.lower()).inc) for name in ("Kafka", "Redis")]
+    async with AsyncExitStack() as stack:
+        loop = asyncio.get_running_loop()
+        source = await asyncio.to_thread(Log, settings)
+        stack.push_async_callback(asyncio.to_thread, source.close)
+        threads = stack.enter_context(ThreadPoolExecutor(THREADS, "words"))  # left before the source is closed
+        records = Records(settings, source)
+        client = redis_clients.async_client(settings, socket_timeout=SOCKET_TIMEOUT_S)
+        stack.push_async_callback(client.aclose)
+        keys = Keys(settings.key_prefix)
+        reader = Reader(
+            client,
+            keys,
+            Descriptions(client, keys, settings.results_maxlen),
+            lambda results: loop.run_in_executor(threads, evidence.words, records, results),
+            by_outputs,
+            metrics=metrics,
+            kafka=services[0],
+            redis=services[1],
+            only=only,
+            since_us=since_us,
+            on_description=on_description,
+        )
+        endpoints = Endpoints(
+            metrics.registry,
+            not_ready=lambda: [service.error for service in services if service.error is not None],
+            degraded=list,
+            before_scrape=lambda: None,
+        )
+        if not once:
+            await endpoints.start(settings.host, settings.describe_port, "STREAMER_DESCRIBE_PORT")
+            stack.push_async_callback(endpoints.stop)
+            say(f"describing new windows; metrics on http://{settings.host}:{endpoints.port}/metrics")
+        task = asyncio.ensure_future(reader.run(once))
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, task.cancel)
+        with suppress(asyncio.CancelledError):  # asked to stop: the next process describes what was not finished
+            await task

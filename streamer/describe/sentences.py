@@ -1,0 +1,141 @@
+"""A result and its words -> what the window shows, in plain English. Pure: the same results in the same order give the
+same sentences, on whichever machine and after however many restarts.
+
+Outputs are those of any model folder: a class is told with its probability, and with what it was before if it has
+changed; tags with their counts where the model counts; a number with its unit; text as it is. What a device had sent
+before and this window lacks is named; silence is not, since people pause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from streamer.describe.evidence import Words
+from streamer.result import Result
+
+MAX_SAID = 300  # characters of what was said
+POOR = 0.5  # a modality that covers less of the window is named
+PER = {"1/min": "per minute", "1/s": "per second", "1/h": "per hour"}
+PLURALS = {
+    "person": "people",
+    "mouse": "mice",
+    "knife": "knives",
+    "sheep": "sheep",
+    "skis": "skis",
+    "child": "children",
+}
+HISSING = ("s", "x", "ch", "sh")
+STATUS = {
+    "failed": "The model failed on this window.",
+    "partial": "Data may be missing from it, since Redis had lost what it knew of the session.",
+}
+NOT_MISSED = ("text",)
+
+
+class Before(msgspec.Struct, frozen=True):
+    """What the windows before have shown.
+
+    Attributes:
+        labels: Output of classes -> its newest label.
+        seen: What the session has sent so far, by modality.
+    """
+
+    labels: dict[str, str] = {}
+    seen: tuple[str, ...] = ()
+
+    def after(self, result: Result) -> Before:
+        """The same after one more window."""
+        labels = {name: str(output["label"]) for name, output in result.outputs.items() if "label" in output}
+        seen = dict.fromkeys((*self.seen, *result.present))
+        return Before(self.labels | labels, tuple(seen))
+
+
+def changed(result: Result, before: Before) -> bool:
+    """Whether an output of classes has another label than in the window before."""
+    return any(
+        name in before.labels and str(output.get("label")) != before.labels[name]
+        for name, output in result.outputs.items()
+        if "label" in output
+    )
+
+
+def sentences(result: Result, words: Words, before: Before) -> str:
+    """What the window shows."""
+    told = [part for part in (_output(*head, before.labels) for head in result.outputs.items()) if part]
+    parts = [_sentence("; ".join(told)) if told else ""]
+    parts.append(_said(words))
+    parts.append(_missing(result, before))
+    parts.append(STATUS.get(result.status, ""))
+    if result.closed_by == "end":
+        parts.append("The session ends here.")
+    return " ".join(part for part in parts if part) or "Nothing is known of this window."
+
+
+def _output(name: str, output: Mapping[str, Any], labels: Mapping[str, str]) -> str:
+    """One output, without a full stop; empty if it says nothing."""
+    what = plain(name)
+    if "label" in output:
+        label = str(output["label"])
+        score = output.get("score")
+        sure = f" ({100 * score:.0f} %)" if isinstance(score, (int, float)) else ""
+        was = labels.get(name, label)
+        return f"{what} is {plain(label)}{sure}" + (f", and was {plain(was)} before" if was != label else "")
+    if "labels" in output:
+        counts = output.get("counts")
+        counts = counts if isinstance(counts, Mapping) else {}
+        return f"{what}: {listed([_tag(str(label), counts.get(label)) for label in output['labels']]) or 'none'}"
+    if "value" in output:
+        unit = str(output.get("unit") or "")
+        return f"{what} is {output['value']:.5g} {PER.get(unit, unit)}".rstrip()
+    text = " ".join(str(output.get("text", output.get("words", ""))).split())
+    return f"{what}: {text}" if text else ""
+
+
+def _tag(label: str, count: Any) -> str:
+    if not isinstance(count, (int, float)) or count < 1:
+        return plain(label)
+    return f"{count:.0f} {plain(label) if count == 1 else plural(plain(label))}"
+
+
+def _said(words: Words) -> str:
+    said = " … ".join(words.phrases)
+    if len(said) > MAX_SAID:
+        said = said[:MAX_SAID].rsplit(" ", 1)[0] + " …"
+    parts = [f"Said: “{said}”."] if said else []
+    if words.gone:
+        parts.append("Kafka no longer has what was said.")
+    return " ".join(parts)
+
+
+def _missing(result: Result, before: Before) -> str:
+    absent = [name for name in before.seen if name not in result.present and name not in NOT_MISSED]
+    poor = [
+        f"{plain(name)} covers {100 * share:.0f} % of it"
+        for name, share in result.coverage.items()
+        if name in result.present and share < POOR
+    ]
+    parts = [f"There is no {listed([plain(name) for name in absent], 'or')}."] if absent else []
+    parts += [_sentence(listed(poor))] if poor else []
+    return " ".join(parts)
+
+
+def listed(parts: Sequence[str], last: str = "and") -> str:
+    """``a, b and c``."""
+    return f" {last} ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
+
+
+def plain(name: str) -> str:
+    """A name from a model folder or a setting, as one writes it: ``heart_rate`` -> ``heart rate``."""
+    return name.replace("_", " ")
+
+
+def plural(name: str) -> str:
+    """The plural of an English noun, as far as detectors' labels need it."""
+    return PLURALS.get(name, f"{name}es" if name.endswith(HISSING) else f"{name}s")
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
