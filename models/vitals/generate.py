@@ -29,6 +29,8 @@ AUDIO_HZ = 4000  # heart and breath sounds are below 2 kHz
 WINDOWS_A_PATIENT = 6
 TACHYCARDIA_BPM, BRADYCARDIA_BPM, HYPOXIA_PERCENT = 100, 60, 90  # adult thresholds at rest: above, below, below
 
+UNEVEN = 0.2  # intervals between beats that differ by more, relative to their mean, are an irregular rhythm
+
 TIME_T = np.arange(round(WINDOW_S * RATE_HZ)) / RATE_HZ
 TIME_S = np.arange(round(WINDOW_S * AUDIO_HZ)) / AUDIO_HZ
 
@@ -96,6 +98,19 @@ def beats(patient: Patient, random: np.random.Generator) -> Floats:
     intervals = mean_s * np.clip(random.normal(1, spread, 40), 0.45, 1.8)
     peaks = np.cumsum(intervals) - 2 - mean_s * random.random()
     return peaks[(peaks > -1) & (peaks < WINDOW_S + 1)]
+
+
+def rhythm(beats_s: Floats) -> tuple[float, bool] | None:
+    """Heart rate, 1/min, and whether the rhythm is irregular, by the times of the beats in a window, s.
+
+    Irregular: the longest interval between two beats is longer than the shortest by more than a fifth of their mean.
+    ``None``: too few beats.
+    """
+    intervals = np.diff(beats_s)
+    if len(intervals) < 2:
+        return None
+    mean_s = float(intervals.mean())
+    return 60 / mean_s, bool(intervals.max() - intervals.min() > UNEVEN * mean_s)
 
 
 def bells(time: Floats, at: Floats, waves: tuple[tuple[float, float, float], ...], stretch: float) -> Floats:

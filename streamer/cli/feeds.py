@@ -79,7 +79,10 @@ def replay(
     topic_map: Annotated[
         list[str] | None,
         typer.Option(
-            "--map", metavar="TOPIC=SENSOR", help="Send a topic as image, audio, text or telemetry; can be repeated."
+            "--map",
+            metavar="TOPIC=SENSOR|CHANNEL=NAME",
+            help="Send a topic as image, audio, text or telemetry, or a telemetry channel by another name; can be "
+            "repeated.",
         ),
     ] = None,
     rate: Annotated[
@@ -102,6 +105,7 @@ def replay(
     bags of ROS and MCAP; logs of CAN buses with their .dbc, of openpilot and of GoPros; EDF and WFDB. What becomes of
     each is in docs/recordings.md. All PATHs together are one session and begin together, e.g. a film and the car's log;
     logs with times of the same clock keep their distance, and files whose names differ in a number follow each other.
+    Signals of a ward have the names that the model of the settings takes: the best ECG lead is sent as ecg.
     A recording of `streamer record` is sent as it was: the same sessions, partitions, order and gaps.
     """
     with extra("feeds", "replaying"):
@@ -116,9 +120,11 @@ def replay(
             )
         _send_again(load_settings(), paths[0], speed, keep_times)
         return
+    sensors, names = _mapped(topic_map or ())
+    taken = _taken(load_settings().model)
     recorded = replay.open_all(
         paths,
-        replay.Options(streams=tuple(stream or ()), sensors=_sensors(topic_map or ())),
+        replay.Options(streams=tuple(stream or ()), sensors=sensors, names=names, taken=taken),
         replay.Stretch(
             _us(start, "--start"), None if duration is None else _us(duration, "--duration"), _finite(rate, "--rate")
         ),
@@ -153,17 +159,25 @@ def _say_all(notes: Iterable[str]) -> None:
         say(note)
 
 
-def _sensors(pairs: Iterable[str]) -> dict[str, str]:
-    """``TOPIC=SENSOR`` of each topic."""
+def _mapped(pairs: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """``TOPIC=SENSOR`` of each topic, and ``CHANNEL=NAME`` of each telemetry channel."""
     from streamer.events import KIND_NAMES
 
-    found = {}
+    sensors, names = {}, {}
     for pair in pairs:
-        topic, _, sensor = pair.rpartition("=")
-        if not topic or sensor not in KIND_NAMES:
-            raise UsageError(f"--map takes TOPIC={'|'.join(KIND_NAMES)}, not {pair!r}")
-        found[topic] = sensor
-    return found
+        of, _, to = pair.rpartition("=")
+        if not of or not to:
+            raise UsageError(f"--map takes TOPIC={'|'.join(KIND_NAMES)} or CHANNEL=NAME, not {pair!r}")
+        (sensors if to in KIND_NAMES else names)[of] = to
+    return sensors, names
+
+
+def _taken(model: Path) -> tuple[str, ...]:
+    """Telemetry channels that the model takes; none if it is not on this machine, which need not be a worker's."""
+    from streamer.model.spec import SPEC_FILE, read_spec
+
+    telemetry = read_spec(model).inputs.telemetry if (model / SPEC_FILE).is_file() else None
+    return telemetry.channels if telemetry is not None else ()
 
 
 def _send_again(settings: Settings, path: Path, speed: float, keep_times: bool) -> None:

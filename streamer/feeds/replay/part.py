@@ -35,16 +35,33 @@ class Options(NamedTuple):
         streams: Numbers of tracks (of a film) or channels (of an MCAP file) to send in place of the default ones.
         sensors: Topic of a robot's log -> name of the modality that it is sent as.
         rate_hz: Most pictures a second; ``None``: all. A reader may skip those that :class:`Thinned` would drop.
+        names: Telemetry channel -> the name under which it is sent.
+        taken: Telemetry channels that the model takes: what measures the same is sent under these names.
         given: All paths of the session; one may explain another, as a database of signals does a log of a CAN bus.
     """
 
     streams: tuple[int, ...] = ()
     sensors: Mapping[str, str] = {}
     rate_hz: float | None = None
+    names: Mapping[str, str] = {}
+    taken: tuple[str, ...] = ()
     given: tuple[Path, ...] = ()
 
 
 ALL = Options()
+
+
+class Measured(NamedTuple):
+    """What a telemetry channel measures.
+
+    Attributes:
+        name: By which models may know it: ``ecg``.
+        unit: Of its values times ``scale``; ``None``: that of the file.
+    """
+
+    name: str
+    unit: str | None = None
+    scale: float = 1.0
 
 
 @dataclass
@@ -64,6 +81,7 @@ class Part:
         tracks: Number of tracks to choose from.
         topics: Names of the topics of a robot's log.
         channels: Names of its telemetry channels, where they are known before it is read.
+        measures: Telemetry channel -> what it measures, where its reader knows; the best of several comes first.
         uses: Other files that it reads, e.g. subtitles of a film.
         notes: What the user should know, a sentence each; reading adds to them, the same ones each time.
     """
@@ -78,6 +96,7 @@ class Part:
     tracks: int = 0
     topics: frozenset[str] = frozenset()
     channels: frozenset[str] = frozenset()
+    measures: Mapping[str, Measured] = field(default_factory=dict)
     uses: frozenset[Path] = frozenset()
     notes: list[str] = field(default_factory=list)
 

@@ -8,7 +8,7 @@ import re
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from time import time_ns
@@ -17,9 +17,10 @@ from typing import NamedTuple
 import msgspec
 
 from streamer.errors import UsageError
-from streamer.events import AUDIO, IMAGE, KINDS, TELEMETRY, TEXT, Telemetry
+from streamer.events import AUDIO, IMAGE, KINDS, TELEMETRY, TEXT
 from streamer.feeds import pace
 from streamer.feeds.producer import Outgoing, Producer, end_record
+from streamer.feeds.replay.names import Names, given_names, renamed
 from streamer.feeds.replay.part import ALL, S_US, Options, Part, Thinned, due
 from streamer.feeds.replay.readers import open_part
 from streamer.settings import Settings
@@ -60,12 +61,14 @@ class Placed:
         offset_us: Where in the session it begins.
         without: Rows of modalities that are not sent, since another part has them.
         prefix: Of its telemetry channels, since another part has channels of the same names.
+        names: Telemetry channel -> what it is sent as; these get no prefix.
     """
 
     part: Part
     offset_us: int
     without: frozenset[int] = frozenset()
     prefix: str = ""
+    names: Names = field(default_factory=dict)
 
     @property
     def end_us(self) -> int:
@@ -95,16 +98,10 @@ class Placed:
             if record.row == IMAGE and not thinned.keeps(record.time_us - from_us):
                 continue
             last_us = max(last_us, record.due_us + shift_us)
-            payload = (
-                _renamed(record.payload, self.prefix) if self.prefix and record.row == TELEMETRY else record.payload
-            )
+            payload = record.payload
+            if record.row == TELEMETRY and (self.prefix or self.names):
+                payload = renamed(payload, self.prefix, self.names)
             yield msgspec.structs.replace(record, time_us=record.time_us + shift_us, due_us=last_us, payload=payload)
-
-
-def _renamed(payload: bytes, prefix: str) -> bytes:
-    block = msgspec.json.decode(payload, type=Telemetry)
-    channels = {f"{prefix}.{name}": channel for name, channel in block.channels.items()}
-    return msgspec.json.encode(msgspec.structs.replace(block, channels=channels))
 
 
 @dataclass
@@ -192,6 +189,10 @@ def open_all(paths: Sequence[Path], options: Options = ALL, stretch: Stretch = W
     remarks: list[str] = []
     series = _series(parts, remarks)
     _share_out(series, remarks)
+    names = given_names([[placed.part for placed in chain] for chain in series], options, remarks)
+    for chain in series:
+        for placed in chain:
+            placed.names = names.get(placed.part.path, {})
     return _laid_over(series, stretch, remarks)
 
 

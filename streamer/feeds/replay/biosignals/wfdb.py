@@ -20,6 +20,7 @@ from streamer.errors import UsageError, extra, one_line
 from streamer.events import TELEMETRY, TEXT
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay.biosignals.labels import Label, words
+from streamer.feeds.replay.biosignals.signals import measured
 from streamer.feeds.replay.part import S_US, Options, Part, due
 from streamer.feeds.replay.slices import sampled, unique
 
@@ -86,6 +87,7 @@ def part(path: Path, options: Options) -> Part:
         frozenset(sends),
         clock_us=clock_us,
         channels=frozenset(channels),
+        measures=measured({} if first is None else dict(zip(channels, _units(first), strict=True))),
         notes=notes,
     )
 
@@ -161,6 +163,10 @@ def _channels(read: Any) -> list[str]:
     return unique([name or f"signal {place}" for place, name in enumerate(read.sig_name)])
 
 
+def _units(read: Any) -> list[str]:
+    return [unit or "" for unit in read.units]
+
+
 def _together(read: Any, first: int, rate_hz: float) -> Iterator[Outgoing]:
     names = _channels(read)
     by_samples: dict[int, list[int]] = defaultdict(list)
@@ -170,6 +176,6 @@ def _together(read: Any, first: int, rate_hz: float) -> Iterator[Outgoing]:
     for samples, places in by_samples.items():
         values_NC = np.column_stack([read.e_p_signal[place] for place in places])
         begin_us = first / rate_hz * S_US
-        channels, units = [names[place] for place in places], [read.units[place] or "" for place in places]
+        channels, units = [names[place] for place in places], [_units(read)[place] for place in places]
         blocks.append(sampled(begin_us, rate_hz * samples, values_NC, channels, units))
     yield from heapq.merge(*blocks, key=due)
