@@ -127,9 +127,9 @@ def facts_of(seed: int, windows: int) -> list[Facts]:
             "siren": segment.vehicle if segment.siren else None,
             "sound": segment.roadside,
             "bend": segment.bend,
-            "light": drive.light,
+            "light": drive.course.light,
         }
-        for segment in drive.segments
+        for segment in drive.course.segments
         for _ in range(segment.start_s, segment.end_s)
     ]
 

@@ -29,7 +29,7 @@ def simulate(
     late: Annotated[float, typer.Option(min=0, max=1, help="Share of records that are sent late.")] = 0.0,
     late_ms: Annotated[float, typer.Option(min=0, help="How late these records are.")] = 5000.0,
     dies: Annotated[
-        str | None, typer.Option(metavar="MODALITY:SECOND", help="The modality stops at this second, e.g. audio:20.")
+        str | None, typer.Option(metavar="SENSOR:SECOND", help="The sensor stops at this second, e.g. audio:20.")
     ] = None,
 ) -> None:
     """Send simulated drives to Kafka, with faults on demand.
@@ -191,12 +191,10 @@ def _send_again(settings: Settings, path: Path, speed: float, keep_times: bool) 
     say(f"sent {count} records of {path} again")
 
 
-def _death(text: str) -> tuple[int, float]:
-    """``audio:20`` -> the modality's number and the second."""
-    from streamer.events import KIND_NAMES
-
-    name, _, second = text.partition(":")
+def _death(text: str) -> tuple[str, float]:
+    """``audio:20`` -> the sensor and the second."""
+    name, _, second = text.rpartition(":")
     try:
-        return KIND_NAMES.index(name), float(second)
+        return name, _finite(float(second), "--dies") or 0.0
     except ValueError:
-        raise UsageError(f"--dies takes {'|'.join(KIND_NAMES)}:SECOND, not {text!r}") from None
+        raise UsageError(f"--dies takes SENSOR:SECOND, e.g. audio:20, not {text!r}") from None

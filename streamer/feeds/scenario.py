@@ -14,6 +14,15 @@ the modalities, and a search in it, needs:
     which siren, and what sounds beside the road        heard in the audio, spoken of in the transcripts
     rain                                                heard in the audio too
     the bend                                            measured in the telemetry too
+
+Two more facts do not affect the action either, and depend on nothing else. Each shows in one sensor alone, which a car
+with only the default four lacks:
+
+    behind      what follows the car                     seen by a camera that looks backwards
+    occupants   what those in the car do                 heard by a microphone in the cabin
+
+So a siren does not tell whether the emergency vehicle follows the car: it may be elsewhere, and one that follows may be
+silent.
 """
 
 from __future__ import annotations
@@ -32,6 +41,8 @@ LIGHTS = ("day", "clouds", "rain", "dusk", "night")  # of a whole drive
 SIRENS = ("ambulance", "police", "fire")  # each vehicle has a different siren
 ROADSIDES = ("quiet", "bells", "drill", "dog", "train", "music")  # what can be heard from beside the road
 BENDS = ("left", "straight", "right")
+BEHIND = ("nothing", "car", "emergency_vehicle")
+OCCUPANTS = ("quiet", "talking", "crying")
 LOOKS = 999  # of obstacles: a multiple of their kinds
 
 # label -> (siren, obstacle, fast); None: either
@@ -53,6 +64,8 @@ class Segment(msgspec.Struct, frozen=True):
         thing: Which obstacle, where there is one: determines its kind and how it looks.
         roadside: An index of ROADSIDES.
         curvature: Of the road, -1 (left) to 1 (right).
+        behind: An index of BEHIND; an emergency vehicle there is of the kind that ``vehicle`` names.
+        occupants: An index of OCCUPANTS.
     """
 
     start_s: int
@@ -66,6 +79,8 @@ class Segment(msgspec.Struct, frozen=True):
     vehicle: int
     thing: int
     roadside: int
+    behind: int
+    occupants: int
 
     @property
     def obstacle_kind(self) -> int:
@@ -78,8 +93,12 @@ class Segment(msgspec.Struct, frozen=True):
         return int((self.curvature + 1) / 2 * len(BENDS))
 
 
-def segments(rng: np.random.Generator, seconds: int) -> Iterator[Segment]:
-    """A drive's segments: labels drawn uniformly, then whatever the label leaves open, uniformly too."""
+def segments(rng: np.random.Generator, around: np.random.Generator, seconds: int) -> Iterator[Segment]:
+    """A drive's segments: labels drawn uniformly, then whatever the label leaves open, uniformly too.
+
+    Args:
+        around: Draws what does not affect the action and shows in one sensor alone.
+    """
     start_s = 0
     while start_s < seconds:
         end_s = min(seconds, start_s + int(rng.integers(SEGMENT_S[0], SEGMENT_S[1] + 1)))
@@ -90,5 +109,20 @@ def segments(rng: np.random.Generator, seconds: int) -> Iterator[Segment]:
         speed_mps = float(rng.uniform(*(FAST_MPS if fast else SLOW_MPS)))
         vehicle, thing, roadside = (int(rng.integers(n)) for n in (len(SIRENS), LOOKS, len(ROADSIDES)))
         curvature = float(rng.uniform(-1, 1))
-        yield Segment(start_s, end_s, label, siren, obstacle, fast, speed_mps, curvature, vehicle, thing, roadside)
+        behind, occupants = (int(around.integers(n)) for n in (len(BEHIND), len(OCCUPANTS)))
+        yield Segment(
+            start_s,
+            end_s,
+            label,
+            siren,
+            obstacle,
+            fast,
+            speed_mps,
+            curvature,
+            vehicle,
+            thing,
+            roadside,
+            behind,
+            occupants,
+        )
         start_s = end_s

@@ -1,4 +1,6 @@
-"""Sounds in a car, synthesised: engine, road and rain, sirens, horns and voices, and what sounds beside the road."""
+"""Sounds of a car, synthesised: engine, road and rain, sirens, horns and voices, what sounds beside the road, and those
+in the cabin.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.feeds.scenario import ROADSIDES
+from streamer.feeds.scenario import OCCUPANTS, ROADSIDES
 
 RATE_HZ = 16_000
 FULL_SCALE = 32_767.0
@@ -16,6 +18,8 @@ Samples = NDArray[np.float64]
 # A siren's pitch swings between two frequencies: (low Hz, high Hz, swings a second). Slow: wail, fast: yelp; the last
 # is the two-tone horn of European services. In the order of scenario.SIRENS.
 SWINGS = ((620.0, 1450.0, 0.3), (650.0, 1500.0, 3.2), (435.0, 580.0, 0.8))
+
+THROUGH_BODY = np.full(9, 0.12 / 9)  # what the cabin hears of outside: an eighth, with fewer highs
 
 DROP = np.exp(-np.arange(160) / 20) * np.sin(np.arange(160) * 1.9)  # the sound of one drop on the roof
 
@@ -127,16 +131,56 @@ class Microphone:
         return sound
 
     def _voice(self) -> Samples:
-        """Speech-like: glottal pulses through three formants that change with each syllable."""
-        pitch_hz = self._rng.uniform(95, 210)
-        sound = np.zeros(RATE_HZ)
-        for begin in range(0, RATE_HZ - 3200, 3200):
-            t = np.arange(2600) / RATE_HZ
-            pulse = (t * pitch_hz) % 1
-            formants = self._rng.uniform((280, 850, 2100), (780, 2000, 2900))
-            tone = sum(np.sin(2 * np.pi * f * t) * np.exp(-5 * pulse) for f in formants)
-            sound[begin : begin + 2600] = tone * np.hanning(2600) * 0.05
-        return sound
+        return voice(self._rng, self._rng.uniform(95, 210))
+
+
+class CabinMicrophone:
+    """A drive's sound in the cabin: those who are in the car, and little of what is outside.
+
+    Args:
+        outside: Of the same drive, for this microphone alone.
+    """
+
+    def __init__(self, seed: int, outside: Microphone) -> None:
+        self._rng = np.random.default_rng((seed, 70))
+        self._outside = outside
+        self._pitch_hz = float(self._rng.uniform(95, 210))
+
+    def second(self, heard: Heard, occupants: int) -> NDArray[np.int16]:
+        """One second of samples [RATE_HZ].
+
+        Args:
+            occupants: An index of ``scenario.OCCUPANTS``.
+        """
+        sound = np.convolve(self._outside.second(heard) / FULL_SCALE, THROUGH_BODY, mode="same")
+        loudness = self._rng.uniform(1.2, 2.4)
+        match OCCUPANTS[occupants]:
+            case "talking":
+                sound += voice(self._rng, self._pitch_hz * self._rng.uniform(0.9, 1.1)) * loudness
+            case "crying":
+                sound += self._crying() * loudness / 2  # it is loud by itself
+        sound += self._rng.normal(0, 0.003, RATE_HZ)
+        return (np.clip(sound, -1, 1) * FULL_SCALE).astype(np.int16)
+
+    def _crying(self) -> Samples:
+        """A child: two long cries a second, each rising and falling around 450 Hz, with a breath between."""
+        t = np.arange(RATE_HZ // 2) / RATE_HZ
+        cry = np.sin(np.pi * np.clip(t / 0.4, 0, 1))
+        top_hz = self._rng.uniform(400, 520)
+        phase = 2 * np.pi * np.cumsum(top_hz * (0.8 + 0.2 * cry)) / RATE_HZ
+        return np.tile(sum(np.sin(k * phase) / k for k in range(1, 6)) * cry * 0.06, 2)
+
+
+def voice(rng: np.random.Generator, pitch_hz: float) -> Samples:
+    """A second that is like speech: glottal pulses through three formants that change with each syllable."""
+    sound = np.zeros(RATE_HZ)
+    for begin in range(0, RATE_HZ - 3200, 3200):
+        t = np.arange(2600) / RATE_HZ
+        pulse = (t * pitch_hz) % 1
+        formants = rng.uniform((280, 850, 2100), (780, 2000, 2900))
+        tone = sum(np.sin(2 * np.pi * f * t) * np.exp(-5 * pulse) for f in formants)
+        sound[begin : begin + 2600] = tone * np.hanning(2600) * 0.05
+    return sound
 
 
 def l16(samples: NDArray[np.int16]) -> bytes:

@@ -18,7 +18,7 @@ import pytest
 
 from streamer.broker import topics as topic_admin
 from streamer.errors import UsageError
-from streamer.events import AUDIO, KIND_NAMES, TELEMETRY
+from streamer.events import KIND_NAMES
 from streamer.feeds import simulate
 from streamer.golden import again, record, recording, verify
 from streamer.local.worker import environment
@@ -114,7 +114,7 @@ def live(kafka: str, redis_url: str, model_folder: Path, tmp_path_factory: pytes
     """Drives with everything that can go wrong, sent at their own pace to a worker, and recorded meanwhile."""
     folder = tmp_path_factory.mktemp("golden")
     settings = new_settings(kafka, redis_url, model_folder)
-    options = simulate.Options(jitter_ms=150, drop=0.02, late=0.02, late_ms=4000, dies=(AUDIO, 9.0))
+    options = simulate.Options(jitter_ms=150, drop=0.02, late=0.02, late_ms=4000, dies=("audio", 9.0))
     whole, joined = folder / "whole.mcap", folder / "joined.mcap"
     sent: list[int] = []
 
@@ -274,7 +274,7 @@ def test_a_worker_that_is_killed_gives_what_the_recording_gives(
     kafka: str, redis_url: str, model_folder: Path, tmp_path: Path
 ) -> None:
     settings = new_settings(kafka, redis_url, model_folder)
-    options = simulate.Options(jitter_ms=80, late=0.03, late_ms=3000, dies=(TELEMETRY, 6.0))
+    options = simulate.Options(jitter_ms=80, late=0.03, late_ms=3000, dies=("telemetry", 6.0))
     feeding = threading.Thread(
         target=simulate.run,
         args=(settings,),
@@ -298,7 +298,7 @@ def test_a_feed_as_fast_as_it_goes_gives_the_same_windows(
     kafka: str, redis_url: str, model_folder: Path, tmp_path: Path
 ) -> None:
     settings = new_settings(kafka, redis_url, model_folder)
-    options = simulate.Options(jitter_ms=300, late=0.05, dies=(AUDIO, 20.0))
+    options = simulate.Options(jitter_ms=300, late=0.05, dies=("audio", 20.0))
     with running_worker(settings, tmp_path / "worker.log") as worker, Recorder(settings, tmp_path / "r.mcap"):
         simulate.run(settings, sessions=4, seconds=40, speed=0.0, seed=7, name="f", options=options)
         settled(settings, 4, 40)

@@ -11,7 +11,7 @@ from streamer.errors import UsageError
 from streamer.events import AUDIO, END_TYPE, IMAGE, TELEMETRY, TEXT, Telemetry, Transcript
 from streamer.feeds import simulate
 from streamer.feeds.producer import Outgoing
-from streamer.feeds.scenario import FACTS, LABELS, SIRENS
+from streamer.feeds.scenario import BEHIND, FACTS, LABELS, OCCUPANTS, SIRENS
 from streamer.feeds.simulate import Drive, Options, Truth, label_of
 from streamer.feeds.sound import RATE_HZ, Heard, Microphone
 
@@ -112,7 +112,7 @@ def test_telemetry_tells_fast_from_slow() -> None:
 
 
 def test_a_dead_modality_is_silent_from_then_on_and_the_others_go_on() -> None:
-    rows = by_row(list(drive(seconds=6, dies=(AUDIO, 2.0)).outgoing()))
+    rows = by_row(list(drive(seconds=6, dies=("audio", 2.0)).outgoing()))
     assert len(rows[AUDIO]) == 10
     assert len(rows[IMAGE]) == 60
 
@@ -139,11 +139,37 @@ def test_jitter_disorders_records() -> None:
     assert any(a.time_us > b.time_us for a, b in pairwise(frames))
 
 
-@pytest.mark.parametrize("options", [{"drop": 1.5}, {"late": -0.1}, {"jitter_ms": -1.0}, {"frame_hz": 7}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"drop": 1.5},
+        {"late": -0.1},
+        {"jitter_ms": -1.0},
+        {"frame_hz": 7},
+        {"sensors": ("lidar",)},
+        {"sensors": ()},
+        {"sensors": ("can", "can")},
+        {"dies": ("cabin_mic", 2.0)},
+    ],
+)
 def test_impossible_options_are_refused_in_one_line(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as refused:
         drive(**options)
     assert "\n" not in str(refused.value)
+
+
+def test_a_drive_sends_the_sensors_that_were_chosen_and_the_same_of_each_whatever_others_there_are() -> None:
+    alone = by_row(list(drive(seconds=4, sensors=("imu",)).outgoing()))
+    among = by_row(list(drive(seconds=4, sensors=("roof_mic", "imu")).outgoing()))
+    assert set(alone) == {TELEMETRY}
+    assert set(among) == {AUDIO, TELEMETRY}
+    assert alone[TELEMETRY] == among[TELEMETRY]
+
+
+def test_the_truth_has_the_label_of_each_output_that_drives_teach() -> None:
+    for truth in drive(seconds=60).truth():
+        assert truth.outputs == {"action": truth.label, "behind": truth.behind, "occupants": truth.occupants}
+        assert (truth.behind in BEHIND, truth.occupants in OCCUPANTS) == (True, True)
 
 
 def test_a_window_has_the_label_that_covers_most_of_it() -> None:
