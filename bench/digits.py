@@ -29,7 +29,7 @@ from rich.console import Console
 
 from streamer.model import repository
 from streamer.model.predictor import Predictor
-from streamer.model.sample import Sample
+from streamer.model.sample import Sample, only
 from streamer.model.spec import read_spec
 from streamer.training import evaluate
 from streamer.training.data import idx
@@ -175,7 +175,7 @@ def trained(
     (folder / "model.toml").write_text(MODEL + "".join(INPUTS[name] for name in modalities))
     spec = read_spec(folder)
     training, validation = (
-        [msgspec.structs.replace(e, sample=evaluate.only(e.sample, modalities)) for e in parts[name]]
+        [msgspec.structs.replace(e, sample=only(e.sample, modalities)) for e in parts[name]]
         for name in ("training", "validation")
     )
     # sixty recordings to learn from: noise alone does not keep the network from learning them by heart

@@ -30,12 +30,11 @@ from streamer.events import KIND_NAMES
 from streamer.feeds import script, simulate
 from streamer.feeds.scenario import FACTS
 from streamer.model.predictor import Predictor
-from streamer.model.sample import Sample
+from streamer.model.sample import Sample, only
 from streamer.result import Result
 from streamer.retrieval import query
 from streamer.retrieval.store import Covered, Store, space_of
 from streamer.training.dataset import Example
-from streamer.training.evaluate import only
 from streamer.training.simulated import FIRST_HELD_OUT_SEED, OUTPUT, START_US, examples
 
 RECALLS, TOP = (1, 5, 10), 10

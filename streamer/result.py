@@ -107,9 +107,11 @@ def ranges(offsets: Iterable[int]) -> tuple[tuple[int, int], ...]:
 def decision(result: Result) -> tuple[str, float | None]:
     """The model's first output as text, and the score if it is a label; the status where there are no outputs.
 
-    Tags are joined by commas, a dash stands for no tag; a number has its unit.
+    Tags are joined by commas, a dash stands for no tag; a number has its unit; words are as they are.
     """
     for output in result.outputs.values():
+        if "text" in output:
+            return str(output["text"]), None
         if "labels" in output:
             return ", ".join(map(str, output["labels"])) or "–", None
         if "value" in output:

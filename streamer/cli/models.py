@@ -113,14 +113,14 @@ def evaluate(
     Each output with all modalities, with each one alone, and with each one missing; how well the modalities find one
     another in the common space; latency and windows a second by batch size.
     """
-    from streamer.model.predictor import Predictor
+    from streamer.model.predictor import Network
 
     with extra("train", "evaluating"):
         from streamer.training import card as tables
         from streamer.training import evaluate
     from streamer.training.train import Source
 
-    predictor = Predictor.load(model_dir, device, form=load_settings().model_form)
+    predictor = Network.load(model_dir, device, form=load_settings().model_form)
     if data is not None:
         held_out = evaluate.from_data(predictor.spec, data, seed, console(), skip_bad=skip_bad)
     else:

@@ -63,7 +63,9 @@ def size(
     from streamer.terminal import sizing as views
 
     settings = load_settings()
-    own_ms, decoded = (settings.window_ms, 2) if model is None else sizing.of_model(model)
+    own_ms, decoded = (
+        (settings.window_ms, 2) if model is None else sizing.of_model(model, cost_given=cpu_ms is not None)
+    )
     demand = sizing.Demand(feeds, fps, frame_kb, own_ms if window_ms is None else window_ms, decoded, cpu_ms, gpu_ms)
     measured = costs.load()
     found = sizing.size(demand, measured, settings)

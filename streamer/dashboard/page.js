@@ -245,9 +245,13 @@ function add(name, more) {
   draw();
 }
 
-// classes, tags or a number, in words
+// classes, tags with or without counts, a number or words, as text
 function saying(output) {
-  if (output.labels) return output.labels.join(", ") || "–";
+  if (typeof output.text === "string") return output.text;
+  if (output.labels) {
+    const counted = (label) => (output.counts?.[label] > 1 ? `${output.counts[label]} × ${label}` : label);
+    return output.labels.map(counted).join(", ") || "–";
+  }
   if (typeof output.value === "number") return `${number(output.value)} ${output.unit}`.trim();
   return String(output.label);
 }

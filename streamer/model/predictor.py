@@ -7,6 +7,7 @@ Shape suffixes: see ``nets/inputs.py``.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,12 +25,11 @@ from streamer.model import forms, repository
 from streamer.model.collate import collate
 from streamer.model.nets.inputs import Inputs, Outputs
 from streamer.model.sample import Limits, Reject, Sample, cut
-from streamer.model.spec import Output
+from streamer.model.sensing import Sensing
+from streamer.model.spec import SCORE_DIGITS, VALUE_DIGITS, ModelSpec, Output, read_spec
 from streamer.result import Result, ranges
 from streamer.settings import Settings
 
-SCORE_DIGITS = 4  # scores are sent as JSON, and a float32 softmax has no more
-VALUE_DIGITS = 6  # significant digits of a number: those of a float32
 TAG_THRESHOLD = 0.5  # least probability of a tag that is reported
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {  # kind of output -> function of its logits
     "classes": partial(torch.softmax, dim=-1),
@@ -44,8 +44,10 @@ class Prediction(msgspec.Struct, frozen=True):
     Attributes:
         outputs: Head -> its output. Classes: ``{"label": …, "score": …, "scores": {label: score}}``; tags:
             ``{"labels": [those with a score of 0.5 or more], "scores": {label: score}}``; a number: ``{"value": …,
-            "unit": …}``. Scores are probabilities.
-        embedding: float16 [D], length 1: the window in the common embedding space.
+            "unit": …}``. Scores are probabilities. Ready senses have thresholds of their own, ``"counts": {label:
+            number}`` with tags that are counted, and ``{"text": …}``; what they had nothing to judge by is absent.
+        embedding: float16 [D], length 1: the window in the common embedding space; empty if a model of ready senses has
+            no words for it.
     """
 
     outputs: dict[str, Any]
@@ -99,22 +101,145 @@ class ModelFault(StreamerError):
     """The model's output cannot be a prediction; the batch, or a window in it, caused this."""
 
 
-class Predictor:
-    """A model on a device, in any of its forms.
+class Predictor(ABC):
+    """A loaded model: what a worker, a search and a measurement need of one.
 
     Attributes:
         spec: Its ``model.toml``.
         name, version: For results; the version identifies the weights.
+        device: Where it runs.
     """
 
-    def __init__(self, model: repository.Model, device: torch.device, limits: Limits) -> None:
-        self.spec = model.spec
-        self.name = model.spec.name
-        self.version = model.version
+    def __init__(self, spec: ModelSpec, version: str, device: torch.device, limits: Limits) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.version = version
         self.device = device
+        self._limits = limits
+
+    @staticmethod
+    def load(
+        folder: Path,
+        device: str = "auto",
+        settings: Settings | None = None,
+        threads: int | None = None,
+        form: str | None = None,
+    ) -> Predictor:
+        """Load a model folder of either kind: ready senses, or a network; arguments as in :meth:`Network.load`.
+
+        Raises:
+            ModelError: The folder cannot be loaded, or not in this form.
+            UsageError: There is no such device.
+        """
+        spec = read_spec(folder)
+        if spec.senses is None:
+            return Network.load(folder, device, settings, threads, form)
+        settings = settings if settings is not None else Settings()
+        form = form or settings.model_form
+        if form != forms.EAGER:
+            raise ModelError(
+                f"{folder} is made of ready senses, which have no form {form}: set STREAMER_MODEL_FORM=eager"
+            )
+        try:
+            return Senses(spec, Sensing(spec, settings), Limits.of(settings))
+        except UsageError as error:
+            raise ModelError(f"{folder}: {error}") from None
+
+    def decode(self, window: Window) -> tuple[Sample, list[Reject]]:
+        """Cut and decode what the model needs of a window; thread-safe."""
+        return cut(window, self.spec.inputs, self._limits)
+
+    @abstractmethod
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        """Judge windows, all in one batch.
+
+        Returns:
+            One prediction for each sample, in the same order.
+
+        Raises:
+            ModelFault: The model's answer has the wrong shape or is not finite.
+        """
+
+    @abstractmethod
+    def embed(self, samples: Sequence[Sample], modality: str) -> NDArray[np.float32]:
+        """The vectors of one modality, comparable with the published embeddings.
+
+        Args:
+            samples: At least one; only their content of this modality is used.
+            modality: ``image``, ``audio``, ``text`` or ``telemetry``.
+
+        Returns:
+            float32 [N, D], each of length 1; zeros for a sample in which ready senses recognise nothing.
+
+        Raises:
+            ModelError: The model has no vectors of this modality.
+            ModelFault: A vector is not finite, the modality is absent from a sample, or nothing is recognised in any.
+        """
+
+    def check(self) -> None:
+        """Test, after the model raised, whether the device still works.
+
+        An illegal access or a failed assertion in a CUDA kernel breaks the process's whole CUDA context: every later
+        call fails, with healthy windows too.
+
+        Raises:
+            DeviceLost: The device does not work.
+        """
+        if self.device.type != "cuda":
+            return
+        try:
+            torch.cuda.synchronize(self.device)
+        except RuntimeError as error:
+            raise DeviceLost(f"{self.device} is lost to this process: {error}") from error
+
+    def warm_up(self, batch: int = 1) -> None:
+        """Run one batch of empty windows, so that the first real one does not pay for the device's set-up.
+
+        Raises:
+            ModelError: The model fails on it.
+        """
+        try:
+            self.predict([self._first()] * batch)
+        except Exception as error:  # the model may be the user's code, and compilers raise anything
+            what = f"{type(error).__name__}: {one_line(error)}"
+            raise ModelError(f"model {self.name} fails on an empty window: {what}") from error
+
+    def _first(self) -> Sample:
+        """The window to warm up with."""
+        return Sample.empty()
+
+
+class Senses(Predictor):
+    """Ready senses, on the CPU."""
+
+    def __init__(self, spec: ModelSpec, sensing: Sensing, limits: Limits) -> None:
+        super().__init__(spec, sensing.version, torch.device("cpu"), limits)
+        self._sensing = sensing
+
+    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+        """See :class:`Predictor`; each network runs once for all windows."""
+        return [Prediction(outputs, vector_D.astype(np.float16)) for outputs, vector_D in self._sensing.judge(samples)]
+
+    def embed(self, samples: Sequence[Sample], modality: str) -> NDArray[np.float32]:
+        """See :class:`Predictor`; pictures, sounds and telemetry are put into words first."""
+        if not self._sensing.embeds:
+            raise ModelError(f"model {self.name} has no vectors: add [senses.sentences] to its model.toml")
+        texts = self._sensing.words(samples, modality)
+        if not any(texts):
+            raise ModelFault(f"it recognises nothing in the {modality}")
+        return self._sensing.vectors(texts)
+
+    def _first(self) -> Sample:
+        return self._sensing.plain()
+
+
+class Network(Predictor):
+    """A network on a device, in any of its forms."""
+
+    def __init__(self, model: repository.Model, device: torch.device, limits: Limits) -> None:
+        super().__init__(model.spec, model.version, device, limits)
         self._module = model.module.to(device)
         self._tokenizer = model.tokenizer
-        self._limits = limits
 
     @classmethod
     def load(
@@ -124,7 +249,7 @@ class Predictor:
         settings: Settings | None = None,
         threads: int | None = None,
         form: str | None = None,
-    ) -> Predictor:
+    ) -> Network:
         """Load a model folder onto a device.
 
         Args:
@@ -150,19 +275,8 @@ class Predictor:
             forms.check_window(folder, form, settings.window_ms)
         return cls(forms.read(folder, form, there), there, limits)
 
-    def decode(self, window: Window) -> tuple[Sample, list[Reject]]:
-        """Cut and decode what the model needs of a window; thread-safe."""
-        return cut(window, self.spec.inputs, self._limits)
-
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        """One forward pass.
-
-        Returns:
-            One prediction for each sample, in the same order.
-
-        Raises:
-            ModelFault: The model's answer has the wrong shape or is not finite.
-        """
+        """See :class:`Predictor`; one forward pass."""
         if not samples:
             return []
         said, embedding_BD = self.answer(samples)
@@ -190,19 +304,7 @@ class Predictor:
             return self._checked(self._outputs(samples), len(samples))
 
     def embed(self, samples: Sequence[Sample], modality: str) -> NDArray[np.float32]:
-        """One forward pass for the vectors of one modality, comparable with the published embeddings.
-
-        Args:
-            samples: At least one; only their content of this modality is used.
-            modality: ``image``, ``audio``, ``text`` or ``telemetry``.
-
-        Returns:
-            float32 [N, D], each of length 1.
-
-        Raises:
-            ModelError: The model has no vectors of this modality.
-            ModelFault: A vector is not finite, or the modality is absent from a sample.
-        """
+        """See :class:`Predictor`; one forward pass."""
         parts, _ = self.vectors(samples)
         if modality not in parts:
             raise ModelError(f"model {self.name} has no vectors of {modality}; it has {', '.join(parts) or 'none'}")
@@ -230,34 +332,6 @@ class Predictor:
         with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
             outputs: Outputs = self._module(inputs)
             return outputs
-
-    def check(self) -> None:
-        """Test, after the model raised, whether the device still works.
-
-        An illegal access or a failed assertion in a CUDA kernel breaks the process's whole CUDA context: every later
-        call fails, with healthy windows too.
-
-        Raises:
-            DeviceLost: The device does not work.
-        """
-        if self.device.type != "cuda":
-            return
-        try:
-            torch.cuda.synchronize(self.device)
-        except RuntimeError as error:
-            raise DeviceLost(f"{self.device} is lost to this process: {error}") from error
-
-    def warm_up(self, batch: int = 1) -> None:
-        """Run one batch of empty windows, so that the first real one does not pay for the device's set-up.
-
-        Raises:
-            ModelError: The model fails on it.
-        """
-        try:
-            self.predict([Sample.empty()] * batch)
-        except Exception as error:  # the model may be the user's code, and compilers raise anything
-            what = f"{type(error).__name__}: {one_line(error)}"
-            raise ModelError(f"model {self.name} fails on an empty window: {what}") from error
 
     def _to_device(self, inputs: Inputs) -> Inputs:
         if self.device.type != "cuda":

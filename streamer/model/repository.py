@@ -28,7 +28,7 @@ from streamer.model.nets.architecture import BuildError, HuggingFace
 from streamer.model.nets.build import Data, build
 from streamer.model.nets.encoders.text import Vocabulary
 from streamer.model.nets.heads import Head
-from streamer.model.spec import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelSpec, read_spec
+from streamer.model.spec import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelSpec, read_network_spec
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -121,7 +121,7 @@ def read(folder: Path) -> Model:
     Raises:
         ModelError: A file is missing, truncated or of another kind, or the files do not match; one line says which.
     """
-    spec = read_spec(folder)
+    spec = read_network_spec(folder)
     tokenizer = read_tokenizer(folder) if spec.inputs.text else None
     path = folder / WEIGHTS_FILE
     if not path.is_file():

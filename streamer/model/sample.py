@@ -7,7 +7,7 @@ A window has whole events; the model sees only what is inside the window's borde
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
@@ -113,6 +113,18 @@ class Sample(msgspec.Struct, frozen=True):
         """Bytes of its arrays."""
         arrays = (self.image_FHW3, self.audio_S, self.audio_mask_S, self.telemetry_CT, self.telemetry_mask_CT)
         return sum(array.nbytes for array in arrays if array is not None)
+
+
+def only(sample: Sample, names: Sequence[str]) -> Sample:
+    """The sample as if the other modalities had never arrived."""
+    kept = {
+        field: value
+        for field, value in msgspec.structs.asdict(sample).items()
+        if field in ("present", "coverage") or field.split("_")[0] in names
+    }
+    kept["present"] = tuple(p and n in names for p, n in zip(sample.present, KIND_NAMES, strict=True))
+    kept["coverage"] = tuple(c if n in names else 0.0 for c, n in zip(sample.coverage, KIND_NAMES, strict=True))
+    return Sample(**kept)
 
 
 def cut(window: Window, spec: InputSpec, limits: Limits) -> tuple[Sample, list[Reject]]:

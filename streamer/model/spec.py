@@ -13,8 +13,15 @@ import msgspec
 
 from streamer.errors import ModelError
 from streamer.model.nets.architecture import Architecture, BuildError
+from streamer.model.senses import OBJECTS, PEOPLE, PERSON, SOUNDS, WORDS, Senses
 
 SPEC_FILE, WEIGHTS_FILE, TOKENIZER_FILE, CODE_FILE = "model.toml", "weights.safetensors", "tokenizer.json", "model.py"
+
+SCORE_DIGITS = 4  # scores are sent as JSON, and a float32 softmax has no more
+VALUE_DIGITS = 6  # significant digits of a number: those of a float32
+
+# What the senses' networks take.
+SENSED_PIXELS, SENSED_RATE_HZ, SENSED_TELEMETRY_HZ, SENSED_TOKENS = 300, 16_000, 10.0, 256
 
 
 class ImageInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,12 +65,13 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         labels: Of classes and tags.
-        kind: ``classes``: one of the labels is right; ``tags``: any number of them is; ``number``: a quantity.
+        kind: ``classes``: one of the labels is right; ``tags``: any number of them is; ``number``: a quantity;
+            ``text``: words, of models of ready senses alone.
         unit: Unit of a number, to be shown: ``m/s``.
     """
 
     labels: tuple[str, ...] = ()
-    kind: Literal["classes", "tags", "number"] = "classes"
+    kind: Literal["classes", "tags", "number", "text"] = "classes"
     unit: str = ""
 
     @property
@@ -78,15 +86,32 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         window_ms: Length of the windows that the model was trained on.
         outputs: Name of an output -> its head.
+        senses: Of a model of ready senses, whose inputs and outputs follow from them; ``None``: it has a network.
     """
 
     name: str
     version: str
     window_ms: int
-    inputs: InputSpec
-    outputs: dict[str, Output]
+    inputs: InputSpec = InputSpec()
+    outputs: dict[str, Output] = {}
     architecture: Architecture = Architecture()
     description: str = ""
+    senses: Senses | None = None
+
+
+def read_network_spec(folder: Path) -> ModelSpec:
+    """Read the ``model.toml`` of a model that has a network, which can be trained, exported and measured.
+
+    Raises:
+        ModelError: See :func:`read_spec`; or the model is made of ready senses.
+    """
+    spec = read_spec(folder)
+    if spec.senses is not None:
+        raise ModelError(
+            f"{folder} is made of ready senses ([senses] in {SPEC_FILE}): there are no weights to train, export or "
+            "compare; docs/senses.md has what they can do"
+        )
+    return spec
 
 
 def read_spec(folder: Path) -> ModelSpec:
@@ -102,10 +127,40 @@ def read_spec(folder: Path) -> ModelSpec:
         spec = msgspec.convert(tomllib.loads(path.read_text("utf-8")), ModelSpec)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise ModelError(f"{path}: {error}") from None
-    problem = _problem(spec)
+    problem = None
+    if spec.senses is not None:
+        problem, spec = _problem_of_senses(spec), _with_senses(spec, spec.senses)
+    problem = problem or _problem(spec)
     if problem:
         raise ModelError(f"{path}: {problem}")
     return spec
+
+
+def _problem_of_senses(spec: ModelSpec) -> str | None:
+    if spec.inputs != InputSpec() or spec.outputs or spec.architecture != Architecture():
+        return "inputs, outputs and architecture follow from [senses]: leave them out"
+    return spec.senses.problem() if spec.senses is not None else None
+
+
+def _with_senses(spec: ModelSpec, senses: Senses) -> ModelSpec:
+    """The spec with the inputs that its senses take, and their outputs in the order of a result."""
+    objects, sounds = senses.objects, senses.sounds
+    channels = tuple(dict.fromkeys(measured.channel for measured in senses.numbers.values()))
+    inputs = InputSpec(
+        image=ImageInput(objects.frames, SENSED_PIXELS, SENSED_PIXELS) if objects is not None else None,
+        audio=AudioInput(SENSED_RATE_HZ) if sounds is not None else None,
+        text=TextInput(SENSED_TOKENS),
+        telemetry=TelemetryInput(channels, SENSED_TELEMETRY_HZ) if channels else None,
+    )
+    outputs = {WORDS: Output(kind="text")}
+    if objects is not None:
+        outputs[OBJECTS] = Output(objects.labels, "tags")
+        if PERSON in objects.labels:
+            outputs[PEOPLE] = Output(kind="number")
+    if sounds is not None:
+        outputs[SOUNDS] = Output(tuple(sounds.tags), "tags")
+    outputs |= {name: Output(kind="number", unit=measured.unit) for name, measured in senses.numbers.items()}
+    return msgspec.structs.replace(spec, inputs=inputs, outputs=outputs)
 
 
 def _problem(spec: ModelSpec) -> str | None:
@@ -125,6 +180,10 @@ def _problem(spec: ModelSpec) -> str | None:
     if inputs.telemetry and not inputs.telemetry.channels:
         return "inputs.telemetry.channels is empty"
     for name, output in spec.outputs.items():
+        if output.kind == "text":
+            if spec.senses is None:
+                return f"outputs.{name} is of kind text, which networks have not"
+            continue
         if output.kind == "number":
             if output.labels:
                 return f"outputs.{name} is a number and has no labels"

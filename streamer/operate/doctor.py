@@ -100,15 +100,17 @@ def _redis_promises(client: redis.Redis) -> Iterator[Finding]:
 
 
 def _model(settings: Settings) -> Iterator[Finding]:
+    spec = read_spec(settings.model)
     if settings.role == "align":  # it reads only this file, without PyTorch
-        spec = read_spec(settings.model)
         found = f"{settings.model / SPEC_FILE} is right: {spec.name} {spec.version}"
+    elif spec.senses is not None:
+        from streamer.model.predictor import Predictor
+
+        found = f"{settings.model} loads: {spec.name} {Predictor.load(settings.model, settings=settings).version}"
     else:
         from streamer.model import repository
 
-        model = repository.read(settings.model)
-        spec = model.spec
-        found = f"{settings.model} loads: {spec.name} {model.version}"
+        found = f"{settings.model} loads: {spec.name} {repository.read(settings.model).version}"
     if spec.window_ms != settings.window_ms:
         yield warn(
             "model",

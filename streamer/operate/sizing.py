@@ -96,13 +96,19 @@ class Size(msgspec.Struct, frozen=True):
         return [value for value in msgspec.structs.astuple(self) if isinstance(value, Line)]
 
 
-def of_model(folder: Path) -> tuple[int, int]:
+def of_model(folder: Path, *, cost_given: bool = False) -> tuple[int, int]:
     """Window length in ms and frames a window of a model folder; reads only ``model.toml``.
 
     Raises:
         ModelError: There is no ``model.toml``, or it is invalid.
+        UsageError: Nothing is known of the model's cost, and none is given.
     """
     spec = read_spec(folder)
+    if spec.senses is not None and not cost_given:
+        raise UsageError(
+            f"{folder} is made of ready senses, whose cost is not that of models/driving: give it as --cpu-ms "
+            "(docs/senses.md has what was measured)"
+        )
     return spec.window_ms, spec.inputs.image.frames if spec.inputs.image else 0
 
 

@@ -290,7 +290,7 @@ TABLE = (
         licence=NO_LICENCE,
         maker="circulus; weights: by their name SSD MobileNet v2 of TensorFlow's model zoo",
         extra=False,
-        contract="RGB picture of 300x300 -> COCO class, score, box; OpenCV",
+        contract="RGB picture of 300x300 -> COCO class, score, box; ONNX Runtime",
     ),
     Row(
         role="letters",

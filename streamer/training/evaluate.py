@@ -15,8 +15,8 @@ from rich.console import Console
 
 from streamer.errors import UsageError
 from streamer.events import KIND_NAMES
-from streamer.model.predictor import Predictor, Vectors
-from streamer.model.sample import Sample
+from streamer.model.predictor import Network, Predictor, Vectors
+from streamer.model.sample import Sample, only
 from streamer.model.spec import WEIGHTS_FILE, ModelSpec, Output
 from streamer.terminal.progress import track
 from streamer.training import scores
@@ -109,7 +109,7 @@ def from_data(spec: ModelSpec, path: Path, seed: int, console: Console, *, skip_
     return HeldOut(opened(path, spec, seed, console, skip_bad=skip_bad)[2], f"the test part of {path.name}")
 
 
-def evaluate(folder: Path, predictor: Predictor, held_out: HeldOut, console: Console) -> Evaluation:
+def evaluate(folder: Path, predictor: Network, held_out: HeldOut, console: Console) -> Evaluation:
     """Measure a model: each output, the common embedding space, the speed.
 
     Raises:
@@ -183,18 +183,6 @@ def look(predictor: Predictor, windows: Dataset, shown: Mapping[str, Sequence[st
     return seen
 
 
-def only(sample: Sample, names: Sequence[str]) -> Sample:
-    """The sample as if the other modalities had never arrived."""
-    kept = {
-        field: value
-        for field, value in msgspec.structs.asdict(sample).items()
-        if field in ("present", "coverage") or field.split("_")[0] in names
-    }
-    kept["present"] = tuple(p and n in names for p, n in zip(sample.present, KIND_NAMES, strict=True))
-    kept["coverage"] = tuple(c if n in names else 0.0 for c, n in zip(sample.coverage, KIND_NAMES, strict=True))
-    return Sample(**kept)
-
-
 def _shares(present: Sequence[tuple[bool, ...]]) -> dict[str, float]:
     shares = np.mean(present, axis=0)
     return {name: round(float(share), 4) for name, share in zip(KIND_NAMES, shares, strict=True)}
@@ -218,7 +206,7 @@ def quality(output: Output, true: Sequence[Label], said: Sequence[dict[str, Any]
     return scores.of_classes(np.array([output.labels.index(label) for label in true]), scores_NL)
 
 
-def recalls(folder: Path, predictor: Predictor, gallery: Sequence[Example], console: Console) -> Iterator[Recall]:
+def recalls(folder: Path, predictor: Network, gallery: Sequence[Example], console: Console) -> Iterator[Recall]:
     """How well each modality finds the others in the common embedding space; empty for models without weights.
 
     Args:
@@ -227,7 +215,7 @@ def recalls(folder: Path, predictor: Predictor, gallery: Sequence[Example], cons
     """
     if not (folder / WEIGHTS_FILE).is_file():
         return  # a foreign ONNX model has no vectors of single modalities
-    plain = Predictor.load(folder, str(predictor.device)) if "+" in predictor.version else predictor
+    plain = Network.load(folder, str(predictor.device)) if "+" in predictor.version else predictor
     vectors = _vectors(plain, gallery, console)
     labels = [tuple(sorted(e.labels.items())) for e in gallery] if any(e.labels for e in gallery) else None
     spaces = [name for name in vectors if name != WINDOW]
@@ -241,7 +229,7 @@ def recalls(folder: Path, predictor: Predictor, gallery: Sequence[Example], cons
             yield Recall(query, found, len(both), *measured)
 
 
-def _vectors(predictor: Predictor, gallery: Sequence[Example], console: Console) -> dict[str, Vectors]:
+def _vectors(predictor: Network, gallery: Sequence[Example], console: Console) -> dict[str, Vectors]:
     """Modality or WINDOW -> its vectors of length 1 [N, D], and which windows have it [N]."""
     rows: dict[str, list[Vectors]] = {}
     starts = range(0, len(gallery), BATCH)

@@ -19,11 +19,10 @@ from rich.table import Table
 from streamer.errors import ModelError
 from streamer.events import KIND_NAMES
 from streamer.model import forms
-from streamer.model.predictor import Predictor
-from streamer.model.sample import Sample
-from streamer.model.spec import WEIGHTS_FILE, ModelSpec, read_spec
+from streamer.model.predictor import Network
+from streamer.model.sample import Sample, only
+from streamer.model.spec import WEIGHTS_FILE, ModelSpec, read_network_spec
 from streamer.terminal.tables import plain
-from streamer.training.evaluate import only
 from streamer.training.simulated import FIRST_HELD_OUT_SEED, drive_examples
 
 BATCHES = (1, 8, 32)  # windows in a model call
@@ -71,7 +70,7 @@ def compare(folder: Path, device: str, windows: int, on_form: Callable[[str], No
     Raises:
         ModelError: The folder has no form that runs.
     """
-    spec = read_spec(folder)
+    spec = read_network_spec(folder)
     drive = drive_examples(FIRST_HELD_OUT_SEED, 2 + windows * spec.window_ms // 1000, spec)
     shown = [example.sample for example in islice(drive, windows)]
     cases = list(_cases(shown, [name for name in KIND_NAMES if getattr(spec.inputs, name) is not None]))
@@ -103,10 +102,10 @@ def compare(folder: Path, device: str, windows: int, on_form: Callable[[str], No
     return found
 
 
-def _predictor(folder: Path, form: str, device: str) -> Predictor:
+def _predictor(folder: Path, form: str, device: str) -> Network:
     if forms.real(folder, form) != form:
         raise ModelError(f"{folder} has an ONNX model and no {WEIGHTS_FILE}")
-    predictor = Predictor.load(folder, device=device, form=form)
+    predictor = Network.load(folder, device=device, form=form)
     predictor.warm_up()
     return predictor
 
@@ -132,7 +131,7 @@ def _differences(answers: Answers, reference: Answers, spec: ModelSpec) -> tuple
     return scores, embedding
 
 
-def _time_ms(predictor: Predictor, shown: Sequence[Sample], batch: int) -> float:
+def _time_ms(predictor: Network, shown: Sequence[Sample], batch: int) -> float:
     """Median time of a call, without the first."""
     given = [shown[i % len(shown)] for i in range(batch)]
     predictor.answer(given)

@@ -15,7 +15,7 @@ from rich.console import Console
 from streamer.errors import UsageError
 from streamer.model import repository
 from streamer.model.predictor import pick_device
-from streamer.model.spec import ModelSpec, read_spec
+from streamer.model.spec import ModelSpec, read_network_spec
 from streamer.training import fit as loop
 from streamer.training.batches import Dataset
 from streamer.training.checkpoint import CHECKPOINT_FILE
@@ -82,7 +82,7 @@ def train(
     if missing:
         raise UsageError(f"training needs {missing}: pip install 'streamer-multimodal[train]'")
     started_s = time.monotonic()
-    spec = read_spec(folder)
+    spec = read_network_spec(folder)
     with joined() as processes:
         own = pick_device(device)
         if own.type == "cuda" and own.index is None:

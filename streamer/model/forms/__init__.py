@@ -23,7 +23,7 @@ from streamer.errors import ModelError
 from streamer.model import repository
 from streamer.model.forms import archive, compiled, exported, int8, onnx
 from streamer.model.repository import Model
-from streamer.model.spec import WEIGHTS_FILE, ModelSpec, read_spec
+from streamer.model.spec import WEIGHTS_FILE, ModelSpec, read_network_spec
 
 EAGER = "eager"
 
@@ -64,7 +64,7 @@ def read(folder: Path, form: str, device: torch.device) -> Model:
         if form == EAGER:
             return model
         return Model(model.spec, compiled.compiled(model.module, device), model.tokenizer, f"{model.version}+{form}")
-    spec = read_spec(folder)
+    spec = read_network_spec(folder)
     tokenizer = repository.read_tokenizer(folder) if spec.inputs.text else None
     module, weights_hash = _READERS[form](folder, spec, device)
     return Model(spec, module.eval(), tokenizer, f"{spec.version}-{weights_hash[:8]}+{form}")
@@ -76,7 +76,7 @@ def check_window(folder: Path, form: str, window_ms: int) -> None:
     Raises:
         ModelError: They differ.
     """
-    form, spec = real(folder, form), read_spec(folder)
+    form, spec = real(folder, form), read_network_spec(folder)
     if form in FIXED_LENGTH and window_ms != spec.window_ms:
         raise ModelError(
             f"{folder}: form {form} is for windows of {spec.window_ms} ms, and STREAMER_WINDOW_MS is {window_ms}; "

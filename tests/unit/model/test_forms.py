@@ -24,11 +24,10 @@ from streamer.model import Inputs, Outputs, forms, predictor, repository
 from streamer.model.collate import collate
 from streamer.model.forms import compiled
 from streamer.model.predictor import Predictor
-from streamer.model.sample import Phrase, Sample
+from streamer.model.sample import Phrase, Sample, only
 from streamer.model.spec import read_spec
 from streamer.settings import Settings
 from streamer.training import forms as comparison
-from streamer.training.evaluate import only
 
 TOML = """
 name = "toy"

@@ -19,7 +19,7 @@ from streamer.golden.compare import differences
 from streamer.model import Outputs, repository
 from streamer.model.nets.heads import Head
 from streamer.model.nets.model import FusedModel
-from streamer.model.predictor import ModelFault, Predictor
+from streamer.model.predictor import ModelFault, Network, Predictor
 from streamer.model.sample import Limits, Sample
 from streamer.model.spec import read_spec
 from streamer.result import Result, decision
@@ -121,7 +121,7 @@ class Says(nn.Module):
 def predictor(folder: Path, module: nn.Module) -> Predictor:
     (folder / "model.toml").write_text(TOML)
     model = repository.Model(read_spec(folder), module, None, "1-00000000")
-    return Predictor(model, torch.device("cpu"), Limits())
+    return Network(model, torch.device("cpu"), Limits())
 
 
 SAMPLE = Sample(

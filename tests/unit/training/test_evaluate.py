@@ -17,7 +17,7 @@ from streamer.errors import UsageError
 from streamer.events import KIND_NAMES
 from streamer.model import repository
 from streamer.model.predictor import Prediction, Predictor
-from streamer.model.sample import Phrase, Sample
+from streamer.model.sample import Phrase, Sample, only
 from streamer.model.spec import read_spec
 from streamer.training import card, evaluate
 from streamer.training.dataset import Example
@@ -184,7 +184,7 @@ def test_figures_go_to_a_file_and_confusions_to_pictures(tmp_path: Path, measure
 
 
 def test_only_hides_the_other_modalities() -> None:
-    seen = evaluate.only(WINDOWS[0].sample, ["text"])
+    seen = only(WINDOWS[0].sample, ["text"])
     assert seen.present == tuple(name == "text" for name in KIND_NAMES)
     assert seen.telemetry_CT is None
     assert seen.text == WINDOWS[0].sample.text

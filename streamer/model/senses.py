@@ -1,0 +1,86 @@
+"""``[senses]`` of a ``model.toml``: a model of ready senses instead of a network of one's own. Imports no PyTorch.
+
+Each table switches a sense on; a sense that is not named is not loaded and costs nothing.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from streamer.events import Share
+
+
+class Objects(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[senses.objects]``: what is in the pictures, and how many.
+
+    Attributes:
+        labels: Those of COCO that are looked for, in the order of the outputs.
+        threshold: Least score of an object that counts.
+        thresholds: Label -> its own threshold.
+        frames: Frames of a window that are looked at, evenly spread; the one with the most of a label counts.
+    """
+
+    labels: tuple[str, ...]
+    threshold: Share = 0.5
+    thresholds: dict[str, Share] = {}
+    frames: int = 1
+
+
+class Sounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[senses.sounds]``: events in the sound.
+
+    Attributes:
+        tags: Tag -> the classes of AudioSet that it stands for; the one with the highest score counts.
+        threshold: Least score of a tag that is reported.
+        thresholds: Tag -> its own threshold.
+    """
+
+    tags: dict[str, tuple[str, ...]]
+    threshold: Share = 0.3
+    thresholds: dict[str, Share] = {}
+
+
+class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[senses.numbers.NAME]``: the mean of a telemetry channel over the window.
+
+    Attributes:
+        unit: Of the channel's values, as its producers send them.
+    """
+
+    channel: str
+    unit: str = ""
+
+
+class Sentences(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[senses.sentences]``: the window's words as a vector, which makes it searchable."""
+
+
+class Senses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[senses]``. What is said in a window belongs to its words in any case: that needs no network."""
+
+    objects: Objects | None = None
+    sounds: Sounds | None = None
+    numbers: dict[str, Measured] = {}
+    sentences: Sentences | None = None
+
+    def problem(self) -> str | None:
+        """What is wrong with it, in one line; ``None`` if nothing is."""
+        if self.objects is not None and self.objects.frames < 1:
+            return f"senses.objects.frames = {self.objects.frames} must be above 0"
+        if taken := next((name for name in self.numbers if name in OUTPUTS), None):
+            return f"senses.numbers.{taken}: the name is that of an output of another sense"
+        tagged: dict[str, tuple[tuple[str, ...], dict[str, float]]] = {}
+        if self.objects is not None:
+            tagged["objects"] = self.objects.labels, self.objects.thresholds
+        if self.sounds is not None:
+            tagged["sounds"] = tuple(self.sounds.tags), self.sounds.thresholds
+        for name, (labels, thresholds) in tagged.items():
+            if not labels or len(set(labels)) < len(labels):
+                return f"senses.{name} needs one or more different labels"
+            if unknown := next((label for label in thresholds if label not in labels), None):
+                return f"senses.{name}.thresholds has {unknown!r}, which is none of its labels"
+        return None
+
+
+WORDS, OBJECTS, PEOPLE, SOUNDS = OUTPUTS = ("words", "objects", "people", "sounds")
+PERSON = "person"  # the label that ``people`` counts
