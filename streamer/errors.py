@@ -81,6 +81,10 @@ class DeviceLost(StreamerError):
     """The device answers nothing any more: only a new process gets it back."""
 
 
+class Stalled(StreamerError):
+    """Nothing gets done although there is work: a stuck consumer, or a window that the model does not finish."""
+
+
 class Stop(StreamerError):
     """The process must end: one line that says what is wrong and how to fix it."""
 

@@ -164,6 +164,20 @@ class Settings(BaseModel):
     )
     senses_dir: Path = Field(STATE_DIR / "senses", description="folder of what `streamer senses --fetch` fetched")
 
+    # transcribing
+    transcribe_silence_ms: int = Field(400, ge=100, le=5000, description="silence that ends an utterance, ms of sound")
+    transcribe_longest_ms: int = Field(
+        12_000, ge=1000, le=30_000, description="longest utterance, ms; a longer one is cut where it is quietest"
+    )
+    transcribe_gap_ms: int = Field(
+        2000, ge=100, description="how much longer than its last chunk a microphone may be silent, ms of log time"
+    )
+    transcribe_language: str | None = Field(
+        None,
+        pattern=r"^[a-z]{2,3}$",
+        description="language that a recogniser of several is told, ISO 639-1; null: it detects it in each utterance",
+    )
+
     # operation
     host: str = Field("127.0.0.1", description="address of /metrics, /healthz and /readyz")
     port: int = Field(9100, ge=0, le=65535, description="their port; 0: any free one")

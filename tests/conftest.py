@@ -240,3 +240,9 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no recordings at {folder}: set STREAMER_TEST_DATA")
     return folder
+
+
+@pytest.fixture
+def senses_dir() -> Path:
+    """Where networks lie that the extra does not install; tests of those that are absent skip."""
+    return Path(os.environ.get("STREAMER_TEST_SENSES", ROOT / ".streamer" / "senses"))

@@ -46,12 +46,13 @@ class WorkerProcess(worker.WorkerProcess):
     """``streamer worker`` as its users run it: a process, settings by environment, probes by HTTP.
 
     Args:
+        command: Another one that runs until it is ended.
         extra: Settings that differ from ``settings``.
     """
 
-    def __init__(self, settings: Settings, log: Path, **extra: Any) -> None:
+    def __init__(self, settings: Settings, log: Path, command: str = "worker", **extra: Any) -> None:
         given = settings.model_dump(exclude_unset=True) | extra
-        super().__init__(Settings.load(**given), log, cwd=ROOT)
+        super().__init__(Settings.load(**given), log, cwd=ROOT, command=command)
 
     def __exit__(self, *error: object) -> None:
         self.kill()

@@ -27,6 +27,7 @@ COMMANDS = {  # in the order of the help
     "record": Entry("golden", "Record a stretch of the source topics to a file."),
     "verify": Entry("golden", "Run a recording through alignment and the model, and compare."),
     "worker": Entry("servers", "Read Kafka, align, infer, publish to Redis."),
+    "transcribe": Entry("servers", "Read sound from Kafka, write what is said to Kafka."),
     "train": Entry("models", "Train a model, on your data or on simulated drives."),
     "evaluate": Entry("models", "Measure a model on held-out data: quality and speed."),
     "export": Entry("models", "Write a model in another form, beside its weights."),

@@ -103,6 +103,19 @@ def worker(
     process.run(Settings.load(role=None if role is None else str(role)))
 
 
+def transcribe() -> None:
+    """Read sound from Kafka, write what is said to Kafka.
+
+    A worker between the topics of sound and of transcripts: voice activity cuts each microphone's sound into
+    utterances, a recogniser hears their words, and these become events of the time at which they were spoken. Runs
+    until Ctrl-C or SIGTERM. Several share the partitions. /metrics, /healthz and /readyz are on STREAMER_PORT.
+    """
+    with extra("senses", "transcribing"):
+        from streamer.transcribe import process
+
+    process.run(load_settings())
+
+
 def demo(
     sessions: Annotated[int, typer.Option(min=1, help="Cars that drive at the same time.")] = 4,
     seconds: Annotated[int, typer.Option(min=2, help="Length of the drives, s.")] = 45,

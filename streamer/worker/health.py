@@ -9,7 +9,7 @@ from typing import Protocol
 
 from faust.types import TP
 
-from streamer.errors import StreamerError
+from streamer.errors import Stalled
 from streamer.observe.health import Service
 from streamer.observe.metrics import Metrics
 from streamer.settings import Settings, host_and_port
@@ -17,10 +17,6 @@ from streamer.worker.standstill import Held, Standstill
 
 LOOK_EVERY_S = 1.0
 CONNECT_S = 2.0
-
-
-class Stalled(StreamerError):
-    """Nothing gets done although there is work: a stuck consumer, or a window that the model does not finish."""
 
 
 class Consumed(Protocol):

@@ -30,7 +30,7 @@ from streamer.align.group import Rejected
 from streamer.align.windows import Late
 from streamer.broker.consumer import Batch, Consumer, Released
 from streamer.broker.deadletters import Letter
-from streamer.errors import BadRecord, DeviceLost, Stop
+from streamer.errors import BadRecord, DeviceLost, Stalled, Stop
 from streamer.events import Event
 from streamer.observe import tracing
 from streamer.observe.endpoints import Endpoints
@@ -38,7 +38,7 @@ from streamer.observe.health import Service
 from streamer.observe.metrics import Metrics
 from streamer.settings import Settings
 from streamer.worker import gauges
-from streamer.worker.health import Health, Stalled
+from streamer.worker.health import Health
 from streamer.worker.intake import Intake
 from streamer.worker.letters import Letters
 from streamer.worker.ports import Group, Host, Owner, Role

@@ -11,11 +11,12 @@ import pytest
 from faust.types import TP
 from prometheus_client import CollectorRegistry
 
+from streamer.errors import Stalled
 from streamer.local.process import free_port
 from streamer.observe.metrics import Metrics
 from streamer.settings import Settings
 from streamer.worker import health
-from streamer.worker.health import Health, Stalled
+from streamer.worker.health import Health
 
 STALL_S = 0.3
 

@@ -1,0 +1,1 @@
+"""Speech on the audio topic becomes transcripts: a worker between topics."""
