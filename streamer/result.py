@@ -105,16 +105,18 @@ def ranges(offsets: Iterable[int]) -> tuple[tuple[int, int], ...]:
 
 
 def decision(result: Result) -> tuple[str, float | None]:
-    """The model's first output as text, and the score if it is a label; the status where there are no outputs.
-
-    Tags are joined by commas, a dash stands for no tag; a number has its unit; words are as they are.
-    """
+    """The model's first output as text, and the score if it is a label; the status where there are no outputs."""
     for output in result.outputs.values():
-        if "text" in output:
-            return str(output["text"]), None
-        if "labels" in output:
-            return ", ".join(map(str, output["labels"])) or "–", None
-        if "value" in output:
-            return f"{output['value']:.5g} {output.get('unit', '')}".rstrip(), None
-        return str(output.get("label", "?")), output.get("score")
+        return in_words(output), output.get("score")
     return result.status, None
+
+
+def in_words(output: Mapping[str, Any]) -> str:
+    """An output as text: tags are joined by commas, a dash stands for no tag; a number has its unit; words stay."""
+    if "text" in output:
+        return str(output["text"])
+    if "labels" in output:
+        return ", ".join(map(str, output["labels"])) or "–"
+    if "value" in output:
+        return f"{output['value']:.5g} {output.get('unit', '')}".rstrip()
+    return str(output.get("label", "?"))

@@ -182,6 +182,7 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", description="address of /metrics, /healthz and /readyz")
     port: int = Field(9100, ge=0, le=65535, description="their port; 0: any free one")
     describe_port: int = Field(9101, ge=0, le=65535, description="port of `streamer describe` for the same; 0: any")
+    speak_port: int = Field(9102, ge=0, le=65535, description="port of `streamer speak` for the same; 0: any")
     dashboard_host: str = Field(
         "127.0.0.1", description="address of the live page; beyond loopback it asks for a token"
     )

@@ -96,6 +96,25 @@ def create(settings: Settings) -> list[Topic]:
     return [msgspec.structs.replace(topic, created=topic.name in made) for topic in now.values()]
 
 
+def ensure(settings: Settings, suffix: str) -> str:
+    """Create the topic of a program of its own, with a session's records in one partition; returns its name.
+
+    Workers do without it, so :func:`create` does not make it.
+
+    Raises:
+        UsageError: No broker, or not enough of them for the replication.
+    """
+    name = settings.topic(suffix)
+    with admin(settings, TIMEOUT_MS) as client:
+        if client.describe_topics([name])[0]["error_code"]:
+            _make(client, [_own(settings, suffix)], settings)
+    return name
+
+
+def _own(settings: Settings, suffix: str) -> _Wanted:
+    return _Wanted(settings.topic(suffix), False, settings.max_message_bytes)
+
+
 def _make(client: KafkaAdminClient, missing: list[_Wanted], settings: Settings) -> None:
     new = {
         wanted.name: {

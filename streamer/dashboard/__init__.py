@@ -3,6 +3,7 @@
     Redis ─ results, by pub/sub and by range ─► live.py ─────────────┐
     Kafka ─ payloads of windows, by offset ───► retrieval/contents ──┼─► server.py ─► page.html, page.js, page.css
     Kafka ─ late and dead-letter topics ──────► faults.py ───────────┤
+    Kafka ─ speech topic ─────────────────────► speech.py ───────────┤
     an index of `streamer index`, the model ──► search.py ───────────┘
 
 A result names the records of its window by offset, and a session's partition follows from its name. So the page needs
@@ -13,6 +14,7 @@ reads Redis by range.
 
 from __future__ import annotations
 
-from streamer.dashboard.server import Dashboard, run, running
+from streamer.dashboard.server import Dashboard
+from streamer.dashboard.serving import run, running
 
 __all__ = ["Dashboard", "run", "running"]

@@ -18,11 +18,13 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from streamer.result import Result, decision
+from streamer.speak.sentences import Utterance
 from streamer.store.results import Keys
 
 MAX_CLIENTS = 64
 MAX_SESSIONS = 200  # in the list, those with the newest results
 MAX_HELD = 100  # results queued for one browser
+MAX_SPOKEN = 8  # utterances queued for one browser
 QUIET_S = 1.0
 BACKOFF_S = 1.0
 
@@ -51,6 +53,22 @@ def summary(result: Result, age_s: float | None) -> Summary:
     return Summary(result.session, result.end_us, result.status, result.closed_by, label, score, total_us, age_s)
 
 
+class Said(msgspec.Struct, frozen=True):
+    """What was said aloud of a window; its sound is at /api/speech."""
+
+    id: str
+    session: str
+    end_us: int
+    text: str
+    severity: str
+
+
+def said(utterance: Utterance) -> Said:
+    """An utterance as the page shows and plays it."""
+    severity = utterance.severity.name.lower()
+    return Said(utterance.id, utterance.session, utterance.end_us, utterance.text, severity)
+
+
 class Client:
     """The bounded queue of one browser.
 
@@ -62,6 +80,7 @@ class Client:
         self.session = session
         self._summaries: dict[str, tuple[Summary, float]] = {}
         self._results: deque[bytes] = deque(maxlen=MAX_HELD)
+        self._spoken: deque[Said] = deque(maxlen=MAX_SPOKEN)
         self._notes: dict[str, Any] = {}
         self._something = asyncio.Event()
         self.closed = False
@@ -83,6 +102,12 @@ class Client:
             self._results.append(result.to_json())
         self._something.set()
 
+    def say(self, utterance: Utterance) -> None:
+        """Queue what was said aloud; the oldest give way."""
+        if utterance.session == self.session:
+            self._spoken.append(said(utterance))
+            self._something.set()
+
     def note(self, name: str, value: Any) -> None:
         """Queue another fact; a newer value replaces one that still waits."""
         self._notes[name] = value
@@ -98,8 +123,11 @@ class Client:
         now_s = monotonic()
         summaries = [msgspec.structs.replace(s, age_s=now_s - since_s) for s, since_s in self._summaries.values()]
         message = {"sessions": summaries, "results": [msgspec.Raw(raw) for raw in self._results], **self._notes}
+        if self._spoken:
+            message["spoken"] = list(self._spoken)
         self._summaries.clear()
         self._results.clear()
+        self._spoken.clear()
         self._notes.clear()
         return msgspec.json.encode(message)
 
@@ -120,13 +148,19 @@ class Live:
         self._heard_s: OrderedDict[str, float] = OrderedDict()  # session -> when, on the monotonic clock
         self._answers = True
 
-    def join(self, session: str | None) -> Client | None:
-        """A queue for a new browser; ``None`` if there are too many browsers."""
+    def join(self, session: str | None, newest: Utterance | None = None) -> Client | None:
+        """A queue for a new browser; ``None`` if there are too many browsers.
+
+        Args:
+            newest: What was last said in the session.
+        """
         if len(self._clients) >= MAX_CLIENTS:
             return None
         client = Client(session)
         client.note("redis", self._answers)
         client.note("faults", self._faults())
+        if newest is not None:
+            client.say(newest)
         self._clients.add(client)
         return client
 
@@ -143,6 +177,11 @@ class Live:
         """Send a fact to all browsers."""
         for client in self._clients:
             client.note(name, value)
+
+    def say(self, utterance: Utterance) -> None:
+        """Send what was said aloud to the browsers that show its session."""
+        for client in self._clients:
+            client.say(utterance)
 
     async def follow(self) -> None:
         """Pass on new results until cancelled; while Redis does not answer, report that and try again."""

@@ -184,6 +184,7 @@ function choose(name, end_us = null) {
   $("back").href = address(name);
   showChosenHit();
   document.title = name === null ? "streamer" : `${name} · streamer`;
+  forgetSpeech();
   showWords();
   showSessions();
   listen();
@@ -740,6 +741,63 @@ function showFaults(faults) {
   );
 }
 
+// what `streamer speak` says aloud, muted until the visitor wants it
+
+const URGENCY = { notice: 1, warning: 2, alarm: 3 };
+const STALE_US = 15e6; // what is older than this beside the newest result is shown, not played
+const player = new Audio();
+let loud = false;
+let playing = null; // the utterance that is being played
+let waiting = null; // the one after it
+let spoken = new Set(); // ids that have come, of the chosen session: a restart may say one twice
+
+function hush() {
+  player.pause();
+  playing = waiting = null;
+}
+
+function forgetSpeech() {
+  hush();
+  spoken = new Set();
+  $("speech").hidden = true;
+}
+
+function hearSpeech(utterance) {
+  if (utterance.session !== chosen || spoken.has(utterance.id)) return;
+  spoken.add(utterance.id);
+  $("speech").hidden = false;
+  setText($("speech-text"), `“${utterance.text}” ${utterance.severity}, ${clock(utterance.end_us)}`);
+  $("speech-text").dataset.severity = utterance.severity;
+  const newest_us = sessions.get(chosen)?.end_us ?? utterance.end_us;
+  if (!loud || at_us !== null || newest_us - utterance.end_us > STALE_US) return;
+  // as streamer/speak/sentences.py has it: more severe cuts off, else the newest one waits
+  if (playing && URGENCY[utterance.severity] <= URGENCY[playing.severity]) waiting = utterance;
+  else play(utterance);
+}
+
+function play(utterance) {
+  playing = utterance;
+  waiting = null;
+  player.src = `/api/speech?${new URLSearchParams({ session: utterance.session, end_us: utterance.end_us })}`;
+  player.play().catch((error) => {
+    if (error.name !== "AbortError") console.warn(error.message); // aborted: another one cut it off
+  });
+}
+
+function playNext() {
+  playing = null;
+  if (waiting) play(waiting);
+}
+
+player.addEventListener("ended", playNext);
+player.addEventListener("error", playNext);
+$("speech-toggle").addEventListener("click", () => {
+  loud = !loud;
+  $("speech-toggle").setAttribute("aria-pressed", String(loud));
+  setText($("speech-toggle"), loud ? "Speech: on" : "Speech: off");
+  if (!loud) hush();
+});
+
 // what comes from the server
 
 function connection(state, text) {
@@ -774,6 +832,7 @@ function heard(news) {
   if (news.redis !== undefined) news.redis ? connection("live", "Live") : connection("lost", "Redis does not answer");
   if (news.faults) showFaults(news.faults);
   add(chosen, news.results);
+  news.spoken?.forEach(hearSpeech);
   if (news.gap) catchUp();
 }
 

@@ -5,6 +5,7 @@
     /api/results?session=S&since=US&limit=N   results of a session that end at or after US, oldest first; &until=US
     /api/frame?session=S&end_us=US            newest frame of the window, as it was sent; WebP upright
     /api/window?session=S&end_us=US           spectrogram, transcripts and telemetry of the window
+    /api/speech?session=S&end_us=US           what was said aloud of the window: audio/wav
     /api/search?q=WORDS&limit=N               windows most like these words, in all sessions or in &session=S; by POST
                                               those most like the body, a file of image/… or audio/…
     /events?session=S                         server-sent events: what is new, in all sessions and in S
@@ -26,11 +27,7 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
-import signal
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import Future
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from urllib.parse import urlsplit
 
@@ -38,19 +35,17 @@ import msgspec
 from aiohttp import web
 from redis.exceptions import RedisError
 
-from streamer.clients import redis as redis_clients
-from streamer.dashboard.faults import Faults, Watch
 from streamer.dashboard.live import Client, Live
 from streamer.dashboard.search import Finder
+from streamer.dashboard.speech import Spoken
 from streamer.errors import Stop, Unavailable, UsageError
 from streamer.events import KIND_NAMES, MAX_SESSION_BYTES
 from streamer.result import Result
-from streamer.retrieval.contents import Gone, Log, Windows
+from streamer.retrieval.contents import Gone, Windows
 from streamer.retrieval.indexes import MAX_FILE_BYTES, MAX_HITS, MAX_TEXT
 from streamer.retrieval.search import Query
 from streamer.settings import Settings
-from streamer.store import results
-from streamer.store.results import Keys
+from streamer.speak import records
 
 COOKIE = "streamer_dashboard"
 COOKIE_S = 30 * 24 * 3600
@@ -86,15 +81,16 @@ class Dashboard:
 
     Args:
         settings: Where to listen, and the token.
-        live, windows, finder: The sources of the data; not closed here.
+        live, windows, finder, spoken: The sources of the data; not closed here.
     """
 
-    def __init__(self, settings: Settings, live: Live, windows: Windows, finder: Finder) -> None:
-        _check_access(settings)
+    def __init__(self, settings: Settings, live: Live, windows: Windows, finder: Finder, spoken: Spoken) -> None:
+        check_access(settings)
         self._settings = settings
         self._live = live
         self._windows = windows
         self._finder = finder
+        self._spoken = spoken
         self._token = _token(settings)
         self._made_token: str | None = None  # shown in the log only
         if self._token is None and not _is_loopback(settings.dashboard_host):
@@ -126,6 +122,7 @@ class Dashboard:
                 web.get("/api/results", self._results),
                 web.get("/api/frame", self._frame),
                 web.get("/api/window", self._window),
+                web.get("/api/speech", self._said),
                 web.get("/api/search", self._search),
                 web.post("/api/search", self._search_by_file),
                 web.get("/events", self._events),
@@ -224,6 +221,12 @@ class Dashboard:
         content = await self._windows.content(await self._result(request))
         return web.Response(body=content, content_type="application/json")
 
+    async def _said(self, request: web.Request) -> web.Response:
+        sound = self._spoken.sound(_session(request), _number(request, "end_us", 0))
+        if sound is None:
+            raise Gone("nothing was said of this window, or it is too old")
+        return web.Response(body=sound, content_type=records.CONTENT_TYPE)
+
     async def _search(self, request: web.Request) -> web.Response:
         words = request.query.get("q", "")
         if not 0 < len(words) <= MAX_TEXT:
@@ -257,7 +260,8 @@ class Dashboard:
         return result
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        client = self._live.join(_session(request) if request.query.get("session") else None)
+        session = _session(request) if request.query.get("session") else None
+        client = self._live.join(session, None if session is None else self._spoken.newest(session))
         if client is None:
             return _error(503, "too many browsers look at this page")
         try:
@@ -279,100 +283,12 @@ class Dashboard:
             await asyncio.sleep(UPDATE_S)
 
 
-def run(settings: Settings, say: Callable[[str], None]) -> None:
-    """Serve the page until SIGTERM or Ctrl-C.
-
-    Args:
-        say: Called with the page's address once it can be opened.
+def check_access(settings: Settings) -> None:
+    """Refuse a token that is too short.
 
     Raises:
-        UsageError: Kafka or Redis does not answer, the address is taken, or the token is too short.
+        UsageError: With how to make one.
     """
-
-    async def serve() -> None:
-        stop = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        async with _served(settings) as dashboard:
-            say(f"live page: {dashboard.url}")
-            await stop.wait()
-
-    asyncio.run(serve())
-
-
-@contextmanager
-def running(settings: Settings) -> Iterator[str]:
-    """Serve the page in a thread while the context is open; gives its address.
-
-    Raises:
-        UsageError: As :func:`run`.
-    """
-    started: Future[tuple[str, Callable[[], object]]] = Future()
-
-    async def serve() -> None:
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        try:
-            async with _served(settings) as dashboard:
-                started.set_result((dashboard.url, lambda: loop.call_soon_threadsafe(stop.set)))
-                await stop.wait()
-        except Exception as error:
-            if started.done():
-                raise
-            started.set_exception(error)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="dashboard", daemon=True)
-    thread.start()
-    try:
-        url, stop = started.result()
-        try:
-            yield url
-        finally:
-            stop()
-    finally:
-        thread.join()
-
-
-@asynccontextmanager
-async def _served(settings: Settings) -> AsyncIterator[Dashboard]:
-    """The page with its sources, connected and listening."""
-    _check_access(settings)
-    await asyncio.to_thread(_check_redis, settings)
-    loop = asyncio.get_running_loop()
-    live: Live | None = None
-
-    def changed(faults: Faults) -> None:
-        if live is not None:
-            loop.call_soon_threadsafe(live.note, "faults", faults)
-
-    async with AsyncExitStack() as stack:
-        windows = Windows(settings, await asyncio.to_thread(Log, settings))
-        stack.push_async_callback(windows.close)
-        watch = await asyncio.to_thread(Watch, settings, changed)
-        stack.push_async_callback(asyncio.to_thread, watch.close)
-        client = redis_clients.async_client(
-            settings, socket_timeout=redis_clients.TIMEOUT_S, health_check_interval=redis_clients.TIMEOUT_S
-        )
-        stack.push_async_callback(client.aclose)
-        live = Live(client, Keys(settings.key_prefix), lambda: watch.seen)
-        finder = Finder(settings)
-        stack.push_async_callback(finder.close)
-        dashboard = Dashboard(settings, live, windows, finder)
-        await dashboard.start()
-        stack.push_async_callback(dashboard.stop)
-        watch.start()
-        follow = asyncio.create_task(live.follow())
-        try:
-            yield dashboard
-        finally:
-            follow.cancel()
-            await asyncio.wait([follow])
-
-
-def _check_redis(settings: Settings) -> None:
-    with results.connected(settings):
-        pass  # raises UsageError if Redis does not answer
-
-
-def _check_access(settings: Settings) -> None:
     token = _token(settings)
     if token is not None and len(token) < MIN_TOKEN:
         raise UsageError(f"STREAMER_DASHBOARD_TOKEN needs {MIN_TOKEN} characters or more; try `openssl rand -hex 16`")

@@ -5,9 +5,10 @@ Role align, sizing and the checks of ``doctor`` read it, none of which runs the 
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -16,6 +17,7 @@ from streamer.model.nets.architecture import Architecture, BuildError
 from streamer.model.senses import OBJECTS, PEOPLE, PERSON, SOUNDS, WORDS, Senses
 
 SPEC_FILE, WEIGHTS_FILE, TOKENIZER_FILE, CODE_FILE = "model.toml", "weights.safetensors", "tokenizer.json", "model.py"
+PLACEHOLDER = re.compile(r"\{(\w+)\}")  # in a sentence: an output's name
 
 SCORE_DIGITS = 4  # scores are sent as JSON, and a float32 softmax has no more
 VALUE_DIGITS = 6  # significant digits of a number: those of a float32
@@ -80,6 +82,20 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return len(self.labels) or 1
 
 
+class Sentence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `streamer speak` says when a label of an output is decided.
+
+    Attributes:
+        say: The sentence; ``{NAME}`` stands for what the output of that name says of the window.
+        severity: One that is more severe cuts off one that is being said.
+        again_after_s: Say it again only after so many seconds without the label.
+    """
+
+    say: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    severity: Literal["notice", "warning", "alarm"] = "notice"
+    again_after_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0
+
+
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A ``model.toml``.
 
@@ -87,6 +103,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         window_ms: Length of the windows that the model was trained on.
         outputs: Name of an output -> its head.
         senses: Of a model of ready senses, whose inputs and outputs follow from them; ``None``: it has a network.
+        speak: Name of an output -> its labels that are said aloud -> how.
     """
 
     name: str
@@ -97,6 +114,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     architecture: Architecture = Architecture()
     description: str = ""
     senses: Senses | None = None
+    speak: dict[str, dict[str, Sentence]] = {}
 
 
 def read_network_spec(folder: Path) -> ModelSpec:
@@ -195,8 +213,24 @@ def _problem(spec: ModelSpec) -> str | None:
             return f"outputs.{name}.labels needs {least} or more different labels"
     if not spec.outputs:
         return "[outputs] names no head"
+    if (problem := _unspeakable(spec)) is not None:
+        return problem
     try:
         spec.architecture.check()
     except BuildError as error:
         return str(error)
+    return None
+
+
+def _unspeakable(spec: ModelSpec) -> str | None:
+    for name, sentences in spec.speak.items():
+        known = spec.outputs[name].labels if name in spec.outputs else ()
+        if not known:
+            return f"speak.{name} is not one of the outputs that have labels"
+        for label, sentence in sentences.items():
+            if label not in known:
+                return f"speak.{name}.{label} is not a label of outputs.{name}"
+            for other in PLACEHOLDER.findall(sentence.say):
+                if other not in spec.outputs:
+                    return f"speak.{name}.{label} names {{{other}}}, which is not one of the outputs"
     return None

@@ -9,6 +9,7 @@
     {prefix}:{SESSION}:emitted_closings   as closings: where these windows closed
     {prefix}:{SESSION}:descriptions   stream: what each window shows in words, see descriptions.py
     {prefix}:{SESSION}:described  hash: how far `streamer describe` has come
+    {prefix}:{SESSION}:spoken     hash: how far `streamer speak` has come
     {prefix}:groups               hash: partition groups that have committed, see publish.Publisher.open_group
     {prefix}:sessions             sorted set of session names by the end of their newest window, µs
     {prefix}:results              pub/sub channel: each new result as JSON
@@ -74,6 +75,10 @@ class Keys:
     def described(self, session: str) -> str:
         """Hash with how far the session has been described."""
         return self._of(session, "described")
+
+    def spoken(self, session: str) -> str:
+        """Hash with how far the session's decisions have been said aloud."""
+        return self._of(session, "spoken")
 
     def indexed(self, session: str) -> str:
         """Sorted set of the windows in the search index of Redis, by end."""
@@ -184,7 +189,7 @@ def forget(client: redis.Redis, keys: Keys, session: str) -> int:
     """Delete everything that Redis keeps of a session; returns the number of its results."""
     count = int(client.xlen(keys.results(session)))
     of_session = (keys.results, keys.latest, keys.state, keys.closings, keys.inflight, keys.emitted)
-    of_readers = (keys.emitted_closings, keys.descriptions, keys.described)
+    of_readers = (keys.emitted_closings, keys.descriptions, keys.described, keys.spoken)
     client.delete(*(key(session) for key in (*of_session, *of_readers)))
     client.zrem(keys.sessions, session)
     return count

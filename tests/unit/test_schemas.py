@@ -29,8 +29,10 @@ from streamer.events import (
     KIND_NAMES,
     KINDS,
     MAX_SESSION_BYTES,
+    SPEECH_TYPE,
     TEXT,
     TICK_TYPE,
+    TOPIC_SPEECH,
     Channel,
     ClosedBy,
     Record,
@@ -42,6 +44,8 @@ from streamer.events import (
 from streamer.feeds.producer import Outgoing, end_record, headers
 from streamer.result import Result
 from streamer.settings import Settings
+from streamer.speak import records as speech
+from streamer.speak.sentences import Severity, Utterance
 from streamer.training.data.manifest import Line
 from streamer.worker import handover
 from tests.unit.worker.test_handover import windows
@@ -594,7 +598,7 @@ def kafka_channels() -> dict[str, Any]:
 
 
 def test_the_topics_are_those_that_the_code_makes_with_their_configuration() -> None:
-    wanted = {topic.name: topic for topic in topics._wanted(SETTINGS)}
+    wanted = {topic.name: topic for topic in [*topics._wanted(SETTINGS), topics._own(SETTINGS, TOPIC_SPEECH)]}
     told = {channel["address"]: resolved(channel["bindings"])["kafka"] for channel in kafka_channels().values()}
     assert set(told) == set(wanted)
     for name, binding in told.items():
@@ -665,6 +669,21 @@ def test_every_handed_over_window_is_what_its_schema_describes(window: Window) -
     }
     assert SCHEMAS["window.json"]["properties"]["members"]["propertyNames"]["enum"] == list(KIND_NAMES)
     assert SCHEMAS["window.json"]["properties"]["closed_by"]["enum"] == [str(reason) for reason in ClosedBy]
+
+
+# ---- speech
+
+
+@settings(max_examples=30, deadline=None)
+@given(names, st.integers(0, 2**52), names, st.sampled_from(Severity), st.one_of(st.just(""), names))
+def test_every_sentence_said_aloud_has_the_headers_that_are_told(
+    session: str, end_us: int, text: str, severity: Severity, supersedes: str
+) -> None:
+    found = speech.headers(Utterance(session, end_us, text, severity, supersedes), 1)
+    assert headers_accepted("speechHeaders", {name: value.decode() for name, value in found})
+    told = ASYNCAPI["components"]["schemas"]["speechHeaders"]["properties"]
+    assert told["ce_severity"]["enum"] == [severity.name.lower() for severity in Severity]
+    assert told["ce_type"]["const"] == SPEECH_TYPE
 
 
 # ---- headers

@@ -24,6 +24,8 @@ from streamer.dashboard import live as live_module
 from streamer.dashboard.live import MAX_CLIENTS, MAX_HELD, MAX_SESSIONS, Client, Live
 from streamer.dashboard.search import MAX_WAITING, Finder
 from streamer.dashboard.server import Dashboard, _content
+from streamer.dashboard.speech import MAX_HELD as MAX_SPOKEN_HELD
+from streamer.dashboard.speech import MAX_HELD_BYTES, Spoken
 from streamer.errors import Unavailable, UsageError
 from streamer.events import AUDIO, IMAGE, KINDS, TELEMETRY, TEXT, Record, rfc3339
 from streamer.result import Result
@@ -31,6 +33,7 @@ from streamer.retrieval import contents as windows_module
 from streamer.retrieval.contents import BANDS, Gone, Ranges, Windows
 from streamer.retrieval.search import Query
 from streamer.settings import Settings
+from streamer.speak.sentences import Severity, Utterance
 from streamer.store.results import Keys
 
 S_US = 1_000_000
@@ -184,6 +187,7 @@ class Page(NamedTuple):
     source: MemorySource
     live: Live
     dashboard: Dashboard
+    spoken: Spoken
 
 
 Start = Callable[..., Awaitable[Page]]
@@ -200,7 +204,8 @@ async def start() -> AsyncIterator[Start]:
         windows = Windows(given, source)
         live = Live(memory, Keys("streamer"), dict)
         finder = MemoryFinder()
-        dashboard = Dashboard(given, live, windows, finder)
+        spoken = Spoken()
+        dashboard = Dashboard(given, live, windows, finder, spoken)
         await dashboard.start()
         follow = asyncio.create_task(live.follow())
         session = aiohttp.ClientSession(
@@ -215,7 +220,7 @@ async def start() -> AsyncIterator[Start]:
             await windows.close()
 
         undo.append(stop)
-        return Page(session.get, session.post, finder, memory, source, live, dashboard)
+        return Page(session.get, session.post, finder, memory, source, live, dashboard, spoken)
 
     yield go
     for stop in undo:
@@ -316,7 +321,7 @@ async def test_an_address_that_is_taken_is_one_line(start: Start) -> None:
     page = await start()
     settings = Settings.load(dashboard_port=page.dashboard.port)
     with pytest.raises(UsageError, match="set STREAMER_DASHBOARD_PORT"):
-        await Dashboard(settings, page.live, Windows(settings, page.source), page.finder).start()
+        await Dashboard(settings, page.live, Windows(settings, page.source), page.finder, Spoken()).start()
 
 
 # what is answered
@@ -608,6 +613,48 @@ async def test_stopping_ends_the_streams(start: Start) -> None:
         await asyncio.wait_for(page.dashboard.stop(), 5)
         async for _ in news:
             pass  # it ends
+
+
+def utterance(end_us: int = END_US, severity: Severity = Severity.NOTICE) -> Utterance:
+    return Utterance("car-1", end_us, "Brake.", severity)
+
+
+async def test_what_is_said_aloud_reaches_the_browsers_that_show_its_session_with_its_sound(start: Start) -> None:
+    page = await start()
+    page.spoken.hold(utterance(), b"RIFF")
+    async with page.get("/events", params={"session": "car-1"}) as answer, page.get("/events") as other:
+        news, elsewhere = events(answer), events(other)
+        (newest,) = (await anext(news))["spoken"]
+        assert newest == {
+            "id": f"car-1/streamer.speech.v1/{END_US}",
+            "session": "car-1",
+            "end_us": END_US,
+            "text": "Brake.",
+            "severity": "notice",
+        }
+        assert "spoken" not in await anext(elsewhere)
+        page.live.say(utterance(END_US + S_US, Severity.ALARM))
+        page.live.say(utterance(END_US + 2 * S_US))
+        assert [one["severity"] for one in (await anext(news))["spoken"]] == ["alarm", "notice"]
+    async with page.get("/api/speech", params={"session": "car-1", "end_us": END_US}) as answer:
+        assert (answer.content_type, await answer.read()) == ("audio/wav", b"RIFF")
+    assert await status(page, f"/api/speech?session=car-1&end_us={END_US + S_US}") == 404
+    assert await status(await start(dashboard_token=TOKEN), f"/api/speech?session=car-1&end_us={END_US}") == 401
+
+
+def test_only_the_newest_sentences_are_held() -> None:
+    spoken = Spoken()
+    for i in range(2 * MAX_SPOKEN_HELD):
+        spoken.hold(utterance(END_US + i), b"x")
+    assert spoken.sound("car-1", END_US) is None
+    assert spoken.sound("car-1", END_US + 2 * MAX_SPOKEN_HELD - 1) == b"x"
+    newest = utterance(END_US + S_US)
+    for _ in range(3):  # Kafka may have one more than once
+        spoken.hold(newest, bytes(MAX_HELD_BYTES))
+    assert spoken.newest("car-1") is newest
+    assert spoken.sound("car-1", END_US + 2 * MAX_SPOKEN_HELD - 1) is None
+    spoken.hold(Utterance("car-2", END_US, "Hold.", Severity.NOTICE), b"x")
+    assert spoken.newest("car-1") is None
 
 
 async def test_a_browser_that_takes_nothing_costs_no_more_than_its_place() -> None:

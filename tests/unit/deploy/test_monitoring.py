@@ -21,6 +21,7 @@ from streamer.describe.metrics import Metrics as DescribeMetrics
 from streamer.errors import Reason
 from streamer.events import KIND_NAMES, ClosedBy
 from streamer.observe.metrics import Metrics
+from streamer.speak.metrics import Metrics as SpeakMetrics
 
 ROOT = Path(__file__).parents[3]
 MONITORING = ROOT / "k8s/components/monitoring"
@@ -53,12 +54,14 @@ VALUES = {
     "job": {"streamer"},
 }
 
+PROGRAMS = (Metrics, DescribeMetrics, SpeakMetrics)
+
 
 @cache
 def exported() -> dict[str, set[str]]:
-    """Names of the series of all programs, as Prometheus sees them, with their labels."""
+    """Names of the series of each program, as Prometheus sees them, with their labels."""
     found: dict[str, set[str]] = {}
-    for metric in (*vars(Metrics(CollectorRegistry())).values(), *vars(DescribeMetrics(CollectorRegistry())).values()):
+    for metric in [m for program in PROGRAMS for m in vars(program(CollectorRegistry())).values()]:
         if not isinstance(metric, MetricWrapperBase):
             continue
         (family,) = list(metric.collect())

@@ -1,0 +1,118 @@
+"""The newest sentences said aloud, with their sound, from the speech topic of `streamer speak`."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from kafka import TopicPartition
+
+from streamer.clients import kafka as kafka_clients
+from streamer.events import TOPIC_SPEECH
+from streamer.settings import Settings
+from streamer.speak import records
+from streamer.speak.sentences import Utterance
+
+POLL_MS = 500
+LOOK_S = 5.0  # between two looks for the topic: `streamer speak` makes it when it first starts
+BACK = 20  # records of a partition that are read from before the start
+MAX_HELD = 500  # utterances
+MAX_HELD_BYTES = 32 << 20  # of sound
+
+
+class Spoken:
+    """The newest utterances with their sound, within a bound; for several threads."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._held: OrderedDict[tuple[str, int], tuple[Utterance, bytes]] = OrderedDict()
+        self._held_bytes = 0
+        self._newest: dict[str, Utterance] = {}
+
+    def newest(self, session: str) -> Utterance | None:
+        """What was last said in a session, if it is still held."""
+        with self._guard:
+            return self._newest.get(session)
+
+    def sound(self, session: str, end_us: int) -> bytes | None:
+        """The WAV file of an utterance; ``None`` if it is not held any more."""
+        with self._guard:
+            found = self._held.get((session, end_us))
+        return None if found is None else found[1]
+
+    def hold(self, utterance: Utterance, sound: bytes) -> None:
+        """Take an utterance, in the place of the oldest if need be."""
+        with self._guard:
+            place = (utterance.session, utterance.end_us)
+            if place in self._held:
+                self._held_bytes -= len(self._held.pop(place)[1])
+            self._held[place] = (utterance, sound)
+            self._held_bytes += len(sound)
+            self._newest[utterance.session] = utterance
+            while len(self._held) > MAX_HELD or self._held_bytes > MAX_HELD_BYTES:
+                _, (oldest, freed) = self._held.popitem(last=False)
+                self._held_bytes -= len(freed)
+                if self._newest.get(oldest.session) is oldest:
+                    del self._newest[oldest.session]
+
+
+class Listener(threading.Thread):
+    """Reads the speech topic in its own thread.
+
+    Args:
+        spoken: Gets what is read.
+        on_utterance: Called in that thread for each that comes, also for one that Kafka has twice.
+
+    Raises:
+        UsageError: Kafka does not answer.
+    """
+
+    def __init__(self, settings: Settings, spoken: Spoken, on_utterance: Callable[[Utterance], None]) -> None:
+        super().__init__(name="speech", daemon=True)
+        self._topic = settings.topic(TOPIC_SPEECH)
+        self._spoken = spoken
+        self._on_utterance = on_utterance
+        self._stop_asked = threading.Event()
+        self._looked_s = float("-inf")
+        self._consumer = kafka_clients.consumer(settings)
+
+    def run(self) -> None:
+        while not self._stop_asked.is_set():
+            if not self._consumer.assignment():
+                self._look()
+                self._stop_asked.wait(POLL_MS / 1000)
+                continue
+            for messages in self._consumer.poll(timeout_ms=POLL_MS).values():
+                for message in messages:
+                    self._take(message)
+        self._consumer.close()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._stop_asked.set()
+        if self.is_alive():
+            self.join()
+        else:
+            self._consumer.close()
+
+    def _look(self) -> None:
+        """Begin to read if the topic is there."""
+        if monotonic() - self._looked_s < LOOK_S:
+            return
+        self._looked_s = monotonic()
+        places = [TopicPartition(self._topic, n) for n in self._consumer.partitions_for_topic(self._topic) or ()]
+        if not places:
+            return
+        self._consumer.assign(places)
+        begins, ends = self._consumer.beginning_offsets(places), self._consumer.end_offsets(places)
+        for place in places:
+            self._consumer.seek(place, max(begins[place], ends[place] - BACK))
+
+    def _take(self, message: Any) -> None:
+        utterance = records.read(message.key, message.headers)
+        if utterance is not None:
+            self._spoken.hold(utterance, message.value or b"")
+            self._on_utterance(utterance)

@@ -1,0 +1,240 @@
+"""Readers of the results of all sessions, each with a cursor of its own in Redis.
+
+Where a reader is in a session, and what it needs of the windows before, lie in one hash: fields ``end_us`` and
+``state``. A restart continues there. Nothing waits for a reader: what the results streams have deleted before it came
+is noted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+import redis.asyncio
+import redis.exceptions
+
+from streamer.backoff import Backoff
+from streamer.errors import Stop, Unavailable
+from streamer.events import rfc3339
+from streamer.observe.health import Service
+from streamer.result import Result
+from streamer.store.results import Keys
+from streamer.store.states import refuses_us
+
+PAGE = 100  # results in one read
+POLL_S = 0.5  # between two looks at what is new
+AT_ONCE = 16  # sessions that are read at the same time
+
+# KEYS: cursor, results (one hash slot). ARGV: the cursor's end_us before (empty: none), end_us, state. A session
+# without results was forgotten, and gets no keys again.
+MOVE = """
+if (redis.call('HGET', KEYS[1], 'end_us') or '') ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], 'end_us', ARGV[2], 'state', ARGV[3])
+return 1
+"""
+
+log = logging.getLogger(__name__)
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """How far a reader is in a session.
+
+    Attributes:
+        end_us: Windows up to this end are done; ``None``: the session is new.
+        state: What the next window needs of those before it.
+    """
+
+    end_us: int | None = None
+    state: bytes = b""
+
+
+class Cursors:
+    """The cursors of one reader.
+
+    Args:
+        key: Session -> the key of its hash, in the session's hash slot.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, keys: Keys, key: Callable[[str], str]) -> None:
+        self._client = client
+        self._keys = keys
+        self._key = key
+        self._script = client.register_script(MOVE)
+
+    async def read(self, session: str) -> Cursor:
+        """Where the reader is.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
+        end_us, state = await self._client.hmget(self._key(session), "end_us", "state")
+        return Cursor() if end_us is None else Cursor(int(end_us), state or b"")
+
+    async def move(self, session: str, before: Cursor, after: Cursor) -> bool:
+        """Move the cursor; ``False`` if it is not where it was, or the session was forgotten: nothing was done.
+
+        Raises:
+            RedisError, OSError: Redis does not answer; the cursor may have moved or not.
+        """
+        args = ["" if before.end_us is None else before.end_us, after.end_us, after.state]
+        return bool(await self._script(keys=[self._key(session), self._keys.results(session)], args=args))
+
+
+class Page(msgspec.Struct, frozen=True):
+    """The next results of a session.
+
+    Attributes:
+        results: In their order; one or more.
+        missed: Which results may have been trimmed before they were read; empty if none.
+    """
+
+    session: str
+    cursor: Cursor
+    results: tuple[Result, ...]
+    missed: str = ""
+
+
+class Reader:
+    """Reads what is new in all sessions, in the order of each.
+
+    Args:
+        client: Not closed here.
+        cursors: Where it is.
+        take: Called with each page, for several sessions at the same time; moves the session's cursor, and returns how
+            far it did: ``None`` if the cursor was not where the page has it. What it raises ends the page: it is read
+            again, from wherever the cursor is. ``Unavailable`` and Redis' errors are retried with back-off.
+        redis, other: Learn whether Redis, and the service that ``take`` needs, answer.
+        only: Only these sessions; empty for all.
+        since_us: In sessions without a cursor, begin with the windows that end at or after this time.
+    """
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        keys: Keys,
+        cursors: Cursors,
+        take: Callable[[Page], Awaitable[int | None]],
+        *,
+        redis: Service,
+        other: Service,
+        only: Sequence[str] = (),
+        since_us: int = 0,
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._cursors = cursors
+        self._take = take
+        self._redis = redis
+        self._other = other
+        self._only = frozenset(only)
+        self._since_us = since_us
+        self._places_us: dict[str, int] = {}  # session -> end of its newest window that is done
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._free = asyncio.Semaphore(AT_ONCE)
+        self.behind_s = 0.0  # event time by which the furthest session is behind its newest result
+
+    async def skip(self) -> None:
+        """Pass over what is there already, in sessions without a cursor.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
+        for session, end_us in (await self._newest()).items():
+            if (await self._cursors.read(session)).end_us is None:
+                await self._cursors.move(session, Cursor(), Cursor(end_us))
+
+    async def run(self, once: bool = False) -> None:
+        """Read until cancelled.
+
+        Args:
+            once: End as soon as every result that Redis has is done.
+
+        Raises:
+            Stop: Redis refuses our credentials or rights.
+        """
+        backoff = Backoff()
+        try:
+            while True:
+                try:
+                    waiting = await self._look()
+                    await self._finished()
+                except (redis.exceptions.RedisError, OSError) as error:
+                    if refuses_us(error):
+                        raise Stop(f"Redis refuses this reader: {error}; SECURITY.md lists its rights") from None
+                    self._redis.away(error)
+                except Unavailable as error:
+                    self._other.away(error)
+                else:
+                    self._redis.answers()
+                    backoff = Backoff()
+                    if once and not waiting and not self._tasks:
+                        return
+                    await asyncio.sleep(0 if once or self._tasks else POLL_S)
+                    continue
+                await backoff.pause()
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _newest(self) -> dict[str, int]:
+        """Session -> end of its newest window."""
+        found = await self._client.zrevrange(self._keys.sessions, 0, -1, withscores=True)
+        newest = {name.decode(): int(end_us) for name, end_us in found}
+        return {name: end_us for name, end_us in newest.items() if not self._only or name in self._only}
+
+    async def _look(self) -> bool:
+        """Start a task for each session that has something new; returns whether any has."""
+        newest = await self._newest()
+        for gone in set(self._places_us) - set(newest):
+            del self._places_us[gone]
+        # below its place: forgotten, and published again
+        waiting = [name for name, end_us in newest.items() if self._places_us.get(name) != end_us]
+        for name in waiting:
+            if name not in self._tasks:
+                self._tasks[name] = asyncio.create_task(self._read(name))
+        behind_us = max((newest[name] - self._places_us.get(name, newest[name]) for name in waiting), default=0)
+        self.behind_s = max(0, behind_us) / 1e6
+        return bool(waiting)
+
+    async def _finished(self) -> None:
+        """Forget the tasks that have ended; raises what one of them raised."""
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+        ended = [name for name, task in self._tasks.items() if task.done()]
+        for error in [self._tasks.pop(name).exception() for name in ended]:
+            if error is not None:
+                raise error
+
+    async def _read(self, session: str) -> None:
+        """Read what a session has that is new."""
+        async with self._free:
+            while (page := await self._page(session)) is not None:
+                reached_us = await self._take(page)
+                self._other.answers()
+                if reached_us is not None:
+                    self._places_us[session] = reached_us
+            # what the list of sessions has as its newest window; 0: the session was forgotten
+            self._places_us[session] = int(await self._client.zscore(self._keys.sessions, session) or 0)
+
+    async def _page(self, session: str) -> Page | None:
+        cursor = await self._cursors.read(session)
+        after = f"{self._since_us}-0" if cursor.end_us is None else f"({cursor.end_us}-0"
+        entries = await self._client.xrange(self._keys.results(session), min=after, count=PAGE)
+        results = tuple(Result.from_fields(fields) for _, fields in entries)
+        if not results:
+            return None
+        return Page(session, cursor, results, await self._missed(session, cursor, results[0]))
+
+    async def _missed(self, session: str, cursor: Cursor, first: Result) -> str:
+        if cursor.end_us is None or first.start_us <= cursor.end_us:
+            return ""
+        entry = f"{cursor.end_us}-0"
+        if await self._client.xrange(self._keys.results(session), min=entry, max=entry):
+            return ""  # nothing is deleted after an entry that is still there
+        since, until = (rfc3339(time_us, "milliseconds") for time_us in (cursor.end_us, first.start_us))
+        missed = f"results from {since} to {until} may have been trimmed before they were read"
+        log.warning("%s: %s", session, missed)
+        return missed
