@@ -102,6 +102,7 @@ class Transcriber:
             session_timeout_ms=6_000,
             heartbeat_interval_ms=1_000,
             max_poll_interval_ms=600_000,
+            group_instance_id=settings.instance_id,
             fetch_max_bytes=FETCH_MAX_BYTES,
             max_partition_fetch_bytes=max(MIB, settings.max_message_bytes + (64 << 10)),
         )
