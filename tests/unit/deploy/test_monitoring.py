@@ -22,6 +22,7 @@ from streamer.errors import Reason
 from streamer.events import KIND_NAMES, ClosedBy
 from streamer.observe.metrics import Metrics
 from streamer.speak.metrics import Metrics as SpeakMetrics
+from streamer.transcribe.metrics import TranscribeMetrics
 
 ROOT = Path(__file__).parents[3]
 MONITORING = ROOT / "k8s/components/monitoring"
@@ -54,7 +55,7 @@ VALUES = {
     "job": {"streamer"},
 }
 
-PROGRAMS = (Metrics, DescribeMetrics, SpeakMetrics)
+PROGRAMS = (Metrics, DescribeMetrics, SpeakMetrics, TranscribeMetrics)
 
 
 @cache
