@@ -12,6 +12,8 @@
     ├── BuildError   becomes a ModelError, which names the folder
     ├── RowError     becomes a BadRow: a row of a data set that cannot be trained on
     ├── Unavailable  a page: Kafka or Redis does not answer now, or too many ask; the same call may succeed later
+    ├── NoAnswer     a language model did not answer, or not as asked: what it was asked is told without it
+    ├── OverBudget   likewise: it was not asked, since this minute's tokens are used up
     └── Gone         a page: what is asked for is not in Kafka or Redis, or not any more
 
 Where on the data path they are raised:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from streamer.environment import is_service_link, secret
 from streamer.errors import UsageError, one_line
 from streamer.events import KIND_NAMES, KINDS, TOPIC_WINDOWS
+from streamer.settings_describe import DescribeSettings
 
 STATE_DIR = Path(".streamer")
 PACKAGED = Path(__file__).parent / "_data"  # made by the build of a wheel; a checkout has its folders at its root
@@ -44,7 +45,7 @@ SENSE_ROLES = ("speech", "voice", "synthesis", "objects", "letters", "faces", "s
 PASSWORD = re.compile(r"(?<=://)([^:/?@]*:).*(?=@)")
 PASSWORD_IN_QUERY = re.compile(r"([?&]password=)[^&#]*", re.IGNORECASE)
 
-SECRETS = ("kafka_password", "redis_password", "dashboard_token")
+SECRETS = ("kafka_password", "redis_password", "dashboard_token", "describe_key")
 FILE_SUFFIX = "_FILE"
 
 
@@ -71,7 +72,7 @@ DEFAULT_MODALITIES = {
 }
 
 
-class Settings(BaseModel):
+class Settings(DescribeSettings):
     """All settings of all commands. Frozen; every bare number has its unit in the name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -181,7 +182,6 @@ class Settings(BaseModel):
     # operation
     host: str = Field("127.0.0.1", description="address of /metrics, /healthz and /readyz")
     port: int = Field(9100, ge=0, le=65535, description="their port; 0: any free one")
-    describe_port: int = Field(9101, ge=0, le=65535, description="port of `streamer describe` for the same; 0: any")
     speak_port: int = Field(9102, ge=0, le=65535, description="port of `streamer speak` for the same; 0: any")
     dashboard_host: str = Field(
         "127.0.0.1", description="address of the live page; beyond loopback it asks for a token"

@@ -1,15 +1,20 @@
-"""A window -> what was said in it, read from Kafka; for threads."""
+"""A window -> what was said, measured and seen in it, read from Kafka; for threads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-from streamer.events import TEXT, Event
-from streamer.model import payloads
+from streamer.errors import BadRecord
+from streamer.events import IMAGE, TELEMETRY, TEXT, Event
+from streamer.model import payloads, pictures
 from streamer.result import Result
-from streamer.retrieval.contents import Gone, Records, readable
+from streamer.retrieval.contents import Gone, Ranges, Records, Signal, readable, signals
 
 MAX_GAP = 1000  # records between those of two windows; more are not read through, but skipped by another read
 
@@ -24,6 +29,67 @@ class Words(msgspec.Struct, frozen=True):
 
     phrases: tuple[str, ...] = ()
     gone: bool = False
+
+
+class Sights(msgspec.Struct, frozen=True):
+    """Frames of a window.
+
+    Attributes:
+        frames: uint8 [H, W, 3] each, RGB, upright, in order of time.
+        gone: There were some, and none is left or can be read.
+    """
+
+    frames: tuple[NDArray[np.uint8], ...] = ()
+    gone: bool = False
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """Telemetry of a window, by channel; ``gone``: there was more, which Kafka has deleted."""
+
+    channels: dict[str, Signal] = {}
+    gone: bool = False
+
+
+def sights(records: Records, result: Result, count: int, longest: int, max_pixels: int) -> Sights:
+    """Frames of a window, spread evenly.
+
+    Args:
+        count: At most this many.
+        longest: Most pixels of a side.
+        max_pixels: Larger frames are left out, unopened.
+
+    Raises:
+        Unavailable: Kafka does not answer in time.
+    """
+    offsets = [offset for first, last in records.ranges(result, IMAGE) for offset in range(first, last + 1)]
+    chosen = sorted({offsets[(2 * i + 1) * len(offsets) // (2 * count)] for i in range(count)}) if offsets else []
+    events: list[Event] = []
+    for offset in chosen:  # one by one, since frames are large and most are not wanted
+        events += _there(records, result, IMAGE, [(offset, offset)])
+    frames = []
+    for event in events:
+        with suppress(BadRecord, Image.DecompressionBombError, ValueError, OSError, SyntaxError, MemoryError):
+            frames.append(pictures.fitted(payloads.payload(event), event.media_type, longest, max_pixels))
+    return Sights(tuple(frames), gone=bool(chosen) and not frames)
+
+
+def measured(records: Records, result: Result) -> Measured:
+    """The telemetry of a window.
+
+    Raises:
+        Unavailable: Kafka does not answer in time.
+    """
+    ranges = records.ranges(result, TELEMETRY)
+    events = _there(records, result, TELEMETRY, ranges) if ranges else []
+    return Measured(signals(events, result.start_us, result.end_us), gone=bool(ranges) and not events)
+
+
+def _there(records: Records, result: Result, row: int, ranges: Ranges) -> list[Event]:
+    """The events that Kafka still has."""
+    try:
+        return records.events(result.session, row, ranges)
+    except Gone:
+        return []
 
 
 def words(records: Records, results: Sequence[Result]) -> list[Words]:

@@ -6,14 +6,16 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 
 from streamer.clients import redis as redis_clients
 from streamer.describe import evidence
+from streamer.describe.bymodel import ByModel
+from streamer.describe.chat import Chat
 from streamer.describe.metrics import Metrics
-from streamer.describe.reader import Reader, by_outputs
+from streamer.describe.reader import Reader, Scene, Told, by_outputs
 from streamer.observe.endpoints import Endpoints
 from streamer.observe.health import Service
 from streamer.retrieval.contents import Log, Records
@@ -74,12 +76,16 @@ async def _run(
         client = redis_clients.async_client(settings, socket_timeout=SOCKET_TIMEOUT_S)
         stack.push_async_callback(client.aclose)
         keys = Keys(settings.key_prefix)
+        tell: Callable[[Scene], Awaitable[Told]] = by_outputs
+        if settings.describe_url is not None:
+            chat = await stack.enter_async_context(Chat(settings, metrics))
+            tell = ByModel(settings, chat, records, threads, metrics)
         reader = Reader(
             client,
             keys,
             Descriptions(client, keys, settings.results_maxlen),
             lambda results: loop.run_in_executor(threads, evidence.words, records, results),
-            by_outputs,
+            tell,
             metrics=metrics,
             kafka=services[0],
             redis=services[1],

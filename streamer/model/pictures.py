@@ -58,6 +58,32 @@ def decode(content: bytes, media_type: str, height: int, width: int, max_pixels:
     return _upright(frame_HW3, turned)
 
 
+def fitted(content: bytes, media_type: str, longest: int, max_pixels: int) -> NDArray[np.uint8]:
+    """Decode a picture to RGB, upright, with its aspect ratio and no side longer than ``longest`` pixels.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        BadRecord, ValueError, OSError, SyntaxError, MemoryError: As :func:`decode`.
+    """
+    if media_type == "image/jpeg":
+        trimmed = jpeg.trimmed(content)
+        rows, columns, _, _ = simplejpeg.decode_jpeg_header(trimmed)
+        if _orientation(jpeg.exif(trimmed)) in SIDEWAYS:
+            rows, columns = columns, rows
+        return decode(content, media_type, *_fitting(rows, columns, longest), max_pixels)
+    stored_HW3, turned = _pillow(content, media_type, max_pixels)
+    frame_HW3 = _upright(stored_HW3, turned)
+    height, width = _fitting(*frame_HW3.shape[:2], longest)
+    return np.asarray(Image.fromarray(frame_HW3).resize((width, height), Image.Resampling.BOX))
+
+
+def _fitting(rows: int, columns: int, longest: int) -> tuple[int, int]:
+    scale = min(1.0, longest / max(rows, columns))
+    return max(1, round(rows * scale)), max(1, round(columns * scale))
+
+
 def for_browser(content: bytes, media_type: str, max_pixels: int) -> bytes:
     """A picture that browsers show upright: as it is, except that Chromium ignores the orientation of WebP.
 

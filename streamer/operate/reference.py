@@ -11,6 +11,7 @@ from typing import Any
 
 from streamer.events import KIND_NAMES
 from streamer.settings import DEFAULT_MODALITIES, SECRETS, ModalitySettings, Settings
+from streamer.settings_describe import DescribeSettings
 
 HEAD = """\
 # Configuration
@@ -26,14 +27,21 @@ name. Where several say something, the first of these wins:
 4. the addresses that `streamer up` wrote to `.streamer/endpoints.json`,
 5. the defaults below; where the working directory has no `models/driving` or `schemas`, those inside the package.
 
-A secret (`kafka_password`, `redis_password`, `dashboard_token`) can lie in a file that a variable with `_FILE` at its
-end names, as Kubernetes and Docker mount secrets: `STREAMER_KAFKA_PASSWORD_FILE=/run/secrets/kafka-password`.
+A secret (`kafka_password`, `redis_password`, `dashboard_token`, `describe_key`) can lie in a file that a variable with
+`_FILE` at its end names, as Kubernetes and Docker mount secrets:
+`STREAMER_KAFKA_PASSWORD_FILE=/run/secrets/kafka-password`.
 
 `streamer settings` prints what is in effect, in the form of a TOML file, without secrets. In the environment lists and
 tables are JSON:
 `STREAMER_DATAREF_PREFIXES='["s3://drives/"]'`; an entry of a table can be a variable, with two underscores before its
 name: `STREAMER_SENSES__SPEECH=moonshine`. A value that is out of range, or a name that is no setting, in the file
 or in the environment, ends the command with one line that says so.
+"""
+
+DESCRIBE_HEAD = """\
+## Descriptions
+
+Of `streamer describe`: [descriptions](describe.md).
 """
 
 MODALITIES_HEAD = """\
@@ -51,14 +59,22 @@ What is not given keeps its default. `null` can be given in the environment alon
 """
 
 
+SETTING = ("setting", "default", "allowed", "meaning")
+
+
 def markdown() -> str:
     """The reference of all settings as Markdown."""
     fields = Settings.model_json_schema()["properties"]
-    rows = [
-        (f"`{name}`", _code(Settings.model_fields[name].default), _allowed(schema), _prose(schema["description"]))
-        for name, schema in fields.items()
-        if name != "modalities"
-    ]
+    rows, describe_rows = [], []
+    for name, schema in fields.items():
+        if name != "modalities":
+            row = (
+                f"`{name}`",
+                _code(Settings.model_fields[name].default),
+                _allowed(schema),
+                _prose(schema["description"]),
+            )
+            (describe_rows if name in DescribeSettings.model_fields else rows).append(row)
     rules = ModalitySettings.model_json_schema()["properties"]
     defaults = {modality: rule.model_dump() for modality, rule in DEFAULT_MODALITIES.items()}
     rule_rows = [
@@ -73,7 +89,9 @@ def markdown() -> str:
     return "\n".join(
         [
             HEAD,
-            _table(("setting", "default", "allowed", "meaning"), rows),
+            _table(SETTING, rows),
+            DESCRIBE_HEAD,
+            _table(SETTING, describe_rows),
             MODALITIES_HEAD,
             _table(("setting", *KIND_NAMES, "allowed", "meaning"), rule_rows).rstrip("\n"),
             "",
@@ -84,6 +102,7 @@ def markdown() -> str:
 def toml(settings: Settings) -> str:
     """The values in effect as TOML; passwords are masked, and what is not set is a comment."""
     values = settings.model_dump(mode="json")
+    values |= {name: values.pop(name) for name in DescribeSettings.model_fields}  # last, as in the reference
     tables = {"senses": values.pop("senses")}
     tables |= {f"modalities.{name}": rules for name, rules in values.pop("modalities").items()}
     values["redis"] = settings.redis_shown
@@ -123,6 +142,8 @@ def _allowed(schema: dict[str, Any]) -> str:
     """What values a field may have, from its JSON Schema."""
     choices = [part for part in schema.get("anyOf", [schema]) if part.get("type") != "null"]
     part = choices[0]
+    if part.get("type") == "boolean":
+        return "`true`, `false`"
     if "enum" in part:
         return ", ".join(f"`{value}`" for value in part["enum"])
     if part["type"] in ("integer", "number"):
