@@ -242,7 +242,7 @@ def data() -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def senses_dir() -> Path:
     """Where networks lie that the extra does not install; tests of those that are absent skip."""
     return Path(os.environ.get("STREAMER_TEST_SENSES", ROOT / ".streamer" / "senses"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +15,13 @@ from streamer.senses import files
 from streamer.settings import Settings
 
 
-def settings(*roles: str) -> Settings:
-    """Settings by which these roles are found; skips the test if one is not there."""
-    found = Settings.load()
+def settings(folder: Path, *roles: str) -> Settings:
+    """Settings by which these roles are found; skips the test if one is not there.
+
+    Args:
+        folder: The fixture ``senses_dir``.
+    """
+    found = Settings(senses_dir=folder)
     for role in roles:
         try:
             files.find(role, found)

@@ -21,18 +21,18 @@ SIGNS = [((150, 130, 60),), ((90, 110, 45), (220, 140, 50)), ((200, 150, 70),), 
 
 
 @pytest.fixture(scope="module")
-def detector() -> Detector:
-    return Detector(ready.settings("objects"))
+def detector(senses_dir: Path) -> Detector:
+    return Detector(ready.settings(senses_dir, "objects"))
 
 
 @pytest.fixture(scope="module")
-def sounds() -> SoundEvents:
-    return SoundEvents(ready.settings("sounds"))
+def sounds(senses_dir: Path) -> SoundEvents:
+    return SoundEvents(ready.settings(senses_dir, "sounds"))
 
 
-def test_the_detector_finds_what_opencv_finds_with_the_same_file(detector: Detector) -> None:
+def test_the_detector_finds_what_opencv_finds_with_the_same_file(detector: Detector, senses_dir: Path) -> None:
     cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
-    located = files.find("objects", Settings.load()).files
+    located = files.find("objects", Settings(senses_dir=senses_dir)).files
     peer = cv2.dnn.readNetFromTensorflow(str(located["graph"]), str(located["text_graph"]))
     pictures = [ready.street(*signs) for signs in SIGNS]
     found = detector.detect(pictures)
@@ -106,8 +106,8 @@ def test_what_is_loud_once_is_heard_in_a_long_stretch(sounds: SoundEvents) -> No
     assert alone["Sine wave"] > 0.3
 
 
-def test_sentences_of_one_meaning_are_alike() -> None:
-    encoder = SentenceEncoder(ready.settings("sentences"))
+def test_sentences_of_one_meaning_are_alike(senses_dir: Path) -> None:
+    encoder = SentenceEncoder(ready.settings(senses_dir, "sentences"))
     asked, meant, other = encoder.encode(
         ["two people and a car, engine running", "two people and a car; engine", "a dog; music"]
     )
