@@ -57,8 +57,9 @@ class Outgoing(msgspec.Struct, frozen=True):
         time_us: Start of the event; becomes ``ce_time``.
         due_us: When it should be sent, on the clock of ``time_us``: a transcript is due after its end.
         duration_us: Becomes ``ce_durationus``; needed for compressed audio.
-        sequence: Becomes ``ce_sequence``, per session and modality.
-        ce_type: ``END_TYPE`` for an end record; ``None`` for the modality's type.
+        sequence: Becomes ``ce_sequence``, per session and sensor.
+        ce_type: ``END_TYPE`` for an end record; ``None`` for the kind's type.
+        sensor: Becomes ``ce_sensor``; ``None`` for the sensor that is called like the kind, or the only one of it.
     """
 
     row: int
@@ -70,6 +71,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     duration_us: int | None = None
     sequence: int | None = None
     ce_type: str | None = None
+    sensor: str | None = None
 
 
 def headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:
@@ -85,11 +87,13 @@ def headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:
     found = {
         "ce_specversion": "1.0",
         "ce_id": f"{session}/{unique}",
-        "ce_source": f"/sessions/{session}/{modality.name}",
+        "ce_source": f"/sessions/{session}/{outgoing.sensor or modality.name}",
         "ce_type": ce_type,
         "ce_time": rfc3339(outgoing.time_us),
         "content-type": outgoing.content_type,
     }
+    if outgoing.sensor is not None:
+        found["ce_sensor"] = outgoing.sensor
     if outgoing.duration_us is not None:
         found["ce_durationus"] = str(outgoing.duration_us)
     if outgoing.sequence is not None:

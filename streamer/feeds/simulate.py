@@ -137,7 +137,7 @@ class Drive:
 
     def _sensed(self, name: str) -> Iterator[tuple[str, Outgoing]]:
         for record in car.SENSORS[name].sense(self.course):
-            yield name, record
+            yield name, record if name in car.DEFAULT else msgspec.structs.replace(record, sensor=name)
 
     def _misbehave(self, sensed: Iterable[tuple[str, Outgoing]]) -> Iterator[Outgoing]:
         options = self.options

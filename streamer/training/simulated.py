@@ -23,6 +23,7 @@ from streamer.errors import ModelError
 from streamer.events import Record, Window
 from streamer.feeds import producer, simulate
 from streamer.feeds.producer import Outgoing
+from streamer.feeds.scenario import BEHIND, LABELS, OCCUPANTS
 from streamer.model.sample import Limits, cut
 from streamer.model.spec import ModelSpec
 from streamer.settings import Settings
@@ -37,7 +38,8 @@ VERSION = 1
 FIRST_HELD_OUT_SEED = 1_000_000  # training draws its seeds below, evaluation from here on
 START_US = 1_750_000_000_000_000
 END_OF_TIME_US = 1 << 62
-OUTPUT = "action"  # the simulator knows the truth of this output
+# The outputs that the simulator knows the truth of.
+OUTPUTS: dict[str, tuple[str, ...]] = {"action": LABELS, "behind": BEHIND, "occupants": OCCUPANTS}
 
 
 def examples(
@@ -51,8 +53,10 @@ def examples(
     Raises:
         ModelError: The model has outputs that the simulator knows no truth for.
     """
-    if set(spec.outputs) != {OUTPUT} or set(spec.outputs[OUTPUT].labels) != set(simulate.LABELS):
-        raise ModelError(f"simulated drives teach the output {OUTPUT!r} with the labels {', '.join(simulate.LABELS)}")
+    for name, output in spec.outputs.items():
+        if name not in OUTPUTS or set(output.labels) != set(OUTPUTS[name]):
+            known = "; ".join(f"{output!r} with the labels {', '.join(labels)}" for output, labels in OUTPUTS.items())
+            raise ModelError(f"simulated drives do not teach the output {name!r} as it is; they teach {known}")
     frame_hz = _looked_at_hz(spec) if sparse else simulate.Options().frame_hz
     key = _key(spec, seconds, frame_hz)
     paths = {seed: cache / f"drive-{seed}-{key}.npz" for seed in seeds}
@@ -106,9 +110,9 @@ def drive_examples(
         cut_out, rejects = cut(window, spec.inputs, Limits.of(settings))
         if rejects:
             raise rejects[0][1]
-        label = simulate.label_of(truth, window.start_us, window.end_us)
-        if label is not None:
-            yield Example(cut_out, {OUTPUT: label})
+        known = simulate.truth_of(truth, window.start_us, window.end_us)
+        if known is not None:
+            yield Example(cut_out, {name: label for name, label in known.outputs.items() if name in spec.outputs})
 
 
 def logged(sent: Iterable[Outgoing]) -> Iterator[Record]:

@@ -9,8 +9,8 @@ import pytest
 
 from streamer.errors import UsageError
 from streamer.events import AUDIO, END_TYPE, IMAGE, TELEMETRY, TEXT, Telemetry, Transcript
-from streamer.feeds import simulate
-from streamer.feeds.producer import Outgoing
+from streamer.feeds import car, simulate
+from streamer.feeds.producer import Outgoing, headers
 from streamer.feeds.scenario import BEHIND, FACTS, LABELS, OCCUPANTS, SIRENS
 from streamer.feeds.simulate import Drive, Options, Truth, label_of
 from streamer.feeds.sound import RATE_HZ, Heard, Microphone
@@ -164,6 +164,17 @@ def test_a_drive_sends_the_sensors_that_were_chosen_and_the_same_of_each_whateve
     assert set(alone) == {TELEMETRY}
     assert set(among) == {AUDIO, TELEMETRY}
     assert alone[TELEMETRY] == among[TELEMETRY]
+
+
+def test_a_record_names_its_sensor_unless_that_is_called_like_its_kind() -> None:
+    records = drive(seconds=1, sensors=("telemetry", "can", "imu")).outgoing()
+    named = Counter(dict(headers(r)).get("ce_sensor") for r in records if r.ce_type is None)
+    assert named == {None: 5, b"can": 5, b"imu": 5}
+
+
+def test_no_two_records_of_a_drive_are_the_same_event() -> None:
+    events = [dict(headers(r)) for r in drive(seconds=2, sensors=car.SETS["all"]).outgoing() if r.ce_type is None]
+    assert len({(event["ce_source"], event["ce_id"]) for event in events}) == len(events)
 
 
 def test_the_truth_has_the_label_of_each_output_that_drives_teach() -> None:
