@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = rig.parse(rig.parser(__doc__, rounds=2), arguments)
     with Rig(options.device) as bench:
         speeds, fills = saturated(bench, options)
-        settings = bench.settings(modalities=NO_WAIT)
+        settings = bench.settings(sensors=NO_WAIT)
         shares, seconds = (QUICK_SHARES, QUICK_OFFERED_S) if options.quick else (SHARES, OFFERED_S)
         best = Spread.of(speeds[settings.max_batch]).median
         with bench.worker_process(settings):

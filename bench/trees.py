@@ -86,7 +86,7 @@ def in_real_time(bench: Rig, trees: Sequence[Path], offered: int, rounds: range)
 
 def paced(bench: Rig, tree: Path, offered: int) -> tuple[float, float]:
     """CPU ms a window and median latency, ms, of a tree's worker, as ``batching.offer_to`` counts."""
-    settings = bench.settings(modalities=batching.NO_WAIT)
+    settings = bench.settings(sensors=batching.NO_WAIT)
     with bench.worker_process(settings, tree) as worker:
         found, cpu_ms = batching.offer_to(worker, bench, settings, offered, OFFERED_S, rig.idle_cores(worker))
     return cpu_ms, float(np.median(found.latency_ms))

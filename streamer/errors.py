@@ -44,6 +44,7 @@ class Reason(StrEnum):
     BAD_KEY = "bad_key"
     WRONG_PARTITION = "wrong_partition"
     UNKNOWN_TYPE = "unknown_type"
+    UNKNOWN_SENSOR = "unknown_sensor"
     BAD_HEADER = "bad_header"
     BAD_CONTENT_TYPE = "bad_content_type"
     TOO_LARGE = "too_large"

@@ -1,4 +1,4 @@
-"""The nouns of the pipeline: modality, record, event, window, and the names on the wire.
+"""The nouns of the pipeline: kind, sensor, record, event, window, and the names on the wire.
 
 Types with many instances opt out of cyclic garbage collection (``gc=False``); they cannot form cycles.
 
@@ -8,8 +8,11 @@ world; *log time* is the timestamp that the Kafka broker gave the record when it
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
+from functools import cached_property
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -36,6 +39,64 @@ KINDS: tuple[Kind, ...] = (
     Kind("telemetry", "telemetry", "streamer.telemetry.v1", ("application/json",)),
 )
 KIND_NAMES: tuple[str, ...] = tuple(kind.name for kind in KINDS)
+
+
+class Sensor(msgspec.Struct, frozen=True):
+    """A named source of one kind; ``row`` is the kind's number."""
+
+    name: str
+    row: int
+
+
+class Sensors(msgspec.Struct, frozen=True, dict=True):
+    """The sensors that a session may have. A sensor's index in ``all`` is its number.
+
+    The order is that of the kinds; within one, the sensor that is called like it comes first, then they go by name: so
+    it does not depend on the order in which they were declared. Make it by :meth:`of`.
+    """
+
+    all: tuple[Sensor, ...]
+
+    @classmethod
+    def of(cls, sensors: Iterable[Sensor]) -> Sensors:
+        """The sensors in their order."""
+        return cls(tuple(sorted(sensors, key=lambda one: (one.row, one.name != KIND_NAMES[one.row], one.name))))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The sensors' names."""
+        return tuple(sensor.name for sensor in self.all)
+
+    @cached_property
+    def rows(self) -> tuple[int, ...]:
+        """The sensors' kinds."""
+        return tuple(sensor.row for sensor in self.all)
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """Name -> number."""
+        return {name: number for number, name in enumerate(self.names)}
+
+    def of_kind(self, row: int) -> tuple[int, ...]:
+        """Numbers of the sensors of a kind."""
+        return tuple(number for number, own in enumerate(self.rows) if own == row)
+
+    def unnamed(self, row: int) -> int | None:
+        """Whose a record is that names no sensor: the one called like its kind, else the only one of that kind."""
+        numbers = self.of_kind(row)
+        if numbers and (len(numbers) == 1 or self.names[numbers[0]] == KIND_NAMES[row]):
+            return numbers[0]
+        return None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the set; empty for the default one."""
+        if self == DEFAULT_SENSORS:
+            return ""
+        return hashlib.sha256(msgspec.json.encode([(sensor.name, sensor.row) for sensor in self.all])).hexdigest()[:8]
+
+
+DEFAULT_SENSORS = Sensors.of(Sensor(name, row) for row, name in enumerate(KIND_NAMES))
 
 END_TYPE = "streamer.end.v1"  # control record: this session ends
 TICK_TYPE = "streamer.tick.v1"  # control record: carries nothing but its log time
@@ -83,7 +144,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """A source record as it is in the log.
 
     Attributes:
-        row: Modality number of the topic that it was read from.
+        row: Number of the kind whose topic it was read from.
         log_time_us: The broker's append time (Kafka keeps milliseconds).
     """
 
@@ -154,7 +215,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     A frame has ``start_us == end_us``. For control records (``type`` END or TICK) both are the log time.
 
     Attributes:
-        row: Modality number.
+        row: Number of its kind.
         media_type: Lower-case media type without parameters, e.g. ``audio/l16``.
         params: Parameters of the content type, e.g. ``{"rate": "16000", "channels": "1"}``.
         body: The parsed JSON payload of transcripts and telemetry; ``None`` for frames and audio, whose payload stays
@@ -163,6 +224,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         identity: ``ce_source`` and ``ce_id``, which together name one event; ``None`` where they do not matter.
         left_behind: Whether payload and headers of the record were left in its source topic, see ``worker.handover``.
         lost: Whether they were left there and Kafka no longer has them.
+        sensor: Number of its sensor; by default its row, which is right for the default sensors.
         position: Of the record. Like ``nbytes`` computed once, since it is used often; never pass it.
         nbytes: Estimated memory of the record with its parsed body.
     """
@@ -180,6 +242,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     identity: tuple[str, str] | None = None
     left_behind: bool = False
     lost: bool = False
+    sensor: int = -1
     position: Position = Position(0, 0, 0)
     nbytes: int = 0
 
@@ -187,6 +250,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         record = self.record
         body_bytes = BODY_BYTES * len(record.value) if self.body is not None else 0
         force_setattr(self, "position", record.position)
+        if self.sensor < 0:
+            force_setattr(self, "sensor", record.row)
         force_setattr(self, "nbytes", record.nbytes + EVENT_BYTES + body_bytes)
 
     @property
@@ -197,8 +262,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 class ClosedBy(StrEnum):
     """Why a window closed."""
 
-    COMPLETE = "complete"  # every modality has been seen past the window's end
-    DEADLINE = "deadline"  # a modality was too slow or silent
+    COMPLETE = "complete"  # every sensor has been seen past the window's end
+    DEADLINE = "deadline"  # a sensor was too slow or silent
     END = "end"  # the session ended or fell silent
     MEMORY = "memory"  # closed early to stay within max_open_bytes
 
@@ -207,10 +272,10 @@ class Window(msgspec.Struct, frozen=True):
     """A closed window ``[start_us, end_us)`` of a session with its members.
 
     Attributes:
-        events: One tuple for each modality, in order of (start, end, merge position).
+        events: One tuple for each sensor, in order of (start, end, merge position).
         closed_at: Merge position of the record at which it closed; for a closing by time alone, the position
             (closing time, -1, -1), which sorts before every record of that log time.
-        heard_us: For each modality the log time of the last event that joined a window of the session, as of the
+        heard_us: For each sensor the log time of the last event that joined a window of the session, as of the
             closing; stored with the publication, since a restart needs it.
     """
 
@@ -222,14 +287,19 @@ class Window(msgspec.Struct, frozen=True):
     closed_at: Position
     events: tuple[tuple[Event, ...], ...]
     heard_us: tuple[int, ...]
+    sensors: Sensors = DEFAULT_SENSORS
 
     @property
     def id(self) -> str:
         return f"{self.session}/{self.end_us}"
 
+    def of(self, sensor: str) -> tuple[Event, ...]:
+        """The members of a sensor."""
+        return self.events[self.sensors.numbers[sensor]]
+
     @property
     def nbytes(self) -> int:
-        return sum(e.nbytes for row in self.events for e in row)
+        return sum(event.nbytes for events in self.events for event in events)
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -239,7 +309,7 @@ class Saved(msgspec.Struct, frozen=True):
         published_end_us: End of the newest published window.
         heard_us: ``Window.heard_us`` of that window.
         closings: Window end -> merge position of its closing, for the windows that closed after the committed cut.
-        fingerprint: Of the window settings under which it was published.
+        fingerprint: Of the settings of windows and sensors under which it was published.
     """
 
     published_end_us: int

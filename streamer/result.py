@@ -14,8 +14,8 @@ class Result(msgspec.Struct, frozen=True):
 
     Attributes:
         start_us, end_us: The window ``[start, end)``, microseconds since the epoch.
-        present: Names of the modalities that the model saw.
-        coverage: Modality -> share of the window that its data cover, 0 to 1.
+        present: Names of the sensors that have data in the window.
+        coverage: Sensor -> share of the window that its data cover, 0 to 1.
         members: Topic -> offset ranges ``[first, last]`` of the records in the window.
         outputs: Head of the model -> its output; empty if ``status`` is ``failed``.
         embedding: float16, little-endian: the window in the common space.

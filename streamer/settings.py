@@ -3,7 +3,7 @@
 Priority, highest first: arguments, environment (``STREAMER_…``), the TOML file named by ``STREAMER_CONFIG`` (default
 ``streamer.toml`` in the working directory), the addresses that ``streamer up`` wrote to ``.streamer/endpoints.json``,
 the models and schemas inside the package where the working directory has none.
-Nested settings use two underscores: ``STREAMER_MODALITIES__TEXT__MAX_DELAY_MS=4000``; ``null`` means none. A secret can
+Nested settings use two underscores: ``STREAMER_SENSORS__TEXT__MAX_DELAY_MS=4000``; ``null`` means none. A secret can
 be in a file instead: ``STREAMER_KAFKA_PASSWORD_FILE=/run/secrets/kafka``. Unknown settings are refused.
 """
 
@@ -17,11 +17,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from streamer.environment import is_service_link, secret
 from streamer.errors import UsageError, one_line
-from streamer.events import KIND_NAMES, KINDS, TOPIC_WINDOWS
+from streamer.events import KINDS, TOPIC_WINDOWS, Sensors
+from streamer.sensors import DEFAULTS, SensorSettings, enabled, over_defaults
 from streamer.settings_describe import DescribeSettings
 
 STATE_DIR = Path(".streamer")
@@ -31,12 +32,13 @@ MIB = 1 << 20
 KAFKA_PORT = 9092  # where an address names none
 NAMES_PORT = re.compile(r":[^\]]*$")
 ENV_PREFIX, CONFIG_VARIABLE, CONFIG_FILE = "STREAMER_", "STREAMER_CONFIG", Path("streamer.toml")
-TABLES = (f"{ENV_PREFIX}MODALITIES__", f"{ENV_PREFIX}SENSES__")
+TABLES = (f"{ENV_PREFIX}SENSORS__", f"{ENV_PREFIX}SENSES__")
 JSON_EXAMPLES = {
     "dataref_prefixes": '["s3://clips"]',
-    "modalities": '{"text": {"max_delay_ms": 4000}}',
+    "sensors": '{"text": {"max_delay_ms": 4000}}',
     "senses": '{"speech": "moonshine"}',
 }
+OLD_PREFIX = "STREAMER_MODALITIES"  # up to 0.1
 
 # What pretrained networks are for, which streamer/senses/table.py explains.
 SENSE_ROLES = ("speech", "voice", "synthesis", "objects", "letters", "faces", "sounds", "sentences", "backbone")
@@ -47,29 +49,6 @@ PASSWORD_IN_QUERY = re.compile(r"([?&]password=)[^&#]*", re.IGNORECASE)
 
 SECRETS = ("kafka_password", "redis_password", "dashboard_token", "describe_key")
 FILE_SUFFIX = "_FILE"
-
-
-class ModalitySettings(BaseModel):
-    """How long alignment waits for one modality."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    disorder_ms: int = Field(0, ge=0, description="how far events of this modality may arrive out of order, ms")
-    max_delay_ms: int = Field(200, ge=0, description="how long a due window waits for this modality, ms of log time")
-    idle_after_ms: int | None = Field(
-        3000, ge=0, description="silence after which a window no longer waits, ms; null: silence says nothing"
-    )
-    expected_hz: float | None = Field(
-        None, gt=0, description="expected events a second, for the coverage of frames; null: any one event covers"
-    )
-
-
-DEFAULT_MODALITIES = {
-    "image": ModalitySettings(expected_hz=10.0),
-    "audio": ModalitySettings(),
-    "text": ModalitySettings(max_delay_ms=2000, idle_after_ms=None),  # speech recognition is late, and people pause
-    "telemetry": ModalitySettings(),
-}
 
 
 class Settings(DescribeSettings):
@@ -125,7 +104,7 @@ class Settings(DescribeSettings):
     # alignment
     window_ms: int = Field(1000, ge=10, description="window length, ms of event time")
     hop_ms: int | None = Field(None, ge=10, description="distance of window starts, ms; null: window_ms")
-    modalities: dict[str, ModalitySettings] = Field(DEFAULT_MODALITIES, description="waiting rules a modality")
+    sensors: dict[str, SensorSettings] = Field(DEFAULTS, description="the sensors and how long to wait for each")
     session_gap_ms: int = Field(10_000, ge=1, description="silence that ends a session, ms of log time")
     max_ahead_ms: int = Field(5_000, ge=0, description="how far an event may lie ahead of its log time, ms")
     max_event_ms: int = Field(60_000, ge=1, description="longest event, ms")
@@ -202,23 +181,11 @@ class Settings(DescribeSettings):
     trace_ratio: float = Field(0.01, ge=0, le=1, description="share of sessions that are traced")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="verbosity")
 
-    @field_validator("modalities", mode="before")
+    @field_validator("sensors", mode="before")
     @classmethod
     def _over_defaults(cls, given: object) -> object:
         """Keep the defaults of everything that the user did not set."""
-        if not isinstance(given, dict):
-            return given
-        unknown = sorted(set(given) - set(KIND_NAMES))
-        if unknown:
-            raise ValueError(f"unknown modality {unknown[0]!r}; known: {', '.join(KIND_NAMES)}")
-        merged: dict[str, object] = {}
-        for name, default in DEFAULT_MODALITIES.items():
-            own = given.get(name, {})
-            own = own.model_dump(exclude_unset=True) if isinstance(own, ModalitySettings) else own
-            if not isinstance(own, dict):
-                raise ValueError(f"{name} is {own!r}, not a table such as {{max_delay_ms = 4000}}")
-            merged[name] = {**default.model_dump(), **own}
-        return merged
+        return over_defaults(given) if isinstance(given, dict) else given
 
     @field_validator("senses")
     @classmethod
@@ -292,6 +259,11 @@ class Settings(DescribeSettings):
             raise UsageError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
 
     @property
+    def sensor_set(self) -> Sensors:
+        """The sensors that are enabled, in their order."""
+        return enabled(self.sensors)
+
+    @property
     def window_us(self) -> int:
         return self.window_ms * 1000
 
@@ -315,7 +287,7 @@ class Settings(DescribeSettings):
 
     @property
     def source_topics(self) -> tuple[str, ...]:
-        """Topics of the modalities, in the order of the table."""
+        """Topics of the kinds, in the order of the table."""
         return tuple(self.topic(m.topic) for m in KINDS)
 
     @property
@@ -431,6 +403,8 @@ def _from_secret_files(environment: dict[str, str]) -> dict[str, Any]:
 def _unknown(name: str) -> str:
     import difflib
 
+    if name.startswith(OLD_PREFIX):
+        return f"there is no setting {name} any more: it is {name.replace(OLD_PREFIX, f'{ENV_PREFIX}SENSORS', 1)} now"
     bare = {known.removeprefix(ENV_PREFIX): known for known in _names()}  # the prefix alone would make all look alike
     wanted = name.upper().removeprefix(ENV_PREFIX)
     without_url = wanted.removesuffix("_URL")  # other programs' word; too different from ours for a close match
@@ -442,7 +416,7 @@ def _unknown(name: str) -> str:
 
 def _names() -> list[str]:
     """Every setting as an environment variable."""
-    rules = (f"MODALITIES__{m}__{rule}" for m in KIND_NAMES for rule in ModalitySettings.model_fields)
+    rules = (f"SENSORS__{name}__{rule}" for name in DEFAULTS for rule in SensorSettings.model_fields)
     files = (f"{secret}{FILE_SUFFIX}" for secret in SECRETS)
     return [f"{ENV_PREFIX}{name}".upper() for name in (*Settings.model_fields, *files, *rules)]
 

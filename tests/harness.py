@@ -38,7 +38,7 @@ def own_settings(kafka: str, redis_url: str, model: Path, max_delay_ms: int) -> 
         partitions=3,
         port=0,
         model=model,
-        modalities={name: {"max_delay_ms": max_delay_ms} for name in ("image", "audio", "text", "telemetry")},
+        sensors={name: {"max_delay_ms": max_delay_ms} for name in ("image", "audio", "text", "telemetry")},
     )
 
 
@@ -103,7 +103,10 @@ def rfc3339(time_us: int) -> bytes:
     return datetime.fromtimestamp(time_us / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
 
 
-def record(settings: Settings, row: int, session: str, time_us: int, value: bytes, content_type: str) -> Outgoing:
+def record(
+    settings: Settings, row: int, session: str, time_us: int, value: bytes, content_type: str, sensor: str | None = None
+) -> Outgoing:
+    named = [] if sensor is None else [("ce_sensor", sensor.encode())]
     return Outgoing(
         settings.source_topics[row],
         session.encode(),
@@ -115,12 +118,13 @@ def record(settings: Settings, row: int, session: str, time_us: int, value: byte
             ("ce_type", KINDS[row].ce_type.encode()),
             ("ce_time", rfc3339(time_us)),
             ("content-type", content_type.encode()),
+            *named,
         ],
     )
 
 
 def second(settings: Settings, session: str, start_us: int, frames: int = 2) -> list[Outgoing]:
-    """One second of all four modalities, starting on a window's border."""
+    """One second of all four kinds, starting on a window's border."""
     step_us = S_US // frames
     pcm = (np.sin(np.arange(AUDIO_RATE_HZ // 2) / 9) * 9000).astype(">i2").tobytes()
     speech = json.dumps({"text": "continue straight", "start": 0.0, "end": 1.0}).encode()

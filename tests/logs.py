@@ -8,47 +8,66 @@ from dataclasses import dataclass, field
 
 from streamer.align.ledger import Ledger
 from streamer.align.windows import Aligner, Done, Joined, Late, Outcome, Repeated, Rules
-from streamer.events import Event, EventType, Position, Record, Saved, Window
+from streamer.events import (
+    AUDIO,
+    IMAGE,
+    KINDS,
+    TEXT,
+    Event,
+    EventType,
+    Position,
+    Record,
+    Saved,
+    Sensor,
+    Sensors,
+    Window,
+)
 from tests.oracle import Closed
 
 MS = 1000
-ROWS = 3
+# Two cameras, two microphones, one source of words; topics are three.
+SENSORS = Sensors.of(
+    Sensor(name, row)
+    for name, row in (("image", IMAGE), ("rear", IMAGE), ("audio", AUDIO), ("cabin", AUDIO), ("text", TEXT))
+)
 PLENTY = 1 << 40
 
 
 def rules(rng: random.Random, **fixed: object) -> Rules:
-    window = rng.choice([50, 100, 200])
+    window, sensors = rng.choice([50, 100, 200]), range(len(SENSORS.all))
     values: dict[str, object] = {
         "window_us": window * MS,
         "hop_us": rng.choice([window, window, window // 2, window // 5]) * MS,
-        "disorder_us": tuple(rng.choice([0, 0, 30]) * MS for _ in range(ROWS)),
-        "max_delay_us": tuple(rng.choice([0, 20, 80, 300]) * MS for _ in range(ROWS)),
-        "idle_after_us": tuple(rng.choice([50, 150, 400, PLENTY]) * MS for _ in range(ROWS)),
+        "disorder_us": tuple(rng.choice([0, 0, 30]) * MS for _ in sensors),
+        "max_delay_us": tuple(rng.choice([0, 20, 80, 300]) * MS for _ in sensors),
+        "idle_after_us": tuple(rng.choice([50, 150, 400, PLENTY]) * MS for _ in sensors),
         "session_gap_us": rng.choice([300, 700, 1500]) * MS,
         "max_open_bytes": PLENTY,
+        "sensors": SENSORS,
     }
     return Rules(**{**values, **fixed})  # type: ignore[arg-type]
 
 
-def log(rng: random.Random, length: int) -> list[Event]:
-    """A merged log: dying modalities, pauses, end records, ticks, late, disordered, repeated events, skewed clocks."""
+def log(rng: random.Random, length: int, sensors: Sensors = SENSORS) -> list[Event]:
+    """A merged log: dying sensors, pauses, end records, ticks, late, disordered, repeated events, skewed clocks."""
     t = 10_000 * MS
     sessions = [f"s{i}" for i in range(rng.randint(1, 3))]
     skew = {s: rng.choice([0, 0, -5000, 700]) * MS for s in sessions}
     dead: set[tuple[str, int]] = set()
-    offsets = [0] * ROWS
+    offsets = [0] * len(KINDS)
     events: list[Event] = []
     recent: dict[tuple[str, int], list[Event]] = {}
     while len(events) < length:
         t += rng.choice([0, 1, 5, 5, 10, 20, 40]) * MS
         if rng.random() < 0.02:
             t += rng.choice([100, 400, 900, 2000]) * MS
-        session, row = rng.choice(sessions), rng.randrange(ROWS)
+        session, sensor = rng.choice(sessions), rng.randrange(len(sensors.all))
+        row = sensors.rows[sensor]
         if rng.random() < 0.01:
-            dead.add((session, row))
+            dead.add((session, sensor))
         if rng.random() < 0.02:
             dead.clear()
-        if (session, row) in dead:
+        if (session, sensor) in dead:
             continue
         chance, kind = rng.random(), EventType.DATA
         if chance < 0.03:
@@ -61,14 +80,17 @@ def log(rng: random.Random, length: int) -> list[Event]:
         record = Record(row, 0, offsets[row], t, session.encode(), b"x" * rng.randrange(50), ())
         offsets[row] += 1
         identity = "/device", str(len(events))
-        before = recent.setdefault((session, row), [])
+        before = recent.setdefault((session, sensor), [])
+        others = recent.get((session, (sensor + 1) % len(sensors.all)), [])
         if before and rng.random() < 0.15:  # a repetition; without ce_time it has another time than what it repeats
             again = rng.choice(before[-4:])
             identity = again.identity or identity
             if rng.random() < 0.6:
                 start, length_us = again.start_us, again.end_us - again.start_us
-        end = start + (0 if row == 0 else length_us)
-        events.append(Event(record, session, kind, start, end, identity=identity))
+        elif others and rng.random() < 0.1:  # the same source and id of another sensor are another event
+            identity = rng.choice(others[-4:]).identity or identity
+        end = start + (0 if row == IMAGE else length_us)
+        events.append(Event(record, session, kind, start, end, identity=identity, sensor=sensor))
         if kind is EventType.DATA:
             before.append(events[-1])
     return sorted(events, key=lambda event: event.position)

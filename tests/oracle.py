@@ -115,12 +115,12 @@ class Oracle:
             self._close(name, life, oldest, event.position)
 
     def _members(self, life: Drive, end: int) -> frozenset[tuple[int, int]]:
-        """Of a window: of the records that name one event of a modality, the first."""
+        """Of a window: of the records that name one event of a sensor, the first."""
         members: dict[tuple[object, ...], tuple[int, int]] = {}
         for _, event in life.joined:
             if end in self._overlapped(event):
                 place = event.row, event.record.offset
-                members.setdefault(place if event.identity is None else (event.row, *event.identity), place)
+                members.setdefault(place if event.identity is None else (event.sensor, *event.identity), place)
         return frozenset(members.values())
 
     def _end(self, event: Event) -> None:
@@ -133,12 +133,12 @@ class Oracle:
     def _heard(self, life: Drive) -> list[int]:
         heard = list(life.heard_from)
         for t, event in life.joined:
-            heard[event.row] = max(heard[event.row], t)
+            heard[event.sensor] = max(heard[event.sensor], t)
         return heard
 
     def _frontier(self, life: Drive) -> list[float]:
-        rows = range(len(self.rules.disorder_us))
-        return [max((e.end_us for _, e in life.joined if e.row == row), default=-INF) for row in rows]
+        sensors = range(len(self.rules.disorder_us))
+        return [max((e.end_us for _, e in life.joined if e.sensor == sensor), default=-INF) for sensor in sensors]
 
     def _short(self, life: Drive, end: int) -> list[int]:
         frontier = self._frontier(life)

@@ -93,7 +93,7 @@ def together(bench: Rig, load: rig.Load, count: int) -> Run:
 def paced(bench: Rig, saturated: Point, shares: Sequence[float], seconds: int) -> Iterator[Paced]:
     """Loads in real time, shares of what a worker makes at saturation."""
     best_per_s = Spread.of([run.windows_per_s for run in saturated.runs]).median
-    settings = bench.settings(modalities=batching.NO_WAIT)
+    settings = bench.settings(sensors=batching.NO_WAIT)
     with bench.worker_process(settings) as worker:
         idle_cores = rig.idle_cores(worker)
         for share in shares:

@@ -33,7 +33,7 @@ ENGINES = (STREAMER, *MODULES)
 # All wait equally long for a modality that is behind: streamer's default for text is a second less than GRACE_MS.
 SETTINGS: dict[str, Any] = {
     "window_ms": WINDOW_MS,
-    "modalities": {name: {"max_delay_ms": GRACE_MS} for name in KIND_NAMES},
+    "sensors": {name: {"max_delay_ms": GRACE_MS} for name in KIND_NAMES},
     "model_poll_ms": 0,
     "port": 0,
 }

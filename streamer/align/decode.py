@@ -21,6 +21,7 @@ from streamer.events import (
     END_TYPE,
     EPOCH,
     IMAGE,
+    KIND_NAMES,
     KINDS,
     MAX_SESSION_BYTES,
     MICROSECOND,
@@ -60,6 +61,15 @@ class Decoder:
         self._max_event_us = settings.max_event_ms * 1000
         self._max_ahead_us = settings.max_ahead_ms * 1000
         self._dataref_prefixes = settings.dataref_prefixes
+        self._sensors = settings.sensor_set
+        # By kind: what the header says, None if there is none -> number.
+        self._numbers: list[dict[str | None, int]] = [
+            {self._sensors.names[number]: number for number in self._sensors.of_kind(row)} for row in range(len(KINDS))
+        ]
+        for row, numbers in enumerate(self._numbers):
+            if (unnamed := self._sensors.unnamed(row)) is not None:
+                numbers[None] = unnamed
+        self._offsets_us = [round(settings.sensors[name].offset_ms * 1000) for name in self._sensors.names]
         # Every record carries its session's key, and murmur2 is pure Python.
         self._place: Callable[[bytes], tuple[str, int]] = lru_cache(maxsize=65_536)(
             lambda key: (key.decode(), home_partition(key, partitions))
@@ -80,6 +90,9 @@ class Decoder:
             return Event(record, session, event_type, record.log_time_us, record.log_time_us)
         if len(record.value) > self._max_bytes:
             raise BadRecord(Reason.TOO_LARGE, f"{len(record.value)} bytes, the limit is {self._max_bytes}")
+        sensor = self._numbers[record.row].get(headers.get("ce_sensor"))
+        if sensor is None:
+            raise BadRecord(Reason.UNKNOWN_SENSOR, self._unknown_sensor(record.row, headers.get("ce_sensor")))
         media_type, params = self._content_type(record.row, headers)
         dataref = self._dataref(record, headers)
         start_us = time_us(headers["ce_time"]) if "ce_time" in headers else record.log_time_us
@@ -98,6 +111,7 @@ class Decoder:
             duration_us = span.length_us if duration_us is None else duration_us
         if duration_us is None:
             raise BadRecord(Reason.BAD_HEADER, f"ce_durationus is needed for {media_type}")
+        start_us += self._offsets_us[sensor]
         end_us = start_us + duration_us
         self._check_time(record, start_us, end_us)
         return Event(
@@ -112,6 +126,31 @@ class Decoder:
             dataref,
             _whole(headers, "ce_sequence"),
             (headers["ce_source"], headers["ce_id"]),
+            sensor=sensor,
+        )
+
+    def label(self, record: Record) -> str:
+        """Whose a record is that was refused: the name of its sensor, or where it names none, of its kind."""
+        given = next((value for name, value in record.headers if name == "ce_sensor"), None)
+        named = None if given is None else given.decode(errors="replace")
+        number = self._numbers[record.row].get(named)
+        return KIND_NAMES[record.row] if number is None else self._sensors.names[number]
+
+    def _unknown_sensor(self, row: int, given: str | None) -> str:
+        kind = KIND_NAMES[row]
+        known = ", ".join(self._sensors.names[number] for number in self._sensors.of_kind(row))
+        if given is None:
+            if not known:
+                return f'no sensor of kind {kind} is declared: add [sensors.NAME] with kind = "{kind}" to the settings'
+            return f"ce_sensor is missing, and there are several sensors of kind {kind}: {known}"
+        number = self._sensors.numbers.get(given)
+        if number is not None:
+            return (
+                f"ce_sensor {given!r} is of kind {KIND_NAMES[self._sensors.rows[number]]}, and this topic is of {kind}"
+            )
+        return (
+            f"ce_sensor {given[:80]!r} is not declared; of kind {kind} are {known or 'none'}: add [sensors.NAME] to "
+            f"the settings{advice.quoted(given)}"
         )
 
     def _session(self, record: Record) -> str:

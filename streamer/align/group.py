@@ -39,10 +39,14 @@ class Sink(Protocol):
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """A record that decode refused; it keeps its place in the merged order until its dead letter is acknowledged."""
+    """A record that decode refused; it keeps its place in the merged order until its dead letter is acknowledged.
+
+    ``sensor`` is what it counts for, see :meth:`streamer.align.decode.Decoder.label`.
+    """
 
     record: Record
     error: BadRecord
+    sensor: str = ""
 
     @property
     def position(self) -> Position:
@@ -85,10 +89,11 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         self.aligner = Aligner(rules, partition)
         self._decoder = decoder
         self._metrics = metrics
-        self._counted: Counter[tuple[int, str]] = (
+        self._names = rules.sensors.names
+        self._counted: Counter[tuple[str, str]] = (
             Counter()
-        )  # since the last update of the metrics, by modality and outcome
-        self._received_bytes = [0] * len(KINDS)  # likewise
+        )  # since the last update of the metrics, by sensor and outcome
+        self._received_bytes: Counter[str] = Counter()  # likewise
         self._counted_violations = self._counted_steps_back = 0  # likewise, as of then
         self._dead: set[Position] = set()
         self._committed = committed
@@ -106,9 +111,11 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         item: Event | Rejected
         try:
             item = self._decoder.decode(record)
+            name = self._name(item)
         except BadRecord as error:
-            item = Rejected(record, error)
-        self._received_bytes[record.row] += len(record.value)
+            name = self._decoder.label(record)
+            item = Rejected(record, error, name)
+        self._received_bytes[name] += len(record.value)
         if (
             isinstance(item, Event)
             and item.type is EventType.TICK
@@ -118,7 +125,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
             # It brings only its time. In the merge it would wait for ticks of other topics, and those for more of this.
             self.merge.advance(record.row, record.log_time_us)
             self.ledger.add(record.position, 0)
-            self._count(record.row, "control")
+            self._count(name, "control")
             return
         self.merge.push(record.row, item)
 
@@ -164,7 +171,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         for item in items:
             if isinstance(item, Rejected):
                 self.ledger.add(item.position, 1)
-                self._count(item.record.row, "dead")
+                self._count(item.sensor, "dead")
                 leaving.append(item)
                 continue
             log_time_us = item.record.log_time_us
@@ -252,27 +259,27 @@ class PartitionGroup(MergedLog[Event | Rejected]):
             if isinstance(outcome, Joined):
                 event = outcome.event
                 self.ledger.add(event.position, outcome.holders)
-                self._count(event.row, "joined" if event.type is EventType.DATA else "control")
+                self._count(self._name(event), "joined" if event.type is EventType.DATA else "control")
             elif isinstance(outcome, Window):
                 self._metrics.windows.labels(str(outcome.closed_by)).inc()
                 leaving.append(outcome)
             elif isinstance(outcome, Late):
                 event = outcome.event
                 self.ledger.add(event.position, 1)
-                self._count(event.row, "late")
+                self._count(self._name(event), "late")
                 leaving.append(outcome)
             elif isinstance(outcome, Repeated):
                 event = outcome.event
                 self.ledger.add(event.position, 0)
                 self.repeated += 1
-                self._count(event.row, "repeated")
+                self._count(self._name(event), "repeated")
             else:
                 event = outcome.event
                 if event.position in self.ledger:
                     self.ledger.done(event.position)
                 else:
                     self.ledger.add(event.position, 0)
-                    self._count(event.row, "replayed" if event.type is EventType.DATA else "control")
+                    self._count(self._name(event), "replayed" if event.type is EventType.DATA else "control")
 
     def window_done(self, window: Window) -> None:
         """A window is published: drop its references to its members."""
@@ -291,18 +298,22 @@ class PartitionGroup(MergedLog[Event | Rejected]):
     def _forget(self, position: Position) -> None:
         self._dead.discard(position)
 
-    def _count(self, row: int, outcome: str) -> None:
-        self._counted[row, outcome] += 1
+    def _name(self, event: Event) -> str:
+        """The sensor that an event counts for; a control record is nobody's and counts for its topic's kind."""
+        return self._names[event.sensor] if event.type is EventType.DATA else KIND_NAMES[event.row]
+
+    def _count(self, sensor: str, outcome: str) -> None:
+        self._counted[sensor, outcome] += 1
 
     def _update_metrics(self) -> None:
         """Once a turn, since each update looks up a label and takes a lock."""
-        for (row, outcome), count in self._counted.items():
-            self._metrics.events.labels(KIND_NAMES[row], outcome).inc(count)
+        for (sensor, outcome), count in self._counted.items():
+            self._metrics.events.labels(sensor, outcome).inc(count)
         self._counted.clear()
-        for name, nbytes in zip(KIND_NAMES, self._received_bytes, strict=True):
+        for sensor, nbytes in self._received_bytes.items():
             if nbytes:
-                self._metrics.event_bytes.labels(name).inc(nbytes)
-        self._received_bytes = [0] * len(KINDS)
+                self._metrics.event_bytes.labels(sensor).inc(nbytes)
+        self._received_bytes.clear()
         self._metrics.order_violations.inc(self.merge.violations - self._counted_violations)
         self._metrics.log_time_steps_back.inc(self.steps_back - self._counted_steps_back)
         self._counted_violations, self._counted_steps_back = self.merge.violations, self.steps_back

@@ -12,29 +12,29 @@ class OpenWindow:
 
     Attributes:
         due_us: Log time from which it only waits for what is missing; ``NEVER_US`` before.
-        events, identities: Members, and the names of those that have one, by modality.
+        events, identities: Members, and the names of those that have one, by sensor.
         first: Position of the record that opened it.
         nbytes: Of the events whose newest window this is.
     """
 
     __slots__ = ("due_us", "end_us", "events", "first", "identities", "nbytes")
 
-    def __init__(self, end_us: int, modalities: int, first: Position) -> None:
+    def __init__(self, end_us: int, sensors: int, first: Position) -> None:
         self.end_us = end_us
         self.due_us = NEVER_US
-        self.events: list[list[Event]] = [[] for _ in range(modalities)]
-        self.identities: list[set[tuple[str, str]]] = [set() for _ in range(modalities)]
+        self.events: list[list[Event]] = [[] for _ in range(sensors)]
+        self.identities: list[set[tuple[str, str]]] = [set() for _ in range(sensors)]
         self.first = first
         self.nbytes = 0
 
     def join(self, event: Event) -> bool:
         """Add an event; returns whether it was not there yet."""
-        row, identity = event.row, event.identity
+        sensor, identity = event.sensor, event.identity
         if identity is not None:
-            if identity in self.identities[row]:
+            if identity in self.identities[sensor]:
                 return False
-            self.identities[row].add(identity)
-        self.events[row].append(event)
+            self.identities[sensor].add(identity)
+        self.events[sensor].append(event)
         return True
 
 

@@ -4,14 +4,15 @@ Pure code: no Kafka, no asyncio, no clock; time comes in as the log time of reco
 
 * An event joins each window ``[start, start + size)`` that its span overlaps and that ends after ``closed_end``, the
   end of the newest closed window. An event that joins none is *late*: it changes no state, not even ``heard``.
-* A window holds an event once: the first record of its modality with this source and id. A record that repeats it
+* A window holds an event once: the first record of its sensor with this source and id. A record that repeats it
   becomes no member, but is a sign of life like any other. So what a restart knows suffices: the first record is
   replayed exactly as long as the window is not published.
-* ``frontier[m]`` is the largest event end seen of modality m, ``heard[m]`` the log time of its last event that joined.
+* ``frontier[s]`` is the largest event end seen of sensor s, ``heard[s]`` the log time of its last event that joined; of
+  a sensor that was never heard, of the session's first.
 * A window is *due* from L on, the log time at which the largest frontier first reached its end.
 * A window closes, never before an older one of its session:
-  ``complete`` as soon as every ``frontier[m] >= end + disorder[m]``;
-  ``deadline`` at D = max(L, over the modalities still short of that: min(L + max_delay[m], heard[m] + idle_after[m]));
+  ``complete`` as soon as every ``frontier[s] >= end + disorder[s]``;
+  ``deadline`` at D = max(L, over the sensors still short of that: min(L + max_delay[s], heard[s] + idle_after[s]));
   ``end`` at max(heard) + session_gap, or at the largest max_delay after the session's end record;
   ``memory`` when open windows hold ``max_open_bytes`` and it is the oldest.
 
@@ -30,15 +31,15 @@ from heapq import heappop, heappush
 import msgspec
 
 from streamer.align.sessions import NEVER_US, OpenWindow, Session
-from streamer.events import KIND_NAMES, ClosedBy, Event, EventType, Position, Saved, Window
+from streamer.events import DEFAULT_SENSORS, ClosedBy, Event, EventType, Position, Saved, Sensors, Window
 from streamer.settings import Settings
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """When windows begin, wait and close; tuples have an entry for each modality.
+    """When windows begin, wait and close; tuples have an entry for each sensor.
 
     Attributes:
-        idle_after_us: ``NEVER_US`` for a sparse modality, whose silence means nothing.
+        idle_after_us: ``NEVER_US`` for a sparse sensor, whose silence means nothing.
     """
 
     window_us: int
@@ -48,25 +49,32 @@ class Rules(msgspec.Struct, frozen=True):
     idle_after_us: tuple[int, ...]
     session_gap_us: int
     max_open_bytes: int
+    sensors: Sensors = DEFAULT_SENSORS
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Rules:
         """The rules as configured."""
-        modalities = [settings.modalities[name] for name in KIND_NAMES]
+        sensors = settings.sensor_set
+        each = [settings.sensors[name] for name in sensors.names]
         return cls(
             window_us=settings.window_us,
             hop_us=settings.hop_us,
-            disorder_us=tuple(m.disorder_ms * 1000 for m in modalities),
-            max_delay_us=tuple(m.max_delay_ms * 1000 for m in modalities),
-            idle_after_us=tuple(NEVER_US if m.idle_after_ms is None else m.idle_after_ms * 1000 for m in modalities),
+            disorder_us=tuple(one.disorder_ms * 1000 for one in each),
+            max_delay_us=tuple(one.max_delay_ms * 1000 for one in each),
+            idle_after_us=tuple(NEVER_US if one.idle_after_ms is None else one.idle_after_ms * 1000 for one in each),
             session_gap_us=settings.session_gap_ms * 1000,
             max_open_bytes=settings.max_open_bytes,
+            sensors=sensors,
         )
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what decides where windows begin and end; stored with each session, see ``Saved``."""
-        return hashlib.sha256(msgspec.json.encode((self.window_us, self.hop_us))).hexdigest()[:16]
+        """Of what decides where windows begin and end, and of whom; stored with each session, see ``Saved``.
+
+        A hash of length and hop, then, unless they are the default ones, a dot and a hash of the sensors.
+        """
+        windows = hashlib.sha256(msgspec.json.encode((self.window_us, self.hop_us))).hexdigest()[:16]
+        return ".".join(filter(None, (windows, self.sensors.fingerprint)))
 
     def ends_of(self, event: Event) -> range:
         """Ends of the windows that the event's span overlaps, ascending."""
@@ -115,7 +123,7 @@ class Aligner:
         self.rules = rules
         self.open_bytes = 0
         self._partition = partition
-        self._modalities = range(len(rules.disorder_us))
+        self._sensors = range(len(rules.disorder_us))
         self._end_delay_us = max(rules.max_delay_us)
         self._fingerprint = rules.fingerprint
         self._sessions: dict[str, Session] = {}
@@ -232,9 +240,9 @@ class Aligner:
             self._sessions[name] = session
             self._saved.pop(name, None)
         self._cancel_end(session, outcomes)
-        row = event.row
+        sensor = event.sensor
         oldest = session.windows[0] if session.windows else None
-        if oldest is not None and (oldest.due_us >= NEVER_US or self._lacks(session, oldest, row)):
+        if oldest is not None and (oldest.due_us >= NEVER_US or self._lacks(session, oldest, sensor)):
             oldest = None
         reached_us = max(session.frontier_us)
         joined = 0
@@ -245,17 +253,17 @@ class Aligner:
         if joined:
             newest.nbytes += event.nbytes  # windows close in order, so the newest releases the event last
             self.open_bytes += event.nbytes
-        if t_us > session.heard_us[row]:
-            session.heard_us[row] = t_us
-        if event.end_us > session.frontier_us[row]:
-            session.frontier_us[row] = event.end_us
+        if t_us > session.heard_us[sensor]:
+            session.heard_us[sensor] = t_us
+        if event.end_us > session.frontier_us[sensor]:
+            session.frontier_us[sensor] = event.end_us
         if event.end_us > reached_us:
             for window in session.windows:
                 if window.end_us > event.end_us:
                     break
                 window.due_us = min(window.due_us, t_us)
         outcomes.append(Joined(event, joined) if joined else Repeated(event))
-        # A due window that lacks none of this modality waits for others: the event cannot make it closable.
+        # A due window that lacks none of this sensor waits for others: the event cannot make it closable.
         if oldest is None or session.windows[0] is not oldest:
             while session.windows and self._closable(session, t_us):
                 outcomes.append(self._close(name, session, self._reason(session), event.position))
@@ -265,12 +273,19 @@ class Aligner:
 
     def _new_session(self, saved: Saved | None, t_us: int) -> Session:
         if saved is None:
-            return Session([t_us] * len(self._modalities), -NEVER_US, -NEVER_US)
+            return Session([t_us] * len(self._sensors), -NEVER_US, -NEVER_US)
         heard_us = list(saved.heard_us)
-        if len(heard_us) != len(self._modalities) or t_us >= max(heard_us) + self.rules.session_gap_us:
-            heard_us = [t_us] * len(self._modalities)
+        if not heard_us or t_us >= max(heard_us) + self.rules.session_gap_us:
+            heard_us = [t_us] * len(self._sensors)
+        elif not self._same_sensors(saved):  # a function of what is stored, so that every restart does the same
+            heard_us = [max(heard_us)] * len(self._sensors)
         floor_us = -NEVER_US if saved.fingerprint == self._fingerprint else saved.published_end_us
         return Session(heard_us, saved.published_end_us, floor_us)
+
+    def _same_sensors(self, saved: Saved) -> bool:
+        """Whether what is saved of each sensor is of those that there are now."""
+        own, others = self._fingerprint.partition(".")[2], saved.fingerprint.partition(".")[2]
+        return own == others and len(saved.heard_us) == len(self._sensors)
 
     def _missed(self, event: Event, closed_end_us: int) -> Outcome:
         """What an event is whose windows are all closed: late, or (in a replay) a member of a published window."""
@@ -290,7 +305,7 @@ class Aligner:
         place = bisect_left(windows, end_us, key=_end_of)
         if place < len(windows) and windows[place].end_us == end_us:
             return windows[place]
-        window = OpenWindow(end_us, len(self._modalities), event.position)
+        window = OpenWindow(end_us, len(self._sensors), event.position)
         if end_us <= reached_us:  # opened after it was due
             newer_us = windows[place].due_us if place < len(windows) else NEVER_US
             window.due_us = newer_us if newer_us < NEVER_US else event.record.log_time_us
@@ -300,11 +315,11 @@ class Aligner:
     # closing
 
     def _complete(self, session: Session, window: OpenWindow) -> bool:
-        return not any(self._lacks(session, window, m) for m in self._modalities)
+        return not any(self._lacks(session, window, sensor) for sensor in self._sensors)
 
-    def _lacks(self, session: Session, window: OpenWindow, modality: int) -> bool:
-        """Whether events of the modality may still be missing from the window."""
-        return session.frontier_us[modality] < window.end_us + self.rules.disorder_us[modality]
+    def _lacks(self, session: Session, window: OpenWindow, sensor: int) -> bool:
+        """Whether events of the sensor may still be missing from the window."""
+        return session.frontier_us[sensor] < window.end_us + self.rules.disorder_us[sensor]
 
     def _deadline_us(self, session: Session, window: OpenWindow) -> int:
         """D of the module's rules; ``NEVER_US`` while the window is not due."""
@@ -312,9 +327,11 @@ class Aligner:
         if due_us >= NEVER_US:
             return NEVER_US
         deadline_us = due_us
-        for m in self._modalities:
-            if self._lacks(session, window, m):
-                waits_until_us = min(due_us + rules.max_delay_us[m], session.heard_us[m] + rules.idle_after_us[m])
+        for sensor in self._sensors:
+            if self._lacks(session, window, sensor):
+                waits_until_us = min(
+                    due_us + rules.max_delay_us[sensor], session.heard_us[sensor] + rules.idle_after_us[sensor]
+                )
                 deadline_us = max(deadline_us, waits_until_us)
         return deadline_us
 
@@ -368,6 +385,7 @@ class Aligner:
             closed_at=position,
             events=tuple(map(tuple, window.events)),
             heard_us=tuple(session.heard_us),
+            sensors=self.rules.sensors,
         )
 
     def _free(self, name: str, session: Session) -> None:

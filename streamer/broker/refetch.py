@@ -68,11 +68,11 @@ class Refetch:
     async def _read(self, window: Window) -> Found:
         """Read each topic from its first to its last wanted record."""
         topics = self._settings.source_topics
-        wanted = {
-            aiokafka.TopicPartition(topics[row], window.partition): (row, offsets)
-            for row, events in enumerate(window.events)
-            if (offsets := {event.record.offset for event in events if event.left_behind})
-        }
+        wanted: dict[aiokafka.TopicPartition, tuple[int, set[int]]] = {}
+        for row, events in zip(window.sensors.rows, window.events, strict=True):
+            if offsets := {event.record.offset for event in events if event.left_behind}:
+                tp = aiokafka.TopicPartition(topics[row], window.partition)
+                wanted.setdefault(tp, (row, set()))[1].update(offsets)
         consumer = await self._started()
         consumer.assign(list(wanted))
         for tp, (_, offsets) in wanted.items():
@@ -125,7 +125,7 @@ def _filled(window: Window, found: Found) -> Window:
         )
         return msgspec.structs.replace(event, record=source, left_behind=False)
 
-    events = tuple(tuple(map(fill, row)) for row in window.events)
+    events = tuple(tuple(map(fill, own)) for own in window.events)
     if lost:
         log.error("window %s: %d of its records are no longer in Kafka; it goes on without them", window.id, lost)
     return msgspec.structs.replace(window, events=events)

@@ -5,12 +5,12 @@ come on any topic. At the recording's end every topic's bound is ``About.end_us`
 stayed open: they come out marked as open.
 
 The past of a session that was under way when the recording began is unknown. It matters in three ways alone: records
-from before the recording, windows that had closed already (so that an event is late), and how long a modality had been
+from before the recording, windows that had closed already (so that an event is late), and how long a sensor had been
 silent (so that a window does not wait for it). The more windows had closed, and the longer the silence, the earlier
 every window closes and the fewer events it has. So such a session is aligned twice, with the two extremes of its past:
 
-* no window had closed, and all modalities had just been heard: it begins with the recording;
-* every window had closed that an earlier record could have touched (``max_ahead`` bounds how far), and no modality had
+* no window had closed, and all sensors had just been heard: it begins with the recording;
+* every window had closed that an earlier record could have touched (``max_ahead`` bounds how far), and no sensor had
   been heard but one, without which the session would have ended.
 
 A window that is the same in both is the same for every past in between, the true one included: it is *certain*.
@@ -39,7 +39,7 @@ RELEASE_EVERY = 256  # records read between two releases of the merge; no result
 CUT_US = 1_000_000  # log time by which partitions may be apart in a recording while it is written
 
 Identity = tuple[str, int]  # session, window's end in µs
-Content = tuple[str, tuple[tuple[tuple[int, int], ...], ...]]  # closed_by, offset ranges of each modality
+Content = tuple[str, tuple[tuple[tuple[int, int], ...], ...]]  # closed_by, offset ranges of each sensor
 
 
 def identity(window: Window) -> Identity:
@@ -73,8 +73,8 @@ class Offline:
 
     def __init__(self, settings: Settings, path: Path, under_way: Callable[[str, int], bool]) -> None:
         self.about = recording.describe(path)
-        if len(self.about.modalities) != len(KINDS):
-            raise UsageError(f"{path} has only the modalities {', '.join(self.about.modalities)}")
+        if len(self.about.kinds) != len(KINDS):
+            raise UsageError(f"{path} has only payloads of the kinds {', '.join(self.about.kinds)}")
         self.next_offsets = [list(offsets) for offsets in self.about.first_offsets]
         self.begins_us: dict[str, int] = {}
         self.open: set[Identity] = set()
@@ -212,7 +212,7 @@ class Offline:
         return None
 
     def _longest_before(self, partition: int, session: str) -> Saved | None:
-        """One modality was heard as long ago as the session can live; the others never were.
+        """One sensor was heard as long ago as the session can live; the others never were.
 
         No window waits for that one if its silence says nothing, or once ``idle_after`` has passed, if that is within
         ``session_gap``; if all of them are longer, this is not quite the extreme.

@@ -193,7 +193,7 @@ class _Source:
                 complete_us = max(complete_us, now_us if found[tp] is None else (found[tp].timestamp + 1) * MS_US)
             start_us[tp.partition] = max(start_us[tp.partition], complete_us)
         return About(
-            modalities=KIND_NAMES,
+            kinds=KIND_NAMES,
             topics=self._settings.source_topics,
             partitions=self._partitions,
             first_offsets=tuple(

@@ -3,7 +3,7 @@
 The file is MCAP (https://mcap.dev/spec) with the profile ``streamer``, in chunks that are compressed with zstd. It has
 
 * a metadata record ``streamer.recording`` at its beginning: the fields of :class:`About` but the last, each as JSON;
-* a channel for each source topic, with the modality's name in the channel's metadata;
+* a channel for each source topic, with its kind's name in the channel's metadata;
 * a message for each record: MessagePack of ``{"partition", "offset", "key", "headers", "value"}``, which the schema
   ``streamer.Record`` describes. Key, value and the headers' values are raw bytes or nil. The message's publish time is
   the record's log time. Its log time is the same, but never steps back within a partition, as a broker's clock can, so
@@ -81,7 +81,7 @@ class Recorded(msgspec.Struct, frozen=True):
     """A record of the source topics as Kafka keeps it.
 
     Attributes:
-        row: Modality number.
+        row: Number of its kind.
         log_time_us: The broker's append time (Kafka keeps milliseconds).
         headers: Names need not be unique.
     """
@@ -111,7 +111,7 @@ class About(msgspec.Struct, frozen=True):
     """The metadata of a recording.
 
     Attributes:
-        modalities: Names, one for each source topic.
+        kinds: Names, one for each source topic; in the file ``modalities``.
         topics: Full names of the source topics.
         partitions: Of each source topic.
         first_offsets: For each topic and partition, the offset at which the stretch begins.
@@ -121,7 +121,7 @@ class About(msgspec.Struct, frozen=True):
         end_us: No record with an earlier log time is missing at the end; ``None`` if the file was cut off.
     """
 
-    modalities: tuple[str, ...]
+    kinds: tuple[str, ...] = msgspec.field(name="modalities")
     topics: tuple[str, ...]
     partitions: int
     first_offsets: tuple[tuple[int, ...], ...]
@@ -162,13 +162,13 @@ class Writer:
         self._newest_us: dict[tuple[int, int], int] = {}
         self._mcap: Any = mcap.writer.Writer(self._file, chunk_size=CHUNK_BYTES)
         self._mcap.start(profile=PROFILE, library="streamer")
-        facts = msgspec.structs.asdict(about)
+        facts = msgspec.to_builtins(about)
         del facts["end_us"]
         self._mcap.add_metadata(ABOUT, {name: msgspec.json.encode(fact).decode() for name, fact in facts.items()})
         schema = self._mcap.register_schema(SCHEMA_NAME, "jsonschema", msgspec.json.encode(SCHEMA))
         self._channels = [
-            self._mcap.register_channel(topic, "msgpack", schema, {"modality": modality})
-            for topic, modality in zip(about.topics, about.modalities, strict=True)
+            self._mcap.register_channel(topic, "msgpack", schema, {"modality": kind})
+            for topic, kind in zip(about.topics, about.kinds, strict=True)
         ]
 
     def write(self, record: Recorded) -> None:
@@ -228,7 +228,7 @@ def describe(path: Path) -> About:
     """The metadata of the recording.
 
     Raises:
-        UsageError: There is no such file, it is no recording, or it has other modalities than this program.
+        UsageError: There is no such file, it is no recording, or it has other kinds of payload than this program.
     """
     with _opened(path) as file:
         return _index(path, file).about
@@ -349,9 +349,9 @@ def _index(path: Path, file: BinaryIO) -> _Index:
         about = msgspec.convert(facts, About)
     except msgspec.ValidationError as error:
         raise UsageError(f"{path} is a recording of another version: {error}") from None
-    if about.modalities != KIND_NAMES[: len(about.modalities)]:
+    if about.kinds != KIND_NAMES[: len(about.kinds)]:
         known = ", ".join(KIND_NAMES)
-        raise UsageError(f"{path} has the modalities {', '.join(about.modalities)}, known are {known}")
+        raise UsageError(f"{path} has payloads of the kinds {', '.join(about.kinds)}, known are {known}")
     return _Index(about, chunks)
 
 

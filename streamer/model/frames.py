@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from streamer.events import AUDIO, IMAGE, Event, Window
+from collections.abc import Iterable
+
+from streamer.events import AUDIO, IMAGE, KIND_NAMES, Event, Window
 from streamer.model.spec import InputSpec
 
 
 def opened(window: Window, spec: InputSpec) -> tuple[tuple[bool, ...], ...]:
-    """Which payloads :func:`streamer.model.sample.cut` opens if none of them is broken, by modality and member."""
-    flags = [[True] * len(events) for events in window.events]
-    if spec.audio is None:
-        flags[AUDIO] = [False] * len(flags[AUDIO])
-    frames = in_window(window)
-    count = spec.image.frames if spec.image is not None else 0
-    chosen = {frames[index].position for index in reading_order(len(frames), count)[:count]} if count else set()
-    flags[IMAGE] = [event.position in chosen for event in window.events[IMAGE]]
-    return tuple(map(tuple, flags))
+    """Which payloads :func:`streamer.model.sample.cut` opens if none of them is broken, by sensor and member."""
+    flags: list[tuple[bool, ...]] = []
+    for sensor, events in zip(window.sensors.all, window.events, strict=True):
+        asked = sensor.name in KIND_NAMES and getattr(spec, sensor.name) is not None
+        if sensor.row == IMAGE and asked and spec.image is not None:
+            frames = in_window(window, events)
+            chosen = {
+                frames[index].position for index in reading_order(len(frames), spec.image.frames)[: spec.image.frames]
+            }
+            flags.append(tuple(event.position in chosen for event in events))
+        else:
+            flags.append((asked or sensor.row not in (IMAGE, AUDIO),) * len(events))
+    return tuple(flags)
 
 
-def in_window(window: Window) -> list[Event]:
+def in_window(window: Window, frames: Iterable[Event]) -> list[Event]:
     """Frames taken inside the window's borders, in order of time."""
-    return [event for event in window.events[IMAGE] if window.start_us <= event.start_us < window.end_us]
+    return [event for event in frames if window.start_us <= event.start_us < window.end_us]
 
 
 def reading_order(available: int, wanted: int) -> list[int]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamer.errors import DeviceLost, ModelError, StreamerError, UsageError, one_line
-from streamer.events import KIND_NAMES, Window
+from streamer.events import Window
 from streamer.model import forms, repository
 from streamer.model.collate import collate
 from streamer.model.nets.inputs import Inputs, Outputs
@@ -70,21 +70,18 @@ def result_of(
     Args:
         sample: What the model was given.
         prediction: ``None`` if the model raised.
-        topics: Full names of the source topics, in the order of the modalities.
+        topics: Full names of the source topics, in the order of the kinds.
         status: See :class:`streamer.result.Result`.
     """
+    names = window.sensors.names
     return Result(
         session=window.session,
         start_us=window.start_us,
         end_us=window.end_us,
         closed_by=str(window.closed_by),
-        present=tuple(name for name, here in zip(KIND_NAMES, sample.present, strict=True) if here),
-        coverage=dict(zip(KIND_NAMES, sample.coverage, strict=True)),
-        members={
-            topic: ranges([event.record.offset for event in events])
-            for topic, events in zip(topics, window.events, strict=True)
-            if events
-        },
+        present=tuple(name for name, here in zip(names, sample.present, strict=True) if here),
+        coverage=dict(zip(names, sample.coverage, strict=True)),
+        members=_members(window, topics),
         outputs=prediction.outputs if prediction is not None else {},
         embedding=prediction.embedding.tobytes() if prediction is not None else b"",
         model=model,
@@ -92,6 +89,15 @@ def result_of(
         status=status,
         latencies_us=latencies_us if latencies_us is not None else {},
     )
+
+
+def _members(window: Window, topics: Sequence[str]) -> dict[str, tuple[tuple[int, int], ...]]:
+    """Offset ranges by topic: those of all sensors of a kind are one."""
+    offsets: dict[str, list[int]] = {}
+    for row, events in zip(window.sensors.rows, window.events, strict=True):
+        if events:
+            offsets.setdefault(topics[row], []).extend(event.record.offset for event in events)
+    return {topic: ranges(found) for topic, found in offsets.items()}
 
 
 Vectors = tuple[NDArray[np.float32], NDArray[np.bool_]]  # [N, D], each of length 1, and which samples have one [N]

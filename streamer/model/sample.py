@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,7 +19,7 @@ import torchaudio
 from numpy.typing import NDArray
 
 from streamer.errors import BadRecord, Reason
-from streamer.events import AUDIO, KIND_NAMES, TELEMETRY, TEXT, Event, Window
+from streamer.events import AUDIO, DEFAULT_SENSORS, IMAGE, KIND_NAMES, TEXT, Event, Sensors, Window
 from streamer.model import payloads
 from streamer.model.frames import in_window, reading_order
 from streamer.model.sounds import sample_index
@@ -37,15 +38,16 @@ class Limits(msgspec.Struct, frozen=True):
 
     Attributes:
         max_image_pixels: Larger frames are refused before they are decoded.
-        image_expected_hz: Frames a second of a complete window; ``None``: one frame covers a window.
+        expected_hz: Sensor -> frames a second of a complete window; of one that is not named one frame covers a window.
     """
 
     max_image_pixels: int = 40_000_000
-    image_expected_hz: float | None = None
+    expected_hz: dict[str, float] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
-        return cls(settings.max_image_pixels, settings.modalities["image"].expected_hz)
+        given = {name: one.expected_hz for name, one in settings.sensors.items()}
+        return cls(settings.max_image_pixels, {name: rate for name, rate in given.items() if rate is not None})
 
 
 class Phrase(msgspec.Struct, frozen=True):
@@ -79,8 +81,8 @@ class Sample(msgspec.Struct, frozen=True):
     """A window cut to its borders and decoded. Where a mask is False the content is undefined.
 
     Attributes:
-        present: For each modality whether the window has any content of it.
-        coverage: For each modality the share of the window in [0, 1]: time covered for audio (by samples if the model
+        present: For each sensor of the window whether the window has any content of it.
+        coverage: For each sensor the share of the window in [0, 1]: time covered for audio (by samples if the model
             takes it, else by events) and telemetry, frames found ÷ expected, 1 for text.
         image_FHW3: uint8, frames in order of time; ``None`` if absent, or if the model has no such input (so for all
             below).
@@ -104,9 +106,9 @@ class Sample(msgspec.Struct, frozen=True):
     mismatches: tuple[Mismatch, ...] = ()
 
     @classmethod
-    def empty(cls) -> Sample:
+    def empty(cls, sensors: Sensors = DEFAULT_SENSORS) -> Sample:
         """A sample of a window without any content."""
-        return cls(present=(False,) * len(KIND_NAMES), coverage=(0.0,) * len(KIND_NAMES))
+        return cls(present=(False,) * len(sensors.all), coverage=(0.0,) * len(sensors.all))
 
     @property
     def nbytes(self) -> int:
@@ -130,7 +132,7 @@ def only(sample: Sample, names: Sequence[str]) -> Sample:
 def cut(window: Window, spec: InputSpec, limits: Limits) -> tuple[Sample, list[Reject]]:
     """Cut a window's events to its borders and decode what the model needs; no other payload is opened.
 
-    ``present`` and ``coverage`` are set for every modality, from the events' spans where no payload is opened.
+    ``present`` and ``coverage`` are set for every sensor, from the events' spans where no payload is opened.
 
     Returns:
         The sample, and the events with a broken payload, each with its fault; the sample is made without these.
@@ -140,31 +142,40 @@ def cut(window: Window, spec: InputSpec, limits: Limits) -> tuple[Sample, list[R
             not name, needed because a frame is broken; or any payload of a window that was too large to send whole.
     """
     rejects: list[Reject] = []
-    image_FHW3, image_mask_F, image_share = _cut_image(window, spec.image, limits, rejects)
-    mismatches: list[Mismatch] = []
-    audio_S, audio_mask_S, audio_share = _cut_audio(window, spec.audio, rejects, mismatches)
-    phrases = _cut_text(window, rejects)
-    blocks = _blocks(window, rejects)
-    telemetry_CT, telemetry_mask_CT = _cut_telemetry(window, spec.telemetry, blocks)
-    sample = Sample(
-        present=(image_share > 0, audio_share > 0, bool(phrases), bool(blocks)),
-        coverage=(image_share, audio_share, float(bool(phrases)), _covered(window, [block.event for block in blocks])),
-        image_FHW3=image_FHW3,
-        image_mask_F=image_mask_F,
-        audio_S=audio_S,
-        audio_mask_S=audio_mask_S,
-        text=phrases if spec.text else (),
-        telemetry_CT=telemetry_CT,
-        telemetry_mask_CT=telemetry_mask_CT,
-        mismatches=tuple(mismatches),
-    )
-    return sample, rejects
+    present: list[bool] = []
+    coverage: list[float] = []
+    content: dict[str, Any] = {}
+    for sensor, events in zip(window.sensors.all, window.events, strict=True):
+        wanted = getattr(spec, sensor.name) if sensor.name in KIND_NAMES else None
+        if sensor.row == IMAGE:
+            expected_hz = limits.expected_hz.get(sensor.name)
+            found, share = _cut_image(window, events, wanted, limits.max_image_pixels, expected_hz, rejects)
+            here = share > 0
+        elif sensor.row == AUDIO:
+            found, share = _cut_audio(window, events, wanted, rejects)
+            here = share > 0
+        elif sensor.row == TEXT:
+            phrases = _cut_text(window, events, rejects)
+            found, here, share = {"text": phrases} if wanted else {}, bool(phrases), float(bool(phrases))
+        else:
+            blocks = _blocks(window, events, rejects)
+            found, here = _cut_telemetry(window, wanted, blocks), bool(blocks)
+            share = _covered(window, [block.event for block in blocks])
+        present.append(here)
+        coverage.append(share)
+        content |= found
+    return Sample(present=tuple(present), coverage=tuple(coverage), **content), rejects
 
 
 def _cut_image(
-    window: Window, wanted: ImageInput | None, limits: Limits, rejects: list[Reject]
-) -> tuple[NDArray[np.uint8] | None, NDArray[np.bool_] | None, float]:
-    frames = in_window(window)
+    window: Window,
+    events: Sequence[Event],
+    wanted: ImageInput | None,
+    max_pixels: int,
+    expected_hz: float | None,
+    rejects: list[Reject],
+) -> tuple[dict[str, Any], float]:
+    frames = in_window(window, events)
     found: dict[int, NDArray[np.uint8]] = {}
     broken = 0
     if wanted is not None:
@@ -172,17 +183,17 @@ def _cut_image(
             if len(found) == wanted.frames:
                 break
             try:
-                found[index] = payloads.image(frames[index], wanted.height, wanted.width, limits.max_image_pixels)
+                found[index] = payloads.image(frames[index], wanted.height, wanted.width, max_pixels)
             except BadRecord as error:
                 rejects.append((frames[index], error))
                 broken += 1
-    share = _image_share(len(frames) - broken, window, limits.image_expected_hz)
+    share = _image_share(len(frames) - broken, window, expected_hz)
     if wanted is None or not found:
-        return None, None, share
+        return {}, share
     image_FHW3 = np.zeros((wanted.frames, wanted.height, wanted.width, 3), np.uint8)
     for place, index in enumerate(sorted(found)):
         image_FHW3[place] = found[index]
-    return image_FHW3, np.arange(wanted.frames) < len(found), share
+    return {"image_FHW3": image_FHW3, "image_mask_F": np.arange(wanted.frames) < len(found)}, share
 
 
 def _image_share(found: int, window: Window, expected_hz: float | None) -> float:
@@ -192,13 +203,14 @@ def _image_share(found: int, window: Window, expected_hz: float | None) -> float
 
 
 def _cut_audio(
-    window: Window, wanted: AudioInput | None, rejects: list[Reject], mismatches: list[Mismatch]
-) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_] | None, float]:
+    window: Window, events: Sequence[Event], wanted: AudioInput | None, rejects: list[Reject]
+) -> tuple[dict[str, Any], float]:
     if wanted is None:
-        return None, None, _covered(window, window.events[AUDIO])
+        return {}, _covered(window, events)
+    mismatches: list[Mismatch] = []
     size_us = window.end_us - window.start_us
     heard: dict[int, tuple[NDArray[np.float32], NDArray[np.bool_]]] = {}  # by rate: one resampling for all chunks
-    for event in window.events[AUDIO]:
+    for event in events:
         try:
             rate_hz, first, samples, surplus_us = payloads.audio(event, window.start_us, window.end_us)
         except BadRecord as error:
@@ -212,10 +224,11 @@ def _cut_audio(
             audio_S, mask_S = heard.setdefault(rate_hz, (np.zeros(length, np.float32), np.zeros(length, np.bool_)))
             audio_S[first : first + len(samples)] = samples
             mask_S[first : first + len(samples)] = True
+    noted = {"mismatches": tuple(mismatches)}
     if not heard:
-        return None, None, 0.0
+        return noted, 0.0
     audio_S, mask_S = _one_rate(heard, wanted.rate_hz, sample_index(size_us, wanted.rate_hz))
-    return audio_S, mask_S, float(mask_S.mean())
+    return {"audio_S": audio_S, "audio_mask_S": mask_S, **noted}, float(mask_S.mean())
 
 
 def _one_rate(
@@ -244,9 +257,9 @@ def _resampler(own: int, target: int) -> torchaudio.transforms.Resample:
     return torchaudio.transforms.Resample(own, target)
 
 
-def _cut_text(window: Window, rejects: list[Reject]) -> tuple[Phrase, ...]:
+def _cut_text(window: Window, events: Sequence[Event], rejects: list[Reject]) -> tuple[Phrase, ...]:
     phrases = []
-    for event in window.events[TEXT]:
+    for event in events:
         try:
             phrase = Phrase(*payloads.spoken(event, window.start_us, window.end_us))
         except BadRecord as error:
@@ -265,9 +278,9 @@ class _Block(msgspec.Struct, frozen=True):
     values: dict[str, NDArray[np.float64]]
 
 
-def _blocks(window: Window, rejects: list[Reject]) -> list[_Block]:
+def _blocks(window: Window, events: Sequence[Event], rejects: list[Reject]) -> list[_Block]:
     blocks = []
-    for event in window.events[TELEMETRY]:
+    for event in events:
         try:
             block = _block(event, window)
         except BadRecord as error:
@@ -292,12 +305,10 @@ def _block(event: Event, window: Window) -> _Block:
     return _Block(event, times_us[inside], values)
 
 
-def _cut_telemetry(
-    window: Window, wanted: TelemetryInput | None, blocks: list[_Block]
-) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_] | None]:
+def _cut_telemetry(window: Window, wanted: TelemetryInput | None, blocks: list[_Block]) -> dict[str, Any]:
     """Interpolate linearly on the grid ``start + k / rate_hz``; the outermost samples' values extend outwards."""
     if wanted is None or not blocks:
-        return None, None
+        return {}
     length = sample_index(window.end_us - window.start_us, wanted.rate_hz)
     grid_us = np.arange(length, dtype=np.float64) * (1e6 / wanted.rate_hz)
     telemetry_CT = np.zeros((len(wanted.channels), length), np.float32)
@@ -311,7 +322,7 @@ def _cut_telemetry(
             telemetry_CT[row] = np.interp(grid_us, times_us[order], values[order])
             mask_CT[row] = _within(grid_us, carriers, window)
             mask_CT[row, np.minimum((times_us * (wanted.rate_hz / 1e6)).astype(np.int64), length - 1)] = True
-    return telemetry_CT, mask_CT
+    return {"telemetry_CT": telemetry_CT, "telemetry_mask_CT": mask_CT}
 
 
 def _within(grid_us: NDArray[np.float64], blocks: list[_Block], window: Window) -> NDArray[np.bool_]:

@@ -20,12 +20,12 @@ class Metrics:
         self.registry = registry
         self.events = Counter(
             "streamer_events_total",
-            "Source records by modality and outcome; repeated: their windows have the event already",
-            ["modality", "outcome"],
+            "Source records by sensor and outcome; repeated: their windows have the event already",
+            ["sensor", "outcome"],
             registry=registry,
         )
         self.event_bytes = Counter(
-            "streamer_event_bytes_total", "Bytes of payload read", ["modality"], unit="bytes", registry=registry
+            "streamer_event_bytes_total", "Bytes of payload read", ["sensor"], unit="bytes", registry=registry
         )
         self.dead_letters = Counter(
             "streamer_dead_letters_total", "Records sent to the dead-letter topic", ["reason"], registry=registry
@@ -41,8 +41,8 @@ class Metrics:
         )
         self.coverage = Histogram(
             "streamer_coverage_ratio",
-            "Share of a published window that a modality covers; absent modalities count as 0",
-            ["modality"],
+            "Share of a published window that a sensor covers; absent sensors count as 0",
+            ["sensor"],
             buckets=(0.0, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0),
             registry=registry,
         )

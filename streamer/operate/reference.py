@@ -9,8 +9,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from streamer.events import KIND_NAMES
-from streamer.settings import DEFAULT_MODALITIES, SECRETS, ModalitySettings, Settings
+from streamer.sensors import DEFAULTS, SensorSettings
+from streamer.settings import SECRETS, Settings
 from streamer.settings_describe import DescribeSettings
 
 HEAD = """\
@@ -44,18 +44,22 @@ DESCRIBE_HEAD = """\
 Of `streamer describe`: [descriptions](describe.md).
 """
 
-MODALITIES_HEAD = """\
-## Waiting rules a modality
+SENSORS_HEAD = """\
+## Sensors
 
-`STREAMER_MODALITIES__TEXT__MAX_DELAY_MS=4000` in the environment (two underscores between the levels), or in TOML
+`STREAMER_SENSORS__TEXT__MAX_DELAY_MS=4000` in the environment (two underscores between the levels), or in TOML
 
 ```toml
-[modalities.text]
+[sensors.text]
 max_delay_ms = 4000
+
+[sensors.camera_rear]
+kind = "image"
 ```
 
-What is not given keeps its default. `null` can be given in the environment alone, since TOML has no such value:
-`STREAMER_MODALITIES__AUDIO__IDLE_AFTER_MS=null`.
+There is a sensor of each kind, called like it; declared ones are added to these four, with the defaults of their kind.
+`null` can be given in the environment alone, since TOML has no such value:
+`STREAMER_SENSORS__AUDIO__IDLE_AFTER_MS=null`.
 """
 
 
@@ -67,7 +71,7 @@ def markdown() -> str:
     fields = Settings.model_json_schema()["properties"]
     rows, describe_rows = [], []
     for name, schema in fields.items():
-        if name != "modalities":
+        if name != "sensors":
             row = (
                 f"`{name}`",
                 _code(Settings.model_fields[name].default),
@@ -75,12 +79,12 @@ def markdown() -> str:
                 _prose(schema["description"]),
             )
             (describe_rows if name in DescribeSettings.model_fields else rows).append(row)
-    rules = ModalitySettings.model_json_schema()["properties"]
-    defaults = {modality: rule.model_dump() for modality, rule in DEFAULT_MODALITIES.items()}
+    rules = SensorSettings.model_json_schema()["properties"]
+    defaults = {name: rule.model_dump() for name, rule in DEFAULTS.items()}
     rule_rows = [
         (
             f"`{name}`",
-            *(_code(defaults[modality][name]) for modality in KIND_NAMES),
+            *(_code(default[name]) for default in defaults.values()),
             _allowed(schema),
             _prose(schema["description"]),
         )
@@ -92,8 +96,8 @@ def markdown() -> str:
             _table(SETTING, rows),
             DESCRIBE_HEAD,
             _table(SETTING, describe_rows),
-            MODALITIES_HEAD,
-            _table(("setting", *KIND_NAMES, "allowed", "meaning"), rule_rows).rstrip("\n"),
+            SENSORS_HEAD,
+            _table(("setting", *DEFAULTS, "allowed", "meaning"), rule_rows).rstrip("\n"),
             "",
         ]
     )
@@ -104,7 +108,7 @@ def toml(settings: Settings) -> str:
     values = settings.model_dump(mode="json")
     values |= {name: values.pop(name) for name in DescribeSettings.model_fields}  # last, as in the reference
     tables = {"senses": values.pop("senses")}
-    tables |= {f"modalities.{name}": rules for name, rules in values.pop("modalities").items()}
+    tables |= {f"sensors.{name}": rules for name, rules in values.pop("sensors").items()}
     values["redis"] = settings.redis_shown
     values |= {name: "***" for name in SECRETS if values[name] is not None}
     parts = [_assignments(values)]
@@ -148,6 +152,8 @@ def _allowed(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in part["enum"])
     if part["type"] in ("integer", "number"):
         return f"{_range(part)}{' or null' if 'anyOf' in schema else ''}"
+    if part["type"] == "boolean":
+        return "true, false"
     if part["type"] == "array":
         return "list of text"
     if part["type"] == "object":

@@ -77,7 +77,7 @@ async def _main(settings: Settings) -> bool:
 
 def _warn(settings: Settings) -> None:
     """Windows that do not wait for words close before they are said."""
-    wait_ms = settings.modalities[KIND_NAMES[TEXT]].max_delay_ms
+    wait_ms = settings.sensors[KIND_NAMES[TEXT]].max_delay_ms
     longest_ms = settings.transcribe_longest_ms + settings.transcribe_silence_ms
     if wait_ms < longest_ms:
         log.warning(

@@ -14,7 +14,7 @@ import msgspec
 from streamer.align.group import Rejected, Store
 from streamer.align.merged import MergedLog
 from streamer.errors import BadRecord
-from streamer.events import KIND_NAMES, Position, Record, Window
+from streamer.events import Position, Record, Window
 from streamer.observe.metrics import Metrics
 from streamer.worker import handover
 from streamer.worker.handover import WindowRecord
@@ -123,7 +123,7 @@ class WindowGroup(MergedLog[Arrival | Rejected]):
             item = Rejected(record, error)
         else:
             item = Arrival(self, window, facts, record.position, window.nbytes)
-            for name, events in zip(KIND_NAMES, window.events, strict=True):
+            for name, events in zip(window.sensors.names, window.events, strict=True):
                 self._metrics.event_bytes.labels(name).inc(sum(len(event.record.value) for event in events))
         self.merge.push(ROW, item)
 

@@ -22,7 +22,19 @@ import msgspec
 
 from streamer.clients.batches import unreadable
 from streamer.errors import BadRecord, Reason
-from streamer.events import KIND_NAMES, WINDOW_TYPE, ClosedBy, Event, EventType, Position, Record, Window
+from streamer.events import (
+    DEFAULT_SENSORS,
+    KIND_NAMES,
+    WINDOW_TYPE,
+    ClosedBy,
+    Event,
+    EventType,
+    Position,
+    Record,
+    Sensor,
+    Sensors,
+    Window,
+)
 
 CONTENT_TYPE = b"application/msgpack"
 MARGIN_BYTES = 60 << 10  # beyond the largest payload; the topic takes it, with key and headers
@@ -31,7 +43,7 @@ Headers = tuple[tuple[str, bytes], ...]
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A record of the window; its modality and partition follow from its place.
+    """A record of the window; its sensor and partition follow from its place.
 
     Attributes:
         headers, value: Of the source record; ``None`` if left behind.
@@ -56,7 +68,8 @@ class WindowRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         start_us, end_us, closed_by, closed_at, heard_us: See :class:`streamer.events.Window`.
         closed_us: When it closed, by role align's clock; for the latencies.
         fingerprint, trim_below_us, lost_until_us: See :class:`streamer.store.publish.Publication`.
-        members: Modality -> its records in the order of the window.
+        sensors: Sensor -> its kind, in the order of ``heard_us``; empty for the default ones.
+        members: Sensor -> its records in the order of the window.
     """
 
     start_us: int
@@ -68,6 +81,7 @@ class WindowRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     fingerprint: str
     trim_below_us: int = 0
     lost_until_us: int = 0
+    sensors: dict[str, str] = {}
     members: dict[str, tuple[Member, ...]] = {}
 
 
@@ -94,8 +108,9 @@ def encode(
     """The value of a window's record.
 
     Args:
-        travels: For each modality and member whether its payload is sent along.
+        travels: For each sensor and member whether its payload is sent along.
     """
+    sensors = window.sensors
     record = WindowRecord(
         start_us=window.start_us,
         end_us=window.end_us,
@@ -106,9 +121,10 @@ def encode(
         fingerprint=fingerprint,
         trim_below_us=trim_below_us,
         lost_until_us=lost_until_us,
+        sensors={} if sensors == DEFAULT_SENSORS else {sensor.name: KIND_NAMES[sensor.row] for sensor in sensors.all},
         members={
             name: tuple(map(_member, events, flags))
-            for name, events, flags in zip(KIND_NAMES, window.events, travels, strict=True)
+            for name, events, flags in zip(sensors.names, window.events, travels, strict=True)
             if events
         },
     )
@@ -157,13 +173,14 @@ def decode(record: Record) -> tuple[Window, WindowRecord]:
         raise BadRecord(Reason.BAD_KEY, "the key is not UTF-8") from None
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise BadRecord(Reason.BAD_PAYLOAD, f"no window: {error}") from None
-    if unknown := found.members.keys() - set(KIND_NAMES):
-        raise BadRecord(Reason.BAD_PAYLOAD, f"members of unknown modalities {sorted(unknown)}")
-    if len(found.heard_us) != len(KIND_NAMES):
-        raise BadRecord(Reason.BAD_PAYLOAD, "heard_us needs an entry for each modality")
+    sensors = _sensors(found.sensors)
+    if unknown := found.members.keys() - set(sensors.names):
+        raise BadRecord(Reason.BAD_PAYLOAD, f"members of unknown sensors {sorted(unknown)}")
+    if len(found.heard_us) != len(sensors.all):
+        raise BadRecord(Reason.BAD_PAYLOAD, "heard_us needs an entry for each sensor")
     events = tuple(
-        tuple(_event(member, row, session, record) for member in found.members.get(name, ()))
-        for row, name in enumerate(KIND_NAMES)
+        tuple(_event(member, sensor.row, number, session, record) for member in found.members.get(sensor.name, ()))
+        for number, sensor in enumerate(sensors.all)
     )
     window = Window(
         session=session,
@@ -174,11 +191,20 @@ def decode(record: Record) -> tuple[Window, WindowRecord]:
         closed_at=found.closed_at,
         events=events,
         heard_us=found.heard_us,
+        sensors=sensors,
     )
     return window, msgspec.structs.replace(found, members={})
 
 
-def _event(member: Member, row: int, session: str, carrier: Record) -> Event:
+def _sensors(kinds: dict[str, str]) -> Sensors:
+    if not kinds:
+        return DEFAULT_SENSORS
+    if unknown := set(kinds.values()) - set(KIND_NAMES):
+        raise BadRecord(Reason.BAD_PAYLOAD, f"sensors of unknown kinds {sorted(unknown)}")
+    return Sensors.of(Sensor(name, KIND_NAMES.index(kind)) for name, kind in kinds.items())
+
+
+def _event(member: Member, row: int, sensor: int, session: str, carrier: Record) -> Event:
     source = Record(
         row=row,
         partition=carrier.partition,
@@ -199,4 +225,5 @@ def _event(member: Member, row: int, session: str, carrier: Record) -> Event:
         dataref=member.dataref,
         sequence=member.sequence,
         left_behind=member.value is None,
+        sensor=sensor,
     )

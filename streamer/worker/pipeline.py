@@ -21,7 +21,7 @@ from time import perf_counter_ns, time_ns
 import msgspec
 
 from streamer.errors import BadRecord, LeftBehind, Reason
-from streamer.events import AUDIO, KIND_NAMES, Event, Window
+from streamer.events import AUDIO, Event, Window
 from streamer.model.predictor import Prediction, Predictor, predict_each, result_of
 from streamer.model.sample import Sample
 from streamer.observe.metrics import Metrics
@@ -331,7 +331,7 @@ class Pipeline:
 
     def _publication(self, job: Job) -> Publication:
         window, prediction = job.window, job.prediction
-        sample = job.sample if job.sample is not None else Sample.empty()
+        sample = job.sample if job.sample is not None else Sample.empty(window.sensors)
         job.latencies_us["total"] = max(0, time_ns() // 1000 - _newest_log_time_us(window))
         result = result_of(
             window,
@@ -352,7 +352,7 @@ class Pipeline:
         self._metrics.published.labels(job.status if was_new else "duplicate").inc()
         if was_new and job.sample is not None:
             self._metrics.stage("total").observe(job.latencies_us["total"] / 1e6)
-            for name, share in zip(KIND_NAMES, job.sample.coverage, strict=True):
+            for name, share in zip(job.window.sensors.names, job.sample.coverage, strict=True):
                 self._metrics.covered(name).observe(share)
             self._lengths.note(job.window.session, job.sample.mismatches)
 

@@ -1,7 +1,8 @@
 """A feed of several cars in real time that misbehaves by a seed, cheap enough for a test machine.
 
-Each car has a small camera, a microphone, speech and telemetry. Like ``streamer.feeds.simulate`` it jitters, drops,
-comes late and loses a modality midway, and its devices' clocks may be wrong; unlike it, nothing is rendered.
+Each car has a small camera, a microphone, speech and telemetry, and whatever else of cameras and microphones the
+settings declare. Like ``streamer.feeds.simulate`` it jitters, drops, comes late and loses a sensor midway, and its
+devices' clocks may be wrong; unlike it, nothing is rendered.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT
+from streamer.events import AUDIO, IMAGE, KIND_NAMES, TELEMETRY, TEXT
 from streamer.settings import Settings
 from tests import harness
 from tests.harness import S_US, Outgoing
 
 RATE_HZ = 8_000
 CHUNK_US, BLOCK_US = 400_000, 500_000
+Ideal = tuple[int, int, int, bytes, str]  # event time, due, row, payload, content type
 PHRASES = ("continue straight", "stop at the line", "siren behind us", "children on the right", "all clear")
 
 
@@ -43,8 +46,8 @@ class Car:
     Attributes:
         jitter_ms: Each record is sent up to so much later.
         drop, late: Shares of records that are never sent, and that are sent ``late_ms`` later.
-        dies: (row, second): nothing of this modality from then on.
-        lags: (row, milliseconds): this modality is sent so much later, all of it.
+        dies: (sensor, second): nothing of it from then on.
+        lags: (sensor, milliseconds): it is sent so much later, all of it.
         clock_us: (row, microseconds since the start) -> what the device's clock is ahead by.
         frame_hz, frame_bytes: Of the camera; a frame is padded to this size.
     """
@@ -55,8 +58,8 @@ class Car:
     drop: float = 0.02
     late: float = 0.01
     late_ms: float = 4000.0
-    dies: tuple[int, float] | None = None
-    lags: tuple[int, float] | None = None
+    dies: tuple[str, float] | None = None
+    lags: tuple[str, float] | None = None
     clock_us: Callable[[int, int], int] = right
     frame_hz: int = 4
     frame_bytes: int = 0
@@ -65,26 +68,30 @@ class Car:
         """Without end: (due, name for ties, record), in the order in which they are due."""
         rng = random.Random(self.seed)
         waiting: list[tuple[int, int, Outgoing]] = []
-        for number, (at_us, due_us, row, payload, content_type) in enumerate(self._ideal(rng)):
+        for number, (sensor, (at_us, due_us, row, payload, content_type)) in enumerate(self._ideal(settings, rng)):
             while waiting and waiting[0][0] <= due_us:
                 due, _, outgoing = heapq.heappop(waiting)
                 yield start_us + due, self.name, outgoing
             dropped, late, jitter = rng.random(), rng.random(), rng.random()
-            if dropped < self.drop or (self.dies is not None and row == self.dies[0] and at_us >= self.dies[1] * S_US):
+            if dropped < self.drop or (
+                self.dies is not None and sensor == self.dies[0] and at_us >= self.dies[1] * S_US
+            ):
                 continue
             due_us += round((jitter * self.jitter_ms + (self.late_ms if late < self.late else 0)) * 1000)
-            if self.lags is not None and row == self.lags[0]:
+            if self.lags is not None and sensor == self.lags[0]:
                 due_us += round(self.lags[1] * 1000)
             stamp_us = start_us + at_us + self.clock_us(row, at_us)
-            outgoing = harness.record(settings, row, self.name, stamp_us, payload, content_type)
+            named = None if sensor == KIND_NAMES[row] else sensor
+            outgoing = harness.record(settings, row, self.name, stamp_us, payload, content_type, named)
             heapq.heappush(waiting, (due_us, number, outgoing))
 
-    def _ideal(self, rng: random.Random) -> Iterator[tuple[int, int, int, bytes, str]]:
-        """(event time, due, row, payload, content type), ascending by due."""
-        rows = [self._frames(rng), self._audio(rng), self._speech(rng), self._telemetry(rng)]
-        return heapq.merge(*rows, key=lambda item: item[1])
+    def _ideal(self, settings: Settings, rng: random.Random) -> Iterator[tuple[str, Ideal]]:
+        """What each sensor gives, ascending by due."""
+        made = self._frames, self._audio, self._speech, self._telemetry
+        feeds = [zip(repeat(sensor.name), made[sensor.row](rng)) for sensor in settings.sensor_set.all]
+        return heapq.merge(*feeds, key=lambda item: item[1][1])
 
-    def _frames(self, rng: random.Random) -> Iterator[tuple[int, int, int, bytes, str]]:
+    def _frames(self, rng: random.Random) -> Iterator[Ideal]:
         pictures = [harness.jpeg(self.seed * 100 + k) for k in range(8)]
         number = 0
         while True:
@@ -94,7 +101,7 @@ class Car:
             yield at_us, at_us + 10_000, IMAGE, padded, "image/jpeg"
             number += 1
 
-    def _audio(self, rng: random.Random) -> Iterator[tuple[int, int, int, bytes, str]]:
+    def _audio(self, rng: random.Random) -> Iterator[Ideal]:
         samples = RATE_HZ * CHUNK_US // S_US
         chunks = [
             (np.sin(np.arange(samples) / rng.uniform(2, 20)) * rng.uniform(500, 20_000)).astype(">i2").tobytes()
@@ -106,7 +113,7 @@ class Car:
             yield at_us, at_us + CHUNK_US, AUDIO, chunks[number % len(chunks)], f"audio/L16;rate={RATE_HZ};channels=1"
             number += 1
 
-    def _speech(self, rng: random.Random) -> Iterator[tuple[int, int, int, bytes, str]]:
+    def _speech(self, rng: random.Random) -> Iterator[Ideal]:
         at_us = 0
         while True:
             at_us += rng.randrange(300, 2500) * 1000
@@ -115,7 +122,7 @@ class Car:
             # Due after the same time for all, so that they come in order: recognisers are slow, not shuffled.
             yield at_us, at_us + 1_700_000, TEXT, body, "application/json"
 
-    def _telemetry(self, rng: random.Random) -> Iterator[tuple[int, int, int, bytes, str]]:
+    def _telemetry(self, rng: random.Random) -> Iterator[Ideal]:
         number = 0
         while True:
             at_us = number * BLOCK_US

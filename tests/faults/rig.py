@@ -42,11 +42,13 @@ def new_settings(**given: Any) -> Settings:
         # A busy machine may stop the broker between stamping a record and showing it for longer than the 20 ms that one
         # broker needs otherwise.
         "merge_slack_ms": 250,
-        "modalities": {
+        "sensors": {
             "image": {**quick, "disorder_ms": 50},
             "audio": quick,
             "text": {"max_delay_ms": 2200},
             "telemetry": quick,
+            "camera_rear": {"kind": "image", **quick, "disorder_ms": 50},
+            "cabin_mic": {"kind": "audio", **quick, "offset_ms": 30},
         },
         **given,
     }

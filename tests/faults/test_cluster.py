@@ -1,6 +1,6 @@
 """Three brokers, every partition on all of them, and their faults: the windows are those of the log.
 
-Each scenario starts workers, sends a feed of sparse text and dying modalities in real time, so that partitions are idle
+Each scenario starts workers, sends a feed of sparse text and dying sensors in real time, so that partitions are idle
 again and again, and does something to the brokers. Then three must agree: what the workers published live, what a
 worker publishes that reads the same log from its start while nothing happens, and what the verifier works out.
 ``make faults-cluster`` runs all, ``make faults`` those of ``SHORT``; one: ``STREAMER_TEST_FAULTS=full pytest
@@ -25,7 +25,7 @@ import redis
 from kafka import KafkaProducer
 
 from streamer.broker import topics as topic_admin
-from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT
+from streamer.events import TELEMETRY, TEXT
 from streamer.local.stack import Stack
 from streamer.settings import Settings
 from streamer.worker.intake import SEND_S
@@ -366,12 +366,12 @@ SHORT = {"follower-stalls", "leader-killed-short-session"}  # a minute each, and
 
 
 def fleet(seed: int) -> list[Car]:
-    """A car for each partition, or nearly. Three lose a modality on the way.
+    """A car for each partition, or nearly. Four lose a sensor on the way.
 
-    Of each another modality comes 400 ms late, so that at any moment there are windows which wait for it.
+    Of each another sensor comes 400 ms late, so that at any moment there are windows which wait for it.
     """
-    dying = {1: (TELEMETRY, 8.0), 2: (AUDIO, 12.0), 4: (IMAGE, 20.0)}
-    lagging = (AUDIO, IMAGE, TELEMETRY)
+    dying = {1: ("telemetry", 8.0), 2: ("audio", 12.0), 3: ("camera_rear", 10.0), 4: ("image", 20.0)}
+    lagging = ("audio", "image", "telemetry", "cabin_mic")
     return [
         Car(f"car-{seed}-{k}", seed * 100 + k, dies=dying.get(k), lags=(lagging[k % len(lagging)], 400.0))
         for k in range(PARTITIONS)

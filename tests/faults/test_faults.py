@@ -40,8 +40,8 @@ Clock = Callable[[int, int], int]
 
 
 def fleet(seed: int, count: int = 5) -> list[Car]:
-    """Cars of which the second loses its telemetry and the third its microphone on the way."""
-    dying = {1: (TELEMETRY, 8.0), 2: (AUDIO, 12.0), 4: (IMAGE, 20.0)}
+    """Cars of which the second loses its telemetry, the third a microphone, the fourth its rear camera."""
+    dying = {1: ("telemetry", 8.0), 2: ("audio", 12.0), 3: ("camera_rear", 10.0), 4: ("image", 20.0)}
     return [Car(f"car-{seed}-{k}", seed * 100 + k, dies=dying.get(k)) for k in range(count)]
 
 
@@ -404,19 +404,19 @@ def warm_up(settings: Settings, worker: Supervised) -> int:
 
 
 @pytest.mark.skipif(not FULL, reason="at length only")
-def test_memory_stays_within_its_limits_while_a_modality_lags_a_minute(
+def test_memory_stays_within_its_limits_while_a_sensor_lags_a_minute(
     new_settings: NewSettings, tmp_path: Path, say: Say
 ) -> None:
     patient = {"max_delay_ms": 90_000, "idle_after_ms": None}
     quick = {"max_delay_ms": 700, "idle_after_ms": 2500}
     settings = new_settings(
-        **SMALL, session_gap_ms=70_000, modalities={"image": quick, "audio": patient, "text": quick, "telemetry": quick}
+        **SMALL, session_gap_ms=70_000, sensors={"image": quick, "audio": patient, "text": quick, "telemetry": quick}
     )
     with supervised(settings, tmp_path / "worker.log") as worker:
         baseline = warm_up(settings, worker)
-        cars = [Car(f"lags-{k}", 950 + k, lags=(AUDIO, 60_000), frame_hz=10, frame_bytes=100_000) for k in range(2)]
+        cars = [Car(f"lags-{k}", 950 + k, lags=("audio", 60_000), frame_hz=10, frame_bytes=100_000) for k in range(2)]
         with feeding(settings, cars) as feed:
-            time.sleep(75)  # a minute until the lagging modality begins, and some more with it
+            time.sleep(75)  # a minute until the lagging sensor begins, and some more with it
             feed.finish()
         summary = verified(settings, [verifier.snapshot(settings)], [worker], 180)
         grown, limit = worker.peak_bytes - baseline, allowance(settings)

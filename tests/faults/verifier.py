@@ -61,10 +61,18 @@ class Rules:
     session_gap_us: int
     max_ahead_us: int
     max_event_us: int
+    sensors: tuple[tuple[str, int], ...]  # (name, row)
+    offset_us: tuple[int, ...]
 
     @classmethod
     def of(cls, settings: Settings) -> Rules:
-        rows = [settings.modalities[name] for name in KIND_NAMES]
+        # in the order of the result's schema: by kind, the one called like it first, then by name
+        found = sorted(
+            (KIND_NAMES.index(one.kind), name != one.kind, name)
+            for name, one in settings.sensors.items()
+            if one.enabled
+        )
+        rows = [settings.sensors[name] for _, _, name in found]
         return cls(
             window_us=settings.window_ms * 1000,
             hop_us=(settings.hop_ms or settings.window_ms) * 1000,
@@ -74,6 +82,8 @@ class Rules:
             session_gap_us=settings.session_gap_ms * 1000,
             max_ahead_us=settings.max_ahead_ms * 1000,
             max_event_us=settings.max_event_ms * 1000,
+            sensors=tuple((name, kind) for kind, _, name in found),
+            offset_us=tuple(round(row.offset_ms * 1000) for row in rows),
         )
 
 
@@ -206,13 +216,13 @@ class LongOracle(Oracle):
 
     def _close(self, name: str, life: Drive, end: int, at: tuple[int, int, int], reason: str | None = None) -> None:
         super()._close(name, life, end, at, reason)
-        furthest = {event.row: event for _, event in sorted(life.joined, key=lambda item: item[1].end_us)}
+        furthest = {event.sensor: event for _, event in sorted(life.joined, key=lambda item: item[1].end_us)}
         kept = []
         for t, event in life.joined:
-            if event is furthest[event.row] or max(self._overlapped(event)) > end:
+            if event is furthest[event.sensor] or max(self._overlapped(event)) > end:
                 kept.append((t, event))
             else:
-                life.heard_from[event.row] = max(life.heard_from[event.row], t)
+                life.heard_from[event.sensor] = max(life.heard_from[event.sensor], t)
         life.joined = kept
 
 
@@ -236,7 +246,12 @@ def parse(source: Record, rules: Rules) -> Event | str:
     session, t = (source.key or b"").decode(), source.log_time_us
     if headers["ce_type"] in (END_TYPE, TICK_TYPE):
         return Event(source, session, EventType.END if headers["ce_type"] == END_TYPE else EventType.TICK, t, t)
+    name = headers.get("ce_sensor", KIND_NAMES[source.row].encode()).decode()
+    if (name, source.row) not in rules.sensors:
+        return "unknown_sensor"
+    sensor = rules.sensors.index((name, source.row))
     start_us = (datetime.fromisoformat(headers["ce_time"].decode()) - EPOCH) // MICROSECOND
+    start_us += rules.offset_us[sensor]
     identity = headers["ce_source"].decode(), headers["ce_id"].decode()
     length_us = 0
     if source.row == AUDIO:
@@ -252,7 +267,7 @@ def parse(source: Record, rules: Rules) -> Event | str:
         return "too_long"
     if start_us + length_us > t + rules.max_ahead_us:
         return "clock_ahead"
-    return Event(source, session, EventType.DATA, start_us, start_us + length_us, identity=identity)
+    return Event(source, session, EventType.DATA, start_us, start_us + length_us, identity=identity, sensor=sensor)
 
 
 def _samples(source: Record) -> int:
@@ -263,15 +278,15 @@ def _rate_hz(source: Record) -> float:
     return float(json.loads(source.value)["rate_hz"])
 
 
-def present(members: Iterable[Event], start_us: int, end_us: int) -> tuple[set[str], set[str]]:
-    """Modalities that certainly have data in ``[start_us, end_us)``, and those that may have.
+def present(members: Iterable[Event], names: Sequence[str], start_us: int, end_us: int) -> tuple[set[str], set[str]]:
+    """Sensors that certainly have data in ``[start_us, end_us)``, and those that may have.
 
     In doubt is what depends on how a border is rounded: a share of an audio chunk shorter than two samples, a telemetry
     sample within 2 µs of it.
     """
     sure, maybe = set(), set()
     for event in members:
-        name = KIND_NAMES[event.row]
+        name = names[event.sensor]
         shared_us = min(event.end_us, end_us) - max(event.start_us, start_us)
         if event.row == IMAGE:
             here = doubt = start_us <= event.start_us < end_us
@@ -440,7 +455,9 @@ class _Check:
             self.differences.reasons.add((wanted.session, wanted.end_us))
             self.problem(f"{name}: closed by {got.closed_by}, must be {wanted.reason} at {wanted.at}")
         members = [events[member] for member in wanted.members]
-        sure, maybe = present(members, wanted.end_us - self.rules.window_us, wanted.end_us)
+        sure, maybe = present(
+            members, [name for name, _ in self.rules.sensors], wanted.end_us - self.rules.window_us, wanted.end_us
+        )
         if not sure <= got.present <= maybe:
             self.problem(f"{name}: present {sorted(got.present)}, must be {sorted(sure)}")
         if got.status != "ok":
@@ -471,7 +488,13 @@ class _Check:
         again = set()
         for place, source in sorted(self.places.items()):
             headers = dict(source.headers)
-            named = _session(source), source.row, headers.get("ce_source"), headers.get("ce_id")
+            named = (
+                _session(source),
+                source.row,
+                headers.get("ce_sensor"),
+                headers.get("ce_source"),
+                headers.get("ce_id"),
+            )
             if named in seen and named[0] in self.loose:
                 again.add(place)
             seen.add(named)
@@ -646,7 +669,7 @@ def committed(settings: Settings) -> dict[tuple[int, int], int]:
 
 def read_results(settings: Settings, url: str | None = None) -> dict[str, list[Published]]:
     """All sessions' results, with plain Redis commands."""
-    rows = {f"{settings.topic_prefix}.{modality.topic}": row for row, modality in enumerate(KINDS)}
+    rows = {f"{settings.topic_prefix}.{kind.topic}": row for row, kind in enumerate(KINDS)}
     client = redis.Redis.from_url(url or settings.redis)
     try:
         found: dict[str, list[Published]] = {}

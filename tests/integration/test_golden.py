@@ -152,7 +152,7 @@ def test_a_recording_has_every_record_as_it_lies_in_the_topics(live: Live) -> No
     about = recording.describe(live.whole)
     assert about.start_us == (0, 0, 0)  # nothing came before
     assert about.end_us is not None
-    assert about.modalities == KIND_NAMES
+    assert about.kinds == KIND_NAMES
 
 
 def test_a_recording_gives_the_live_windows_and_results_again(live: Live) -> None:
@@ -211,7 +211,7 @@ def test_a_stretch_by_log_time_and_session_has_these_records_alone(live: Live, t
     ("changes", "kinds"),
     [
         ({"window_ms": 2000}, {"missing", "extra"}),
-        ({"modalities": {name: {"max_delay_ms": 0, "idle_after_ms": 0} for name in KIND_NAMES}}, {"closed_by"}),
+        ({"sensors": {name: {"max_delay_ms": 0, "idle_after_ms": 0} for name in KIND_NAMES}}, {"closed_by"}),
     ],
 )
 def test_another_setting_shows_as_differences(live: Live, changes: dict[str, Any], kinds: set[str]) -> None:

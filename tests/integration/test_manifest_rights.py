@@ -76,7 +76,7 @@ def base(broker: Broker, authority: Authority, redis_url: str, model_folder: Pat
         key_prefix="rights",
         model=model_folder,
         port=0,
-        modalities={name: {"max_delay_ms": 3000} for name in ("image", "audio", "text", "telemetry")},
+        sensors={name: {"max_delay_ms": 3000} for name in ("image", "audio", "text", "telemetry")},
     )
     topics.create(settings)
     return settings

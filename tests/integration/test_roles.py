@@ -226,7 +226,7 @@ def patient(kafka: str, redis_url: str, model_folder: Path) -> Settings:
     settings = Settings.load(
         **{
             **settings.model_dump(exclude_unset=True),
-            "modalities": dict.fromkeys(KIND_NAMES, waits),
+            "sensors": dict.fromkeys(KIND_NAMES, waits),
             "session_gap_ms": 600_000,
         }
     )

@@ -91,7 +91,7 @@ def worker_settings(
         redis_ca_file=authority.ca,
         model=model_folder,
         port=0,
-        modalities={name: {"max_delay_ms": 3000} for name in ("image", "audio", "text", "telemetry")},
+        sensors={name: {"max_delay_ms": 3000} for name in ("image", "audio", "text", "telemetry")},
     )
 
 

@@ -18,6 +18,7 @@ from kafka.partitioner.default import murmur2
 from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
+from streamer import sensors
 from streamer.align import bodies
 from streamer.align.decode import Decoder
 from streamer.broker import deadletters, topics
@@ -397,8 +398,8 @@ def test_a_result_always_has_all_but_its_embedding() -> None:
     [
         {"closed_by": "chance"},
         {"status": "odd"},
-        {"present": ["smell"]},
-        {"coverage": {"smell": 0.5}},
+        {"present": ["Smell"]},
+        {"coverage": {"a__b": 0.5}},
         {"coverage": {"image": 1.5}},
         {"members": {"streamer.frames": [[1, 2, 3]]}},
         {"outputs": {"action": {"label": "brake"}}},
@@ -417,10 +418,14 @@ def test_the_schema_refuses_a_result_with_something_wrong(wrong: dict[str, Any])
     assert not accepts("result.json", {**good, **wrong})
 
 
-def test_the_schema_tells_the_reasons_for_closing_and_the_modalities_of_the_code() -> None:
+def test_the_schema_tells_the_reasons_for_closing_and_how_sensors_may_be_called() -> None:
     schema = SCHEMAS["result.json"]
     assert schema["properties"]["closed_by"]["enum"] == list(map(str, ClosedBy))
-    assert schema["$defs"]["modality"]["enum"] == list(KIND_NAMES)
+    assert_names(schema["$defs"]["sensor"])
+
+
+def assert_names(schema: dict[str, Any]) -> None:
+    assert (schema["pattern"], schema["maxLength"]) == (f"^{sensors.NAME.pattern}$", sensors.MAX_NAME)
 
 
 letters = st.builds(
@@ -665,9 +670,10 @@ def test_every_handed_over_window_is_what_its_schema_describes(window: Window) -
     headers = {name: text.decode() for name, text in handover.headers(window)}
     assert headers_accepted("windowHeaders", headers)
     assert set(told.get("members", {})) == {
-        name for name, events in zip(KIND_NAMES, window.events, strict=True) if events
+        name for name, events in zip(window.sensors.names, window.events, strict=True) if events
     }
-    assert SCHEMAS["window.json"]["properties"]["members"]["propertyNames"]["enum"] == list(KIND_NAMES)
+    assert_names(SCHEMAS["window.json"]["$defs"]["sensor"])
+    assert SCHEMAS["window.json"]["properties"]["sensors"]["additionalProperties"]["enum"] == list(KIND_NAMES)
     assert SCHEMAS["window.json"]["properties"]["closed_by"]["enum"] == [str(reason) for reason in ClosedBy]
 
 
@@ -697,19 +703,19 @@ def headers_accepted(name: str, given: dict[str, str]) -> bool:
 
 
 def headers_of(row: int) -> str:
-    """Name of the header schema of a modality's data, by way of its channel."""
+    """Name of the header schema of a kind's data, by way of its channel."""
     channel = ASYNCAPI["channels"][KINDS[row].topic]
     (data,) = (resolved(message) for key, message in channel["messages"].items() if key not in ("end", "tick"))
     return str(data["headers"]["$ref"].rsplit("/", 1)[1])
 
 
 def test_every_source_topic_takes_one_data_message_and_the_control_records() -> None:
-    for row, modality in enumerate(KINDS):
-        channel = ASYNCAPI["channels"][modality.topic]
+    for row, kind in enumerate(KINDS):
+        channel = ASYNCAPI["channels"][kind.topic]
         assert channel["address"] == SETTINGS.source_topics[row]
         assert len(channel["messages"]) == 3
         assert {"end", "tick"} < set(channel["messages"])
-        assert ASYNCAPI["components"]["schemas"][headers_of(row)]["properties"]["ce_type"]["const"] == modality.ce_type
+        assert ASYNCAPI["components"]["schemas"][headers_of(row)]["properties"]["ce_type"]["const"] == kind.ce_type
     schemas = ASYNCAPI["components"]["schemas"]
     assert schemas["endHeaders"]["properties"]["ce_type"]["const"] == END_TYPE
     assert schemas["tickHeaders"]["properties"]["ce_type"]["const"] == TICK_TYPE
@@ -853,7 +859,7 @@ def test_what_the_producer_sends_is_as_described(row: int, sequence: int | None)
 def test_every_header_that_the_decoder_reads_is_described() -> None:
     schemas = ASYNCAPI["components"]["schemas"]
     described = {*schemas["cloudEvent"]["properties"], *schemas["data"]["properties"]}
-    assert described == {*BASE, "ce_type", "content-type", "ce_dataref"}
+    assert described == {*BASE, "ce_type", "content-type", "ce_dataref", "ce_sensor"}
 
 
 def test_transcripts_and_telemetry_point_to_their_schemas() -> None:

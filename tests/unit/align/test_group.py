@@ -116,7 +116,7 @@ async def test_records_become_windows(bench: Bench) -> None:
     assert ends([window]) == [1000]
     assert offsets(window) == [[0], [0], [0], [0]]  # the second frame begins the next window
     assert bench.metric("streamer_windows_total", closed_by="complete") == 1
-    assert bench.metric("streamer_event_bytes_total", modality="audio") == 16_000
+    assert bench.metric("streamer_event_bytes_total", sensor="audio") == 16_000
 
 
 async def test_a_record_that_was_received_before_is_ignored(bench: Bench) -> None:
@@ -124,8 +124,8 @@ async def test_a_record_that_was_received_before_is_ignored(bench: Bench) -> Non
     bench.receive(*records, *records, records[0])
     (window,) = await bench.advance(until=1200)
     assert offsets(window) == [[0], [0], [0], [0]]
-    assert bench.metric("streamer_events_total", modality="image", outcome="joined") == 2
-    assert bench.metric("streamer_event_bytes_total", modality="audio") == 16_000
+    assert bench.metric("streamer_events_total", sensor="image", outcome="joined") == 2
+    assert bench.metric("streamer_event_bytes_total", sensor="audio") == 16_000
     bench.receive(*records)  # also after it was released
     assert await bench.advance(until=1300) == []
     assert bench.metric("streamer_merge_order_violations_total") == 0
@@ -138,8 +138,8 @@ async def test_an_event_that_comes_twice_is_one_and_its_second_record_is_done_at
     bench.receive(first, again, *bench.second(1100, 0))
     (window,) = await bench.advance(until=1200)
     assert offsets(window)[TEXT] == [0, 2]
-    assert bench.metric("streamer_events_total", modality="text", outcome="repeated") == bench.group.repeated == 1
-    assert bench.metric("streamer_events_total", modality="text", outcome="joined") == 2
+    assert bench.metric("streamer_events_total", sensor="text", outcome="repeated") == bench.group.repeated == 1
+    assert bench.metric("streamer_events_total", sensor="text", outcome="joined") == 2
     assert bench.group.releasable() == {}  # no commit passes the first record
     assert isinstance(window, Window)
     bench.group.window_done(window)
@@ -162,7 +162,7 @@ async def test_a_rejected_record_keeps_its_place_until_its_letter_is_written(ben
     assert isinstance(rejected, Rejected)
     assert (rejected.record, rejected.error.reason) == (bad, Reason.BAD_HEADER)
     assert isinstance(window, Window)
-    assert bench.metric("streamer_events_total", modality="text", outcome="dead") == 1
+    assert bench.metric("streamer_events_total", sensor="text", outcome="dead") == 1
 
     bench.group.window_done(window)
     assert bench.group.releasable() == {}
@@ -208,8 +208,8 @@ async def test_a_session_goes_on_where_redis_says_that_it_came_to(bench: Bench) 
     (window,) = await bench.advance(until=2200)
     assert ends([window]) == [2000]
     # these lay before the closing: they were members of the window that is published, and are not late
-    assert bench.metric("streamer_events_total", modality="audio", outcome="replayed") == 1
-    assert bench.metric("streamer_events_total", modality="audio", outcome="late") == 0
+    assert bench.metric("streamer_events_total", sensor="audio", outcome="replayed") == 1
+    assert bench.metric("streamer_events_total", sensor="audio", outcome="late") == 0
 
 
 async def test_a_tick_asks_for_no_session(bench: Bench) -> None:
@@ -217,7 +217,7 @@ async def test_a_tick_asks_for_no_session(bench: Bench) -> None:
     assert await bench.advance(until=100) == []
     assert bench.loads == []
     assert logs.next_offsets(bench.group.releasable()) == {IMAGE: 1}
-    assert bench.metric("streamer_events_total", modality="image", outcome="control") == 1
+    assert bench.metric("streamer_events_total", sensor="image", outcome="control") == 1
 
 
 def tick(bench: Bench, row: int, at: int) -> Record:
@@ -237,7 +237,7 @@ async def test_a_tick_on_an_empty_topic_waits_for_no_other(bench: Bench) -> None
     bench.group.window_done(window)
     assert logs.next_offsets(bench.group.releasable()) == {IMAGE: 2, AUDIO: 1, TEXT: 1, TELEMETRY: 1}
     assert bench.group.cut_us == T0_US + 30_000 * MS_US
-    assert bench.metric("streamer_events_total", modality="text", outcome="control") == 1
+    assert bench.metric("streamer_events_total", sensor="text", outcome="control") == 1
 
 
 async def test_a_tick_behind_other_records_of_its_topic_keeps_its_place(bench: Bench) -> None:
@@ -267,7 +267,7 @@ async def test_a_late_record_leaves_and_is_held_until_its_letter_is_written(benc
     (late,) = await bench.advance(until=1400)
     assert isinstance(late, Late)
     assert late.late_by_us == 500_000
-    assert bench.metric("streamer_events_total", modality="audio", outcome="late") == 1
+    assert bench.metric("streamer_events_total", sensor="audio", outcome="late") == 1
 
     for item in await bench.advance(until=30_000):
         bench.group.window_done(item)  # type: ignore[arg-type]

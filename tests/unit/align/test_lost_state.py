@@ -17,7 +17,7 @@ from tests.harness import rfc3339
 S, MS = 1_000_000, 1_000
 T0 = 1_700_000_000 * S  # a window border
 SETTINGS = Settings(
-    partitions=1, max_ahead_ms=500, modalities={n: {"max_delay_ms": 0} for n in ("image", "audio", "text")}
+    partitions=1, max_ahead_ms=500, sensors={n: {"max_delay_ms": 0} for n in ("image", "audio", "text")}
 )
 
 

@@ -146,7 +146,7 @@ def test_a_command_line_that_cannot_be_read_is_one_line_and_code_2(
     [
         (["settings"], {"STREAMER_PORT": "many"}, "STREAMER_PORT"),
         (["settings"], {"STREAMER_CONFIG": "no.toml"}, "no.toml"),
-        (["settings"], {"STREAMER_MODALITIES__SMELL__MAX_DELAY_MS": "1"}, "unknown modality 'smell'"),
+        (["settings"], {"STREAMER_SENSORS__SMELL__MAX_DELAY_MS": "1"}, "smell: give its kind"),
         (["simulate", "--dies", "smell:3"], {}, "'smell' cannot stop: this drive sends image, audio, text, telemetry"),
         (["simulate", "--dies", "audio"], {}, "--dies takes SENSOR:SECOND"),
         (["deadletters", "--reason", "nonsense"], {}, "no reason 'nonsense'"),

@@ -35,7 +35,7 @@ def test_the_windows_of_a_drive_are_those_that_lie_whole_inside_it_with_their_tr
 
 def test_given_settings_reach_a_child_process_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     given = Settings.load(
-        kafka="a:1,b:2", hop_ms=500, dataref_prefixes=("s3://x/",), modalities={"text": {"max_delay_ms": 9}}
+        kafka="a:1,b:2", hop_ms=500, dataref_prefixes=("s3://x/",), sensors={"text": {"max_delay_ms": 9}}
     )
     environment = worker.environment(given)
     assert environment["STREAMER_KAFKA"] == "a:1,b:2"

@@ -24,7 +24,8 @@ from streamer.events import TOPIC_WINDOWS
 from streamer.local import compose
 from streamer.observe.endpoints import Endpoints
 from streamer.operate import costs
-from streamer.settings import DEFAULT_MODALITIES, FILE_SUFFIX, SECRETS, ModalitySettings, Settings
+from streamer.sensors import DEFAULTS, SensorSettings
+from streamer.settings import FILE_SUFFIX, SECRETS, Settings
 from streamer.worker.process import REDIS_START_S
 from tests.conftest import KAFKA_IMAGE, REDIS_IMAGE
 from tests.kustomized import EXTENSIONS, K8S, OVERLAYS, Object, overlay, pod, with_components, workloads
@@ -367,9 +368,7 @@ def test_only_workers_that_run_the_model_on_a_gpu_ask_for_one() -> None:
 
 
 def names_of_settings() -> set[str]:
-    nested = {
-        f"MODALITIES__{modality}__{name}" for modality in DEFAULT_MODALITIES for name in ModalitySettings.model_fields
-    }
+    nested = {f"SENSORS__{sensor}__{name}" for sensor in DEFAULTS for name in SensorSettings.model_fields}
     files = {f"{secret}{FILE_SUFFIX}" for secret in SECRETS}
     return {f"STREAMER_{name.upper()}" for name in {*Settings.model_fields, *nested, *files}} | {"STREAMER_CONFIG"}
 
@@ -592,7 +591,7 @@ def test_lag_that_scales_is_twice_what_open_windows_hold() -> None:
     comment = prose_of_comments(RECORDS)
     feeds, rate, held_s = map(int, re.findall(r"(\d+) feeds x (\d+) records/s x (\d+) s", comment)[0])
     settings = Settings.load()
-    longest = max(settings.modalities[name].max_delay_ms for name in settings.modalities)
+    longest = max(settings.sensors[name].max_delay_ms for name in settings.sensors)
     assert held_s * 1000 == settings.window_ms + longest + settings.session_gap_ms
     assert lag_threshold(RECORDS) == 2 * feeds * rate * held_s
 

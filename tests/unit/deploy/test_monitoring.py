@@ -49,7 +49,7 @@ VALUES = {
     "stage": STAGES,
     "place": PLACES,
     "service": {"kafka", "redis"},
-    "modality": set(KIND_NAMES),
+    "sensor": set(KIND_NAMES),
     "closed_by": {str(reason) for reason in ClosedBy},
     "reason": {str(reason) for reason in Reason},
     "job": {"streamer"},

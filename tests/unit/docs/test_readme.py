@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from streamer.align.decode import Decoder
 from streamer.cli.app import app
 from streamer.events import Event, Record
-from streamer.settings import DEFAULT_MODALITIES, ModalitySettings, Settings
+from streamer.sensors import DEFAULTS, SensorSettings
+from streamer.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -87,11 +88,7 @@ def test_the_commands_that_it_names_exist() -> None:
 def test_the_settings_that_it_names_exist_and_have_the_defaults_that_it_says() -> None:
     names = set(re.findall(r"STREAMER_([A-Z_]*[A-Z])", README))
     flat = {name.upper() for name in Settings.model_fields}
-    nested = {
-        f"MODALITIES__{modality}__{name}".upper()
-        for modality in DEFAULT_MODALITIES
-        for name in ModalitySettings.model_fields
-    }
+    nested = {f"SENSORS__{sensor}__{name}".upper() for sensor in DEFAULTS for name in SensorSettings.model_fields}
     assert names - flat - nested == set()
     for name, said in re.findall(r"^\| `STREAMER_([A-Z_]+)` \| (\d+) \|", README, re.MULTILINE):
         assert Settings.model_fields[name.lower()].default == int(said)

@@ -7,7 +7,6 @@ import random
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -32,18 +31,23 @@ def random_settings(rng: random.Random) -> Settings:
         hop_ms=rules.hop_us // 1000,
         session_gap_ms=rng.choice([300, 1500, 4000]),
         max_ahead_ms=AHEAD_MS,
-        modalities={
+        sensors={
             name: {
                 "disorder_ms": rng.choice([0, 0, 30]),
                 "max_delay_ms": rng.choice([0, 20, 80, 300]),
                 "idle_after_ms": rng.choice([50, 400, 2000, None]),  # the longer ones outlast the windows in doubt
             }
-            for name in KIND_NAMES
+            | ({} if name in KIND_NAMES else {"kind": kind})
+            for name, kind in {**{kind: kind for kind in KIND_NAMES}, "rear": "image", "cabin": "audio"}.items()
         },
     )
 
 
-def on_the_wire(event: Event) -> Recorded:
+def on_the_wire(events: list[Event], settings: Settings) -> list[Recorded]:
+    return [record_of(event, settings.sensor_set.names[event.sensor]) for event in events]
+
+
+def record_of(event: Event, sensor: str) -> Recorded:
     kinds = {EventType.DATA: KINDS[event.row].ce_type, EventType.END: END_TYPE, EventType.TICK: TICK_TYPE}
     contents = ("image/jpeg", "audio/wav", "application/json", "application/json")
     payloads = (b"x", b"x", b'{"text": "x"}', b'{"channels": {"v": {"values": [1]}}, "rate_hz": 1000000}')
@@ -55,6 +59,7 @@ def on_the_wire(event: Event) -> Recorded:
         "ce_time": rfc3339(event.start_us),
         "ce_durationus": str(event.end_us - event.start_us),
         "content-type": contents[event.row],
+        "ce_sensor": sensor,
     }
     record = event.record
     return Recorded(
@@ -104,14 +109,9 @@ def truth(settings: Settings, events: list[Event]) -> list[Window]:
     return [outcome for outcome in outcomes if isinstance(outcome, Window)]
 
 
-@pytest.fixture
-def four_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "ROWS", len(KINDS))
-
-
 @given(seed=seeds)
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_a_recording_decides_is_what_the_whole_log_gives(seed: int, four_rows: None, tmp_path: Path) -> None:
+def test_what_a_recording_decides_is_what_the_whole_log_gives(seed: int, tmp_path: Path) -> None:
     check(seed, tmp_path / "r.mcap")
 
 
@@ -119,14 +119,14 @@ def check(seed: int, path: Path) -> tuple[int, int]:
     """Returns how many windows the recording touches, and how many it decides."""
     rng = random.Random(seed)
     settings = random_settings(rng)
-    events = logs.log(rng, rng.randint(40, 400))
+    events = logs.log(rng, rng.randint(40, 400), settings.sensor_set)
     windows = truth(settings, events)
     first_us, last_us = events[0].record.log_time_us, events[-1].record.log_time_us
     start_us, end_us = sorted((rng.randint(first_us, last_us + 1), rng.randint(first_us, last_us + 1_000_000)))
     if rng.random() < 0.2:
         start_us = 0
     under_way = {w.session for w in windows for row in w.events for e in row if e.record.log_time_us < start_us}
-    found, offline = cut(settings, path, [on_the_wire(e) for e in events], start_us, end_us, under_way)
+    found, offline = cut(settings, path, on_the_wire(events, settings), start_us, end_us, under_way)
     assert not offline.refused
     true = {identity(w): content(w) for w in windows}
     closed = {identity(w) for w in windows if w.closed_at.log_time_us <= end_us}
@@ -142,24 +142,31 @@ def check(seed: int, path: Path) -> tuple[int, int]:
     return len(closed & touched), len(decided)
 
 
-def test_a_recording_of_the_whole_log_gives_all_of_it(four_rows: None, tmp_path: Path) -> None:
+def test_a_recording_of_the_whole_log_gives_all_of_it(tmp_path: Path) -> None:
     rng = random.Random(1)
-    settings, events = random_settings(rng), logs.log(rng, 400)
-    found, offline = cut(settings, tmp_path / "r.mcap", [on_the_wire(e) for e in events], 0, FOREVER_US, set())
+    settings = random_settings(rng)
+    events = logs.log(rng, 400, settings.sensor_set)
+    found, offline = cut(settings, tmp_path / "r.mcap", on_the_wire(events, settings), 0, FOREVER_US, set())
     assert found == {identity(w): content(w) for w in truth(settings, events)}
     assert offline.open == set()
     assert offline.records == 400
 
 
-def test_a_session_that_begins_within_the_recording_is_compared_from_its_first_record(
-    four_rows: None, tmp_path: Path
-) -> None:
+def test_a_session_that_begins_within_the_recording_is_compared_from_its_first_record(tmp_path: Path) -> None:
     rng = random.Random(1)
-    settings, events = random_settings(rng), logs.log(rng, 400)
+    settings = random_settings(rng)
+    events = logs.log(rng, 400, settings.sensor_set)
     start_us = events[200].record.log_time_us
     later = [e for e in events if e.session != "s0" or e.record.log_time_us >= start_us]
     others = {e.session for e in later} - {"s0"}
-    found, offline = cut(settings, tmp_path / "r.mcap", [on_the_wire(e) for e in events], start_us, FOREVER_US, others)
+    found, offline = cut(
+        settings,
+        tmp_path / "r.mcap",
+        on_the_wire(events, settings),
+        start_us,
+        FOREVER_US,
+        others,
+    )
     wanted = {identity(w): content(w) for w in truth(settings, later) if w.session == "s0"}
     assert {window: what for window, what in found.items() if window[0] == "s0"} == wanted
     assert all(offline.certain(window) for window in wanted)

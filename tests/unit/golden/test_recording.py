@@ -18,7 +18,7 @@ from streamer.golden import recording
 from streamer.golden.recording import About, Recorded, Writer
 
 ABOUT = About(
-    modalities=KIND_NAMES,
+    kinds=KIND_NAMES,
     topics=("t.frames", "t.audio", "t.transcripts", "t.telemetry"),
     partitions=3,
     first_offsets=((5, 0, 7),) * 4,

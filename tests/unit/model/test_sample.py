@@ -41,7 +41,7 @@ SPEC = InputSpec(
     text=TextInput(max_tokens=16),
     telemetry=TelemetryInput(channels=("speed", "steer"), rate_hz=10),
 )
-LIMITS = Limits(max_image_pixels=1_000_000, image_expected_hz=10.0)
+LIMITS = Limits(max_image_pixels=1_000_000, expected_hz={"image": 10.0})
 
 
 def event(row: int, start_us: int, end_us: int, value: bytes = b"", media_type: str = "", **more: Any) -> Event:

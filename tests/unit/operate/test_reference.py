@@ -4,7 +4,8 @@ import tomllib
 from pathlib import Path
 
 from streamer.operate import reference
-from streamer.settings import ModalitySettings, Settings
+from streamer.sensors import SensorSettings
+from streamer.settings import Settings
 
 COMMITTED = Path(__file__).parents[3] / "docs" / "configuration.md"
 
@@ -17,12 +18,12 @@ def test_the_committed_reference_is_what_the_settings_say() -> None:
 
 def test_the_reference_names_every_setting() -> None:
     text = reference.markdown()
-    names = [name for name in (*Settings.model_fields, *ModalitySettings.model_fields) if name != "modalities"]
+    names = [name for name in (*Settings.model_fields, *SensorSettings.model_fields) if name != "sensors"]
     assert [name for name in names if f"| `{name}` |" not in text] == []
 
 
 def test_the_effective_settings_can_be_read_back_as_a_settings_file() -> None:
-    given = Settings.load(window_ms=2000, dataref_prefixes=("s3://drives/",), modalities={"text": {"max_delay_ms": 5}})
+    given = Settings.load(window_ms=2000, dataref_prefixes=("s3://drives/",), sensors={"text": {"max_delay_ms": 5}})
     assert Settings.load(**tomllib.loads(reference.toml(given))) == given
 
 

@@ -46,7 +46,7 @@ def spec(outputs: dict[str, Output], inputs: InputSpec = INPUTS) -> ModelSpec:
 def record(path: Path, sent: Iterable[Outgoing]) -> Path:
     """The file that ``streamer record`` writes if each record is sent when it is due."""
     about = About(
-        modalities=KIND_NAMES,
+        kinds=KIND_NAMES,
         topics=tuple(f"streamer.{m.topic}" for m in KINDS),
         partitions=1,
         first_offsets=((0,),) * 4,

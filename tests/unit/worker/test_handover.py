@@ -13,6 +13,7 @@ from streamer.clients.batches import FAULT
 from streamer.errors import BadRecord, LeftBehind, Reason
 from streamer.events import (
     AUDIO,
+    DEFAULT_SENSORS,
     IMAGE,
     KIND_NAMES,
     TELEMETRY,
@@ -22,6 +23,8 @@ from streamer.events import (
     EventType,
     Position,
     Record,
+    Sensor,
+    Sensors,
     Transcript,
     Window,
 )
@@ -34,6 +37,8 @@ from tests.harness import jpeg
 S_US = 1_000_000
 T0_US = 1_700_000_000 * S_US
 
+SIX = Sensors.of([*DEFAULT_SENSORS.all, Sensor("camera_rear", IMAGE), Sensor("cabin_mic", AUDIO)])
+
 whole = st.integers(0, 2**53)
 text = st.text(max_size=20)
 
@@ -43,7 +48,9 @@ def windows(draw: st.DrawFn) -> Window:
     session, partition = draw(st.text(min_size=1, max_size=20)), draw(st.integers(0, 999))
     key = session.encode()
 
-    def event(row: int) -> Event:
+    sensors = draw(st.sampled_from((DEFAULT_SENSORS, SIX)))
+
+    def event(row: int, sensor: int) -> Event:
         record = Record(
             row,
             partition,
@@ -65,9 +72,12 @@ def windows(draw: st.DrawFn) -> Window:
             Transcript("parsed") if row == TEXT else None,
             draw(st.none() | text),
             draw(st.none() | whole),
+            sensor=sensor,
         )
 
-    events = tuple(tuple(event(row) for _ in range(draw(st.integers(0, 3)))) for row in range(len(KIND_NAMES)))
+    events = tuple(
+        tuple(event(row, number) for _ in range(draw(st.integers(0, 3)))) for number, row in enumerate(sensors.rows)
+    )
     start_us = draw(whole)
     return Window(
         session,
@@ -77,7 +87,8 @@ def windows(draw: st.DrawFn) -> Window:
         draw(st.sampled_from(ClosedBy)),
         Position(draw(whole), draw(st.integers(-1, 3)), draw(st.integers(-1, 2**53))),
         events,
-        tuple(draw(whole) for _ in KIND_NAMES),
+        tuple(draw(whole) for _ in sensors.all),
+        sensors,
     )
 
 
@@ -238,7 +249,7 @@ def test_a_broken_frame_asks_for_what_was_left_behind() -> None:
 
 def test_frames_that_no_model_looks_at_are_counted_all_the_same() -> None:
     window = of_frames(5)
-    limits = Limits(image_expected_hz=10.0)
+    limits = Limits(expected_hz={"image": 10.0})
     blind = handed_over(window, InputSpec())
     assert all(frame.left_behind for frame in blind.events[IMAGE])
     assert cut(blind, InputSpec(), limits)[0].coverage[IMAGE] == 0.5

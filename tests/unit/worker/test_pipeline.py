@@ -432,7 +432,7 @@ async def test_a_window_that_redis_had_already_is_done_and_counted_as_a_duplicat
     assert bench.group.done == [0, 1, 2]
     assert bench.metric("streamer_results_total", status="duplicate") == 1
     assert bench.metric("streamer_results_total", status="ok") == 2
-    assert bench.metric("streamer_coverage_ratio_count", modality="audio") == 2
+    assert bench.metric("streamer_coverage_ratio_count", sensor="audio") == 2
 
 
 async def test_closing_drains_what_was_submitted_while_it_ran() -> None:
