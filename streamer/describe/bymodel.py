@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from streamer.describe import evidence, prompts
 from streamer.describe.chat import Chat, NoAnswer, OverBudget
+from streamer.describe.describer import Scene, Told, by_outputs
 from streamer.describe.metrics import Metrics
-from streamer.describe.reader import Scene, Told, by_outputs
 from streamer.describe.sentences import changed, listed
 from streamer.retrieval.contents import Records
 from streamer.senses.faces import Faces

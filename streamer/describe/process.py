@@ -14,14 +14,15 @@ from streamer.clients import redis as redis_clients
 from streamer.describe import evidence
 from streamer.describe.bymodel import ByModel
 from streamer.describe.chat import Chat
+from streamer.describe.describer import Describer, Scene, Told, by_outputs
 from streamer.describe.metrics import Metrics
-from streamer.describe.reader import Reader, Scene, Told, by_outputs
 from streamer.observe.endpoints import Endpoints
 from streamer.observe.health import Service
 from streamer.retrieval.contents import Log, Records
 from streamer.settings import Settings
 from streamer.store import results
 from streamer.store.descriptions import Description, Descriptions
+from streamer.store.readers import Cursors, Reader
 from streamer.store.results import Keys
 
 SOCKET_TIMEOUT_S = 10.0
@@ -40,7 +41,7 @@ def run(
     """Describe until SIGTERM or Ctrl-C, or until everything is described.
 
     Args:
-        only, since_us, once, on_description: As :class:`streamer.describe.reader.Reader` has them.
+        only, since_us, once, on_description: As ``streamer.store.readers.Reader`` and ``Describer`` have them.
         say: Called with the port's address once it listens.
 
     Raises:
@@ -80,24 +81,22 @@ async def _run(
         if settings.describe_url is not None:
             chat = await stack.enter_async_context(Chat(settings, metrics))
             tell = ByModel(settings, chat, records, threads, metrics)
-        reader = Reader(
-            client,
-            keys,
+        describer = Describer(
             Descriptions(client, keys, settings.results_maxlen),
             lambda results: loop.run_in_executor(threads, evidence.words, records, results),
             tell,
-            metrics=metrics,
-            kafka=services[0],
-            redis=services[1],
-            only=only,
-            since_us=since_us,
-            on_description=on_description,
+            metrics,
+            on_description,
+        )
+        cursors = Cursors(client, keys, keys.described)
+        reader = Reader(
+            client, keys, cursors, describer.take, redis=services[1], other=services[0], only=only, since_us=since_us
         )
         endpoints = Endpoints(
             metrics.registry,
             not_ready=lambda: [service.error for service in services if service.error is not None],
             degraded=list,
-            before_scrape=lambda: None,
+            before_scrape=lambda: metrics.behind_seconds.set(reader.behind_s),
         )
         if not once:
             await endpoints.start(settings.host, settings.describe_port, "STREAMER_DESCRIBE_PORT")

@@ -17,8 +17,8 @@ import redis
 
 from streamer.describe import evidence, prompts
 from streamer.describe.chat import Chat, NoAnswer, OverBudget
+from streamer.describe.describer import OUTPUTS
 from streamer.describe.metrics import Metrics
-from streamer.describe.reader import OUTPUTS, PAGE
 from streamer.describe.sentences import Before, changed, listed, sentences
 from streamer.errors import StreamerError, UsageError, one_line
 from streamer.result import Result
@@ -26,6 +26,7 @@ from streamer.retrieval.contents import Log, Records
 from streamer.settings import Settings
 from streamer.store import descriptions, results
 from streamer.store.descriptions import Description
+from streamer.store.readers import PAGE
 from streamer.store.results import Keys
 
 MAX_QUESTION = 500  # characters

@@ -1,4 +1,4 @@
-"""Descriptions of windows in Redis, each once in effect, and how far `streamer describe` has come in each session.
+"""Descriptions of windows in Redis, each once in effect.
 
 One atomic Lua call adds a description and moves the cursor, only if the cursor is where the caller began. So a process
 that was killed repeats nothing, and of two that run at once only one describes a window. The stream's entry id is
@@ -14,6 +14,7 @@ import msgspec
 import redis
 import redis.asyncio
 
+from streamer.store.readers import Cursor
 from streamer.store.results import PAGE, Keys
 
 # KEYS: descriptions, described, results (one hash slot). ARGV: the cursor's end_us before (empty: none), end_us, state,
@@ -66,20 +67,8 @@ class Description(msgspec.Struct, frozen=True):
         return msgspec.convert({name.decode(): value.decode() for name, value in fields.items()}, cls, strict=False)
 
 
-class Cursor(msgspec.Struct, frozen=True):
-    """How far a session has been described.
-
-    Attributes:
-        end_us: Windows up to this end are done; ``None``: the session is new.
-        state: What the next description needs of those before it.
-    """
-
-    end_us: int | None = None
-    state: bytes = b""
-
-
 class Descriptions:
-    """Writes descriptions and reads cursors.
+    """Writes descriptions, and with each moves the cursor of the one who describes.
 
     Args:
         maxlen: Descriptions kept a session, about.
@@ -90,15 +79,6 @@ class Descriptions:
         self._keys = keys
         self._maxlen = maxlen
         self._script = client.register_script(ADD)
-
-    async def cursor(self, session: str) -> Cursor:
-        """Where a session's next description begins.
-
-        Raises:
-            RedisError, OSError: Redis does not answer.
-        """
-        end_us, state = await self._client.hmget(self._keys.described(session), "end_us", "state")
-        return Cursor() if end_us is None else Cursor(int(end_us), state or b"")
 
     async def add(self, before: Cursor, description: Description, state: bytes) -> Cursor | None:
         """Add the description of the window that follows ``before``.

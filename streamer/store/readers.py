@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import msgspec
 import redis.asyncio
@@ -88,12 +89,14 @@ class Page(msgspec.Struct, frozen=True):
     Attributes:
         results: In their order; one or more.
         missed: Which results may have been trimmed before they were read; empty if none.
+        reached: To be called with the end of each window that is done, where a page takes long.
     """
 
     session: str
     cursor: Cursor
     results: tuple[Result, ...]
     missed: str = ""
+    reached: Callable[[int], object] = lambda end_us: None
 
 
 class Reader:
@@ -194,7 +197,7 @@ class Reader:
         waiting = [name for name, end_us in newest.items() if self._places_us.get(name) != end_us]
         for name in waiting:
             if name not in self._tasks:
-                self._tasks[name] = asyncio.create_task(self._read(name))
+                self._tasks[name] = asyncio.create_task(self._read(name, newest[name]))
         behind_us = max((newest[name] - self._places_us.get(name, newest[name]) for name in waiting), default=0)
         self.behind_s = max(0, behind_us) / 1e6
         return bool(waiting)
@@ -208,16 +211,16 @@ class Reader:
             if error is not None:
                 raise error
 
-    async def _read(self, session: str) -> None:
-        """Read what a session has that is new."""
+    async def _read(self, session: str, newest_us: int) -> None:
+        """Read what a session has that is new, at least up to a window that was seen in the list of sessions."""
         async with self._free:
             while (page := await self._page(session)) is not None:
                 reached_us = await self._take(page)
                 self._other.answers()
                 if reached_us is not None:
                     self._places_us[session] = reached_us
-            # what the list of sessions has as its newest window; 0: the session was forgotten
-            self._places_us[session] = int(await self._client.zscore(self._keys.sessions, session) or 0)
+        # As it was seen, and not as it is now: what came since, perhaps after the session was forgotten, is new.
+        self._places_us[session] = newest_us
 
     async def _page(self, session: str) -> Page | None:
         cursor = await self._cursors.read(session)
@@ -226,7 +229,8 @@ class Reader:
         results = tuple(Result.from_fields(fields) for _, fields in entries)
         if not results:
             return None
-        return Page(session, cursor, results, await self._missed(session, cursor, results[0]))
+        missed = await self._missed(session, cursor, results[0])
+        return Page(session, cursor, results, missed, partial(self._places_us.__setitem__, session))
 
     async def _missed(self, session: str, cursor: Cursor, first: Result) -> str:
         if cursor.end_us is None or first.start_us <= cursor.end_us:

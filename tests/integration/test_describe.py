@@ -23,9 +23,9 @@ import redis
 import redis.asyncio
 from prometheus_client import CollectorRegistry
 
+from streamer.describe.describer import Describer, by_outputs
 from streamer.describe.evidence import Words
 from streamer.describe.metrics import Metrics
-from streamer.describe.reader import Reader, by_outputs
 from streamer.local.process import free_port
 from streamer.local.worker import environment
 from streamer.observe.health import Service
@@ -33,6 +33,7 @@ from streamer.result import Result
 from streamer.settings import Settings
 from streamer.store import descriptions, results
 from streamer.store.descriptions import Description, Descriptions
+from streamer.store.readers import Cursors, Reader
 from streamer.store.results import Keys
 from tests.harness import S_US, end, running_worker, second, send, wait_for
 
@@ -104,16 +105,12 @@ class Rig:
     async def run(self, maxlen: int = 10_000, **options: Any) -> None:
         once = options.pop("once", True)
         async with redis.asyncio.Redis.from_url(self._url) as client:
+            describer = Describer(
+                Descriptions(client, self._keys, maxlen), options.pop("words", silence), by_outputs, self.metrics
+            )
+            cursors = Cursors(client, self._keys, self._keys.described)
             reader = Reader(
-                client,
-                self._keys,
-                Descriptions(client, self._keys, maxlen),
-                options.pop("words", silence),
-                options.pop("tell", by_outputs),
-                metrics=self.metrics,
-                kafka=Service("Kafka"),
-                redis=Service("Redis"),
-                **options,
+                client, self._keys, cursors, describer.take, redis=Service("Redis"), other=Service("Kafka"), **options
             )
             await reader.run(once)
 
@@ -211,8 +208,10 @@ async def test_what_trimming_has_overtaken_is_told_and_counted(rig: Rig, client:
     await rig.run()
     found = described(client, keys)
     assert numbers(found) == [1, 2, 3, 7, 8]
-    said = "results from 1970-01-01T00:00:03.000Z to 1970-01-01T00:00:06.000Z may have been trimmed"
-    assert found[3].note.startswith(said)
+    said = (
+        "results from 1970-01-01T00:00:03.000Z to 1970-01-01T00:00:06.000Z may have been trimmed before they were read"
+    )
+    assert found[3].note == said
     assert found[4].note == ""
     assert rig.value("streamer_descriptions_overtaken_total") == 1
 
