@@ -12,6 +12,7 @@ from streamer.events import KIND_NAMES, Sensor, Sensors
 MAX_SENSORS = 64
 MAX_NAME = 40
 NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # no two underscores: they part the levels of a variable's name
+WORDING = f"1 to {MAX_NAME} small letters, digits and single underscores, a letter first"
 MAX_OFFSET_MS = 3_600_000
 
 
@@ -71,10 +72,7 @@ def is_name(text: str) -> bool:
 
 def _name(name: str) -> str:
     if not is_name(name):
-        raise ValueError(
-            f"{name[: MAX_NAME + 10]!r} is no name of a sensor: 1 to {MAX_NAME} small letters, digits and single "
-            f"underscores, a letter first"
-        )
+        raise ValueError(f"a sensor's name has {WORDING}, which {name[: MAX_NAME + 10]!r} has not")
     return name
 
 

@@ -54,9 +54,12 @@ class Decoder:
     Args:
         settings: Limits on size, length and clock.
         partitions: Of every source topic; a record must be where the Java client's partitioner puts its key.
+        any_sensor: Take records of sensors that are not declared too: for producers, whose settings need not name them.
+            The events' ``sensor`` then has no meaning.
     """
 
-    def __init__(self, settings: Settings, partitions: int) -> None:
+    def __init__(self, settings: Settings, partitions: int, *, any_sensor: bool = False) -> None:
+        self._any_sensor = any_sensor
         self._max_bytes = settings.max_message_bytes
         self._max_event_us = settings.max_event_ms * 1000
         self._max_ahead_us = settings.max_ahead_ms * 1000
@@ -92,7 +95,9 @@ class Decoder:
             raise BadRecord(Reason.TOO_LARGE, f"{len(record.value)} bytes, the limit is {self._max_bytes}")
         sensor = self._numbers[record.row].get(headers.get("ce_sensor"))
         if sensor is None:
-            raise BadRecord(Reason.UNKNOWN_SENSOR, self._unknown_sensor(record.row, headers.get("ce_sensor")))
+            if not self._any_sensor or headers.get("ce_sensor") in self._sensors.numbers:
+                raise BadRecord(Reason.UNKNOWN_SENSOR, self._unknown_sensor(record.row, headers.get("ce_sensor")))
+            sensor = 0
         media_type, params = self._content_type(record.row, headers)
         dataref = self._dataref(record, headers)
         start_us = time_us(headers["ce_time"]) if "ce_time" in headers else record.log_time_us

@@ -44,6 +44,7 @@ from streamer.events import (
     rfc3339,
 )
 from streamer.observe import tracing
+from streamer.sensors import WORDING, is_name
 from streamer.settings import Settings
 
 JSON = "application/json"
@@ -53,7 +54,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     """One record to be sent, by a simulator, a replay or a device.
 
     Attributes:
-        row: Modality number (``events.IMAGE`` …).
+        row: Number of its kind (``events.IMAGE`` …).
         time_us: Start of the event; becomes ``ce_time``.
         due_us: When it should be sent, on the clock of ``time_us``: a transcript is due after its end.
         duration_us: Becomes ``ce_durationus``; needed for compressed audio.
@@ -80,14 +81,14 @@ def headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:
     An id is derived from the sequence number where there is one, so that a feed sent twice has the same ids. The
     session is percent-encoded in id and source: a source is a URI reference, and neither may hold control characters.
     """
-    modality = KINDS[outgoing.row]
+    kind = KINDS[outgoing.row]
     session = quote(outgoing.session, safe="")
-    ce_type = outgoing.ce_type or modality.ce_type
+    ce_type = outgoing.ce_type or kind.ce_type
     unique = uuid.uuid4().hex if outgoing.sequence is None else f"{ce_type}/{outgoing.sequence}"
     found = {
         "ce_specversion": "1.0",
         "ce_id": f"{session}/{unique}",
-        "ce_source": f"/sessions/{session}/{outgoing.sensor or modality.name}",
+        "ce_source": f"/sessions/{session}/{outgoing.sensor or kind.name}",
         "ce_type": ce_type,
         "ce_time": rfc3339(outgoing.time_us),
         "content-type": outgoing.content_type,
@@ -130,7 +131,7 @@ class Producer:
         self._topics = settings.source_topics
         self._max_bytes = settings.max_message_bytes
         self._kafka = settings.kafka
-        self._decoder = Decoder(settings, partitions=1)
+        self._decoder = Decoder(settings, partitions=1, any_sensor=True)
         self._errors: list[Exception] = []
         self._sent = 0
         options = {
@@ -163,6 +164,8 @@ class Producer:
                 f"a {KIND_NAMES[outgoing.row]} payload has {len(outgoing.payload)} bytes, the limit is "
                 f"{self._max_bytes} (STREAMER_MAX_MESSAGE_BYTES)"
             )
+        if outgoing.sensor is not None and not is_name(outgoing.sensor):
+            raise UsageError(f"a sensor's name has {WORDING}, which {outgoing.sensor!r} has not")
         if not EARLIEST_US <= outgoing.time_us <= LATEST_US:
             raise UsageError(f"time {outgoing.time_us} µs since the epoch is not between 1970 and 2200")
         wanted = headers(outgoing)
@@ -195,11 +198,31 @@ class Producer:
             future.add_both(lambda _: span.end())
         self._sent += 1
 
-    def frame(self, session: str, image: bytes, time_us: int | None = None, content_type: str = "image/jpeg") -> None:
-        """Send an encoded image, taken at ``time_us`` (microseconds since the epoch; ``None``: now)."""
-        self._send_now(IMAGE, session, image, content_type, time_us)
+    def frame(
+        self,
+        session: str,
+        image: bytes,
+        time_us: int | None = None,
+        content_type: str = "image/jpeg",
+        sensor: str | None = None,
+    ) -> None:
+        """Send an encoded image, taken at ``time_us`` (microseconds since the epoch; ``None``: now).
 
-    def audio(self, session: str, samples: bytes, rate_hz: int, channels: int = 1, time_us: int | None = None) -> None:
+        Args:
+            sensor: Its name, as the worker's settings declare it; ``None``: ``image``, or the only one of this kind. So
+                for the other kinds.
+        """
+        self._send_now(IMAGE, session, image, content_type, time_us, sensor)
+
+    def audio(
+        self,
+        session: str,
+        samples: bytes,
+        rate_hz: int,
+        channels: int = 1,
+        time_us: int | None = None,
+        sensor: str | None = None,
+    ) -> None:
         """Send a chunk of raw audio.
 
         Args:
@@ -210,7 +233,7 @@ class Producer:
             raise UsageError(f"audio has a rate and channels, not {rate_hz} Hz and {channels}")
         if time_us is None:
             time_us = time_ns() // 1000 - len(samples) // (2 * channels) * 1_000_000 // rate_hz
-        self._send_now(AUDIO, session, samples, f"audio/L16;rate={rate_hz};channels={channels}", time_us)
+        self._send_now(AUDIO, session, samples, f"audio/L16;rate={rate_hz};channels={channels}", time_us, sensor)
 
     def transcript(
         self,
@@ -219,6 +242,7 @@ class Producer:
         time_us: int,
         duration_us: int,
         words: Sequence[tuple[str, float, float]] = (),
+        sensor: str | None = None,
     ) -> None:
         """Send what was said.
 
@@ -227,10 +251,15 @@ class Producer:
             words: Each with its start and end in seconds relative to ``time_us``.
         """
         body = Transcript(text, end=duration_us / 1e6, words=tuple(Word(*word) for word in words))
-        self._send_now(TEXT, session, _json(body), JSON, time_us)
+        self._send_now(TEXT, session, _json(body), JSON, time_us, sensor)
 
     def telemetry(
-        self, session: str, channels: dict[str, Sequence[float]], rate_hz: float, time_us: int | None = None
+        self,
+        session: str,
+        channels: dict[str, Sequence[float]],
+        rate_hz: float,
+        time_us: int | None = None,
+        sensor: str | None = None,
     ) -> None:
         """Send a block of samples, ``rate_hz`` a second, the first taken at ``time_us`` (``None``: it ends now)."""
         body = Telemetry({name: Channel(tuple(values)) for name, values in channels.items()}, rate_hz=rate_hz)
@@ -239,7 +268,7 @@ class Producer:
         if time_us is None:
             count = max((len(values) for values in channels.values()), default=0)
             time_us = time_ns() // 1000 - round(count / rate_hz * 1e6)
-        self._send_now(TELEMETRY, session, _json(body), JSON, time_us)
+        self._send_now(TELEMETRY, session, _json(body), JSON, time_us, sensor)
 
     def end(self, session: str) -> None:
         """End a session once everything sent before is in Kafka, so that its last windows close without waiting."""
@@ -247,9 +276,12 @@ class Producer:
         now_us = time_ns() // 1000
         self.send(end_record(session, now_us, now_us))
 
-    def _send_now(self, row: int, session: str, payload: bytes, content_type: str, time_us: int | None) -> None:
+    def _send_now(
+        self, row: int, session: str, payload: bytes, content_type: str, time_us: int | None, sensor: str | None
+    ) -> None:
         now_us = time_ns() // 1000
-        self.send(Outgoing(row, session, now_us if time_us is None else time_us, payload, content_type, now_us))
+        at_us = now_us if time_us is None else time_us
+        self.send(Outgoing(row, session, at_us, payload, content_type, now_us, sensor=sensor))
 
     def flush(self) -> None:
         """Wait until Kafka has everything.

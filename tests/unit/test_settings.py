@@ -115,8 +115,11 @@ def test_modalities_are_called_sensors_now(folder: Path, monkeypatch: Environmen
 @pytest.mark.parametrize(
     ("sensors", "says"),
     [
-        ({"Rear": {"kind": "image"}}, "'Rear' is no name of a sensor: 1 to 40 small letters"),
-        ({"a__b": {"kind": "image"}}, "'a__b' is no name of a sensor"),
+        (
+            {"Rear": {"kind": "image"}},
+            "a sensor's name has 1 to 40 small letters, digits and single underscores, a letter first",
+        ),
+        ({"a__b": {"kind": "image"}}, "a sensor's name has 1 to 40"),
         ({"rear": {"kind": "lidar"}}, "rear: kind 'lidar' is none of image, audio, text, telemetry"),
         ({"rear": {}}, "rear: give its kind, one of image, audio, text, telemetry"),
         ({"image": {"kind": "audio"}}, "image is a sensor of kind image, not audio: call this one otherwise"),

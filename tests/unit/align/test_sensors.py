@@ -89,6 +89,13 @@ def test_a_record_that_is_nobodys_says_who_there_is() -> None:
     assert "no sensor of kind image is declared" in refusal(record(IMAGE), image={"enabled": False})
 
 
+def test_a_producer_need_not_declare_the_sensor_that_it_names() -> None:
+    producers = Decoder(Settings.load(sensors=TWO_CAMERAS), 1, any_sensor=True)
+    assert producers.decode(record(IMAGE, "camera_left")).start_us == T0_US
+    with pytest.raises(BadRecord, match="'camera_rear' is of kind image, and this topic is of audio"):
+        producers.decode(record(AUDIO, "camera_rear"))
+
+
 def test_the_offset_of_a_sensor_is_added_to_its_times() -> None:
     assert decode(record(AUDIO, "cabin_mic")).start_us == T0_US - 12_500
     assert decode(record(AUDIO)).start_us == T0_US

@@ -95,6 +95,12 @@ def test_the_sdk_reads_what_the_producer_sends(
     assert data == (json.loads(payload) if content_type == "application/json" else payload)
 
 
+def test_the_sdk_reads_which_sensor_it_is_of() -> None:
+    event = received(Outgoing(IMAGE, SESSION, TIME_US, b"\xff", "image/jpeg", 0, sequence=1, sensor="camera_rear"))
+    assert event.get_extension("sensor") == "camera_rear"
+    assert event.get_source() == "/sessions/cab-7/camera_rear"
+
+
 def test_the_sdk_reads_the_end_of_a_session() -> None:
     event = received(end_record(SESSION, TIME_US, 0))
     assert event.get_type() == END_TYPE
