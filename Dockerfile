@@ -2,6 +2,7 @@
 #
 #   docker build -t streamer .                                                    with PyTorch for CUDA: 4.7 GB
 #   docker build -t streamer:cpu --build-arg TORCH_INDEX=<index of CPU builds> .  without CUDA's libraries: 3.4 GB less
+#   docker build -t streamer:senses --build-arg EXTRAS=senses .                   and what `streamer transcribe` needs
 #   docker run --rm --read-only --tmpfs /tmp -e STREAMER_KAFKA=… -e STREAMER_REDIS=… streamer
 ARG PYTHON=3.11-slim
 
@@ -32,7 +33,12 @@ COPY pyproject.toml README.md LICENSE requirements.lock ./
 COPY streamer streamer
 COPY models models
 COPY schemas schemas
-RUN uv pip install --no-deps --build-constraints requirements.lock . && uv pip check
+# Extras of pyproject.toml beside what a worker needs, such as `senses` for `streamer transcribe`; requirements.lock has
+# their versions.
+ARG EXTRAS=
+RUN uv pip install --no-deps --build-constraints requirements.lock . \
+    && if [ -n "${EXTRAS}" ]; then uv pip install --constraints requirements.lock ".[${EXTRAS}]"; fi \
+    && uv pip check
 
 # Only compilation needs these, and the final image has no compiler, without which Triton makes no kernel.
 RUN uv pip uninstall triton \

@@ -12,6 +12,8 @@ from streamer.senses.speech import RATE_HZ, Heard, Recogniser
 from streamer.transcribe.metrics import TranscribeMetrics
 from streamer.transcribe.partition import Utterance
 
+SLOWEST = 10  # times the length of an utterance: on a machine that has much else to do
+
 log = logging.getLogger(__name__)
 
 
@@ -37,7 +39,7 @@ class Hearing:
         self._on_crash = on_crash
         self._queue: SimpleQueue[Utterance | None] = SimpleQueue()
         self._put = self._taken = 0  # samples; each is written by one thread alone
-        self._since_s: float | None = None
+        self._due_s: float | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="hearing", daemon=True)
         self._thread.start()
@@ -48,10 +50,10 @@ class Hearing:
         return (self._put - self._taken) / RATE_HZ
 
     @property
-    def busy_s(self) -> float:
-        """For how long the recogniser has been at one utterance; 0 if it is idle."""
-        since_s = self._since_s
-        return 0.0 if since_s is None else monotonic() - since_s
+    def overdue_s(self) -> float:
+        """How long the recogniser is beyond ``SLOWEST`` times the length of its utterance; 0 if it is not."""
+        due_s = self._due_s
+        return 0.0 if due_s is None else max(0.0, monotonic() - due_s)
 
     def put(self, utterance: Utterance) -> None:
         """Hear an utterance when those before it are done."""
@@ -74,14 +76,15 @@ class Hearing:
             self._on_crash(error)
 
     def _hear(self, utterance: Utterance) -> None:
-        self._since_s = before_s = monotonic()
+        before_s = monotonic()
+        self._due_s = before_s + SLOWEST * len(utterance.speech.samples_S) / RATE_HZ
         try:
             heard = self._recogniser.hear(utterance.speech.samples_S)
             outcome = "words" if heard.text else "empty"
         except Exception as error:  # noqa: BLE001 - recognisers have errors without a common root
             log.warning("%s at %d µs cannot be heard: %r", utterance.key, utterance.speech.start_us, error)
             heard, outcome = Heard(""), "failed"
-        self._since_s = None
+        self._due_s = None
         self._metrics.hearing_seconds.observe(monotonic() - before_s)
         self._metrics.speech_seconds.inc(len(utterance.speech.samples_S) / RATE_HZ)
         self._metrics.utterances.labels(outcome).inc()

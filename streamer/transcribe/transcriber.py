@@ -281,8 +281,8 @@ class Transcriber:
 
     def _watch(self) -> None:
         stall_s = self._settings.stall_after_ms / 1000
-        if self._hearing.busy_s > stall_s:
-            self.fail(Stalled(f"the recogniser has been at one utterance for {stall_s:.0f} s"))
+        if self._hearing.overdue_s > stall_s:
+            self.fail(Stalled(f"the recogniser does not finish an utterance that is due since {stall_s:.0f} s"))
         if (waited_s := self._outgoing.waited_s()) > UNACKNOWLEDGED_S:
             self._kafka.away(TimeoutError(f"a transcript has waited {waited_s:.0f} s for its acknowledgement"))
         self._metrics.lag_records.set(sum(map(self._lag, self._partitions)))

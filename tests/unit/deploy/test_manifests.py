@@ -152,7 +152,7 @@ def test_every_manifest_is_part_of_a_kustomization() -> None:
 
 def test_overlays_and_components_are_those_that_are_tested() -> None:
     assert {path.name for path in (K8S / "overlays").iterdir()} == set(OVERLAYS)
-    ours = {"monitoring", *ONE_ROLE, *SPLIT, *SECURED, "create-topics", "gpu"}
+    ours = {"monitoring", *ONE_ROLE, *SPLIT, *SECURED, "create-topics", "gpu", "transcribe"}
     assert {path.name for path in (K8S / "components").iterdir()} == ours
 
 
