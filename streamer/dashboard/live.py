@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from streamer.result import Result, decision
 from streamer.speak.sentences import Utterance
+from streamer.store.descriptions import Description
 from streamer.store.results import Keys
 
 MAX_CLIENTS = 64
@@ -108,6 +109,11 @@ class Client:
             self._spoken.append(said(utterance))
             self._something.set()
 
+    def describe(self, description: Description) -> None:
+        """Queue what a window shows; a newer one takes its place."""
+        if description.session == self.session:
+            self.note("description", msgspec.Raw(description.to_json()))
+
     def note(self, name: str, value: Any) -> None:
         """Queue another fact; a newer value replaces one that still waits."""
         self._notes[name] = value
@@ -188,11 +194,13 @@ class Live:
         while True:
             try:
                 async with self._redis.pubsub() as channel:
-                    await channel.subscribe(self._keys.channel)
+                    await channel.subscribe(self._keys.channel, self._keys.described_channel)
                     self._tell(answers=True)
                     while True:
                         message = await channel.get_message(ignore_subscribe_messages=True, timeout=QUIET_S)
-                        if message is not None:
+                        if message is not None and message["channel"] == self._keys.described_channel.encode():
+                            self._describe(message["data"])
+                        elif message is not None:
                             self._publish(message["data"])
             except (RedisError, OSError):
                 self._tell(answers=False)
@@ -216,6 +224,14 @@ class Live:
             self._heard_s.popitem(last=False)
         for client in self._clients:
             client.result(result)
+
+    def _describe(self, message: bytes) -> None:
+        try:
+            description = msgspec.json.decode(message, type=Description)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return  # anybody may write to a channel
+        for client in self._clients:
+            client.describe(description)
 
     async def sessions(self) -> list[Summary]:
         """The sessions with the newest windows and the newest results, at most twice MAX_SESSIONS.
@@ -260,3 +276,12 @@ class Live:
         entry = f"{end_us}-0"
         page = await self._redis.xrange(self._keys.results(session), min=entry, max=entry)
         return Result.from_fields(page[0][1]) if page else None
+
+    async def description(self, session: str, until_us: int) -> Description | None:
+        """The newest description of a window that ends at or before ``until_us``; ``None`` if there is none.
+
+        Raises:
+            RedisError: Redis does not answer.
+        """
+        page = await self._redis.xrevrange(self._keys.descriptions(session), min="0-0", max=f"{until_us}-0", count=1)
+        return Description.from_fields(page[0][1]) if page else None

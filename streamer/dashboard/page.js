@@ -179,6 +179,7 @@ function choose(name, end_us = null) {
   setText($("frame-caption"), "\u00a0");
   setText($("name"), name ?? "");
   $("heads").replaceChildren();
+  $("description").hidden = true;
   for (const id of ["fact-window", "fact-closed", "fact-latency", "fact-model", "state", "when"]) setText($(id), "");
   $("back").hidden = end_us === null;
   $("back").href = address(name);
@@ -223,6 +224,8 @@ async function catchUp() {
     const since = Math.max(0, newest - SPAN_US, results.length ? results.at(-1).end_us + 1 : 0);
     const until = at_us === null ? {} : { until: at_us };
     if (at_us === null || since <= at_us) add(name, await ask("/api/results", { session: name, since, ...until }));
+    const description = await ask("/api/description", { session: name, ...until });
+    if (description) showDescription(description);
   } catch (error) {
     console.warn(error.message);
     setTimeout(() => name === chosen && catchUp(), RETRY_MS);
@@ -255,6 +258,18 @@ function saying(output) {
   }
   if (typeof output.value === "number") return `${number(output.value)} ${output.unit}`.trim();
   return String(output.label);
+}
+
+// what the window shows in words, as `streamer describe` has it; newer ones replace older ones
+function showDescription(description) {
+  if (description.session !== chosen || (at_us !== null && description.end_us > at_us)) return;
+  const node = $("description");
+  if (!node.hidden && description.end_us < Number(node.dataset.end_us)) return;
+  node.hidden = false;
+  node.dataset.end_us = description.end_us;
+  setText(node, description.text);
+  const by = description.by === "outputs" ? "made from the outputs and the words" : `by ${description.by}`;
+  node.title = `${clock(description.start_us)}, ${by}${description.note ? `; ${description.note}` : ""}`;
 }
 
 function showDecision(result) {
@@ -685,6 +700,7 @@ function hit(one) {
     element("span", { className: "small", textContent: `${one.label}${score}` }),
     element("span", { className: "small", textContent: clock(one.start_us), title: one.time }),
   );
+  if (one.description) text.append(element("span", { className: "small description", textContent: one.description }));
   const link = element("a", { href: address(one.session, one.end_us) }, shot, text);
   link.setAttribute("aria-label", `${one.session}, ${date(one.start_us)} ${clock(one.start_us)}, ${one.label}, alike ${one.similarity.toFixed(3)}`);
   return element("li", {}, link);
@@ -833,6 +849,7 @@ function heard(news) {
   if (news.faults) showFaults(news.faults);
   add(chosen, news.results);
   news.spoken?.forEach(hearSpeech);
+  if (news.description) showDescription(news.description);
   if (news.gap) catchUp();
 }
 

@@ -20,7 +20,7 @@ from streamer.retrieval.mirror import Index
 from streamer.retrieval.store import Found, space_of
 from streamer.retrieval.thumbnails import save
 from streamer.settings import Settings
-from streamer.store import results
+from streamer.store import descriptions, results
 from streamer.store.results import Keys
 
 if TYPE_CHECKING:  # importing it loads PyTorch, which the page needs only once somebody searches
@@ -61,6 +61,7 @@ class Hit(msgspec.Struct, frozen=True):
         label, score: What the model decided, see :func:`streamer.result.decision`.
         frame: ``None`` if the window has no frame.
         thumbnail: The file that the frame was written to.
+        description: What `streamer describe` says of the window; ``None`` if nothing.
     """
 
     session: str
@@ -72,6 +73,7 @@ class Hit(msgspec.Struct, frozen=True):
     score: float | None
     frame: Frame | None
     thumbnail: str | None = None
+    description: str | None = None
 
 
 def find(settings: Settings, query: Query, load: Callable[[], Predictor], thumbnails: Path | None = None) -> list[Hit]:
@@ -100,10 +102,14 @@ def find(settings: Settings, query: Query, load: Callable[[], Predictor], thumbn
             limit=query.limit,
             session=query.session,
         )
+        told = descriptions.of_windows(client, keys, [(result.session, result.end_us) for result, _ in found])
     files: Sequence[Path | None] = [None] * len(found)
     if thumbnails is not None:
         files = save(settings, [result for result, _ in found], thumbnails)
-    return [hit(result, score, settings, file) for (result, score), file in zip(found, files, strict=True)]
+    return [
+        hit(result, score, settings, file, description)
+        for (result, score), file, description in zip(found, files, told, strict=True)
+    ]
 
 
 def search(
@@ -166,7 +172,13 @@ def _still_there(client: redis.Redis, keys: Keys, found: Sequence[Found]) -> lis
     return [(Result.from_fields(page[0][1]), one.score) for one, page in zip(found, pages, strict=True) if page]
 
 
-def hit(result: Result, similarity: float, settings: Settings, thumbnail: Path | None = None) -> Hit:
+def hit(
+    result: Result,
+    similarity: float,
+    settings: Settings,
+    thumbnail: Path | None = None,
+    description: str | None = None,
+) -> Hit:
     """A found window as the command and the page show it."""
     label, score = decision(result)
     topic = settings.source_topics[IMAGE]
@@ -182,4 +194,5 @@ def hit(result: Result, similarity: float, settings: Settings, thumbnail: Path |
         score=score,
         frame=Frame(topic, partition, offsets[-1][1]) if offsets else None,
         thumbnail=None if thumbnail is None else str(thumbnail),
+        description=description,
     )

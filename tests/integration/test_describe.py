@@ -12,6 +12,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ import redis
 import redis.asyncio
 from prometheus_client import CollectorRegistry
 
+from streamer import dashboard
 from streamer.describe.describer import Describer, by_outputs
 from streamer.describe.evidence import Words
 from streamer.describe.metrics import Metrics
@@ -33,7 +35,7 @@ from streamer.result import Result
 from streamer.settings import Settings
 from streamer.store import descriptions, results
 from streamer.store.descriptions import Description, Descriptions
-from streamer.store.readers import Cursors, Reader
+from streamer.store.readers import Cursor, Cursors, Reader
 from streamer.store.results import Keys
 from tests.harness import S_US, end, running_worker, second, send, wait_for
 
@@ -404,3 +406,33 @@ def test_a_port_that_is_taken_names_its_setting(topics: Settings, tmp_path: Path
         first.terminate()
         assert first.wait(10) == 0
     assert b"set STREAMER_DESCRIBE_PORT to a free port, or 0" in (tmp_path / "describe.log").read_bytes()
+
+
+def test_the_page_shows_the_newest_description_as_text(topics: Settings, client: redis.Redis, page: Any) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: dev)")
+    keys = Keys(topics.key_prefix)
+    hostile = "<img src=x onerror=\"document.title='owned'\">"
+    with dashboard.running(topics.model_copy(update={"dashboard_port": 0})) as url:
+        publish(client, keys, result(1), result(2))
+        client.hset(keys.latest("car"), mapping=result(2).to_fields())
+        page.goto(url)
+        page.locator("#name", has_text="car").wait_for()
+        sync_api.expect(page.locator("#description")).to_be_hidden()
+        with ThreadPoolExecutor(1) as thread:  # this one has the browser's event loop
+            thread.submit(asyncio.run, describe_as(topics, keys, [(1, "the first"), (2, hostile)])).result()
+        sync_api.expect(page.locator("#description")).to_have_text(hostile)
+        page.goto(f"{url}#session=car&at={S_US}")
+        page.reload()
+        sync_api.expect(page.locator("#description")).to_have_text("the first")
+        assert page.locator("#description").get_attribute("title").endswith("by seer; a note")
+        assert page.title() == "car · streamer"
+
+
+async def describe_as(settings: Settings, keys: Keys, texts: Sequence[tuple[int, str]]) -> None:
+    async with redis.asyncio.Redis.from_url(settings.redis) as client:
+        cursor = Cursor()
+        for number, text in texts:
+            description = Description("car", (number - 1) * S_US, number * S_US, text, "seer", "a note")
+            moved = await Descriptions(client, keys, 100).add(cursor, description, b"{}")
+            assert moved is not None
+            cursor = moved

@@ -34,6 +34,7 @@ from streamer.retrieval.contents import BANDS, Gone, Ranges, Windows
 from streamer.retrieval.search import Query
 from streamer.settings import Settings
 from streamer.speak.sentences import Severity, Utterance
+from streamer.store.descriptions import Description
 from streamer.store.results import Keys
 
 S_US = 1_000_000
@@ -136,12 +137,14 @@ class MemoryRedis:
     async def pubsub(self) -> AsyncIterator[MemoryRedis]:
         yield self
 
-    async def subscribe(self, channel: str) -> None:
+    async def subscribe(self, *channels: str) -> None:
         if self.down:
             raise RedisDown("gone")
 
     async def get_message(self, ignore_subscribe_messages: bool, timeout: float) -> dict[str, bytes]:  # noqa: ASYNC109 - redis-py's name
-        return {"data": await self.messages.get()}
+        message = await self.messages.get()
+        channel = b"streamer:descriptions" if b'"text"' in message else b"streamer:results"
+        return {"channel": channel, "data": message}
 
 
 class MemoryPipeline:
@@ -603,6 +606,24 @@ async def test_a_new_result_reaches_a_browser_and_whole_only_where_it_is_looked_
             seen.append(await asyncio.wait_for(anext(news), 5))
     assert {s["session"] for one in seen for s in one["sessions"]} == {"car-1", "car-2"}
     assert [r["session"] for one in seen for r in one["results"]] == ["car-1"]
+
+
+async def test_the_newest_description_reaches_the_browsers_that_show_its_session(start: Start) -> None:
+    page = await start()
+    async with page.get("/events", params={"session": "car-1"}) as answer:
+        news = events(answer)
+        await anext(news)
+        for session, end_us in (("car-2", END_US), ("car-1", END_US), ("car-1", END_US + S_US)):
+            told = Description(session, end_us - S_US, end_us, f"until {end_us}", "outputs")
+            page.redis.messages.put_nowait(told.to_json())
+        page.redis.messages.put_nowait(b'{"text": 5}')  # anybody may write to a channel
+        seen: dict[str, Any] = {}
+        while seen.get("end_us") != END_US + S_US:
+            seen = (await asyncio.wait_for(anext(news), 5)).get("description", seen)
+    assert (seen["session"], seen["text"]) == ("car-1", f"until {END_US + S_US}")
+    async with page.get("/api/description", params={"session": "car-1"}) as answer:
+        assert await answer.json() is None
+    assert await status(page, "/api/description?session=car-1&until=x") == 400
 
 
 async def test_stopping_ends_the_streams(start: Start) -> None:

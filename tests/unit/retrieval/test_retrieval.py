@@ -277,7 +277,7 @@ def test_what_redis_no_longer_has_is_passed_over_before_the_index_knows(index: S
 
 
 def test_a_hit_names_the_offset_of_its_newest_frame() -> None:
-    one = hit(result("car-1", 5), 0.5, Settings.load(partitions=1))
+    one = hit(result("car-1", 5), 0.5, Settings.load(partitions=1), description="It brakes.")
     assert msgspec.json.decode(msgspec.json.encode(one)) == {
         "session": "car-1",
         "start_us": 4 * S_US,
@@ -288,6 +288,7 @@ def test_a_hit_names_the_offset_of_its_newest_frame() -> None:
         "score": 0.9,
         "frame": {"topic": "streamer.frames", "partition": 0, "offset": 7},
         "thumbnail": None,
+        "description": "It brakes.",
     }
     assert hit(result("car-1", 5, members={}), 0.5, Settings.load()).frame is None
 
