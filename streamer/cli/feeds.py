@@ -28,27 +28,45 @@ def simulate(
     drop: Annotated[float, typer.Option(min=0, max=1, help="Share of records that are never sent.")] = 0.0,
     late: Annotated[float, typer.Option(min=0, max=1, help="Share of records that are sent late.")] = 0.0,
     late_ms: Annotated[float, typer.Option(min=0, help="How late these records are.")] = 5000.0,
+    sensors: Annotated[
+        str | None,
+        typer.Option(
+            metavar="surround|all|NAME,…",
+            help="The cars' sensors: two cameras and microphones, CAN and IMU; all eleven; or by name. Default: those "
+            "that the settings declare.",
+        ),
+    ] = None,
     dies: Annotated[
         str | None, typer.Option(metavar="SENSOR:SECOND", help="The sensor stops at this second, e.g. audio:20.")
     ] = None,
 ) -> None:
     """Send simulated drives to Kafka, with faults on demand.
 
-    Camera frames, sound, transcripts (late, as speech recognition is) and telemetry of cars. Each run has sessions with
-    new names.
+    Camera frames, sound, transcripts (late, as speech recognition is) and telemetry of cars. With --sensors all:
+    camera_front, camera_front_left, camera_front_right, camera_rear, camera_rear_left, camera_rear_right, roof_mic,
+    cabin_mic, words, can and imu. Each run has sessions with new names.
     """
     import secrets
 
     from streamer.feeds import simulate
     from streamer.terminal.bars import Sending
 
+    settings = load_settings()
     options = simulate.Options(
-        jitter_ms=jitter_ms, drop=drop, late=late, late_ms=late_ms, dies=None if dies is None else _death(dies)
+        sensors=simulate.sensors_of(settings, sensors),
+        jitter_ms=jitter_ms,
+        drop=drop,
+        late=late,
+        late_ms=late_ms,
+        dies=None if dies is None else _death(dies),
     )
+    left_out = set() if sensors else set(settings.sensor_set.names) - set(options.sensors)
+    if left_out:
+        say(f"the simulated cars do not have {', '.join(sorted(left_out))}")
     name = secrets.token_hex(2)
     with Sending(console(), seconds * 1_000_000) as bar:
         count = simulate.run(
-            load_settings(),
+            settings,
             sessions=sessions,
             seconds=seconds,
             speed=speed,

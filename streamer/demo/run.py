@@ -115,7 +115,8 @@ def plan(settings: Settings, options: Options) -> list[Drive]:
     first_us = time.time_ns() // 1000 + round(LEAD_S * 1e6)
     start_us = -(-first_us // settings.hop_us) * settings.hop_us
     name = f"demo-{secrets.token_hex(2)}"
-    return simulate.fleet(options.sessions, options.seconds, FIRST_SEED + options.seed, start_us, name)
+    sent = simulate.Options(sensors=simulate.sensors_of(settings, None))
+    return simulate.fleet(options.sessions, options.seconds, FIRST_SEED + options.seed, start_us, name, sent)
 
 
 def windows(drive: Drive, settings: Settings) -> Iterator[Expected]:

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from streamer.errors import UsageError
+from streamer.events import KIND_NAMES
 from streamer.feeds import car, pace, scenario
 from streamer.feeds.car import S_US, Course
 from streamer.feeds.producer import Outgoing, Producer, end_record
@@ -182,6 +183,34 @@ def fleet(
     ]
 
 
+def sensors_of(settings: Settings, asked: str | None) -> tuple[str, ...]:
+    """The sensors that cars send.
+
+    Args:
+        asked: Name of a set (``car.SETS``), or names with commas between; ``None``: all that the settings declare and
+            the simulated car has.
+
+    Raises:
+        UsageError: The car has no such sensor, or the settings do not declare it; the message has a setting that does.
+    """
+    there = settings.sensor_set
+    if asked is None:
+        return tuple(name for name in there.names if name in car.SENSORS)
+    names = car.SETS.get(asked, tuple(asked.split(",")))
+    Options(sensors=names)
+    kinds = {name: KIND_NAMES[car.SENSORS[name].row] for name in names}
+    declared = {sensor.name: KIND_NAMES[sensor.row] for sensor in there.all}
+    missing = [name for name, kind in kinds.items() if declared.get(name) != kind]
+    if missing:
+        wanted = {name: {"enabled": True} if name in KIND_NAMES else {"kind": kind} for name, kind in kinds.items()}
+        unused = {name: {"enabled": False} for name in KIND_NAMES if name in declared and name not in kinds}
+        raise UsageError(
+            f"the settings do not declare {', '.join(missing)}; this does, here and for the worker: "
+            f"STREAMER_SENSORS='{msgspec.json.encode(wanted | unused).decode()}'"
+        )
+    return names
+
+
 def outgoing(drives: Sequence[Drive]) -> Iterator[Outgoing]:
     """The records of several drives in the order in which they are due."""
     return heapq.merge(*(drive.outgoing() for drive in drives), key=_due)
@@ -261,6 +290,7 @@ __all__ = [
     "outgoing",
     "read_truth",
     "run",
+    "sensors_of",
     "truth_of",
     "write_truth",
 ]

@@ -149,6 +149,8 @@ def test_a_command_line_that_cannot_be_read_is_one_line_and_code_2(
         (["settings"], {"STREAMER_SENSORS__SMELL__MAX_DELAY_MS": "1"}, "smell: give its kind"),
         (["simulate", "--dies", "smell:3"], {}, "'smell' cannot stop: this drive sends image, audio, text, telemetry"),
         (["simulate", "--dies", "audio"], {}, "--dies takes SENSOR:SECOND"),
+        (["simulate", "--sensors", "lidar"], {}, "the simulated car has no sensor 'lidar'"),
+        (["simulate", "--sensors", "can,imu"], {}, "the settings do not declare can, imu; this does"),
         (["deadletters", "--reason", "nonsense"], {}, "no reason 'nonsense'"),
         (["record", "x.mcap", "--all", "--seconds", "3"], {}, "--all records everything"),
         (["verify", "x.mcap"], {}, "give --against RESULTS"),

@@ -1,3 +1,4 @@
+import json
 from collections import Counter, defaultdict
 from itertools import pairwise
 from pathlib import Path
@@ -8,12 +9,13 @@ import numpy as np
 import pytest
 
 from streamer.errors import UsageError
-from streamer.events import AUDIO, END_TYPE, IMAGE, TELEMETRY, TEXT, Telemetry, Transcript
+from streamer.events import AUDIO, END_TYPE, IMAGE, KIND_NAMES, TELEMETRY, TEXT, Telemetry, Transcript
 from streamer.feeds import car, simulate
 from streamer.feeds.producer import Outgoing, headers
 from streamer.feeds.scenario import BEHIND, FACTS, LABELS, OCCUPANTS, SIRENS
 from streamer.feeds.simulate import Drive, Options, Truth, label_of
 from streamer.feeds.sound import RATE_HZ, Heard, Microphone
+from streamer.settings import Settings
 
 START_US = 1_700_000_000_000_000
 S_US = 1_000_000
@@ -166,6 +168,12 @@ def test_a_drive_sends_the_sensors_that_were_chosen_and_the_same_of_each_whateve
     assert alone[TELEMETRY] == among[TELEMETRY]
 
 
+SURROUND = {
+    **{name: {"kind": KIND_NAMES[car.SENSORS[name].row]} for name in car.SETS["surround"]},
+    **{name: {"enabled": False} for name in KIND_NAMES},
+}
+
+
 def test_a_record_names_its_sensor_unless_that_is_called_like_its_kind() -> None:
     records = drive(seconds=1, sensors=("telemetry", "can", "imu")).outgoing()
     named = Counter(dict(headers(r)).get("ce_sensor") for r in records if r.ce_type is None)
@@ -175,6 +183,35 @@ def test_a_record_names_its_sensor_unless_that_is_called_like_its_kind() -> None
 def test_no_two_records_of_a_drive_are_the_same_event() -> None:
     events = [dict(headers(r)) for r in drive(seconds=2, sensors=car.SETS["all"]).outgoing() if r.ce_type is None]
     assert len({(event["ce_source"], event["ce_id"]) for event in events}) == len(events)
+
+
+def test_cars_send_the_sensors_that_the_settings_declare() -> None:
+    assert simulate.sensors_of(Settings(), None) == car.DEFAULT
+    assert set(simulate.sensors_of(Settings(sensors=SURROUND), None)) == set(car.SETS["surround"])
+    with_radar = {"radar": {"kind": "telemetry"}}
+    assert "radar" not in simulate.sensors_of(Settings(sensors=with_radar), None)
+
+
+def test_cars_send_the_sensors_of_a_set_or_those_that_are_named() -> None:
+    settings = Settings(sensors=SURROUND)
+    assert simulate.sensors_of(settings, "surround") == car.SETS["surround"]
+    assert simulate.sensors_of(settings, "imu,camera_rear") == ("imu", "camera_rear")
+
+
+@pytest.mark.parametrize("asked", ["surround", "all", "can,imu", "image,camera_rear"])
+def test_sensors_that_are_not_declared_are_refused_with_a_setting_that_declares_them(asked: str) -> None:
+    with pytest.raises(UsageError, match="do not declare") as refused:
+        simulate.sensors_of(Settings(), asked)
+    told = str(refused.value)
+    assert "\n" not in told
+    given = json.loads(told.partition("STREAMER_SENSORS='")[2].removesuffix("'"))
+    settings = Settings(sensors=given)
+    assert set(simulate.sensors_of(settings, asked)) == set(settings.sensor_set.names)
+
+
+def test_a_sensor_that_the_car_does_not_have_is_refused_with_those_that_it_has() -> None:
+    with pytest.raises(UsageError, match="no sensor 'lidar'; it has: image, audio"):
+        simulate.sensors_of(Settings(), "lidar")
 
 
 def test_the_truth_has_the_label_of_each_output_that_drives_teach() -> None:
