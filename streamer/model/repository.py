@@ -23,12 +23,16 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from streamer.errors import ModelError, one_line
-from streamer.model.nets.architecture import BuildError, HuggingFace
+from streamer.errors import ModelError, UsageError, one_line
+from streamer.model.nets.architecture import Architecture, BuildError, HuggingFace
 from streamer.model.nets.build import Data, build
 from streamer.model.nets.encoders.text import Vocabulary
 from streamer.model.nets.heads import Head
 from streamer.model.spec import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelSpec, read_network_spec
+from streamer.senses import files as senses
+from streamer.settings import Settings
+
+BACKBONE = "backbone"  # of image encoders: the sense of this role has the weights
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -66,9 +70,29 @@ def new_module(spec: ModelSpec, folder: Path, tokenizer: Tokenizer | None, *, pr
     )
     heads = {name: Head(output.size, output.kind == "number") for name, output in spec.outputs.items()}
     try:
-        return build(spec.architecture, data, heads, folder, pretrained=pretrained)
+        architecture = _with_backbone(spec.architecture) if pretrained and inputs.image else spec.architecture
+        return build(architecture, data, heads, folder, pretrained=pretrained)
     except BuildError as error:
         raise ModelError(f"{folder / SPEC_FILE}: {error}") from None
+
+
+def _with_backbone(architecture: Architecture) -> Architecture:
+    """The architecture with the path of a file where the image encoder begins with the sense ``backbone``.
+
+    Raises:
+        BuildError: The sense is not here, or is not one file.
+    """
+    image = architecture.image
+    if isinstance(image, str) or image.get("pretrained") != BACKBONE:
+        return architecture
+    try:
+        sense = senses.find(BACKBONE, Settings.load())
+    except UsageError as error:
+        raise BuildError(f"architecture.image.pretrained = {BACKBONE!r}: {error}") from None
+    if len(sense.files) != 1:
+        raise BuildError(f"architecture.image.pretrained = {BACKBONE!r}: {sense.name} is not one file of weights")
+    path = next(iter(sense.files.values())).absolute()
+    return msgspec.structs.replace(architecture, image=image | {"pretrained": str(path)})
 
 
 def vocabulary(tokenizer: Tokenizer) -> Vocabulary:

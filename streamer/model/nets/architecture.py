@@ -129,7 +129,8 @@ class Timm(ImageOptions, frozen=True):
     """A backbone of timm, by timm's name: ResNet, Inception and hundreds more.
 
     Attributes:
-        pretrained: File of weights (``.safetensors``, ``.pth``, ``.bin``); ``hub``: timm downloads them; else random.
+        pretrained: File of weights (``.safetensors``, ``.pth``, ``.bin``); ``backbone``: that of the sense of this
+            role; ``hub``: timm downloads them; else random.
         frozen: It is not trained.
     """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ from streamer.model.nets.layers import GROUPS, Attention, Backboned, conv2d, pos
 from streamer.model.nets.pretrained import load_weights
 
 HUB = "hub"
+EFFICIENTNET_PYTORCH = "_conv_stem.weight"  # a name in that layout alone
 
 
 class ImageEncoder(nn.Module):
@@ -121,11 +121,7 @@ def timm_encoder(options: Timm, size: tuple[int, int], width: int, folder: Path,
             f"{' from its hub' if hub else ''}: {one_line(error)}"
         ) from error
     if pretrained and options.pretrained and not hub:
-        convert = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)  # timm's convention
-        convert_own: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = (
-            None if convert is None else lambda given: convert(given, backbone)
-        )
-        load_weights(backbone, folder / options.pretrained, _heads(backbone), convert_own)
+        load_weights(backbone, folder / options.pretrained, _heads(backbone), lambda given: _converted(given, backbone))
     return TimmEncoder(backbone, features, width, frozen=options.frozen)
 
 
@@ -134,6 +130,19 @@ def _create(timm: Any, name: str, size: tuple[int, int], hub: bool) -> nn.Module
     fixed = timm.get_pretrained_cfg(name).fixed_input_size
     sized = {"img_size": size} if fixed else {}
     return cast(nn.Module, timm.create_model(name, pretrained=hub, num_classes=0, **sized))
+
+
+def _converted(given: dict[str, Tensor], backbone: nn.Module) -> dict[str, Tensor]:
+    """Weights of another layout, by the names of timm.
+
+    EfficientNet-PyTorch and its kin have timm's layers in timm's order, and call them otherwise. Of each other network
+    timm knows the older layouts.
+    """
+    if EFFICIENTNET_PYTORCH in given:
+        layers = [weight for name, weight in given.items() if not name.startswith("_fc.")]
+        return dict(zip(backbone.state_dict(), layers, strict=True))
+    convert = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)  # timm's convention
+    return given if convert is None else cast(dict[str, Tensor], convert(given, backbone))
 
 
 def _features_of(backbone: nn.Module, size: tuple[int, int]) -> int:
