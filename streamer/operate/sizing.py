@@ -107,7 +107,7 @@ def of_model(folder: Path, *, cost_given: bool = False) -> tuple[int, int]:
     if spec.senses is not None and not cost_given:
         raise UsageError(
             f"{folder} is made of ready senses, whose cost is not that of models/driving: give it as --cpu-ms "
-            "(docs/senses.md has what was measured)"
+            "(docs/benchmarks.md has what was measured)"
         )
     return spec.window_ms, spec.inputs.image.frames if spec.inputs.image else 0
 
