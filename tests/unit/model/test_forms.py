@@ -23,7 +23,7 @@ from streamer.errors import ModelError
 from streamer.model import Inputs, Outputs, forms, predictor, repository
 from streamer.model.collate import collate
 from streamer.model.forms import compiled
-from streamer.model.predictor import Predictor
+from streamer.model.predictor import Network
 from streamer.model.sample import Phrase, Sample, only
 from streamer.model.spec import read_spec
 from streamer.settings import Settings
@@ -66,8 +66,8 @@ def train(folder: Path, seed: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def predictors(exported: Path) -> dict[str, Predictor]:
-    return {form: Predictor.load(exported, device="cpu", form=form) for form in ("eager", *ARCHIVES)}
+def predictors(exported: Path) -> dict[str, Network]:
+    return {form: Network.load(exported, device="cpu", form=form) for form in ("eager", *ARCHIVES)}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def cases() -> list[list[Sample]]:
     return [full, full[:1], full[:2], *alone, *missing, [full[0], NOTHING], [NOTHING]]
 
 
-def differences(one: Predictor, other: Predictor) -> float:
+def differences(one: Network, other: Network) -> float:
     """The largest difference of scores and embeddings over all cases."""
     worst = 0.0
     for case in cases():
@@ -121,13 +121,13 @@ def differences(one: Predictor, other: Predictor) -> float:
 
 
 @pytest.mark.parametrize("form", ARCHIVES)
-def test_a_form_answers_as_eager_does_whatever_is_missing(predictors: dict[str, Predictor], form: str) -> None:
+def test_a_form_answers_as_eager_does_whatever_is_missing(predictors: dict[str, Network], form: str) -> None:
     assert differences(predictors[form], predictors["eager"]) <= forms.TOLERANCES[form]
 
 
 @pytest.mark.parametrize("form", ARCHIVES)
 def test_what_stands_where_a_mask_is_false_changes_nothing_in_any_form(
-    predictors: dict[str, Predictor], form: str, monkeypatch: pytest.MonkeyPatch
+    predictors: dict[str, Network], form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = [sample(0), only(sample(1), ["audio"]), NOTHING]
     before, before_BD = predictors[form].answer(batch)
@@ -151,13 +151,13 @@ def garbled(inputs: Inputs) -> Inputs:
 
 
 @pytest.mark.parametrize("form", ARCHIVES)
-def test_the_version_tells_weights_and_form(predictors: dict[str, Predictor], form: str) -> None:
+def test_the_version_tells_weights_and_form(predictors: dict[str, Network], form: str) -> None:
     assert predictors[form].version == f"{predictors['eager'].version}+{form}"
 
 
 def refusal(folder: Path, form: str) -> str:
     with pytest.raises(ModelError) as caught:
-        Predictor.load(folder, device="cpu", form=form)
+        Network.load(folder, device="cpu", form=form)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -237,7 +237,7 @@ def repack(path: Path, changed: dict[str, bytes]) -> None:
 def test_windows_of_another_length_than_the_graphs_are_refused_at_the_start(folder: Path, form: str) -> None:
     settings = Settings.load(model=folder, window_ms=1000, model_form=form)
     with pytest.raises(ModelError, match="is for windows of 100 ms, and STREAMER_WINDOW_MS is 1000"):
-        Predictor.load(folder, device="cpu", settings=settings)
+        Network.load(folder, device="cpu", settings=settings)
 
 
 def test_int8_weights_take_less_room(exported: Path) -> None:
@@ -302,7 +302,7 @@ def foreign(tmp_path: Path) -> Path:
 
 
 def test_a_folder_with_an_onnx_model_of_another_framework_is_a_whole_model(foreign: Path) -> None:
-    predictor = Predictor.load(foreign, device="cpu")
+    predictor = Network.load(foreign, device="cpu")
     red = sample(0).image_FHW3
     assert red is not None
     red[:] = (9, 0, 0)

@@ -16,7 +16,7 @@ import soundfile
 from PIL import Image
 
 from streamer.errors import ModelError, UsageError
-from streamer.model.predictor import Predictor
+from streamer.model.predictor import Network, Predictor
 from streamer.result import Result
 from streamer.retrieval import mirror, query, store
 from streamer.retrieval.indexes import MAX_FILE_BYTES
@@ -552,7 +552,7 @@ def test_a_model_without_the_modality_says_which_it_has(predictor: Predictor, mo
 def test_a_model_without_vectors_of_its_modalities_cannot_be_asked(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outputs = Predictor._outputs
-    monkeypatch.setattr(Predictor, "_outputs", lambda self, samples: outputs(self, samples)._replace(parts={}))
+    outputs = Network._outputs
+    monkeypatch.setattr(Network, "_outputs", lambda self, samples: outputs(self, samples)._replace(parts={}))
     with pytest.raises(ModelError, match="model driving has no vectors of text; it has none"):
         query.text(predictor, "lane is free")

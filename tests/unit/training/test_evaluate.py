@@ -16,7 +16,7 @@ from rich.console import Console
 from streamer.errors import UsageError
 from streamer.events import KIND_NAMES
 from streamer.model import repository
-from streamer.model.predictor import Prediction, Predictor
+from streamer.model.predictor import Network, Prediction
 from streamer.model.sample import Phrase, Sample, only
 from streamer.model.spec import read_spec
 from streamer.training import card, evaluate
@@ -132,7 +132,7 @@ def test_the_common_space_of_a_folder_is_measured_for_every_pair(tmp_path: Path)
     silent = Example(Sample((False, False, False, True), (0.0,) * 4, telemetry_CT=WINDOWS[0].sample.telemetry_CT,
                             telemetry_mask_CT=WINDOWS[0].sample.telemetry_mask_CT), {"action": "stop"})  # fmt: skip
     held_out = HeldOut([*WINDOWS, silent], "a toy")
-    whole = evaluate.evaluate(tmp_path, Predictor.load(tmp_path, "cpu"), held_out, QUIET)
+    whole = evaluate.evaluate(tmp_path, Network.load(tmp_path, "cpu"), held_out, QUIET)
     assert whole.heads[0].rows[0].quality.windows == 41
     found = {(r.query, r.found): r for r in whole.recalls}
     assert set(found) == {("text", "telemetry"), ("telemetry", "text"), ("text", "window"), ("telemetry", "window")}
