@@ -1,4 +1,4 @@
-"""A model is made and measured: ``train``, ``evaluate``, ``export``, ``forms``."""
+"""A model is made and measured: ``train``, ``learn``, ``evaluate``, ``export``, ``forms``."""
 
 from __future__ import annotations
 
@@ -90,6 +90,27 @@ def train(
         f"trained on {report.windows} windows in {report.seconds:.0f} s ({report.cpu_seconds:.0f} s of CPU); "
         f"now run `streamer evaluate {model_dir}{'' if data is None else f' --data {data}'}`"
     )
+
+
+def learn(
+    model_dir: ModelDir,
+    data: Annotated[
+        Path, typer.Option("--data", help="A data set: a manifest, a folder for each label, …: see docs/models.md.")
+    ],
+    skip_bad: SkipBad = False,
+) -> None:
+    """Learn your labels from ten windows each, on frozen senses.
+
+    For a model.toml with [senses.learned.NAME]: a linear head on features of pictures, sound and words. Writes
+    learned.safetensors, and into README.md how often it is right on windows that it did not learn from.
+    """
+    with extra("train", "learning"):
+        from streamer.training import few_shot
+
+    report = few_shot.learn(model_dir, data, load_settings(), console(), skip_bad=skip_bad)
+    for score in report.scores:
+        say(f"{score.output}: {few_shot.shown(score.right, score.windows)} right, by {score.how}")
+    say(f"learned from {report.windows} windows in {report.seconds:.0f} s; STREAMER_MODEL={model_dir} serves it")
 
 
 def evaluate(

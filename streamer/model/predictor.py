@@ -147,7 +147,7 @@ class Predictor(ABC):
                 f"{folder} is made of ready senses, which have no form {form}: set STREAMER_MODEL_FORM=eager"
             )
         try:
-            return Senses(spec, Sensing(spec, settings), Limits.of(settings))
+            return Senses(spec, Sensing(spec, settings, folder), Limits.of(settings))
         except UsageError as error:
             raise ModelError(f"{folder}: {error}") from None
 

@@ -51,6 +51,17 @@ class Measured(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unit: str = ""
 
 
+class Learned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[senses.learned.NAME]``: one of the user's labels, learned from few windows by ``streamer learn``.
+
+    Attributes:
+        senses: What it is judged by, some of ``FEATURES``.
+    """
+
+    labels: tuple[str, ...]
+    senses: tuple[str, ...] = ("pictures", "sounds", "words")
+
+
 class Sentences(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[senses.sentences]``: the window's words as a vector, which makes it searchable."""
 
@@ -62,6 +73,11 @@ class Senses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sounds: Sounds | None = None
     numbers: dict[str, Measured] = {}
     sentences: Sentences | None = None
+    learned: dict[str, Learned] = {}
+
+    def judged_by(self, feature: str) -> bool:
+        """Whether a learned output is judged by one of ``FEATURES``."""
+        return any(feature in learned.senses for learned in self.learned.values())
 
     def problem(self) -> str | None:
         """What is wrong with it, in one line; ``None`` if nothing is."""
@@ -69,6 +85,13 @@ class Senses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return f"senses.objects.frames = {self.objects.frames} must be above 0"
         if taken := next((name for name in self.numbers if name in OUTPUTS), None):
             return f"senses.numbers.{taken}: the name is that of an output of another sense"
+        if taken := next((name for name in self.learned if name in OUTPUTS or name in self.numbers), None):
+            return f"senses.learned.{taken}: the name is that of another output"
+        for name, learned in self.learned.items():
+            if len(learned.labels) < 2 or len(set(learned.labels)) < len(learned.labels):
+                return f"senses.learned.{name}.labels needs two or more different labels"
+            if not learned.senses or not set(learned.senses) <= set(FEATURES):
+                return f"senses.learned.{name}.senses are some of {', '.join(FEATURES)}"
         tagged: dict[str, tuple[tuple[str, ...], dict[str, float]]] = {}
         if self.objects is not None:
             tagged["objects"] = self.objects.labels, self.objects.thresholds
@@ -83,4 +106,5 @@ class Senses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 WORDS, OBJECTS, PEOPLE, SOUNDS = OUTPUTS = ("words", "objects", "people", "sounds")
+FEATURES = ("pictures", "sounds", "words")  # of frozen senses, that outputs are learned on
 PERSON = "person"  # the label that ``people`` counts

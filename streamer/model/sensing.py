@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from streamer.errors import UsageError
 from streamer.events import KIND_NAMES
 from streamer.model import wording
+from streamer.model.learned import LearnedOutputs
 from streamer.model.sample import Phrase, Sample, only
 from streamer.model.senses import OBJECTS, PEOPLE, PERSON, SOUNDS, WORDS, Objects, Senses, Sounds
 from streamer.model.spec import SCORE_DIGITS, VALUE_DIGITS, ModelSpec
@@ -36,8 +38,8 @@ class Sensing:
         version: The spec's version and the first 8 hex digits of a hash of the spec and of all files of its senses.
     """
 
-    def __init__(self, spec: ModelSpec, settings: Settings) -> None:
-        """Load the senses.
+    def __init__(self, spec: ModelSpec, settings: Settings, folder: Path) -> None:
+        """Load the senses, and what was learned on them from the model's folder.
 
         Raises:
             UsageError: A sense is not there, cannot be run, or does not know a label; says how to mend that.
@@ -49,7 +51,9 @@ class Sensing:
         self._objects = Detector(settings) if senses.objects is not None else None
         self._sounds = SoundEvents(settings) if senses.sounds is not None else None
         self._sentences = SentenceEncoder(settings) if senses.sentences is not None else None
-        loaded = [sense.version for sense in (self._objects, self._sounds, self._sentences) if sense is not None]
+        self._learned = LearnedOutputs(folder, senses.learned, settings) if senses.learned else None
+        parts = (self._objects, self._sounds, self._sentences, self._learned)
+        loaded = [sense.version for sense in parts if sense is not None]
         digest = hashlib.sha256(msgspec.json.encode([spec, loaded])).hexdigest()
         self.version = f"{spec.version}-{digest[:8]}"
         if senses.objects is not None:
@@ -110,7 +114,10 @@ class Sensing:
 
     def _outputs(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         seen = self._seen(samples)
-        return [self._said(sample, pictures) for sample, pictures in zip(samples, seen, strict=True)]
+        said = [self._said(sample, pictures) for sample, pictures in zip(samples, seen, strict=True)]
+        if self._learned is None:
+            return said
+        return [{**outputs, **judged} for outputs, judged in zip(said, self._learned.judge(samples), strict=True)]
 
     def _seen(self, samples: Sequence[Sample]) -> list[list[list[Detection]]]:
         """For each sample the detections in each of its frames; one run of the network for all."""

@@ -163,10 +163,11 @@ def _problem_of_senses(spec: ModelSpec) -> str | None:
 def _with_senses(spec: ModelSpec, senses: Senses) -> ModelSpec:
     """The spec with the inputs that its senses take, and their outputs in the order of a result."""
     objects, sounds = senses.objects, senses.sounds
+    frames = objects.frames if objects is not None else int(senses.judged_by("pictures"))
     channels = tuple(dict.fromkeys(measured.channel for measured in senses.numbers.values()))
     inputs = InputSpec(
-        image=ImageInput(objects.frames, SENSED_PIXELS, SENSED_PIXELS) if objects is not None else None,
-        audio=AudioInput(SENSED_RATE_HZ) if sounds is not None else None,
+        image=ImageInput(frames, SENSED_PIXELS, SENSED_PIXELS) if frames else None,
+        audio=AudioInput(SENSED_RATE_HZ) if sounds is not None or senses.judged_by("sounds") else None,
         text=TextInput(SENSED_TOKENS),
         telemetry=TelemetryInput(channels, SENSED_TELEMETRY_HZ) if channels else None,
     )
@@ -178,6 +179,7 @@ def _with_senses(spec: ModelSpec, senses: Senses) -> ModelSpec:
     if sounds is not None:
         outputs[SOUNDS] = Output(tuple(sounds.tags), "tags")
     outputs |= {name: Output(kind="number", unit=measured.unit) for name, measured in senses.numbers.items()}
+    outputs |= {name: Output(learned.labels) for name, learned in senses.learned.items()}
     return msgspec.structs.replace(spec, inputs=inputs, outputs=outputs)
 
 

@@ -88,6 +88,24 @@ def open_data(
         UsageError: The path has no known format or several, a file is malformed, a row is bad and bad rows are
             refused, or no row is left.
     """
+    rows, limits, bad, chosen = open_rows(path, spec, refuse_bad=refuse_bad, settings=settings, console=console)
+    training, validation, test = (Rows(part, spec, limits) for part in parts.divide(path, rows, seed))
+    return Data(chosen, training, validation, test, tuple(bad))
+
+
+def open_rows(
+    path: Path,
+    spec: ModelSpec,
+    *,
+    refuse_bad: bool,
+    settings: Settings | None,
+    console: Console | None,
+) -> tuple[list[Row], Limits, list[BadRow], str]:
+    """The rows of a data set before they are divided, all of them checked; arguments and errors of :func:`open_data`.
+
+    Returns:
+        The rows, the limits of decoding them, the bad rows, and the name of the format.
+    """
     settings = settings if settings is not None else Settings.load()
     chosen = detect(path)
     limits = Limits.of(settings)
@@ -101,8 +119,7 @@ def open_data(
     rows = [item for item in found if isinstance(item, Row)]
     if not rows:
         raise UsageError(f"{path} has no examples" + (f": {bad[0]}" if bad else ""))
-    training, validation, test = (Rows(part, spec, limits) for part in parts.divide(path, rows, seed))
-    return Data(chosen.name, training, validation, test, tuple(bad))
+    return rows, limits, bad, chosen.name
 
 
 def detect(path: Path) -> Format:
