@@ -52,7 +52,7 @@ def measure(settings: Settings, data: Path) -> Table:
         f"so many pixels. Without words drawn, {len(false)} lines were found on them, "
         f"{sure} with a score of {LEAST_SCORE} or more, which is the least that counts."
     )
-    return Table(about, ("letters", "read right", "lines read without a fault", "CPU time a frame"), rows)
+    return Table(about, ("size of letters", "read right", "lines read without a fault", "CPU time a frame"), rows)
 
 
 def _with_words(frame: Picture, words: str, size_px: int) -> Picture:
