@@ -26,6 +26,7 @@ from streamer.senses import files
 from streamer.senses.objects import LABELS, Detection, Detector
 from streamer.senses.sentences import SentenceEncoder
 from streamer.senses.sounds import SoundEvents
+from streamer.senses.table import rows
 from streamer.settings import Settings
 
 Tags = dict[str, Any]
@@ -162,16 +163,23 @@ class Sensing:
 
 
 def _check_there(senses: Senses, settings: Settings) -> None:
-    """Name all senses that are missing, not only the first."""
-    missing = []
+    """Name all senses that are missing, not only the first, and one command that fetches them."""
+    absent, errors = [], []
     for role in ("objects", "sounds", "sentences"):
         if getattr(senses, role) is not None:
             try:
                 files.find(role, settings)
             except UsageError as error:
-                missing.append(str(error))
-    if missing:
-        raise UsageError("; ".join(missing))
+                row = rows(role)[0]
+                if role in settings.senses or files.locate(row, settings.senses_dir) is not None:
+                    errors.append(str(error))
+                else:
+                    absent.append(row.name)
+    if absent:
+        fetch = " ".join(f"--fetch {name}" for name in absent)
+        errors.append(f"it needs {wording.listed(absent)}, which this machine lacks; run `streamer senses {fetch}`")
+    if errors:
+        raise UsageError("; ".join(errors))
 
 
 def _check_known(wanted: Sequence[str], known: Any, which: str) -> None:

@@ -43,7 +43,7 @@ def facts() -> Table:
 def listing(results: Iterable[Result]) -> Table:
     """Results of one session as a table."""
     table = plain()
-    add_result_columns(table)
+    add_result_columns(table, whole=True)
     for result in results:
         table.add_row(*cells(result))
     return table
@@ -73,7 +73,8 @@ def hits(found: Sequence[Hit], width: int) -> Table:
     table.add_column("alike", justify="right", no_wrap=True)
     table.add_column(f"window {zone()}", no_wrap=True)
     table.add_column("session", overflow="ellipsis", no_wrap=True, max_width=name_width)
-    table.add_column("decision", no_wrap=True, overflow="ellipsis", max_width=18)
+    words = any(hit.score is None and " " in hit.label for hit in found)  # which are worth more than one line
+    table.add_column("decision", no_wrap=not words, overflow="fold" if words else "ellipsis", max_width=18)
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("frame", overflow="fold")
     for hit, place in zip(found, places, strict=True):
@@ -105,10 +106,17 @@ def letters(dead: Iterable[DeadLetter]) -> Table:
     return table
 
 
-def add_result_columns(table: Table) -> None:
-    """The columns of :func:`cells`."""
+def add_result_columns(table: Table, *, whole: bool = False) -> None:
+    """The columns of :func:`cells`.
+
+    Args:
+        whole: Wrap long decisions, such as a window in words, instead of cutting them off.
+    """
     table.add_column(f"window {zone()}", no_wrap=True, min_width=8)
-    table.add_column("decision", no_wrap=True, overflow="ellipsis", min_width=14, max_width=18)
+    if whole:
+        table.add_column("decision", overflow="fold", min_width=14)
+    else:
+        table.add_column("decision", no_wrap=True, overflow="ellipsis", min_width=14, max_width=18)
     table.add_column("score", justify="right", no_wrap=True)
     for name in KIND_NAMES:
         table.add_column(HEADINGS.get(name, name[:3]), justify="right", no_wrap=True, min_width=3)

@@ -60,7 +60,9 @@ def test_the_model_toml_and_the_manifest_lines_of_the_page_are_valid() -> None:
     specs = [
         msgspec.convert(tomllib.loads(text), ModelSpec) for text in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     ]
-    assert [spec.name for spec in specs] == ["mine", "press"]
+    assert [spec.name for spec in specs] == ["mine", "garage", "press"]
+    assert specs[1].senses is not None
+    assert specs[1].senses.problem() is None
     schema = Draft202012Validator(json.loads((ROOT / "schemas" / "manifest.json").read_text()))
     lines = [
         json.loads(line) for text in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL) for line in text.splitlines()

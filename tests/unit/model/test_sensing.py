@@ -11,11 +11,14 @@ import pytest
 from numpy.typing import NDArray
 
 from streamer.errors import ModelError, UsageError
+from streamer.local.process import free_port
 from streamer.model import forms, repository, sensing
 from streamer.model.predictor import ModelFault, Network, Prediction, Predictor, predict_each
 from streamer.model.sample import Phrase, Sample
 from streamer.model.spec import read_spec
-from streamer.operate import sizing
+from streamer.operate import doctor, sizing
+from streamer.operate.findings import Status
+from streamer.senses import files
 from streamer.senses.objects import Detection
 from streamer.settings import Settings
 
@@ -40,6 +43,7 @@ unit = "m/s"
 [senses.sentences]
 """
 WHERE = (0.0, 0.0, 1.0, 1.0)
+EVERYDAY = Path(__file__).parents[3] / "models" / "everyday"
 
 
 class FakeDetector:
@@ -268,16 +272,27 @@ def test_what_needs_weights_says_that_there_are_none(folder: Path) -> None:
 
 
 def test_every_sense_that_is_missing_is_named(tmp_path: Path) -> None:
-    everyday = Path(__file__).parents[3] / "models" / "everyday"
     nowhere = Settings(senses_dir=tmp_path, senses=dict.fromkeys(("objects", "sounds", "sentences"), "/nowhere"))
     with pytest.raises(ModelError) as refused:
-        Predictor.load(everyday, settings=nowhere)
+        Predictor.load(EVERYDAY, settings=nowhere)
     for role in ("OBJECTS", "SOUNDS", "SENTENCES"):
         assert f"STREAMER_SENSES__{role}" in str(refused.value)
 
 
+def test_one_command_fetches_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "locate", lambda row, folder: None)
+    nobody = {"kafka": f"127.0.0.1:{free_port()}", "redis": f"redis://127.0.0.1:{free_port()}/0", "port": free_port()}
+    settings = Settings(model=EVERYDAY, senses_dir=tmp_path, **nobody)
+    (finding,) = [one for one in doctor.examine(settings) if one.check == "model"]
+    assert finding.status is Status.FAIL
+    assert finding.found.endswith(
+        "models/everyday: it needs ssd-mobilenet, yamnet and minilm, which this machine lacks"
+    )
+    assert finding.remedy == "run `streamer senses --fetch ssd-mobilenet --fetch yamnet --fetch minilm`"
+
+
 def test_the_model_that_ships_names_outputs_that_people_can_read() -> None:
-    spec = read_spec(Path(__file__).parents[3] / "models" / "everyday")
+    spec = read_spec(EVERYDAY)
     assert list(spec.outputs) == ["words", "objects", "people", "sounds", "speed"]
     assert spec.outputs["objects"].labels[:3] == ("person", "bicycle", "car")
     assert "siren" in spec.outputs["sounds"].labels
