@@ -281,8 +281,13 @@ def test_every_sense_that_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_one_command_fetches_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "locate", lambda row, folder: None)
-    nobody = {"kafka": f"127.0.0.1:{free_port()}", "redis": f"redis://127.0.0.1:{free_port()}/0", "port": free_port()}
-    settings = Settings(model=EVERYDAY, senses_dir=tmp_path, **nobody)
+    settings = Settings(
+        kafka=f"127.0.0.1:{free_port()}",
+        redis=f"redis://127.0.0.1:{free_port()}/0",
+        port=free_port(),
+        model=EVERYDAY,
+        senses_dir=tmp_path,
+    )
     (finding,) = [one for one in doctor.examine(settings) if one.check == "model"]
     assert finding.status is Status.FAIL
     assert finding.found.endswith(

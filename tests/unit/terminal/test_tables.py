@@ -25,6 +25,13 @@ def test_a_listing_has_a_row_for_each_result() -> None:
     assert len(lines(tables.listing([result(), result()]))) == 3
 
 
+def test_a_window_in_words_is_listed_whole_in_80_columns() -> None:
+    told = "two people and a car; engine; speed 13.9 m/s; says: turn left at the next crossing"
+    shown = lines(tables.listing([result(outputs={"words": {"text": told}}), result()]))
+    assert max(map(len, shown)) <= 80
+    assert all(word in " ".join(shown) for word in told.split())
+
+
 def test_dead_letters_are_listed_with_origin_reason_and_detail() -> None:
     assert lines(tables.letters([LETTER]))[1].split(maxsplit=3)[1:] == [
         "streamer.telemetry/3/17",
