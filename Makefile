@@ -27,8 +27,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 install: $(VENV)/.installed  ## set up .venv from requirements.lock
 
-demo: install  ## the whole system on this machine: feeds, Kafka, worker, Redis, a live table, a summary
-	@$(BIN)/streamer demo
+demo: install  ## the whole system on this machine; ARGS="--film FILE": a film of yours is seen, heard and described
+	@$(BIN)/streamer demo $(ARGS)
 
 test: install  ## unit and integration tests, on a real Kafka and a real Redis
 	@$(BIN)/pytest

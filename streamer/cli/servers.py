@@ -117,6 +117,10 @@ def transcribe() -> None:
 
 
 def demo(
+    film: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="In place of cars: a film of yours, seen, heard, described and spoken of."),
+    ] = None,
     sessions: Annotated[int, typer.Option(min=1, help="Cars that drive at the same time.")] = 4,
     seconds: Annotated[int, typer.Option(min=2, help="Length of the drives, s.")] = 45,
     seed: Annotated[int, typer.Option(min=0, help="Chooses the drives.")] = 1,
@@ -133,6 +137,10 @@ def demo(
 
     Uses the running Kafka and Redis, or starts embedded ones. Ends with a summary; exit code 1 if a window was lost, a
     record was refused or the model failed.
+
+    With --film the senses of models/everyday look at a film of yours: what they see and hear, what is said in it, a
+    description of each window, what is said aloud and a search are on the page, which stays until Ctrl-C. One line
+    says how to get the networks that are missing.
     """
     import signal
 
@@ -142,11 +150,30 @@ def demo(
     # a plain kill too must stop everything that was started
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     out = console(stderr=False)
+    if film is not None:
+        _show_film(film, headless, keep, json_file)
+        return
     options = run.Options(sessions=sessions, seconds=seconds, seed=seed, headless=headless, keep=keep, page=page)
     outcome = run.run(load_settings(), options, out)
     out.print(summary.view(outcome))
     if json_file is not None:
         json_file.write_bytes(summary.as_json(outcome))
+    if not outcome.clean:
+        raise typer.Exit(1)
+
+
+def _show_film(path: Path, headless: bool, keep: bool, json_file: Path | None) -> None:
+    with extra("feeds", "a film's demo"):
+        from streamer.demo import film, viewing
+
+    out = console(stderr=False)
+
+    def show(found: viewing.Viewing) -> None:
+        out.print(viewing.view(found))
+        if json_file is not None:
+            json_file.write_bytes(viewing.as_json(found))
+
+    outcome = film.run(load_settings(), film.Options(path, headless=headless, keep=keep), out, show)
     if not outcome.clean:
         raise typer.Exit(1)
 

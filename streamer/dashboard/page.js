@@ -221,9 +221,10 @@ async function catchUp() {
     showSessions();
     if (name === null || name !== chosen) return;
     const newest = at_us ?? sessions.get(name)?.end_us ?? 0;
-    const since = Math.max(0, newest - SPAN_US, results.length ? results.at(-1).end_us + 1 : 0);
+    // all of the span: a result that came by the stream says nothing of those before it
+    const since = Math.max(0, newest - SPAN_US);
     const until = at_us === null ? {} : { until: at_us };
-    if (at_us === null || since <= at_us) add(name, await ask("/api/results", { session: name, since, ...until }));
+    add(name, await ask("/api/results", { session: name, since, ...until }));
     const description = await ask("/api/description", { session: name, ...until });
     if (description) showDescription(description);
   } catch (error) {
@@ -273,7 +274,9 @@ function showDescription(description) {
 }
 
 function showDecision(result) {
-  const heads = Object.entries(result.outputs);
+  const all = Object.entries(result.outputs);
+  const short = all.filter(([, output]) => output.text === undefined); // the description has the words
+  const heads = short.length ? short : all;
   const box = $("heads");
   while (box.children.length > Math.max(1, heads.length)) box.lastChild.remove();
   while (box.children.length < Math.max(1, heads.length)) {

@@ -10,8 +10,10 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import msgspec
 from kafka import TopicPartition
@@ -68,7 +70,7 @@ def run(settings: Settings, options: Options, console: Console) -> Summary:
     """
     with services(settings, options.keep, console) as settings:
         topics.create(settings)
-        with SideTopics(settings) as side, results.connected(settings) as (client, keys):
+        with Tail(settings, TOPIC_DEADLETTER, TOPIC_LATE) as side, results.connected(settings) as (client, keys):
             with ExitStack() as running:
                 console.print(f"starting a worker, its log is {LOG_FILE}", highlight=False)
                 worker = running.enter_context(WorkerProcess(settings, LOG_FILE))
@@ -79,9 +81,10 @@ def run(settings: Settings, options: Options, console: Console) -> Summary:
                     console.print(f"live page: {url}", highlight=False)
                 drives = plan(settings, options)
                 expected = [window for drive in drives for window in windows(drive, settings)]
-                screen = (Lines if options.headless else Screen)(console, expected)
+                screen = (Lines if options.headless else Screen)(console, expected, "driving")
                 fresh = results.follow(client, keys, [drive.session for drive in drives])
-                feed = running.enter_context(Feed(settings, drives))
+                outgoing = simulate.outgoing(drives)
+                feed = running.enter_context(Feed(settings, outgoing, drives[0].start_us, "the simulated drives"))
                 running.enter_context(screen)
                 began_s = time.monotonic()
                 found = list(watched(fresh, screen, feed, worker, expected))
@@ -128,9 +131,17 @@ def windows(drive: Drive, settings: Settings) -> Iterator[Expected]:
 
 
 def watched(
-    fresh: Iterator[Result | None], screen: Screen | Lines, feed: Feed, worker: WorkerProcess, expected: list[Expected]
+    fresh: Iterator[Result | None],
+    screen: Screen | Lines,
+    feed: Feed,
+    worker: WorkerProcess,
+    expected: list[Expected],
+    patience_s: float = PATIENCE_S,
 ) -> Iterator[Result]:
     """Results as they come, until all expected ones are there or none has come for long.
+
+    Args:
+        patience_s: How long that is, once the feed has ended.
 
     Raises:
         Stop: The worker or the feed died.
@@ -145,22 +156,29 @@ def watched(
             last_s = time.monotonic()
             yield result
         screen.show(result, feed.sent)
-        if not feed.is_alive() and (not missing or time.monotonic() - last_s > PATIENCE_S):
+        if not feed.is_alive() and (not missing or time.monotonic() - last_s > patience_s):
             return
 
 
 class Feed(threading.Thread):
-    """A thread that sends the drives in real time.
+    """A thread that sends records in real time.
+
+    Args:
+        outgoing: In the order in which they are due.
+        start_us: When the first is due.
+        what: What is sent, for messages.
 
     Attributes:
         sent: Records sent so far.
     """
 
-    def __init__(self, settings: Settings, drives: Sequence[Drive]) -> None:
+    def __init__(self, settings: Settings, outgoing: Iterable[Outgoing], start_us: int, what: str) -> None:
         super().__init__(name="feed", daemon=True)
         self.sent = 0
         self._settings = settings
-        self._drives = drives
+        self._outgoing = outgoing
+        self._start_us = start_us
+        self._what = what
         self._stop_asked = threading.Event()
         self._error: BaseException | None = None
 
@@ -176,7 +194,7 @@ class Feed(threading.Thread):
         try:
             with Producer(self._settings) as producer:
                 # the pace counts from the first record, which must be sent on time
-                self._stop_asked.wait(max(0.0, self._drives[0].start_us / 1e6 - time.time()))
+                self._stop_asked.wait(max(0.0, self._start_us / 1e6 - time.time()))
                 pace.send(self._records(), producer, speed=1.0)
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, see check()
             self._error = error
@@ -184,22 +202,26 @@ class Feed(threading.Thread):
     def check(self) -> None:
         """Raise what ended the feed early."""
         if self._error is not None:
-            raise Stop(f"the simulated drives cannot be sent: {self._error}") from self._error
+            raise Stop(f"{self._what} cannot be sent: {self._error}") from self._error
 
     def _records(self) -> Iterator[Outgoing]:
-        for outgoing in simulate.outgoing(self._drives):
+        for outgoing in self._outgoing:
             if self._stop_asked.is_set():
                 return
             yield outgoing
             self.sent += 1
 
 
-class SideTopics:
-    """Counts the records that reach the dead-letter and the late topic while it is open."""
+class Tail:
+    """What comes to topics while it is open.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        topics: As suffixes; they exist.
+    """
+
+    def __init__(self, settings: Settings, *topics: str) -> None:
         self._consumer = kafka_clients.consumer(settings)
-        self._topics = (settings.topic(TOPIC_DEADLETTER), settings.topic(TOPIC_LATE))
+        self._topics = [settings.topic(topic) for topic in topics]
         self._partitions = [
             TopicPartition(topic, number)
             for topic in self._topics
@@ -207,35 +229,39 @@ class SideTopics:
         ]
         self._begin: dict[TopicPartition, int] = self._consumer.end_offsets(self._partitions)
 
-    def __enter__(self) -> SideTopics:
+    def __enter__(self) -> Tail:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._consumer.close()
 
-    def counts(self, sessions: set[str]) -> tuple[int, int]:
-        """Dead letters and late records of these sessions."""
+    def records(self, sessions: set[str]) -> Iterator[Any]:
+        """Kafka's records of these sessions, from the beginning to what is there now."""
         ends = self._consumer.end_offsets(self._partitions)
         grown = [tp for tp in self._partitions if ends[tp] > self._begin[tp]]
         self._consumer.assign(grown)
         for tp in grown:
             self._consumer.seek(tp, self._begin[tp])
-        found = dict.fromkeys(self._topics, 0)
         while any(self._consumer.position(tp) < ends[tp] for tp in grown):
-            for tp, records in self._consumer.poll(timeout_ms=500).items():
-                found[tp.topic] += sum((record.key or b"").decode("utf-8", "replace") in sessions for record in records)
-        dead_letters, late = (found[topic] for topic in self._topics)
-        return dead_letters, late
+            for records in self._consumer.poll(timeout_ms=500).values():
+                for record in records:
+                    if (record.key or b"").decode("utf-8", "replace") in sessions:
+                        yield record
+
+    def counts(self, sessions: set[str]) -> list[int]:
+        """How many records of these sessions came to each topic."""
+        found = Counter(record.topic for record in self.records(sessions))
+        return [found[topic] for topic in self._topics]
 
 
 class Screen:
     """The live table with a progress bar below."""
 
-    def __init__(self, console: Console, expected: Sequence[Expected]) -> None:
+    def __init__(self, console: Console, expected: Sequence[Expected], doing: str) -> None:
         self._labels = {(window.session, window.end_us): window.label for window in expected}
         self._board = Board(reserved_lines=7)
         self._progress = Progress(
-            TextColumn("windows"),
+            TextColumn(f"{doing}: windows"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("· {task.fields[sent]:,} records sent ·"),
@@ -266,14 +292,15 @@ class Screen:
 class Lines:
     """Lines of progress, for logs."""
 
-    def __init__(self, console: Console, expected: Sequence[Expected]) -> None:
+    def __init__(self, console: Console, expected: Sequence[Expected], doing: str) -> None:
+        self._doing = doing
         self._console = console
         self._expected = len(expected)
         self._windows = 0
         self._said_s = time.monotonic()
 
     def __enter__(self) -> Lines:
-        self._console.print(f"driving: {self._expected} windows to come", highlight=False)
+        self._console.print(f"{self._doing}: {self._expected} windows to come", highlight=False)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -67,12 +67,14 @@ class Memory(msgspec.Struct):
     Attributes:
         before: Labels that the newest window decided, each as ``output/label``.
         newest_us: Label -> end of the newest window that decided it; only for sentences with ``again_after_s``.
+        ended_us: End of the newest window if it closed because the session ended.
         saying: What is being said since the newest utterance began.
         waiting: What will be said after that, and how long it takes, microseconds.
     """
 
     before: list[str] = []
     newest_us: dict[str, int] = {}
+    ended_us: int | None = None
     saying: Playing | None = None
     waiting: Playing | None = None
 
@@ -108,6 +110,10 @@ class Speaker:
 
         Tell :meth:`said` how long that takes before the session's next result.
         """
+        # Several windows close when a session ends. What comes after them is another session of the name.
+        if memory.ended_us is not None and (result.closed_by != "end" or result.start_us > memory.ended_us):
+            memory.before, memory.newest_us = [], {}
+        memory.ended_us = result.end_us if result.closed_by == "end" else None
         if not result.outputs:  # the model failed: nothing is decided, nothing changes
             return None
         begun = [found for found in self._decided(result) if self._begins(*found, result.end_us, memory)]
@@ -115,8 +121,6 @@ class Speaker:
         for key, sentence in self._decided(result):
             if sentence.again_after_s:
                 memory.newest_us[key] = result.end_us
-        if result.closed_by == "end":  # whoever is heard under this name again begins anew
-            memory.before, memory.newest_us = [], {}
         if not begun:
             return None
         ordered = sorted((sentence for _, sentence in begun), key=lambda sentence: -Severity[sentence.severity.upper()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,14 +43,16 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "streamer", *arguments]
 
 
-def streamer(settings: Settings, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def streamer(
+    settings: Settings, folder: Path, *arguments: str, within_s: float = 120
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(*arguments),
         cwd=folder,
         env=os.environ | environment(settings),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=within_s,
         check=False,
     )
 
@@ -160,3 +163,28 @@ def test_watch_writes_each_result_at_once_and_ends_cleanly_when_its_reader_leave
     demo.communicate(timeout=30)
     assert demo.returncode == 128 + signal.SIGTERM
     assert not psutil.pid_exists(pid)
+
+
+def test_a_film_is_seen_heard_described_spoken_of_and_found(settings: Settings, folder: Path, data: Path) -> None:
+    fetched = os.environ.get("STREAMER_TEST_SENSES")
+    if fetched is None or shutil.which("espeak-ng") is None:
+        pytest.skip("needs espeak-ng, and the fetched senses' folder in STREAMER_TEST_SENSES")
+    changed = {
+        "senses_dir": Path(fetched),
+        "senses": {"synthesis": "espeak-ng"},
+        "dashboard_port": 0,
+        "sensors": {"text": {"max_delay_ms": 40_000}},  # words are late on a busy machine
+    }
+    patient = Settings.load(**settings.model_dump(exclude_unset=True) | changed)
+    film = str(data / "grid" / "bbaf2n.mpg")
+    ran = streamer(patient, folder, "demo", "--film", film, "--headless", "--json", "film.json", within_s=400)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = json.loads((folder / "film.json").read_text())
+    assert found["objects"]["person"] == found["expected_windows"] == 2
+    assert found["sounds"]["speech"] >= 1
+    assert found["late_events"] == 0
+    assert "two now" in " ".join(found["phrases"]).lower()  # bin blue at F two now
+    assert len(found["descriptions"]) == found["windows"]
+    assert "In view: person." in found["said"]
+    assert found["query"] == "person and speech"
+    assert found["hits"][0]["similarity"] > 0.5

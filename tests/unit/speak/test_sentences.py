@@ -95,8 +95,10 @@ def test_a_window_on_which_the_model_failed_changes_nothing() -> None:
 
 
 def test_a_session_that_ended_begins_anew() -> None:
-    ended = result(1, "hold", closed_by="end")
-    assert said([result(0, "hold"), ended, result(9, "hold")]) == [(0, "Hold."), (9, "Hold.")]
+    last = [result(i, "hold", ("siren",), closed_by="end") for i in (1, 2, 3)]  # they close together
+    whole = [result(0, "hold"), *last]
+    assert said([*whole, result(4, "hold", ("siren",))]) == [(0, "Hold."), (1, "Siren."), (4, "Siren. Hold.")]
+    assert said([*whole, result(9, "hold", closed_by="end")]) == [(0, "Hold."), (1, "Siren."), (9, "Hold.")]
 
 
 def cuts(results: list[Result], duration_us: int) -> list[str]:
