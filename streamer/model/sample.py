@@ -29,6 +29,7 @@ from streamer.settings import Settings
 # The largest denominator of a resampling ratio. The sinc kernel has old × new / gcd² taps: 44,100 → 16,000 is
 # 441 × 160, but 44,101 → 16,000 would be 706 million. The nearest simple ratio is off by less than 1 ms in a second.
 MAX_RATIO_TERM = 500
+LEAST_DEVIATION = 1e-6  # of a channel that a model takes relative to it: a flat line is 0, not noise of rounding
 
 Reject = tuple[Event, BadRecord]
 
@@ -322,6 +323,9 @@ def _cut_telemetry(window: Window, wanted: TelemetryInput | None, blocks: list[_
             telemetry_CT[row] = np.interp(grid_us, times_us[order], values[order])
             mask_CT[row] = _within(grid_us, carriers, window)
             mask_CT[row, np.minimum((times_us * (wanted.rate_hz / 1e6)).astype(np.int64), length - 1)] = True
+            if channel in wanted.relative:
+                measured = telemetry_CT[row, mask_CT[row]]
+                telemetry_CT[row] = (telemetry_CT[row] - measured.mean()) / max(measured.std(), LEAST_DEVIATION)
     return {"telemetry_CT": telemetry_CT, "telemetry_mask_CT": mask_CT}
 
 

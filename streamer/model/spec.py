@@ -47,10 +47,16 @@ class TextInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TelemetryInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Named channels on a regular grid."""
+    """Named channels on a regular grid.
+
+    Attributes:
+        relative: Channels whose zero and scale mean nothing, such as an ECG of any lead and amplifier: each window of
+            them is brought to mean 0 and deviation 1.
+    """
 
     channels: tuple[str, ...]
     rate_hz: float
+    relative: tuple[str, ...] = ()
 
 
 class InputSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -199,6 +205,8 @@ def _problem(spec: ModelSpec) -> str | None:
         return "[inputs] names no modality"
     if inputs.telemetry and not inputs.telemetry.channels:
         return "inputs.telemetry.channels is empty"
+    if inputs.telemetry and (unknown := set(inputs.telemetry.relative) - set(inputs.telemetry.channels)):
+        return f"inputs.telemetry.relative: {min(unknown)} is none of its channels"
     for name, output in spec.outputs.items():
         if output.kind == "text":
             if spec.senses is None:

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.integration
 
 SECONDS, WINDOW_MS = 60, 4000
 WINDOWS = SECONDS * 1000 // WINDOW_MS
+MOST_BPM = 10  # mean error of the heart rate on the whole record, by the card
 
 measure = program("measure")
 
@@ -55,3 +56,10 @@ def test_the_worker_says_of_a_replayed_record_what_the_measured_figures_rest_on(
     served_bpm = [json.loads(entry["outputs"])["heart_rate"]["value"] for entry in found]
     predicted = list(measure.predictions(header, Predictor.load(FOLDER, "cpu")))[:WINDOWS]
     assert served_bpm == pytest.approx([outputs["heart_rate"]["value"] for _, outputs in predicted], abs=0.1)
+    _, beats_s = measure.beats(header)
+    rhythms = [
+        measure.rhythm(beats_s[(beats_s >= start_s) & (beats_s < start_s + WINDOW_MS / 1000)])
+        for start_s, _ in predicted
+    ]
+    errors = [abs(said - found[0]) for said, found in zip(served_bpm, rhythms, strict=True) if found is not None]
+    assert sum(errors) / len(errors) < MOST_BPM

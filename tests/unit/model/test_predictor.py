@@ -229,6 +229,11 @@ def test_a_missing_or_broken_tokenizer_is_one_line(folder: Path) -> None:
         ("window_ms = 1000", "windows = 1", "window"),
         ('["go", "stop", "wait"]', '["go"]', "2 or more different labels"),
         ('channels = ["speed"]', "channels = []", "channels is empty"),
+        (
+            "rate_hz = 10\n[outputs",
+            'rate_hz = 10\nrelative = ["ecg"]\n[outputs',
+            "relative: ecg is none of its channels",
+        ),
         ('name = "toy"', "name = ", "Invalid value"),
     ],
 )

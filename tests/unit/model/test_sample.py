@@ -324,6 +324,26 @@ def test_telemetry_samples_outside_of_the_window_have_no_influence() -> None:
     assert result.telemetry_CT[0].max() <= 2.0
 
 
+@pytest.mark.parametrize(("zero", "scale"), [(0.0, 1.0), (500.0, 0.01), (-3.0, -40.0)])
+def test_a_relative_channel_has_mean_0_and_deviation_1_whatever_its_zero_and_scale(zero: float, scale: float) -> None:
+    wave = (0.0, 4.0, 1.0, -2.0, 2.0)
+    body = Telemetry({"speed": Channel(tuple(zero + scale * v for v in wave)), "steer": Channel(wave)}, rate_hz=10)
+    spec = InputSpec(telemetry=TelemetryInput(channels=("speed", "steer"), rate_hz=10, relative=("speed",)))
+    result = cut_cleanly(block(200_000, 500_000, body), spec=spec)
+    assert result.telemetry_CT is not None
+    relative_T, as_it_is_T = result.telemetry_CT[:, 2:7]
+    assert np.allclose(relative_T, np.sign(scale) * (np.array(wave) - 1) / 2, atol=1e-3)
+    assert np.allclose(as_it_is_T, wave)
+
+
+def test_a_flat_line_in_a_relative_channel_is_0() -> None:
+    body = Telemetry({"speed": Channel((0.1,) * 10)}, rate_hz=10)
+    spec = InputSpec(telemetry=TelemetryInput(channels=("speed",), rate_hz=10, relative=("speed",)))
+    result = cut_cleanly(block(0, 1_000_000, body), spec=spec)
+    assert result.telemetry_CT is not None
+    assert np.allclose(result.telemetry_CT, 0, atol=0.1)
+
+
 def test_telemetry_without_a_sample_in_the_window_is_not_present() -> None:
     body = Telemetry({"speed": Channel((1.0, 2.0))}, times=(0.0, 2.0))
     assert not cut_cleanly(block(-500_000, 1_500_000, body)).present[TELEMETRY]

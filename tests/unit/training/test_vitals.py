@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ SPEC = read_spec(FOLDER)
 PATIENTS = 40
 
 
-generate, measure = program("generate"), program("measure")
+generate, heart, measure = (program(name) for name in ("generate", "heart", "measure"))
 
 
 def run(out: Path, *options: str) -> Path:
@@ -75,23 +77,72 @@ def digest(folder: Path) -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
+RANDOM = np.random.default_rng(0)
+CLEAR = heart.Lead(  # electrodes that see a plain ECG and nothing else
+    waves=((-0.17, 0.025, 0.15), (-0.03, 0.01, -0.1), (0.0, 0.012, 1.0), (0.03, 0.01, -0.2), (0.27, 0.045, 0.2)),
+    ectopic=((0.0, 0.035, 2.0), (0.1, 0.03, -0.8), (0.3, 0.06, -0.5)),
+    flutter_mv=0.05,
+    gain=1.0,
+    noise_mv=0.005,
+    mains_mv=0.0,
+    mains_hz=50.0,
+    wander_mv=0.0,
+)
+
+
+def patient(own: Any, *, wheeze: bool = False, spo2: float = 97) -> Any:
+    return generate.Patient(own, 15, spo2, wheeze, CLEAR, generate.CHANNELS, 400)
+
+
+def within(beats: Any) -> NDArray[np.float64]:
+    """Times of the beats in the window."""
+    found: NDArray[np.float64] = beats.at_s[(beats.at_s >= 0) & (beats.at_s < generate.WINDOW_S)]
+    return found
+
+
+def rises(ecg_T: NDArray[np.float64], least_mv: float) -> NDArray[np.float64]:
+    """Times at which the ECG rises above a height, s."""
+    above = ecg_T > least_mv
+    return np.flatnonzero(above[1:] & ~above[:-1]) / generate.RATE_HZ
+
+
 @pytest.mark.parametrize("beats_min", [45, 75, 150])
 def test_the_ecg_beats_as_fast_as_the_label_says(beats_min: float) -> None:
-    random = np.random.default_rng(0)
-    patient = generate.Patient(beats_min, 15, 97, False, False, 1.0, 0.02, 400)
-    ecg = generate.telemetry(patient, generate.beats(patient, random), random)["ecg"]
-    above = ecg > 0.6  # only the R peaks are
-    rises = np.flatnonzero(above[1:] & ~above[:-1])
-    assert 60 * generate.RATE_HZ / np.diff(rises).mean() == pytest.approx(beats_min, rel=0.05)
+    own = heart.Heart(beats_min)
+    beats = own.beats(generate.WINDOW_S, RANDOM)
+    ecg_T = CLEAR.recorded(beats, False, generate.TIME_T, np.random.default_rng(3))
+    true_bpm, irregular = heart.rhythm(within(beats))
+    assert true_bpm == pytest.approx(beats_min, rel=0.05)
+    assert 60 / np.diff(rises(ecg_T, 0.6)).mean() == pytest.approx(true_bpm, rel=0.02)
+    assert not irregular
 
 
-def test_an_irregular_rhythm_has_uneven_intervals_and_a_wheeze_its_tone() -> None:
-    random = np.random.default_rng(1)
-    regular, irregular = (generate.Patient(80, 15, 97, flag, False, 1.0, 0.02, 400) for flag in (False, True))
-    spread = [np.diff(generate.beats(p, random)).std() for p in (regular, irregular)]
-    assert spread[1] > 3 * spread[0]
-    clear, wheezing = (generate.Patient(80, 15, 97, False, flag, 1.0, 0.02, 400) for flag in (False, True))
-    power = [loudest_hz(generate.stethoscope(p, generate.beats(p, random), random)) for p in (clear, wheezing)]
+def test_fibrillation_is_irregular_and_breathing_is_not() -> None:
+    def share(own: Any) -> float:
+        return float(np.mean([heart.rhythm(within(own.beats(generate.WINDOW_S, RANDOM)))[1] for _ in range(200)]))
+
+    assert share(heart.Heart(80, fibrillates=True)) > 0.9
+    assert share(heart.Heart(80, breathes=0.06)) < 0.1
+
+
+def test_an_early_ventricular_beat_is_wide_and_a_pause_follows_it() -> None:
+    own = heart.Heart(75, ectopic=1.0, every=2, ventricular=1.0)
+    beats = own.beats(generate.WINDOW_S, RANDOM)
+    early = np.flatnonzero(beats.ventricular)
+    assert len(early) >= 1
+    assert (beats.before_s[early] < 0.8 * 60 / 75 + 1e-9).all()
+    last = early[early + 1 < len(beats.at_s)]
+    alone = last[~beats.ventricular[last + 1]]
+    assert (beats.before_s[alone + 1] > 60 / 75).all()
+    ecg_T = CLEAR.recorded(beats, False, generate.TIME_T, np.random.default_rng(3))
+    shown = beats.at_s[early]
+    shown = shown[(shown > 0.2) & (shown < generate.WINDOW_S - 0.2)]
+    assert rises(ecg_T, 1.3) == pytest.approx(shown, abs=0.1)
+
+
+def test_a_wheeze_has_its_tone() -> None:
+    beats = heart.Heart(80).beats(generate.WINDOW_S, RANDOM)
+    power = [loudest_hz(generate.stethoscope(patient(heart.Heart(80), wheeze=w), beats, RANDOM)) for w in (False, True)]
     assert power[1] > 3 * power[0]
 
 
@@ -103,11 +154,19 @@ def loudest_hz(sound: NDArray[np.float32]) -> float:
 
 
 def test_thresholds_make_the_conditions() -> None:
-    sick = generate.Patient(130, 24, 85, True, True, 1.0, 0.02, 400)
-    well = generate.Patient(70, 14, 98, False, False, 1.0, 0.02, 400)
-    assert sick.conditions == ["tachycardia", "hypoxia", "irregular_rhythm", "wheeze"]
-    assert well.conditions == []
-    assert generate.Patient(50, 14, 98, False, False, 1.0, 0.02, 400).conditions == ["bradycardia"]
+    sick = patient(heart.Heart(130), wheeze=True, spo2=85)
+    assert sick.conditions(130, True) == ["tachycardia", "hypoxia", "irregular_rhythm", "wheeze"]
+    well = patient(heart.Heart(70))
+    assert well.conditions(70, False) == []
+    assert well.conditions(50, False) == ["bradycardia"]
+
+
+def test_some_monitors_record_an_ecg_alone_and_some_with_gaps(ward: Path) -> None:
+    lines = [json.loads(line) for line in (ward / "manifest.jsonl").read_text().splitlines()]
+    given = [line["telemetry"] for line in lines if "telemetry" in line]
+    assert any(isinstance(monitor, dict) and monitor.keys() == {"rate_hz", "ecg"} for monitor in given)
+    tables = [ward / monitor for monitor in given if isinstance(monitor, str)]
+    assert any("," in row and ",," in row + "," for table in tables for row in table.read_text().splitlines())
 
 
 @pytest.mark.parametrize("option", [("--patients", "0"), ("--seed", "-1")])
@@ -136,7 +195,7 @@ def test_the_weights_are_the_model_s_and_small() -> None:
 def test_rhythm_is_irregular_where_intervals_differ_by_more_than_a_fifth(
     beats_s: list[float], says: tuple[int, bool] | None
 ) -> None:
-    found = generate.rhythm(np.array(beats_s))
+    found = heart.rhythm(np.array(beats_s))
     assert (found and (round(found[0]), found[1])) == says
 
 
