@@ -11,7 +11,7 @@ from bench import rig
 from streamer.errors import Stop
 from streamer.settings import Settings
 
-MEASURED = ("objects", "sounds", "sentences", "letters", "few_shot")  # modules of this package
+MEASURED = ("objects", "sounds", "sentences", "letters", "speech", "voice", "few_shot")  # modules of this package
 PAGE = rig.ROOT / "docs" / "senses.md"
 
 
