@@ -181,7 +181,8 @@ def _mapped(pairs: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
     """``TOPIC=SENSOR`` of each topic, and ``CHANNEL=NAME`` of each telemetry channel."""
     from streamer.events import KIND_NAMES
 
-    sensors, names = {}, {}
+    sensors: dict[str, str] = {}
+    names: dict[str, str] = {}
     for pair in pairs:
         of, _, to = pair.rpartition("=")
         if not of or not to:

@@ -103,7 +103,8 @@ def within(beats: Any) -> NDArray[np.float64]:
 def rises(ecg_T: NDArray[np.float64], least_mv: float) -> NDArray[np.float64]:
     """Times at which the ECG rises above a height, s."""
     above = ecg_T > least_mv
-    return np.flatnonzero(above[1:] & ~above[:-1]) / generate.RATE_HZ
+    found: NDArray[np.float64] = np.flatnonzero(above[1:] & ~above[:-1]) / generate.RATE_HZ
+    return found
 
 
 @pytest.mark.parametrize("beats_min", [45, 75, 150])
