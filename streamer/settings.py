@@ -152,6 +152,9 @@ class Settings(DescribeSettings):
     transcribe_gap_ms: int = Field(
         2000, ge=100, description="how much longer than its last chunk a microphone may be silent, ms of log time"
     )
+    transcribe_word_times: bool = Field(
+        False, description="find the times of words by forced alignment, English, where the recogniser knows none"
+    )
     transcribe_language: str | None = Field(
         None,
         pattern=r"^[a-z]{2,3}$",

@@ -94,6 +94,7 @@ class Moonshine:
             import onnxruntime
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.enable_mem_pattern = False  # a plan of memory is kept for each length, and hardly two are equal
         self._encoder, self._decoder = (
             onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             for path in (encoder, decoder)

@@ -16,6 +16,7 @@ from streamer.observe.endpoints import Endpoints
 from streamer.senses import files, speech
 from streamer.senses.speech import Recogniser
 from streamer.senses.voice import VoiceNetwork
+from streamer.senses.wordtimes import Timed, WordTimes
 from streamer.settings import Settings
 from streamer.transcribe.metrics import TranscribeMetrics
 
@@ -45,7 +46,8 @@ def load(settings: Settings) -> tuple[VoiceNetwork, Recogniser]:
         UsageError: One is not there, or does not load.
     """
     network = VoiceNetwork(files.find("voice", settings).files["model"])
-    return network, speech.load(files.find("speech", settings), settings.transcribe_language)
+    recogniser = speech.load(files.find("speech", settings), settings.transcribe_language)
+    return network, Timed(recogniser, WordTimes()) if settings.transcribe_word_times else recogniser
 
 
 async def _main(settings: Settings) -> bool:

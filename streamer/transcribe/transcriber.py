@@ -39,7 +39,7 @@ from streamer.transcribe.outgoing import Outgoing
 from streamer.transcribe.partition import Cut, Key, Partition, Utterance
 from streamer.transcribe.utterances import Rules
 
-POLL_MS = 50
+POLL_MS = 200  # records are returned as they come
 POLL_RECORDS = 32
 FETCH_MAX_BYTES = 4 * MIB
 MAX_WAITING_S = 30.0  # of speech

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from streamer.errors import UsageError
 from streamer.senses import files, speech, voice
+from streamer.senses.wordtimes import WordTimes
 from streamer.settings import Settings
 from tests.speech import needs_recogniser, novel, plain
 
@@ -61,6 +63,27 @@ def test_whisper_hears_words_with_their_times(data: Path, senses_dir: Path) -> N
     assert times_s[-1] <= sentence.seconds + 0.1
     assert heard.confidence is not None
     assert 0.5 < heard.confidence <= 1.0
+
+
+def test_words_get_the_times_at_which_they_were_said(data: Path) -> None:
+    pytest.importorskip("pocketsphinx", reason="pocketsphinx is not installed (extra: senses)")
+    times = WordTimes()
+    silence_S = np.zeros(16_000, np.float32)
+    sentence = novel(data)[1]
+    found = times.of("He was not an ill-disposed young man.", np.concatenate([silence_S, sentence.samples_S]))
+    assert [word.text for word in found] == ["He", "was", "not", "an", "ill-disposed", "young", "man."]
+    assert found[0].start_s == pytest.approx(1.2, abs=0.1)
+    assert found[-1].end_s == pytest.approx(1.0 + sentence.seconds, abs=0.4)
+    assert all(before.end_s <= after.start_s + 1e-6 for before, after in pairwise(found))
+    again = times.of("He was not an ill-disposed young man.", np.concatenate([silence_S, sentence.samples_S]))
+    assert again == found
+
+
+def test_no_time_is_invented_for_words_that_have_no_known_sound(data: Path) -> None:
+    pytest.importorskip("pocketsphinx", reason="pocketsphinx is not installed (extra: senses)")
+    times = WordTimes()
+    assert times.of("He was not an xqzzt young man", novel(data)[1].samples_S) == ()
+    assert times.of("He paid 90210", novel(data)[1].samples_S) == ()
 
 
 def test_pieces_of_a_tokenizer_are_bytes_text_or_controls() -> None:
