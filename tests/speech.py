@@ -6,15 +6,16 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pytest
 import soundfile
+from kafka import KafkaConsumer, TopicPartition
 from numpy.typing import NDArray
 
 from streamer.errors import UsageError
-from streamer.events import AUDIO
+from streamer.events import AUDIO, TEXT
 from streamer.senses import files
 from streamer.settings import Settings
 from tests.harness import Outgoing, record
@@ -92,12 +93,38 @@ def plain(text: str) -> list[str]:
     return [DIGITS[int(word)] if re.fullmatch(r"\d", word) else word for word in words]
 
 
-def said(records: Sequence[object], session: str) -> Iterator[tuple[dict[str, str], dict[str, object]]]:
+class Transcripts:
+    """Reads the transcripts topic as it grows, by one consumer."""
+
+    def __init__(self, settings: Settings) -> None:
+        topic = settings.source_topics[TEXT]
+        self._consumer = KafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
+        self._partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
+        self._consumer.assign(self._partitions)
+        self._consumer.seek_to_beginning()
+        self._records: list[Any] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._consumer.close()
+
+    def records(self) -> list[Any]:
+        """All that it has now."""
+        ends = self._consumer.end_offsets(self._partitions)
+        while any(self._consumer.position(tp) < ends[tp] for tp in self._partitions):
+            for batch in self._consumer.poll(timeout_ms=500).values():
+                self._records += batch
+        return self._records
+
+
+def said(records: Sequence[Any], session: str) -> Iterator[tuple[dict[str, str], dict[str, object]]]:
     """Headers and bodies of a session's transcripts, one for each event, in the order of the log."""
     seen = set()
     for one in records:
-        headers = {name: value.decode() for name, value in one.headers}  # type: ignore[attr-defined]
+        headers = {name: value.decode() for name, value in one.headers}
         identity = headers["ce_source"], headers["ce_id"]
-        if one.key == session.encode() and identity not in seen:  # type: ignore[attr-defined]
+        if one.key == session.encode() and identity not in seen:
             seen.add(identity)
-            yield headers, json.loads(one.value)  # type: ignore[attr-defined]
+            yield headers, json.loads(one.value)

@@ -7,12 +7,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from streamer.events import KINDS, TEXT, Transcript, Word, rfc3339
+from streamer.events import AUDIO, KIND_NAMES, KINDS, TEXT, Transcript, Word, rfc3339
 from streamer.observe import tracing
 from streamer.senses.speech import Heard
 from streamer.transcribe.partition import Key, Utterance
-
-SENSOR = "audio"  # of chunks that name none
 
 
 class TranscriptRecord(NamedTuple):
@@ -49,7 +47,7 @@ def transcript(utterance: Utterance, heard: Heard, version: str) -> TranscriptRe
         words=tuple(words),
         language=heard.language,
         confidence=heard.confidence,
-        speaker=None if sound.sensor == SENSOR else sound.sensor,
+        speaker=None if sound.sensor == KIND_NAMES[AUDIO] else sound.sensor,
     )
     begin = speech.begin
     headers = {

@@ -31,7 +31,6 @@ from streamer.observe.health import Service
 from streamer.senses.speech import Recogniser
 from streamer.senses.voice import VoiceNetwork
 from streamer.settings import MIB, Settings
-from streamer.transcribe import records
 from streamer.transcribe.commits import Commits
 from streamer.transcribe.hearing import Hearing
 from streamer.transcribe.metrics import TranscribeMetrics
@@ -85,6 +84,7 @@ class Transcriber:
         self._network = network
         self._topic = settings.topic(KINDS[AUDIO].topic)
         self._decoder = Decoder(settings, partitions)
+        self._sensors = settings.sensor_set.names
         self._rules = Rules.of(settings.transcribe_silence_ms, settings.transcribe_longest_ms)
         self._kafka = Service("Kafka")
         self._stop = Flag()
@@ -218,7 +218,7 @@ class Transcriber:
 
     def _hear(self, partition: Partition, event: Event) -> list[Utterance]:
         headers, offset = dict(event.record.headers), event.record.offset
-        key = Key(event.session, headers.get("ce_sensor", records.SENSOR.encode()).decode())
+        key = Key(event.session, self._sensors[event.sensor])
         if not partition.needs(key, offset):
             partition.chunks["replayed"] += 1
             return []

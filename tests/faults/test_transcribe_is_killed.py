@@ -25,7 +25,7 @@ from streamer.transcribe.utterances import Rules
 from tests.faults.conftest import NewSettings
 from tests.faults.rig import supervised
 from tests.harness import Outgoing, end, read_topic, record, send, wait_for
-from tests.speech import S_US, Recording, digits, microphone, needs_recogniser, novel, with_pauses
+from tests.speech import S_US, Recording, Transcripts, digits, microphone, needs_recogniser, novel, with_pauses
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
@@ -41,7 +41,7 @@ def test_kills_at_random_moments_leave_each_phrase_once_in_its_windows(
     settings = new_settings(
         instance_id="transcriber-0",
         session_gap_ms=600_000,
-        modalities={**waiting, "text": {"max_delay_ms": 600_000}},
+        sensors={**waiting, "text": {"max_delay_ms": 600_000}},
     )
     needs_recogniser(settings)
     sounds = talks(data, full)
@@ -49,16 +49,19 @@ def test_kills_at_random_moments_leave_each_phrase_once_in_its_windows(
     send(settings, interleaved([microphone(settings, name, sound, start_us) for name, sound in sounds.items()]))
     send(settings, [_end(settings, name, start_us) for name in sounds])
     expected = without_faults(settings)
-    with supervised(settings, tmp_path / "transcribe.log", command="transcribe") as running:
+    with (
+        Transcripts(settings) as transcripts,
+        supervised(settings, tmp_path / "transcribe.log", command="transcribe") as running,
+    ):
         for number in range(kills):
             if number % 4 != 2:  # else in the middle of starting
                 wait_for(lambda: running.worker.ready() or running.worker.code is not None, 60.0, running.why)
             time.sleep(rng.uniform(0.0, 2.0))
             running.kill()
-        wait_for(lambda: set(heard(settings)) >= set(expected), HEARD_WITHIN_S, running.why)
+        wait_for(lambda: set(heard(transcripts)) >= set(expected), HEARD_WITHIN_S, running.why)
         wait_for(lambda: running.worker.metric("streamer_transcribe_sounds") == 0, 30.0, running.why)
         assert running.exits == []
-    texts = heard(settings)
+        texts = heard(transcripts)
     assert {name: set(said) for name, said in texts.items()} == {name: {text} for name, text in expected.items()}
     for names in (sounds, ["later"]):  # a recording is complete up to its last record
         send(settings, [_farewell(settings, name, start_us + 60 * S_US) for name in names])
@@ -127,10 +130,10 @@ def words(utterance: Utterance, recogniser: speech.Recogniser) -> tuple[Name, st
     return name, recogniser.hear(utterance.speech.samples_S).text
 
 
-def heard(settings: Settings) -> dict[Name, list[str]]:
+def heard(transcripts: Transcripts) -> dict[Name, list[str]]:
     """Texts of all records of each transcript."""
     found: dict[Name, list[str]] = {}
-    for one in read_topic(settings, settings.source_topics[TEXT]):
+    for one in transcripts.records():
         found.setdefault(_name(one.key.decode(), dict(one.headers)), []).append(json.loads(one.value)["text"])
     return found
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from streamer.align.decode import home_partition
-from streamer.events import AUDIO, TEXT
+from streamer.events import AUDIO
 from streamer.senses import files, speech
 from streamer.settings import Settings
-from tests.harness import READY_WITHIN_S, Outgoing, WorkerProcess, end, read_topic, send, wait_for
-from tests.speech import Recording, digits, microphone, needs_recogniser, novel, plain, said, with_pauses
+from tests.harness import READY_WITHIN_S, Outgoing, WorkerProcess, end, send, wait_for
+from tests.speech import Recording, Transcripts, digits, microphone, needs_recogniser, novel, plain, said, with_pauses
 
 pytestmark = pytest.mark.integration
 
@@ -34,15 +34,11 @@ def ending(settings: Settings, session: str, time_us: int) -> Outgoing:
     return end(settings, session, time_us)._replace(topic=settings.source_topics[AUDIO])
 
 
-def transcripts(settings: Settings) -> list[Any]:
-    return read_topic(settings, settings.source_topics[TEXT])
-
-
-def wait_until_said(process: WorkerProcess, settings: Settings, count: int) -> None:
-    def heard() -> float:
-        return sum(process.metric("streamer_transcribe_utterances_total", outcome=of) for of in ("words", "empty"))
-
-    wait_for(lambda: heard() >= count and len(transcripts(settings)) >= count, HEARD_WITHIN_S, process.text)
+def records_of(settings: Settings, process: WorkerProcess, count: int) -> list[Any]:
+    """Wait for as many transcripts; returns all records of their topic."""
+    with Transcripts(settings) as transcripts:
+        wait_for(lambda: len(transcripts.records()) >= count, HEARD_WITHIN_S, process.text)
+        return transcripts.records()
 
 
 def now_us() -> int:
@@ -59,12 +55,12 @@ def test_a_reading_becomes_transcripts_with_the_times_of_the_speech(
     traced = [one._replace(headers=[*one.headers, ("traceparent", TRACE)]) for one in records]
     with transcribing(topics, tmp_path / "transcribe.log") as process:
         send(topics, [*traced, ending(topics, "reader", now_us())])
-        wait_until_said(process, topics, 2)
+        sent = records_of(topics, process, 2)
         assert process.metric("streamer_transcribe_chunks_total", outcome="heard") == len(records)
         assert process.metric("streamer_transcribe_speech_seconds_total") == pytest.approx(10.0, abs=1.0)
         wait_for(lambda: process.metric("streamer_transcribe_lag_records") == 0, 10.0)
         process.stop()
-    found = list(said(transcripts(topics), "reader"))
+    found = list(said(sent, "reader"))
     recogniser = speech.load(files.find("speech", topics))
     assert plain(" ".join(str(body["text"]) for _, body in found)) == plain(sound.words)
     for (headers, body), one in zip(found, novel(data), strict=True):
@@ -73,13 +69,15 @@ def test_a_reading_becomes_transcripts_with_the_times_of_the_speech(
         assert headers["traceparent"] == TRACE.decode()
         assert body["language"] == "en"
         assert float(str(body["end"])) == pytest.approx(one.seconds, abs=0.7)
-    assert {r.partition for r in transcripts(topics)} == {home_partition(b"reader", topics.partitions)}
+    assert {one.partition for one in sent} == {home_partition(b"reader", topics.partitions)}
 
 
 def test_two_microphones_of_a_session_are_two_speakers_and_a_silent_one_ends_by_itself(
     topics: Settings, data: Path, tmp_path: Path
 ) -> None:
     needs_recogniser(topics)
+    microphones = {name: {"kind": "audio"} for name in ("driver", "passenger")}
+    topics = Settings.load(**topics.model_dump(exclude_unset=True) | {"sensors": microphones})
     start_us = now_us() - 10_000_000
     left, right = (cut_off(digits(data, name, 8)[digit]) for name, digit in (("jackson", 6), ("george", 7)))
     mixed = [
@@ -88,10 +86,10 @@ def test_two_microphones_of_a_session_are_two_speakers_and_a_silent_one_ends_by_
     ]
     with transcribing(topics, tmp_path / "transcribe.log") as process:
         send(topics, mixed)  # no end record, and no silence: only log time ends them
-        wait_until_said(process, topics, 2)
+        sent = records_of(topics, process, 2)
         assert process.metric("streamer_transcribe_sounds") == 0
         process.stop()
-    found = {str(body["speaker"]): plain(str(body["text"])) for _, body in said(transcripts(topics), "talk")}
+    found = {str(body["speaker"]): plain(str(body["text"])) for _, body in said(sent, "talk")}
     assert found == {"driver": ["six"], "passenger": ["seven"]}
 
 
