@@ -13,6 +13,7 @@ from streamer.cli.options import console, emit, load_settings, say
 from streamer.errors import UsageError, extra
 
 if TYPE_CHECKING:
+    from streamer.events import Sensor
     from streamer.settings import Settings
 
 
@@ -99,8 +100,16 @@ def replay(
         typer.Option(
             "--map",
             metavar="TOPIC=SENSOR|CHANNEL=NAME",
-            help="Send a topic as image, audio, text or telemetry, or a telemetry channel by another name; can be "
+            help="Send a topic, or a track of a film, as a sensor, or a telemetry channel by another name; can be "
             "repeated.",
+        ),
+    ] = None,
+    sent_as: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--as",
+            metavar="PATH=SENSOR",
+            help="Send what a file has of the sensor's kind as that sensor; can be repeated.",
         ),
     ] = None,
     rate: Annotated[
@@ -132,31 +141,41 @@ def replay(
     from streamer.terminal.bars import Sending
 
     if any(recording.is_recording(path) for path in paths):
-        if len(paths) > 1 or session is not None or stream or topic_map or rate or start or duration or dry_run:
+        if (
+            len(paths) > 1
+            or session is not None
+            or stream
+            or topic_map
+            or sent_as
+            or rate
+            or start
+            or duration
+            or dry_run
+        ):
             raise UsageError(
                 "a recording of `streamer record` is sent alone and as it was: no option but --speed and --keep-times"
             )
         _send_again(load_settings(), paths[0], speed, keep_times)
         return
-    sensors, names = _mapped(topic_map or ())
-    taken = _taken(load_settings().model)
+    settings = load_settings()
+    sensors, names = _mapped(topic_map or (), settings)
+    files = _files(sent_as or (), paths, settings)
+    taken = _taken(settings.model)
     recorded = replay.open_all(
         paths,
-        replay.Options(streams=tuple(stream or ()), sensors=sensors, names=names, taken=taken),
+        replay.Options(streams=tuple(stream or ()), sensors=sensors, files=files, names=names, taken=taken),
         replay.Stretch(
             _us(start, "--start"), None if duration is None else _us(duration, "--duration"), _finite(rate, "--rate")
         ),
     )
     if dry_run:
-        for line in replay.lines(load_settings(), recorded):
+        for line in replay.lines(settings, recorded):
             emit(line)
         _say_all(recorded.notes)
         return
     name = session if session is not None else replay.new_session()
     with Sending(console(), recorded.length_us) as bar:
-        count = replay.run(
-            load_settings(), recorded, speed=speed, session=name, keep_times=keep_times, on_sent=bar.sent
-        )
+        count = replay.run(settings, recorded, speed=speed, session=name, keep_times=keep_times, on_sent=bar.sent)
     _say_all(recorded.notes)
     say(f"sent {count} records of the session {name}")
 
@@ -177,18 +196,40 @@ def _say_all(notes: Iterable[str]) -> None:
         say(note)
 
 
-def _mapped(pairs: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+def _mapped(pairs: Iterable[str], settings: Settings) -> tuple[dict[str, Sensor], dict[str, str]]:
     """``TOPIC=SENSOR`` of each topic, and ``CHANNEL=NAME`` of each telemetry channel."""
-    from streamer.events import KIND_NAMES
-
-    sensors: dict[str, str] = {}
+    sensors: dict[str, Sensor] = {}
     names: dict[str, str] = {}
+    known = settings.sensor_set
     for pair in pairs:
         of, _, to = pair.rpartition("=")
         if not of or not to:
-            raise UsageError(f"--map takes TOPIC={'|'.join(KIND_NAMES)} or CHANNEL=NAME, not {pair!r}")
-        (sensors if to in KIND_NAMES else names)[of] = to
+            raise UsageError(f"--map takes TOPIC={'|'.join(known.names)} or CHANNEL=NAME, not {pair!r}")
+        if to in known.numbers:
+            sensors[of] = known.all[known.numbers[to]]
+        else:
+            names[of] = to
     return sensors, names
+
+
+def _files(pairs: Iterable[str], paths: Iterable[Path], settings: Settings) -> dict[Path, tuple[Sensor, ...]]:
+    """``PATH=SENSOR`` of each file; it may be called by its name alone."""
+    found: dict[Path, tuple[Sensor, ...]] = {}
+    known = settings.sensor_set
+    for pair in pairs:
+        of, _, to = pair.rpartition("=")
+        if not of or not to:
+            raise UsageError(f"--as takes PATH=SENSOR, not {pair!r}")
+        if to not in known.numbers:
+            raise UsageError(
+                f"--as {pair}: there is no sensor {to}, only {', '.join(known.names)}; declare it: "
+                f"STREAMER_SENSORS__{to.upper()}__KIND=image (docs/sensors.md)"
+            )
+        fit = [path for path in paths if str(path) == of] or [path for path in paths if path.name == of]
+        if len(fit) != 1:
+            raise UsageError(f"--as {pair}: {of} is {'several' if fit else 'none'} of the recordings that are given")
+        found[fit[0]] = (*found.get(fit[0], ()), known.all[known.numbers[to]])
+    return found
 
 
 def _taken(model: Path) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from streamer.align.decode import Decoder
-from streamer.events import KIND_NAMES, EventType, Record, Telemetry, Transcript
+from streamer.events import EventType, Record, Telemetry, Transcript
 from streamer.feeds.producer import headers
 from streamer.feeds.replay.part import S_US
 from streamer.feeds.replay.session import Recording
@@ -23,7 +23,7 @@ class Line(msgspec.Struct, omit_defaults=True):
         time_s: Start of the event in seconds from the start of the session.
         end_s: Its end; that of a picture is its start.
         due_s: When it would be sent.
-        modality: Or ``end``, for the record that ends the session.
+        sensor: Or ``end``, for the record that ends the session.
         size_bytes: Of the payload.
         words: Each with start and end in seconds from the start of the session.
         channels: Name of a telemetry channel -> its unit.
@@ -32,7 +32,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     time_s: float
     end_s: float
     due_s: float
-    modality: str
+    sensor: str
     type: str = ""
     size_bytes: int = 0
     text: str = ""
@@ -54,7 +54,7 @@ def lines(settings: Settings, recording: Recording) -> Iterator[bytes]:
         )
         line = Line(_s(event.start_us), _s(event.end_us), _s(outgoing.due_us), "end")
         if event.type is EventType.DATA:
-            line.modality = KIND_NAMES[event.row]
+            line.sensor = settings.sensor_set.names[event.sensor]
             line.type = outgoing.content_type
             line.size_bytes = len(outgoing.payload)
         if isinstance(event.body, Transcript):

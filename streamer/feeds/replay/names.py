@@ -60,8 +60,11 @@ def given_names(series: Sequence[Sequence[Part]], options: Options, remarks: lis
 def _check(names: Mapping[str, str], parts: Sequence[Part]) -> None:
     there = frozenset[str]().union(*(part.channels for part in parts))
     unknown = sorted(names.keys() - there)
+    hint = f"; if {unknown[0]} is a topic, declare the sensor {names[unknown[0]]} (docs/sensors.md)" if unknown else ""
     if unknown and all(part.channels for part in parts if TELEMETRY in part.sends):
-        raise UsageError(f"there is no channel {unknown[0]} to map; there are: {', '.join(sorted(there)) or 'none'}")
+        raise UsageError(
+            f"there is no channel {unknown[0]} to map; there are: {', '.join(sorted(there)) or 'none'}{hint}"
+        )
     given = [*names.values()]
     twice = [name for name in given if given.count(name) > 1 or name in there - names.keys()]
     if twice:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from streamer.align.decode import L16_BYTES, MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
 from streamer.errors import UsageError
-from streamer.events import AUDIO, IMAGE, TELEMETRY, Channel, Telemetry
+from streamer.events import AUDIO, IMAGE, KIND_NAMES, TELEMETRY, Channel, Sensor, Telemetry
 from streamer.feeds.producer import JSON, Outgoing
 from streamer.feeds.sound import l16
 
@@ -33,7 +33,8 @@ class Options(NamedTuple):
 
     Attributes:
         streams: Numbers of tracks (of a film) or channels (of an MCAP file) to send in place of the default ones.
-        sensors: Topic of a robot's log -> name of the modality that it is sent as.
+        sensors: Topic of a robot's log, or number of a film's track -> sensor that it is sent as.
+        files: Path -> sensors that what it has of their kinds is sent as.
         rate_hz: Most pictures a second; ``None``: all. A reader may skip those that :class:`Thinned` would drop.
         names: Telemetry channel -> the name under which it is sent.
         taken: Telemetry channels that the model takes: what measures the same is sent under these names.
@@ -41,7 +42,8 @@ class Options(NamedTuple):
     """
 
     streams: tuple[int, ...] = ()
-    sensors: Mapping[str, str] = {}
+    sensors: Mapping[str, Sensor] = {}
+    files: Mapping[Path, tuple[Sensor, ...]] = {}
     rate_hz: float | None = None
     names: Mapping[str, str] = {}
     taken: tuple[str, ...] = ()
@@ -49,6 +51,11 @@ class Options(NamedTuple):
 
 
 ALL = Options()
+
+
+def header(sensor: Sensor) -> str | None:
+    """What a record says of its sensor: nothing, if that is called like its kind."""
+    return None if sensor.name == KIND_NAMES[sensor.row] else sensor.name
 
 
 class Measured(NamedTuple):
@@ -73,13 +80,14 @@ class Part:
         records: Reads it from the start: records in ascending due order; times are relative to the part's start, never
             before it, and neither session nor sequence is set. Records that begin before the time given, µs, are not
             wanted and may be skipped. May raise UsageError where the file turns out to be broken.
-        sends: Rows of the modalities that it has.
+        sends: Rows of the kinds that it has without a sensor's name.
+        named: Sensors that it names, as ``Options.sensors`` asks.
         clock_us: Reading of the clock of its time stamps at its start. Parts that share a clock keep their offset from
             each other. ``None`` if its times count from its start.
         utc_us: Start in microseconds since the epoch, as exactly as the file says; ``None`` if it does not.
         late_us: The longest after its beginning that a record is due.
         tracks: Number of tracks to choose from.
-        topics: Names of the topics of a robot's log.
+        topics: Names of the topics of a robot's log, numbers of the tracks of a film.
         channels: Names of its telemetry channels, where they are known before it is read.
         measures: Telemetry channel -> what it measures, where its reader knows; the best of several comes first.
         uses: Other files that it reads, e.g. subtitles of a film.
@@ -90,6 +98,7 @@ class Part:
     length_us: int
     records: Callable[[int], Iterator[Outgoing]]
     sends: frozenset[int]
+    named: frozenset[Sensor] = frozenset()
     clock_us: int | None = None
     utc_us: int | None = None
     late_us: int = 5 * S_US  # words are due at their end

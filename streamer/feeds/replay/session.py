@@ -6,8 +6,8 @@ import heapq
 import os
 import re
 import secrets
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,23 +17,22 @@ from typing import NamedTuple
 import msgspec
 
 from streamer.errors import UsageError
-from streamer.events import AUDIO, IMAGE, KINDS, TELEMETRY, TEXT
+from streamer.events import AUDIO, IMAGE, KIND_NAMES, TELEMETRY, TEXT
 from streamer.feeds import pace
 from streamer.feeds.producer import Outgoing, Producer, end_record
 from streamer.feeds.replay.names import Names, given_names, renamed
-from streamer.feeds.replay.part import ALL, S_US, Options, Part, Thinned, due
+from streamer.feeds.replay.part import ALL, S_US, Options, Part, Thinned, due, header
 from streamer.feeds.replay.readers import open_part
 from streamer.settings import Settings
 
-ALONE = {  # of which a session has one
-    IMAGE: ("pictures are", "camera"),
-    AUDIO: ("sound is", "microphone"),
-    TEXT: ("words are", "source of words"),
-}
+ALONE = {IMAGE: "pictures are", AUDIO: "sound is", TEXT: "words are"}  # what a sensor has from one recording
 CREATED_US = 2 * S_US  # precision of the date in a film
 STAMPED_US = S_US  # a split log's first messages may be stamped so long before the last ones of the file before
 DIGITS = re.compile(r"\d+")
 GOPRO = re.compile(r"G(?:OPR|[A-Z](?P<chapter>\d\d))(?P<film>\d{4})", re.IGNORECASE)  # all chapters may have one date
+
+
+Stream = tuple[int, str | None]  # a kind's number, and the sensor's name unless that is called like the kind
 
 
 class Stretch(NamedTuple):
@@ -59,20 +58,28 @@ class Placed:
 
     Attributes:
         offset_us: Where in the session it begins.
-        without: Rows of modalities that are not sent, since another part has them.
+        sensors: Kind -> sensor as which its records of no named sensor are sent.
+        without: What is not sent, since another part has it.
         prefix: Of its telemetry channels, since another part has channels of the same names.
         names: Telemetry channel -> what it is sent as; these get no prefix.
     """
 
     part: Part
     offset_us: int
-    without: frozenset[int] = frozenset()
+    sensors: Mapping[int, str | None] = field(default_factory=dict)
+    without: frozenset[Stream] = frozenset()
     prefix: str = ""
     names: Names = field(default_factory=dict)
 
     @property
     def end_us(self) -> int:
         return self.offset_us + self.part.length_us
+
+    @property
+    def streams(self) -> frozenset[Stream]:
+        """What it has."""
+        named = ((sensor.row, header(sensor)) for sensor in self.part.named)
+        return frozenset((row, self.sensors.get(row)) for row in self.part.sends).union(named)
 
     def records(self, start_us: int, stretch: Stretch) -> Iterator[Outgoing]:
         """Its records that begin within a stretch of the session, with times on the session's clock.
@@ -87,21 +94,25 @@ class Placed:
         last_us = shift_us
         from_us = max(0, begin_us - self.offset_us)
         until_us = None if duration_us is None else begin_us + duration_us - self.offset_us
-        thinned = Thinned(rate_hz)  # on the part's clock, so that its reader can choose the same pictures
+        # on the part's clock, so that its reader can choose the same pictures
+        thinned: dict[str | None, Thinned] = defaultdict(lambda: Thinned(rate_hz))
         for record in self.part.records(from_us):
             if until_us is not None and record.due_us >= until_us + self.part.late_us:
                 return
-            if record.row in self.without or record.time_us < from_us:
+            sensor = self.sensors.get(record.row) if record.sensor is None else record.sensor
+            if (record.row, sensor) in self.without or record.time_us < from_us:
                 continue
             if until_us is not None and record.time_us >= until_us:
                 continue
-            if record.row == IMAGE and not thinned.keeps(record.time_us - from_us):
+            if record.row == IMAGE and not thinned[sensor].keeps(record.time_us - from_us):
                 continue
             last_us = max(last_us, record.due_us + shift_us)
             payload = record.payload
             if record.row == TELEMETRY and (self.prefix or self.names):
                 payload = renamed(payload, self.prefix, self.names)
-            yield msgspec.structs.replace(record, time_us=record.time_us + shift_us, due_us=last_us, payload=payload)
+            yield msgspec.structs.replace(
+                record, time_us=record.time_us + shift_us, due_us=last_us, payload=payload, sensor=sensor
+            )
 
 
 @dataclass
@@ -142,13 +153,14 @@ class Recording:
         """
         begin_us = self.stretch.begin_us
         streams = (placed.records(start_us - begin_us, self.stretch) for placed in self.parts)
-        sequence = [0] * len(KINDS)
+        sequence: Counter[Stream] = Counter()
         last_us = start_us + self.length_us
         for record in heapq.merge(*streams, key=due):
             last_us = max(last_us, record.due_us)
-            yield msgspec.structs.replace(record, session=session, sequence=sequence[record.row])
-            sequence[record.row] += 1
-        if not any(sequence):
+            stream = record.row, record.sensor
+            yield msgspec.structs.replace(record, session=session, sequence=sequence[stream])
+            sequence[stream] += 1
+        if not sequence:
             why = f": {'; '.join(self.notes)}" if self.notes else ""
             if begin_us or self.stretch.duration_us is not None:
                 ends_s = max(placed.end_us for placed in self.parts) / S_US
@@ -187,7 +199,7 @@ def open_all(paths: Sequence[Path], options: Options = ALL, stretch: Stretch = W
     if unknown := sorted(options.sensors.keys() - topics):
         raise UsageError(f"there is no topic {unknown[0]} to map; there are: {', '.join(sorted(topics)) or 'none'}")
     remarks: list[str] = []
-    series = _series(parts, remarks)
+    series = _series([Placed(part, 0, _sensors(part, options)) for part in parts], remarks)
     _share_out(series, remarks)
     names = given_names([[placed.part for placed in chain] for chain in series], options, remarks)
     for chain in series:
@@ -196,23 +208,40 @@ def open_all(paths: Sequence[Path], options: Options = ALL, stretch: Stretch = W
     return _laid_over(series, stretch, remarks)
 
 
+def _sensors(part: Part, options: Options) -> dict[int, str | None]:
+    """Kind -> name of the sensor as which the user wants it sent."""
+    found: dict[int, str | None] = {}
+    for sensor in options.files.get(part.path, ()):
+        what = KIND_NAMES[sensor.row]
+        if sensor.row not in part.sends:
+            raise UsageError(f"{part.path} has nothing of kind {what} that could be {sensor.name}")
+        if sensor.row in found:
+            raise UsageError(
+                f"--as names two sensors of kind {what} for {part.path}; --map names them by topic or track"
+            )
+        found[sensor.row] = header(sensor)
+    return found
+
+
 # one file after another
 
 
-def _series(parts: Sequence[Part], remarks: list[str]) -> list[list[Placed]]:
+def _series(parts: Sequence[Placed], remarks: list[str]) -> list[list[Placed]]:
     """Files that follow each other, each with its place after the first of its series."""
     alike: dict[object, list[Part]] = defaultdict(list)
-    for part in parts:
+    sensors = {placed.part.path: placed.sensors for placed in parts}
+    for placed in parts:
+        part = placed.part
         # with a clock, a file of a log may lack what is rare
-        sends = part.sends if part.clock_us is None else None
+        sends = placed.streams if part.clock_us is None else frozenset(placed.sensors.items())
         alike[(part.path.parent, _series_name(part.path), sends)].append(part)
     found = []
     for several in alike.values():
         ordered = _in_order(several)
+        chains = [[Placed(part, 0)] for part in several] if ordered is None else [_chained(ordered)]
+        found += [[replace(placed, sensors=sensors[placed.part.path]) for placed in chain] for chain in chains]
         if ordered is None:
-            found += [[Placed(part, 0)] for part in several]
             continue
-        found.append(_chained(ordered))
         if len(ordered) > 1:
             remarks.append(f"{', '.join(part.path.name for part in ordered)} are sent one after the other")
     return found
@@ -237,7 +266,7 @@ def _in_order(parts: Sequence[Part]) -> list[Part] | None:
         ordered = sorted(parts, key=lambda part: (part.utc_us or 0, _numbers(part.path)))
         spans = [(part.utc_us or 0, part.length_us) for part in ordered]
         close_us = CREATED_US
-    elif parts[0].sends & ALONE.keys():
+    elif (parts[0].sends | {sensor.row for sensor in parts[0].named}) & ALONE.keys():
         return sorted(parts, key=lambda part: _numbers(part.path))
     else:
         return None  # tables whose times count from the session's start
@@ -271,23 +300,31 @@ def _chained(parts: Sequence[Part]) -> list[Placed]:
 
 def _share_out(series: Sequence[Sequence[Placed]], remarks: list[str]) -> None:
     """Give pictures and sound to the first series that has them, and equal names of channels a prefix."""
-    for row, (what, device) in ALONE.items():
-        having = [chain for chain in series if row in chain[0].part.sends]
+    for stream in sorted(frozenset[Stream]().union(*(chain[0].streams for chain in series)), key=str):
+        what = ALONE.get(stream[0])
+        having = [chain for chain in series if what is not None and stream in chain[0].streams]
         for chain in having[1:]:
             for placed in chain:
-                placed.without |= {row}
+                placed.without |= {stream}
                 remarks.append(
                     f"{placed.part.path}: its {what} left out, since {having[0][0].part.path} comes first and a "
-                    f"session has one {device}; name it first, or replay it as another --session"
+                    f"sensor has one recording; name it first, send it --as another sensor, or as another --session"
                 )
     for chain in series:
-        others = (placed.part.channels for other in series if other is not chain for placed in other)
+        measured = _measured(chain)
+        rivals = [other for other in series if other is not chain and measured & _measured(other)]
+        others = (placed.part.channels for other in rivals for placed in other)
         channels = frozenset[str]().union(*(placed.part.channels for placed in chain))
         if channels & frozenset[str]().union(*others):
-            prefix = _prefix(chain[0].part.path, [other[0].part.path for other in series if other is not chain])
+            prefix = _prefix(chain[0].part.path, [other[0].part.path for other in rivals])
             remarks.append(f"{chain[0].part.path}: its channels are called {prefix}.…, since another file has the same")
             for placed in chain:
                 placed.prefix = prefix
+
+
+def _measured(chain: Sequence[Placed]) -> frozenset[Stream]:
+    """Its streams of telemetry."""
+    return frozenset(stream for stream in chain[0].streams if stream[0] == TELEMETRY)
 
 
 def _prefix(path: Path, others: Sequence[Path]) -> str:

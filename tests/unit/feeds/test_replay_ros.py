@@ -22,7 +22,7 @@ from rosbags.rosbag2 import StoragePlugin as Storage
 from ruamel.yaml import YAML
 
 from streamer.errors import UsageError
-from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT
+from streamer.events import AUDIO, DEFAULT_SENSORS, IMAGE, TELEMETRY, TEXT, Sensor
 from streamer.feeds import replay
 from tests.bags import Sent, bag1, bag2
 from tests.harness import jpeg
@@ -316,7 +316,7 @@ def test_of_several_strings_the_one_that_speaks_is_sent(tmp_path: Path) -> None:
     )
     assert "--map /state=text" in notes
     assert "1 messages were left out: those of /asr/result are broken (XML or JSON, not words)" in notes
-    mapped = replay.open_all([path], replay.Options(sensors={"/state": "text"}))
+    mapped = replay.open_all([path], replay.Options(sensors={"/state": Sensor("text", TEXT)}))
     assert texts(by_row(events(recording=mapped))[TEXT]) == ["idle"]
 
 
@@ -381,7 +381,7 @@ def cameras() -> list[Sent]:
 def test_a_topic_is_mapped_to_what_it_is_sent_as(tmp_path: Path) -> None:
     path = bag1(tmp_path / "a.bag", cameras())
     assert [e.record.value for e in by_row(events(path))[IMAGE]] == [jpeg(0)]
-    options = replay.Options(sensors={"/rear": "image", "/battery": "telemetry"})
+    options = replay.Options(sensors={"/rear": Sensor("image", IMAGE), "/battery": Sensor("telemetry", TELEMETRY)})
     recording = replay.open_all([path], options)
     rows = by_row(events(recording=recording))
     assert [e.record.value for e in rows[IMAGE]] == [jpeg(1)]
@@ -395,14 +395,15 @@ def test_a_topic_is_mapped_to_what_it_is_sent_as(tmp_path: Path) -> None:
     ("sensors", "words"),
     [
         ({"/imu": "image"}, r"/imu \(sensor_msgs/Imu\) cannot be image"),
-        ({"/front": "image", "/rear": "image"}, "/front and /rear are both pictures"),
+        ({"/front": "image", "/rear": "image"}, "/front and /rear cannot be one sensor"),
         ({"/side": "image"}, "there is no topic /side to map; there are: /battery, /front, /imu, /rear"),
     ],
 )
 def test_a_mapping_that_cannot_be_is_refused(sensors: dict[str, str], words: str, tmp_path: Path) -> None:
     path = bag2(tmp_path / "bag", cameras())
     with pytest.raises(UsageError, match=words):
-        replay.open_all([path], replay.Options(sensors=sensors))
+        known = {sensor.name: sensor for sensor in DEFAULT_SENSORS.all}
+        replay.open_all([path], replay.Options(sensors={topic: known[name] for topic, name in sensors.items()}))
 
 
 # files

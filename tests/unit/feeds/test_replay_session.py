@@ -179,15 +179,13 @@ def test_a_dry_run_says_what_would_be_sent(tmp_path: Path) -> None:
     recording = replay.open_all([path, table(tmp_path / "car.csv", 0.0, 15)])
     found = [json.loads(line) for line in replay.lines(Settings(), recording)]
     assert [line["due_s"] for line in found] == sorted(line["due_s"] for line in found)
-    pictures = [line for line in found if line["modality"] == "image"]
+    pictures = [line for line in found if line["sensor"] == "image"]
     assert len(pictures) == 20
     assert {(line["type"], line["time_s"] == line["end_s"]) for line in pictures} == {("image/jpeg", True)}
-    [said] = [line for line in found if line["modality"] == "text"]
+    [said] = [line for line in found if line["sensor"] == "text"]
     assert (said["text"], said["time_s"], said["end_s"]) == ("first line", 0.2, 0.9)
-    assert {tuple(line["channels"].items()) for line in found if line["modality"] == "telemetry"} == {
-        (("speed", "m/s"),)
-    }
-    assert found[-1]["modality"] == "end"
+    assert {tuple(line["channels"].items()) for line in found if line["sensor"] == "telemetry"} == {(("speed", "m/s"),)}
+    assert found[-1]["sensor"] == "end"
     sizes = [len(record.payload) for record in sent(recording)]
     assert [line.get("size_bytes", 0) for line in found] == sizes
 

@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
+
 from streamer import events
+from streamer.errors import UsageError
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay import speech
 from streamer.feeds.replay.media import captions, gopro
@@ -32,7 +35,7 @@ from streamer.feeds.replay.media.pictures import pictures
 from streamer.feeds.replay.media.sound import sound
 from streamer.feeds.replay.media.timeline import timeline
 from streamer.feeds.replay.media.tracks import Tracks
-from streamer.feeds.replay.part import S_US, Options, Part, due
+from streamer.feeds.replay.part import S_US, Options, Part, due, header
 
 CLOCK_SET_US = 946_684_800 * S_US  # 2000; earlier times come from cameras whose clock was never set
 ROWS = {VIDEO: events.IMAGE, AUDIO: events.AUDIO, SUBTITLE: events.TEXT, DATA: events.TELEMETRY}
@@ -48,31 +51,40 @@ def part(path: Path, options: Options) -> Part:
     """
     with opened(path) as container:
         listed = tracks_of(path, container)
-        chosen = choose(path, container, listed, options.streams)
-        times = timeline(path, container, list(chosen.values()))
+        numbers = frozenset(str(track.number) for track in listed)
+        mapped = {int(name): sensor for name, sensor in options.sensors.items() if name in numbers}
+        if len(set(mapped.values())) < len(mapped):
+            raise UsageError(f"{path}: tracks {', '.join(map(str, mapped))} cannot be one sensor; declare another")
+        chosen = choose(path, container, listed, options.streams, list(mapped))
+        times = timeline(path, container, list(chosen))
         utc_us = _created_us(container.metadata.get("creation_time", ""))
         broken = list(cut_off(path, container))
-        languages = {kind: _language(container.streams[index].language) for kind, index in chosen.items()}
-    made = Part(path, times.length_us, lambda _: iter(()), frozenset(), utc_us=utc_us, tracks=len(listed))
+        languages = {index: _language(container.streams[index].language) for index in chosen}
+    made = Part(
+        path, times.length_us, lambda _: iter(()), frozenset(), utc_us=utc_us, tracks=len(listed), topics=numbers
+    )
     tracks = Tracks(made, times)
     readers: list[Reader] = []
-    rows = dict(ROWS)
-    if SUBTITLE in chosen and captions.is_log(path, chosen[SUBTITLE]):
-        rows[SUBTITLE] = events.TELEMETRY
-    asked = chosen.get(SUBTITLE) in options.streams
-    if not asked and (words := _beside(made, languages.get(AUDIO), options)) is not None:
-        if words.row == rows[SUBTITLE]:
-            chosen.pop(SUBTITLE, None)
+    rows = {index: _row(path, index, kind, mapped.get(index)) for index, kind in chosen.items()}
+    written = [index for index, kind in chosen.items() if kind == SUBTITLE]
+    asked = any(index in options.streams or index in mapped for index in written)
+    heard = next((languages[index] for index, kind in chosen.items() if kind == AUDIO), None)
+    if not asked and (words := _beside(made, heard, options)) is not None:
+        for index in written:
+            if words.row == rows[index]:
+                del chosen[index]
         made.sends |= {words.row}
         made.channels, made.utc_us = words.channels, made.utc_us or words.utc_us
         readers.append(lambda _: words.records(made.length_us))
-    made.sends |= {rows[kind] for kind in chosen}
+    made.sends |= {rows[index] for index in chosen if index not in mapped}
+    made.named = frozenset(mapped.values())
     made.notes += (*broken, *left_out(path, listed, chosen))
-    for kind, index in chosen.items():
-        readers.append(_reader(tracks, kind, index, options, languages))
-    if DATA in chosen:
-        made.utc_us = gopro.utc_us(tracks, chosen[DATA])
-        made.channels = gopro.channels(tracks, chosen[DATA])
+    for index, kind in chosen.items():
+        reader = _reader(tracks, kind, index, options, languages)
+        readers.append(reader if index not in mapped else _named(reader, mapped[index]))
+        if kind == DATA:
+            made.utc_us = gopro.utc_us(tracks, index)
+            made.channels = gopro.channels(tracks, index)
 
     def records(begin_us: int) -> Iterator[Outgoing]:
         yield from heapq.merge(*(read(begin_us) for read in readers), key=due)
@@ -82,11 +94,26 @@ def part(path: Path, options: Options) -> Part:
     return made
 
 
-def _reader(tracks: Tracks, kind: str, index: int, options: Options, languages: dict[str, str | None]) -> Reader:
+def _row(path: Path, index: int, kind: str, sensor: events.Sensor | None) -> int:
+    """The kind of records that a track becomes."""
+    row = events.TELEMETRY if kind == SUBTITLE and captions.is_log(path, index) else ROWS[kind]
+    if sensor is not None and sensor.row != row:
+        what, wanted = events.KIND_NAMES[row], events.KIND_NAMES[sensor.row]
+        raise UsageError(f"{path}: track {index} is {what}, and {sensor.name} a sensor of kind {wanted}")
+    return row
+
+
+def _named(reader: Reader, sensor: events.Sensor) -> Reader:
+    """The records of a track as those of a sensor."""
+    name = header(sensor)
+    return lambda begin_us: (msgspec.structs.replace(record, sensor=name) for record in reader(begin_us))
+
+
+def _reader(tracks: Tracks, kind: str, index: int, options: Options, languages: dict[int, str | None]) -> Reader:
     by_kind: dict[str, Reader] = {
         VIDEO: lambda begin_us: pictures(tracks, index, options.rate_hz, begin_us),
         AUDIO: lambda begin_us: sound(tracks, index, begin_us),
-        SUBTITLE: lambda _: captions.subtitles(tracks, index, languages[SUBTITLE]),
+        SUBTITLE: lambda _: captions.subtitles(tracks, index, languages[index]),
         DATA: lambda begin_us: gopro.measured(tracks, index, begin_us),
     }
     return by_kind[kind]

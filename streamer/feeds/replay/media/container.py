@@ -116,41 +116,54 @@ def _mark_telemetry(path: Path, tracks: list[Track]) -> None:
                 return
 
 
-def choose(path: Path, container: Any, tracks: Sequence[Track], wanted: Sequence[int]) -> dict[str, int]:
-    """Kind -> number of the track to read.
+def choose(
+    path: Path, container: Any, tracks: Sequence[Track], wanted: Sequence[int], mapped: Sequence[int]
+) -> dict[int, str]:
+    """Number of each track to read -> its kind.
 
     Args:
         wanted: Numbers of tracks to read instead of the container's default of their kind.
+        mapped: Numbers of tracks to read, and no others of their kinds.
 
     Raises:
         UsageError: There is no such track, or none that can be sent.
     """
     there = ", ".join(track.described for track in tracks)
+    for index in (*wanted, *mapped):
+        if not 0 <= index < len(tracks) or not tracks[index].usable:
+            raise UsageError(f"{path}: track {index} cannot be sent; it has: {there}")
+    found = {index: tracks[index].kind for index in mapped}
     chosen: dict[str, int] = {}
     for index in dict.fromkeys(wanted):
-        track = tracks[index] if 0 <= index < len(tracks) else None
-        if track is None or not track.usable:
-            raise UsageError(f"{path}: track {index} cannot be sent; it has: {there}")
+        track = tracks[index]
+        if index in found:
+            continue
+        if track.kind in found.values():
+            raise UsageError(
+                f"{path}: --map names the tracks of {track.kind} that are sent, so --stream {index} cannot"
+            )
         if track.kind in chosen:
             raise UsageError(f"{path}: tracks {chosen[track.kind]} and {index} are both {track.kind}; choose one")
         chosen[track.kind] = index
     for kind in KINDS:
         best = container.streams.best(kind) if kind != DATA else None
         candidates = [track.number for track in tracks if track.kind == kind and track.usable]
-        if kind not in chosen and candidates:
+        if kind not in chosen and kind not in found.values() and candidates:
             chosen[kind] = best.index if best is not None and best.index in candidates else candidates[0]
-    if not chosen:
+    found |= {index: kind for kind, index in chosen.items()}
+    if not found:
         raise UsageError(f"{path} has no track that can be sent; it has: {there or 'none'}")
-    if AUDIO in chosen:
-        codec = container.streams[chosen[AUDIO]].codec_context
-        check_sound(f"{path}: track {chosen[AUDIO]}", codec.sample_rate, codec.channels)
-    return chosen
+    for index, kind in found.items():
+        if kind == AUDIO:
+            codec = container.streams[index].codec_context
+            check_sound(f"{path}: track {index}", codec.sample_rate, codec.channels)
+    return found
 
 
-def left_out(path: Path, tracks: Sequence[Track], chosen: Mapping[str, int]) -> Iterator[str]:
+def left_out(path: Path, tracks: Sequence[Track], chosen: Mapping[int, str]) -> Iterator[str]:
     """A note for each track that is not sent although it could be, and one for all that cannot be."""
     for track in tracks:
-        if track.usable and track.number not in chosen.values():
+        if track.usable and track.number not in chosen:
             yield f"{path}: track {track.described} is not sent; --stream {track.number} sends it"
     if unusable := [track.described for track in tracks if not track.usable]:
         yield f"{path}: what cannot be sent: track {', track '.join(unusable)}"

@@ -11,8 +11,8 @@
 ``SAME_CLOCK_US`` of its log time, which is when the recorder received it. All others have their log time: those without
 a stamp, and those whose stamps come from another clock, such as a simulation's.
 
-**Topics.** A session has one topic of pictures, one of sound and one of words: the first of each that can be sent,
-unless the user chooses others (``topics.plan``). All others are telemetry.
+**Topics.** One topic of pictures is sent, one of sound and one of words: the first of each that can be, unless the user
+chooses others, or names sensors for several (``topics.plan``). All others are telemetry.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from streamer.feeds.replay.part import (
     Reorder,
     Thinned,
     frame,
+    header,
 )
 from streamer.feeds.replay.robots import pictures, sound, topics
 from streamer.feeds.replay.robots.fields import Tree, measurements, stamp_us
@@ -71,7 +72,8 @@ def part(source: Source, options: Options, notes: list[str]) -> Part:
         source.path,
         source.end_us - origin_us,
         lambda begin_us: _Reading(made, source, plan, options, origin_us).records(begin_us),
-        sends=frozenset(plan.rows.values()),
+        sends=frozenset(row for number, row in plan.rows.items() if number not in plan.sensors),
+        named=frozenset(plan.sensors.values()),
         clock_us=origin_us,
         utc_us=origin_us if origin_us > S_US * 10**9 else None,  # else a clock that counts from boot
         late_us=SAME_CLOCK_US,
@@ -89,7 +91,7 @@ def _begin_us(topic: Topic, plan: Plan, first: First) -> int:
     begin_us, stamped = _time_us(first.tree, first.log_us)
     try:
         if row == AUDIO:
-            heard = sound.made(topic.kind, plan.sound, first.tree)
+            heard = sound.made(topic.kind, plan.sounds.get(topic.number), first.tree)
             for record in (*heard.add(first.tree, begin_us, stamped), *heard.rest()):
                 return record.time_us
         if row == TEXT:
@@ -205,21 +207,24 @@ class _Reading:
     def __init__(self, made: Part, source: Source, plan: Plan, options: Options, origin_us: int) -> None:
         self._made, self._source, self._plan, self._origin_us = made, source, plan, origin_us
         # finer than asked: the session's slots begin elsewhere than this part's, and each must get a picture
-        self._thinned = Thinned(None if options.rate_hz is None else FINER * options.rate_hz)
+        finer_hz = None if options.rate_hz is None else FINER * options.rate_hz
+        self._thinned = {number: Thinned(finer_hz) for number in plan.rows}
         self._waiting = Reorder()
         self._floor_us = 0  # no record that is due before may still come
         self._slices: dict[int, _Slice] = {}
         self._prefixes = Prefixes(source)
         self._findings = _Findings()
-        self._video = pictures.Video() if self._has(topics.VIDEO) else None
-        self._sound: Any = None
-
-    def _has(self, kinds: tuple[str, ...]) -> bool:
-        return any(self._source.topics[n].kind in kinds for n, row in self._plan.rows.items() if row != TELEMETRY)
+        self._videos = {
+            n: pictures.Video()
+            for n, row in plan.rows.items()
+            if row == IMAGE and source.topics[n].kind in topics.VIDEO
+        }
+        self._sounds: dict[int, Any] = {}
+        self._names = {n: header(sensor) for n, sensor in plan.sensors.items()}
 
     def records(self, begin_us: int) -> Iterator[Outgoing]:
         # a decoder must see a video from its key frame on, which only reading from the start is sure to meet
-        log_us = 0 if self._video is not None else max(0, begin_us - SAME_CLOCK_US)
+        log_us = 0 if self._videos else max(0, begin_us - SAME_CLOCK_US)
         found = self._source.messages(self._plan.rows, log_us + self._origin_us, self._made.notes)
         now_us = 0
         for message in found:
@@ -260,9 +265,10 @@ class _Reading:
         if row == IMAGE:
             self._picture(topic, tree, time_us, begin_us)
         elif row == AUDIO:
-            if self._sound is None:
-                self._sound = sound.made(topic.kind, self._plan.sound, tree)
-            for record in self._sound.add(tree, time_us, stamped):
+            number = topic.number
+            if number not in self._sounds:
+                self._sounds[number] = sound.made(topic.kind, self._plan.sounds.get(number), tree)
+            for record in self._sounds[number].add(tree, time_us, stamped):
                 self._push(topic, record)
         elif row == TEXT and (topic.kind == topics.STRING or isinstance(tree.get("text"), str)):
             self._words(topic, tree, time_us)
@@ -271,21 +277,22 @@ class _Reading:
 
     def _push(self, topic: Topic, record: Outgoing) -> None:
         self._findings.sent[topic.name] += 1
-        self._waiting.push(msgspec.structs.replace(record, due_us=max(record.due_us, self._floor_us)))
+        sensor = self._names.get(topic.number)
+        self._waiting.push(msgspec.structs.replace(record, due_us=max(record.due_us, self._floor_us), sensor=sensor))
 
     def _picture(self, topic: Topic, tree: Tree, time_us: int, begin_us: int) -> None:
         if topic.kind in topics.PICTURES:
             picture, content_type = pictures.encoded(tree)
             self._push(topic, frame(picture, time_us, content_type))
         elif topic.kind in topics.IMAGES:
-            if time_us >= begin_us and self._thinned.keeps(time_us):
+            if time_us >= begin_us and self._thinned[topic.number].keeps(time_us):
                 self._push(topic, frame(pictures.raw(tree), time_us))
-        elif self._video is not None:
-            self._show(topic, self._video.add(tree, time_us), begin_us)
+        elif topic.number in self._videos:
+            self._show(topic, self._videos[topic.number].add(tree, time_us), begin_us)
 
     def _show(self, topic: Topic, shown: Iterable[pictures.Shown], begin_us: int) -> None:
         for time_us, encode in shown:
-            if time_us >= begin_us and self._thinned.keeps(time_us):
+            if time_us >= begin_us and self._thinned[topic.number].keeps(time_us):
                 self._push(topic, frame(encode(), time_us))
 
     def _words(self, topic: Topic, tree: Tree, time_us: int) -> None:
@@ -315,15 +322,15 @@ class _Reading:
     def _end(self, begin_us: int) -> None:
         """Send what is still held, and note what was left out."""
         self._close_slices(None)
-        for number, row in self._plan.rows.items():
+        for number in self._plan.rows:
             topic = self._source.topics[number]
             try:
-                if row == IMAGE and self._video is not None:
-                    for _ in range(self._video.before_key):
+                if (video := self._videos.get(number)) is not None:
+                    for _ in range(video.before_key):
                         self._findings.leave_out(topic, "before the first key frame")
-                    self._show(topic, self._video.rest(), begin_us)
-                elif row == AUDIO and self._sound is not None:
-                    for record in self._sound.rest():
+                    self._show(topic, video.rest(), begin_us)
+                if (heard := self._sounds.get(number)) is not None:
+                    for record in heard.rest():
                         self._push(topic, record)
             except ValueError as error:
                 self._findings.leave_out(topic, "broken", one_line(error))

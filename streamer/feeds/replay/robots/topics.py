@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from streamer.errors import UsageError
-from streamer.events import AUDIO, IMAGE, KIND_NAMES, TELEMETRY, TEXT
+from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Sensor
 from streamer.feeds.replay.part import Options
 from streamer.feeds.replay.robots import pictures, sound
 from streamer.feeds.replay.robots.fields import Tree
@@ -94,14 +94,16 @@ class Plan(NamedTuple):
     """What will be sent.
 
     Attributes:
-        rows: Number of a topic -> modality that it is sent as.
+        rows: Number of a topic -> kind that it is sent as.
         firsts: Number of a topic -> its first message.
-        sound: Describes the sound, where that is not in its messages.
+        sounds: Number of a topic -> what describes its sound, where that is not in its messages.
+        sensors: Number of a topic -> sensor that the user wants it sent as.
     """
 
     rows: Mapping[int, int]
     firsts: Mapping[int, First]
-    sound: Info | None
+    sounds: Mapping[int, Info]
+    sensors: Mapping[int, Sensor]
 
 
 def canonical(kind: str) -> str:
@@ -123,14 +125,15 @@ def plan(source: Source, options: Options, notes: list[str]) -> Plan:
         notes.append(f"{source.path}: {source.topics[number].name} has no messages")
         readable.remove(number)
     choice = _Choice(source, options, firsts, readable, notes)
-    rows = choice.rows()
+    rows, sensors = choice.rows()
     if not rows:
         raise UsageError(f"{source.path} has no topic that can be sent: {'; '.join(notes)}")
-    heard = next((number for number, row in rows.items() if row == AUDIO), None)
+    infos = {n: choice.described(source.topics[n]) for n, row in rows.items() if row == AUDIO}
     return Plan(
         rows,
         {n: first for n, first in firsts.items() if n in rows},
-        None if heard is None else choice.described(source.topics[heard]),
+        {n: info for n, info in infos.items() if info is not None},
+        sensors,
     )
 
 
@@ -176,7 +179,7 @@ def _firsts(source: Source, numbers: Sequence[int]) -> dict[int, First]:
 
 
 class _Choice:
-    """The choice of topics for each modality."""
+    """The choice of topics for each kind."""
 
     def __init__(
         self,
@@ -189,36 +192,42 @@ class _Choice:
         self._source, self._options, self._firsts, self._notes = source, options, firsts, notes
         self._readable = readable
 
-    def rows(self) -> dict[int, int]:
+    def rows(self) -> tuple[dict[int, int], dict[int, Sensor]]:
+        """``rows`` and ``sensors`` of the plan."""
         able = {n: self._able(n) for n in self._readable}
         rows = {n: there[0] for n, there in able.items() if there}
         mapped = self._mapped(able)
         self._check_streams(rows)
         for row, name in NAMES.items():
             candidates = sorted((n for n, is_row in rows.items() if is_row == row and n not in mapped), key=self._rank)
-            chosen = [n for n, is_row in mapped.items() if is_row == row]
-            chosen = chosen or [n for n in candidates if n in self._options.streams] or candidates[:1]
+            chosen = [n for n, sensor in mapped.items() if sensor.row == row]
+            if len({mapped[n].name for n in chosen}) < len(chosen):
+                topics = " and ".join(self._source.topics[n].name for n in chosen)
+                raise UsageError(f"{self._source.path}: {topics} cannot be one sensor; choose one, or declare another")
+            if chosen:
+                self._leave_out(candidates, row, rows)
+                continue
+            chosen = [n for n in candidates if n in self._options.streams] or candidates[:1]
             if len(chosen) > 1:
                 topics = " and ".join(self._source.topics[n].name for n in chosen[:2])
                 raise UsageError(f"{self._source.path}: {topics} are both {name}; choose one")
-            for number in candidates:
-                if number not in chosen:
-                    del rows[number]
-                    self._note_other(number, row, name)
-        rows.update(mapped)
-        if TELEMETRY in mapped.values():
+            self._leave_out([n for n in candidates if n not in chosen], row, rows)
+        rows.update({n: sensor.row for n, sensor in mapped.items()})
+        if any(sensor.row == TELEMETRY for sensor in mapped.values()):
             for number in [n for n, row in rows.items() if row == TELEMETRY and n not in mapped]:
                 del rows[number]
                 topic = self._source.topics[number].name
                 self._notes.append(f"{self._source.path}: {topic} is left out, --map names other telemetry")
-        return rows
+        return rows, mapped
 
-    def _note_other(self, number: int, row: int, name: str) -> None:
-        topic = self._source.topics[number].name
-        self._notes.append(
-            f"{self._source.path}: {topic} is left out, a session has one topic of {name}; --stream {number} or "
-            f"--map {topic}={KIND_NAMES[row]} sends it"
-        )
+    def _leave_out(self, numbers: Sequence[int], row: int, rows: dict[int, int]) -> None:
+        for number in numbers:
+            del rows[number]
+            topic = self._source.topics[number].name
+            self._notes.append(
+                f"{self._source.path}: {topic} is left out, a sensor has one topic of {NAMES[row]}; --stream {number} "
+                f"sends it instead, --map {topic}=SENSOR as another sensor"
+            )
 
     def _rank(self, number: int) -> tuple[int, int]:
         topic = self._source.topics[number]
@@ -255,16 +264,15 @@ class _Choice:
             return sound.info(self._firsts[number].tree)
         return None
 
-    def _mapped(self, able: Mapping[int, Sequence[int]]) -> dict[int, int]:
+    def _mapped(self, able: Mapping[int, Sequence[int]]) -> dict[int, Sensor]:
         mapped = {}
         for name, sensor in self._options.sensors.items():
             there = [n for n, topic in self._source.topics.items() if topic.name == name]  # or in another file
-            row = KIND_NAMES.index(sensor)
-            fit = [n for n in there if row in able.get(n, ())]
+            fit = [n for n in there if sensor.row in able.get(n, ())]
             if there and not fit:
                 kinds = ", ".join(self._source.topics[n].kind or self._source.topics[n].encoding for n in there)
-                raise UsageError(f"{self._source.path}: {name} ({kinds}) cannot be {sensor}")
-            mapped.update(dict.fromkeys(fit, row))
+                raise UsageError(f"{self._source.path}: {name} ({kinds}) cannot be {sensor.name}")
+            mapped.update(dict.fromkeys(fit, sensor))
         return mapped
 
     def _check_streams(self, rows: Mapping[int, int]) -> None:
