@@ -312,7 +312,7 @@ def test_of_several_strings_the_one_that_speaks_is_sent(tmp_path: Path) -> None:
     assert texts(by_row(events(recording=recording))[TEXT]) == ["go home"]
     notes = " ".join(recording.notes)
     assert all(
-        f"/{name} is left out, a session has one topic of words" in notes for name in ("state", "robot_description")
+        f"/{name} is left out, a sensor has one topic of words" in notes for name in ("state", "robot_description")
     )
     assert "--map /state=text" in notes
     assert "1 messages were left out: those of /asr/result are broken (XML or JSON, not words)" in notes
@@ -401,9 +401,10 @@ def test_a_topic_is_mapped_to_what_it_is_sent_as(tmp_path: Path) -> None:
 )
 def test_a_mapping_that_cannot_be_is_refused(sensors: dict[str, str], words: str, tmp_path: Path) -> None:
     path = bag2(tmp_path / "bag", cameras())
+    known = {sensor.name: sensor for sensor in DEFAULT_SENSORS.all}
+    options = replay.Options(sensors={topic: known[name] for topic, name in sensors.items()})
     with pytest.raises(UsageError, match=words):
-        known = {sensor.name: sensor for sensor in DEFAULT_SENSORS.all}
-        replay.open_all([path], replay.Options(sensors={topic: known[name] for topic, name in sensors.items()}))
+        replay.open_all([path], options)
 
 
 # files

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from streamer.errors import UsageError
-from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Sensor
+from streamer.events import AUDIO, IMAGE, KIND_NAMES, TELEMETRY, TEXT, Sensor
 from streamer.feeds.replay.part import Options
 from streamer.feeds.replay.robots import pictures, sound
 from streamer.feeds.replay.robots.fields import Tree
@@ -226,7 +226,7 @@ class _Choice:
             topic = self._source.topics[number].name
             self._notes.append(
                 f"{self._source.path}: {topic} is left out, a sensor has one topic of {NAMES[row]}; --stream {number} "
-                f"sends it instead, --map {topic}=SENSOR as another sensor"
+                f"or --map {topic}={KIND_NAMES[row]} sends it instead, =SENSOR as that of another sensor"
             )
 
     def _rank(self, number: int) -> tuple[int, int]:
