@@ -20,7 +20,8 @@ from streamer.describe import evidence, prompts
 from streamer.describe.chat import Chat, NoAnswer, OverBudget
 from streamer.describe.describer import Scene, Told, by_outputs
 from streamer.describe.metrics import Metrics
-from streamer.describe.sentences import changed, listed
+from streamer.describe.sentences import changed
+from streamer.model.wording import listed
 from streamer.retrieval.contents import Records
 from streamer.senses.faces import Faces
 from streamer.settings import Settings

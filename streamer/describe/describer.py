@@ -13,7 +13,7 @@ import msgspec
 
 from streamer.describe.evidence import Words
 from streamer.describe.metrics import Metrics
-from streamer.describe.sentences import Before, sentences
+from streamer.describe.sentences import SPARSE, Before, sentences
 from streamer.result import Result
 from streamer.store.descriptions import Description, Descriptions
 from streamer.store.readers import Page
@@ -28,6 +28,7 @@ class Scene(msgspec.Struct, frozen=True):
         before: What the windows before have shown.
         unasked: Windows since a model was last asked about one of this session; ``None``: never.
         behind: Results of the session that wait already.
+        silent: Sensors whose silence says nothing.
     """
 
     result: Result
@@ -35,6 +36,7 @@ class Scene(msgspec.Struct, frozen=True):
     before: Before
     unasked: int | None = None
     behind: int = 0
+    silent: frozenset[str] = SPARSE
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -59,7 +61,7 @@ class State(msgspec.Struct, frozen=True):
 
 async def by_outputs(scene: Scene) -> Told:
     """The deterministic description."""
-    return Told(sentences(scene.result, scene.words, scene.before))
+    return Told(sentences(scene.result, scene.words, scene.before, scene.silent))
 
 
 class Describer:
@@ -69,6 +71,7 @@ class Describer:
         words: Reads what was said in consecutive windows of a session.
         tell: Makes the description of a window.
         on_description: Called with each new description.
+        silent: Sensors whose silence says nothing.
     """
 
     def __init__(
@@ -78,12 +81,14 @@ class Describer:
         tell: Callable[[Scene], Awaitable[Told]],
         metrics: Metrics,
         on_description: Callable[[Description], object] = lambda description: None,
+        silent: frozenset[str] = SPARSE,
     ) -> None:
         self._descriptions = descriptions
         self._words = words
         self._tell = tell
         self._metrics = metrics
         self._on_description = on_description
+        self._silent = silent
 
     async def take(self, page: Page) -> int | None:
         """Describe the windows of a page; see :class:`streamer.store.readers.Reader`.
@@ -99,7 +104,7 @@ class Describer:
         state = msgspec.json.decode(cursor.state, type=State) if cursor.state else State()
         for index, (result, words) in enumerate(zip(page.results, said, strict=True)):
             behind = len(page.results) - index - 1
-            told = await self._tell(Scene(result, words, state.before, state.unasked, behind))
+            told = await self._tell(Scene(result, words, state.before, state.unasked, behind, self._silent))
             notes = "; ".join(filter(None, (note, told.note)))
             description = Description(page.session, result.start_us, result.end_us, told.text, told.by, notes)
             unasked = 0 if told.asked else None if state.unasked is None else state.unasked + 1

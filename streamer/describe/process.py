@@ -16,6 +16,7 @@ from streamer.describe.bymodel import ByModel
 from streamer.describe.chat import Chat
 from streamer.describe.describer import Describer, Scene, Told, by_outputs
 from streamer.describe.metrics import Metrics
+from streamer.describe.sentences import sparse
 from streamer.observe.endpoints import Endpoints
 from streamer.observe.health import Service
 from streamer.retrieval.contents import Log, Records
@@ -87,6 +88,7 @@ async def _run(
             tell,
             metrics,
             on_description,
+            sparse(settings),
         )
         cursors = Cursors(client, keys, keys.described)
         reader = Reader(

@@ -14,13 +14,15 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 import redis
+from prometheus_client import CollectorRegistry
 
 from streamer.describe import evidence, prompts
 from streamer.describe.chat import Chat, NoAnswer, OverBudget
 from streamer.describe.describer import OUTPUTS
 from streamer.describe.metrics import Metrics
-from streamer.describe.sentences import Before, changed, listed, sentences
+from streamer.describe.sentences import Before, changed, sentences, sparse
 from streamer.errors import StreamerError, UsageError, one_line
+from streamer.model.wording import listed
 from streamer.result import Result
 from streamer.retrieval.contents import Log, Records
 from streamer.settings import Settings
@@ -105,10 +107,10 @@ def _windows(
     told = {one.end_us: one for one in descriptions.read(client, keys, session, since_us, until_us)}
     undescribed = [result for result in found if result.end_us not in told]
     said = dict(zip([result.end_us for result in undescribed], _words(settings, undescribed), strict=True))
-    before, windows = Before(), []
+    before, windows, silent = Before(), [], sparse(settings)
     for result in found:
         shown = told.get(result.end_us) or Description(
-            session, result.start_us, result.end_us, sentences(result, said[result.end_us], before), OUTPUTS
+            session, result.start_us, result.end_us, sentences(result, said[result.end_us], before, silent), OUTPUTS
         )
         windows.append(Window(shown, changed(result, before)))
         before = before.after(result)
@@ -202,7 +204,7 @@ async def _by_model(settings: Settings, question: str, windows: Sequence[Window]
     def exist(answer: prompts.Answered) -> bool:
         return all(1 <= number <= len(given) for number in answer.windows)
 
-    async with Chat(settings, Metrics()) as chat:
+    async with Chat(settings, Metrics(CollectorRegistry())) as chat:
         try:
             answer = await chat.ask(
                 prompts.answering(question, given), prompts.Answered, prompts.ANSWER_TOKENS, valid=exist

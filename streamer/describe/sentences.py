@@ -2,37 +2,31 @@
 same sentences, on whichever machine and after however many restarts.
 
 Outputs are those of any model folder: a class is told with its probability, and with what it was before if it has
-changed; tags with their counts where the model counts; a number with its unit; text as it is. What a device had sent
+changed; tags with their counts where the model counts; a number with its unit. A model that tells its findings in text
+has told its tags and numbers by that. What a device had sent
 before and this window lacks is named; silence is not, since people pause.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from streamer.describe.evidence import Words
+from streamer.model.wording import counted, listed
 from streamer.result import Result
+from streamer.settings import Settings
 
 MAX_SAID = 300  # characters of what was said
-POOR = 0.5  # a modality that covers less of the window is named
+POOR = 0.5  # a sensor that covers less of the window is named
 PER = {"1/min": "per minute", "1/s": "per second", "1/h": "per hour"}
-PLURALS = {
-    "person": "people",
-    "mouse": "mice",
-    "knife": "knives",
-    "sheep": "sheep",
-    "skis": "skis",
-    "child": "children",
-}
-HISSING = ("s", "x", "ch", "sh")
 STATUS = {
     "failed": "The model failed on this window.",
     "partial": "Data may be missing from it, since Redis had lost what it knew of the session.",
 }
-NOT_MISSED = ("text",)
+SPARSE = frozenset({"text"})
 
 
 class Before(msgspec.Struct, frozen=True):
@@ -40,7 +34,7 @@ class Before(msgspec.Struct, frozen=True):
 
     Attributes:
         labels: Output of classes -> its newest label.
-        seen: What the session has sent so far, by modality.
+        seen: The sensors that the session has had so far.
     """
 
     labels: dict[str, str] = {}
@@ -62,12 +56,23 @@ def changed(result: Result, before: Before) -> bool:
     )
 
 
-def sentences(result: Result, words: Words, before: Before) -> str:
-    """What the window shows."""
-    told = [part for part in (_output(*head, before.labels) for head in result.outputs.items()) if part]
+def sparse(settings: Settings) -> frozenset[str]:
+    """The sensors whose silence says nothing."""
+    return frozenset(name for name, sensor in settings.sensors.items() if sensor.idle_after_ms is None)
+
+
+def sentences(result: Result, words: Words, before: Before, silent: frozenset[str] = SPARSE) -> str:
+    """What the window shows.
+
+    Args:
+        silent: Sensors that are not missed where they are absent.
+    """
+    texts = [str(output["text"]) for output in result.outputs.values() if "text" in output]
+    heads = [(name, output) for name, output in result.outputs.items() if not texts or {"text", "label"} & set(output)]
+    told = [part for part in (_output(name, output, before.labels) for name, output in heads) if part]
     parts = [_sentence("; ".join(told)) if told else ""]
-    parts.append(_said(words))
-    parts.append(_missing(result, before))
+    parts.append(_said(words, " ".join(texts)))
+    parts.append(_missing(result, before, silent))
     parts.append(STATUS.get(result.status, ""))
     if result.closed_by == "end":
         parts.append("The session ends here.")
@@ -90,18 +95,16 @@ def _output(name: str, output: Mapping[str, Any], labels: Mapping[str, str]) -> 
     if "value" in output:
         unit = str(output.get("unit") or "")
         return f"{what} is {output['value']:.5g} {PER.get(unit, unit)}".rstrip()
-    text = " ".join(str(output.get("text", output.get("words", ""))).split())
-    return f"{what}: {text}" if text else ""
+    return " ".join(str(output.get("text", "")).split())
 
 
 def _tag(label: str, count: Any) -> str:
-    if not isinstance(count, (int, float)) or count < 1:
-        return plain(label)
-    return f"{count:.0f} {plain(label) if count == 1 else plural(plain(label))}"
+    return counted(plain(label), int(count)) if isinstance(count, (int, float)) and count >= 1 else plain(label)
 
 
-def _said(words: Words) -> str:
-    said = " … ".join(words.phrases)
+def _said(words: Words, told: str) -> str:
+    """What was said, unless the outputs have told it."""
+    said = " … ".join(phrase for phrase in words.phrases if phrase not in told)
     if len(said) > MAX_SAID:
         said = said[:MAX_SAID].rsplit(" ", 1)[0] + " …"
     parts = [f"Said: “{said}”."] if said else []
@@ -110,8 +113,8 @@ def _said(words: Words) -> str:
     return " ".join(parts)
 
 
-def _missing(result: Result, before: Before) -> str:
-    absent = [name for name in before.seen if name not in result.present and name not in NOT_MISSED]
+def _missing(result: Result, before: Before, silent: frozenset[str]) -> str:
+    absent = [name for name in before.seen if name not in result.present and name not in silent]
     poor = [
         f"{plain(name)} covers {100 * share:.0f} % of it"
         for name, share in result.coverage.items()
@@ -122,19 +125,9 @@ def _missing(result: Result, before: Before) -> str:
     return " ".join(parts)
 
 
-def listed(parts: Sequence[str], last: str = "and") -> str:
-    """``a, b and c``."""
-    return f" {last} ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
-
-
 def plain(name: str) -> str:
     """A name from a model folder or a setting, as one writes it: ``heart_rate`` -> ``heart rate``."""
     return name.replace("_", " ")
-
-
-def plural(name: str) -> str:
-    """The plural of an English noun, as far as detectors' labels need it."""
-    return PLURALS.get(name, f"{name}es" if name.endswith(HISSING) else f"{name}s")
 
 
 def _sentence(text: str) -> str:

@@ -52,7 +52,7 @@ def plural(label: str) -> str:
     return f"{label}es" if label.endswith(("s", "x", "ch", "sh")) else f"{label}s"
 
 
-def listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str], joint: str = "and") -> str:
     """Names as a list: ``a, b and c``."""
     *before, last = [*names] or [""]
-    return f"{', '.join(before)} and {last}" if before else last
+    return f"{', '.join(before)} {joint} {last}" if before else last

@@ -19,11 +19,12 @@ from pydantic import SecretStr
 from streamer.broker import deadletters, topics
 from streamer.broker.replicas import Brokers
 from streamer.clients import kafka as kafka_clients
+from streamer.describe import process as describe
 from streamer.errors import UsageError
 from streamer.feeds import Producer
 from streamer.local.worker import environment
 from streamer.settings import Settings
-from streamer.store import results
+from streamer.store import descriptions, results
 from tests import secure
 from tests.harness import S_US, running_worker, wait_for
 from tests.secure import PASSWORD, Authority, Broker, Redis
@@ -128,6 +129,9 @@ def test_the_whole_path_works_with_the_rights_of_security_md_and_no_more(
         with results.connected(viewer) as (client, keys):
             wait_for(lambda: len(list(results.results(client, keys, SESSION))) == 3, 30.0)
             assert results.sessions(client, keys) == [SESSION]
+            assert list(descriptions.read(client, keys, SESSION)) == []
+            describe.run(viewer.model_copy(update={"redis_user": "describer"}), once=True)
+            assert len(list(descriptions.read(client, keys, SESSION))) == 3
         assert len(list(deadletters.read(viewer))) == 3
     log = (tmp_path / "worker.log").read_text()
     assert PASSWORD not in log

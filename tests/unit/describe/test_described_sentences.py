@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import pytest
 
 from streamer.describe.evidence import Words
-from streamer.describe.sentences import Before, changed, listed, plural, sentences
+from streamer.describe.sentences import Before, changed, sentences, sparse
 from streamer.result import Result
+from streamer.settings import Settings
 
 S_US = 1_000_000
 
@@ -77,13 +77,24 @@ def test_tags_a_number_and_its_unit_make_one_sentence() -> None:
 
 def test_tags_that_are_counted_are_told_with_their_number() -> None:
     tags = {"labels": ["person", "car", "bus", "dog"], "scores": {}, "counts": {"person": 2, "car": 1, "bus": 3}}
-    assert told(result({"objects": tags})) == "Objects: 2 people, 1 car, 3 buses and dog."
+    assert told(result({"objects": tags})) == "Objects: two people, a car, three buses and dog."
 
 
-def test_an_output_that_is_text_is_told_as_it_is_and_an_unknown_one_not_at_all() -> None:
-    assert told(result({"scene": {"text": "two cars,\n an engine"}, "box": {"corners": [1, 2]}})) == (
-        "Scene: two cars, an engine."
+def test_a_model_that_tells_its_findings_in_text_is_quoted_and_nothing_is_told_twice() -> None:
+    outputs = {
+        "words": {"text": "two cars; engine; speed 3 m/s;\n says: turn left"},
+        "objects": {"labels": ["car"], "scores": {}, "counts": {"car": 2}},
+        "speed": {"value": 3.0, "unit": "m/s"},
+        **action("brake"),
+    }
+    said = Words(("turn left", "and stop"))
+    assert told(result(outputs), said) == (
+        "Two cars; engine; speed 3 m/s; says: turn left; action is brake (93 %). Said: “and stop”."
     )
+
+
+def test_an_output_of_an_unknown_kind_is_not_told() -> None:
+    assert told(result({"box": {"corners": [1, 2]}, **action("brake")})) == "Action is brake (93 %)."
 
 
 def test_what_was_said_is_quoted_and_cut_off_between_words() -> None:
@@ -119,15 +130,7 @@ def test_a_failed_a_partial_and_a_last_window_are_told() -> None:
     assert told(result()) == "Nothing is known of this window."
 
 
-@pytest.mark.parametrize(
-    ("parts", "line"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")]
-)
-def test_a_list_is_written_as_people_write_it(parts: list[str], line: str) -> None:
-    assert listed(parts) == line
-
-
-@pytest.mark.parametrize(
-    ("one", "many"), [("car", "cars"), ("person", "people"), ("bench", "benches"), ("sheep", "sheep")]
-)
-def test_plurals_of_labels(one: str, many: str) -> None:
-    assert plural(one) == many
+def test_sensors_whose_silence_says_nothing_are_those_of_the_settings() -> None:
+    settings = Settings(sensors={"radio": {"kind": "text"}, "cabin": {"kind": "audio"}})
+    before = Before().after(result(present=("image", "radio", "cabin")))
+    assert sentences(result(present=("image",)), NOTHING, before, sparse(settings)) == "There is no cabin."
