@@ -42,7 +42,7 @@ def measure(settings: Settings, data: Path) -> Table:
             report = few_shot.learn(folder, folder, settings, Console(stderr=True))
         (score,) = report.scores
         right, frequent = few_shot.shown(score.right, score.windows), f"{score.most_frequent:.0%}"
-        rows.append((name, sense, right, frequent, f"{report.windows}, {report.cpu_seconds:.0f} s"))
+        rows.append((name, sense, right, frequent, f"{len(lines)}, {report.cpu_seconds:.0f} s"))
     about = (
         "Ten windows of each label to learn from, all others to test on; of the spoken digits there are ten each, of "
         "which those of one take in five are held out in turn. In brackets the 95 % interval."

@@ -18,7 +18,7 @@ from streamer.errors import UsageError
 from streamer.senses.table import Package, Row, rows
 from streamer.settings import Settings
 
-LOADERS = ("faster-whisper", "transformers", "timm")  # which fetch by name, where there is a network
+LOADERS = ("faster-whisper", "transformers")  # which fetch by name, where there is a network
 State = Literal["ready", "missing", "changed"]
 
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.errors import UsageError, extra
+from streamer.errors import extra
 from streamer.senses import files
+from streamer.senses.sessions import files_of
 from streamer.settings import Settings
 
 ROLE = "letters"
@@ -52,18 +53,15 @@ class Reader:
             UsageError: They or the package that runs them are not there, or a setting names what it cannot run.
         """
         sense = files.find(ROLE, settings)
-        if sense.row is None:
-            raise UsageError(
-                f"the role {ROLE} takes files named like those of rapidocr alone, which {sense.name} has not"
-            )
+        located = files_of(sense)
         with extra("senses", "reading text in pictures"):
             from rapidocr import RapidOCR
         self.version = sense.version
         self._read = RapidOCR(
             params={
-                "Det.model_path": str(sense.files["detector"]),
-                "Cls.model_path": str(sense.files["turner"]),
-                "Rec.model_path": str(sense.files["recogniser"]),
+                "Det.model_path": str(located["detector"]),
+                "Cls.model_path": str(located["turner"]),
+                "Rec.model_path": str(located["recogniser"]),
                 "EngineConfig.onnxruntime.intra_op_num_threads": threads,
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
                 "Global.log_level": "error",  # it logs each picture without text

@@ -62,7 +62,7 @@ class Score(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What was learned: the windows, how long it took, also in CPU time, and the score of each output."""
+    """What was learned: from how many windows, how long it took, also in CPU time, and the score of each output."""
 
     windows: int
     seconds: float
@@ -89,6 +89,7 @@ def learn(folder: Path, data: Path, settings: Settings, console: Console, *, ski
     features = Features([name for name in FEATURES if any(name in one.senses for one in learned.values())], settings)
     rows, blocks = _sensed(spec, learned, data, features, settings, console, skip_bad)
     heads, scores = {}, []
+    used: set[int] = set()
     for name, one in learned.items():
         known_N = np.any([blocks[sense][1] for sense in one.senses], axis=0)
         labelled = [n for n, row in enumerate(rows) if name in row.labels and known_N[n]]
@@ -97,9 +98,12 @@ def learn(folder: Path, data: Path, settings: Settings, console: Console, *, ski
         truth = [str(row.labels[name]) for row in own]
         _enough(name, one, truth)
         scores.append(_measured(name, one, own, truth, mine))
-        heads[name] = _fitted(one, mine, truth)
+        tested = set(_test_part(own, truth))
+        rest = [n for n in range(len(own)) if n not in tested]
+        heads[name] = _fitted(one, _of(mine, rest), [truth[n] for n in rest])
+        used |= {labelled[n] for n in rest}
     write(folder, heads, features.versions)
-    report = Report(len(rows), time.monotonic() - started_s, time.process_time() - started_cpu_s, scores)
+    report = Report(len(used), time.monotonic() - started_s, time.process_time() - started_cpu_s, scores)
     _write_card(folder, spec, report)
     return report
 
@@ -187,8 +191,7 @@ def _measured(name: str, learned: Learned, rows: Sequence[Row], truth: Sequence[
 
 def _folds(rows: Sequence[Row], truth: Sequence[str]) -> tuple[list[list[int]], str]:
     """Parts of the windows, each of which is judged by what was fitted to all others; how they were chosen."""
-    test = [n for n, row in enumerate(rows) if row.part == TEST]
-    if test and set(truth) == {truth[n] for n in range(len(rows)) if n not in set(test)}:
+    if test := _test_part(rows, truth):
         return [test], "the test part of the data"
     groups = [row.group for row in rows]
     in_groups = {label: {group for group, own in zip(groups, truth, strict=True) if own == label} for label in truth}
@@ -207,6 +210,13 @@ def _folds(rows: Sequence[Row], truth: Sequence[str]) -> tuple[list[list[int]], 
         "cross-validation in stretches of the data's order; windows of one recording are in training and in test, so a "
         "new recording will do worse"
     )
+
+
+def _test_part(rows: Sequence[Row], truth: Sequence[str]) -> list[int]:
+    """The windows that the data keep for a test; none if a label is in no other window."""
+    test = [n for n, row in enumerate(rows) if row.part == TEST]
+    others = {label for row, label in zip(rows, truth, strict=True) if row.part != TEST}
+    return test if others == set(truth) else []
 
 
 def _predicted(

@@ -68,5 +68,5 @@ def test_lines_below_the_least_score_are_left_out(reader: Reader) -> None:
 
 
 def test_a_folder_that_is_not_like_the_package_s_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="files named like those of rapidocr alone"):
+    with pytest.raises(UsageError, match="files named as those of rapidocr"):
         Reader(Settings(senses={"letters": str(tmp_path)}))

@@ -90,6 +90,17 @@ def test_the_card_has_the_score_with_its_interval_and_keeps_the_rest(folder: Pat
 
 
 @pytest.mark.usefixtures("_backbone")
+def test_a_test_part_is_not_learned_from(folder: Path) -> None:
+    lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    split = [{**line, "split": "test" if line["group"] == "room-0" else "train"} for line in lines]
+    (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in split))
+    report = few_shot.learn(folder, folder, ready.settings("backbone"), Console(quiet=True))
+    assert report.windows == 12
+    (score,) = report.scores
+    assert (score.windows, score.how) == (6, "the test part of the data")
+
+
+@pytest.mark.usefixtures("_backbone")
 def test_labels_without_any_sense_in_them_score_as_a_guess_does(folder: Path) -> None:
     lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     labels = np.random.default_rng(1).permutation([line["label"] for line in lines])
@@ -124,6 +135,8 @@ def test_a_test_part_is_what_is_judged() -> None:
     rows = rows_of("a", "b", "a", "b") + rows_of("a", "b", part="test")
     folds, how = few_shot._folds(rows, [row.where for row in rows])
     assert (folds, how) == ([[4, 5]], "the test part of the data")
+    alone = rows_of("a", "a") + rows_of("a", "b", part="test")
+    assert few_shot._test_part(alone, [row.where for row in alone]) == [], "nothing else shows b"
 
 
 def test_groups_are_not_divided() -> None:
