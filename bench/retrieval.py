@@ -87,7 +87,7 @@ def quality(
         alike_QN = (facts_N2[index_Q][:, None, shown] == facts_N2[None, :, shown]).all(-1)
         others_QN = drive_N[index_Q][:, None] != drive_N
         for vectors, vector_QD in (
-            ("own", batched(partial(predictor.embed, modality=name), alone)),
+            ("own", batched(partial(predictor.embed, sensor=name), alone)),
             ("fused", fused(predictor, alone)),
         ):
             score_QN = vector_QD @ embedding_ND.T

@@ -121,7 +121,7 @@ def scrambled(inputs: Inputs) -> Inputs:
 
 
 def rows(inputs: Inputs, index: Any) -> Inputs:
-    return Inputs(*(None if part is None else part[index] for part in inputs))
+    return inputs.each(lambda part: part[index])
 
 
 def model(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from streamer.model.nets.inputs import Inputs
 from streamer.model.sample import Sample
-from streamer.model.spec import InputSpec
+from streamer.model.spec import Input, InputSpec
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -25,7 +25,19 @@ def collate(samples: Sequence[Sample], spec: InputSpec, tokenizer: Tokenizer | N
         samples: At least one.
         tokenizer: Required if the spec has a text input.
     """
-    tensors: dict[str, Tensor | None] = {}
+    more = {
+        name: _collate([s.of(name) for s in samples], _alone(wanted), tokenizer) for name, wanted in spec.more.items()
+    }
+    return _collate(samples, spec, tokenizer)._replace(more=more or None)
+
+
+def _alone(wanted: Input) -> InputSpec:
+    """An input as that of the sensor that is called like its kind."""
+    return InputSpec(**{wanted.kind: wanted})  # type: ignore[arg-type]  # the kind is that of the field
+
+
+def _collate(samples: Sequence[Sample], spec: InputSpec, tokenizer: Tokenizer | None) -> Inputs:
+    tensors: dict[str, Tensor] = {}
     shape: tuple[int, ...]
     if spec.image:
         shape = (spec.image.frames, spec.image.height, spec.image.width, 3)
@@ -45,7 +57,7 @@ def collate(samples: Sequence[Sample], spec: InputSpec, tokenizer: Tokenizer | N
         telemetry_BCT = _stack([sample.telemetry_CT for sample in samples], shape, np.float32)
         tensors["telemetry_BCT"] = torch.from_numpy(telemetry_BCT)
         tensors["telemetry_mask_BCT"] = _mask([sample.telemetry_mask_CT for sample in samples], shape)
-    return Inputs(**tensors)
+    return Inputs.from_tensors(tensors)
 
 
 def _stack(arrays: Sequence[NDArray[Scalar] | None], shape: tuple[int, ...], kind: type[Scalar]) -> NDArray[Scalar]:
@@ -67,7 +79,7 @@ def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return ids
 
 
-def _text(samples: Sequence[Sample], tokenizer: Tokenizer, max_tokens: int) -> dict[str, Tensor | None]:
+def _text(samples: Sequence[Sample], tokenizer: Tokenizer, max_tokens: int) -> dict[str, Tensor]:
     """Tokens of all phrases of a window, one after another; of more than ``max_tokens`` only the newest are kept."""
     rows = [
         [(token, phrase.overlap) for phrase in sample.text for token in _ids(tokenizer, phrase.text)][-max_tokens:]

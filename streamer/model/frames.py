@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from streamer.events import AUDIO, IMAGE, KIND_NAMES, Event, Window
-from streamer.model.spec import InputSpec
+from streamer.events import AUDIO, IMAGE, Event, Window
+from streamer.model.spec import ImageInput, InputSpec
 
 
 def opened(window: Window, spec: InputSpec) -> tuple[tuple[bool, ...], ...]:
     """Which payloads :func:`streamer.model.sample.cut` opens if none of them is broken, by sensor and member."""
     flags: list[tuple[bool, ...]] = []
+    inputs = spec.all
     for sensor, events in zip(window.sensors.all, window.events, strict=True):
-        asked = sensor.name in KIND_NAMES and getattr(spec, sensor.name) is not None
-        if sensor.row == IMAGE and asked and spec.image is not None:
+        wanted = inputs.get(sensor.name)
+        if isinstance(wanted, ImageInput):
             frames = in_window(window, events)
-            chosen = {
-                frames[index].position for index in reading_order(len(frames), spec.image.frames)[: spec.image.frames]
-            }
+            chosen = {frames[index].position for index in reading_order(len(frames), wanted.frames)[: wanted.frames]}
             flags.append(tuple(event.position in chosen for event in events))
         else:
-            flags.append((asked or sensor.row not in (IMAGE, AUDIO),) * len(events))
+            flags.append((wanted is not None or sensor.row not in (IMAGE, AUDIO),) * len(events))
     return tuple(flags)
 
 

@@ -167,19 +167,19 @@ class Predictor(ABC):
         """
 
     @abstractmethod
-    def embed(self, samples: Sequence[Sample], modality: str) -> NDArray[np.float32]:
-        """The vectors of one modality, comparable with the published embeddings.
+    def embed(self, samples: Sequence[Sample], sensor: str) -> NDArray[np.float32]:
+        """The vectors of one sensor, comparable with the published embeddings.
 
         Args:
-            samples: At least one; only their content of this modality is used.
-            modality: ``image``, ``audio``, ``text`` or ``telemetry``.
+            samples: At least one; only their content of this sensor is used.
+            sensor: One that the model has an input for.
 
         Returns:
             float32 [N, D], each of length 1; zeros for a sample in which ready senses recognise nothing.
 
         Raises:
-            ModelError: The model has no vectors of this modality.
-            ModelFault: A vector is not finite, the modality is absent from a sample, or nothing is recognised in any.
+            ModelError: The model has no vectors of this sensor.
+            ModelFault: A vector is not finite, the sensor is absent from a sample, or nothing is recognised in any.
         """
 
     def check(self) -> None:
@@ -226,13 +226,13 @@ class Senses(Predictor):
         """See :class:`Predictor`; each network runs once for all windows."""
         return [Prediction(outputs, vector_D.astype(np.float16)) for outputs, vector_D in self._sensing.judge(samples)]
 
-    def embed(self, samples: Sequence[Sample], modality: str) -> NDArray[np.float32]:
+    def embed(self, samples: Sequence[Sample], sensor: str) -> NDArray[np.float32]:
         """See :class:`Predictor`; pictures, sounds and telemetry are put into words first."""
         if not self._sensing.embeds:
             raise ModelError(f"model {self.name} has no vectors: add [senses.sentences] to its model.toml")
-        texts = self._sensing.words(samples, modality)
+        texts = self._sensing.words(samples, sensor)
         if not any(texts):
-            raise ModelFault(f"it recognises nothing in the {modality}")
+            raise ModelFault(f"it recognises nothing in the {sensor}")
         return self._sensing.vectors(texts)
 
     def _first(self) -> Sample:
@@ -309,21 +309,21 @@ class Network(Predictor):
         with torch.inference_mode():
             return self._checked(self._outputs(samples), len(samples))
 
-    def embed(self, samples: Sequence[Sample], modality: str) -> NDArray[np.float32]:
+    def embed(self, samples: Sequence[Sample], sensor: str) -> NDArray[np.float32]:
         """See :class:`Predictor`; one forward pass."""
         parts, _ = self.vectors(samples)
-        if modality not in parts:
-            raise ModelError(f"model {self.name} has no vectors of {modality}; it has {', '.join(parts) or 'none'}")
-        own_ND, present_N = parts[modality]
+        if sensor not in parts:
+            raise ModelError(f"model {self.name} has no vectors of {sensor}; it has {', '.join(parts) or 'none'}")
+        own_ND, present_N = parts[sensor]
         if not (present_N.all() and np.isfinite(own_ND).all()):
-            raise ModelFault(f"vectors of {modality} are not finite, or a sample has no {modality}")
+            raise ModelFault(f"vectors of {sensor} are not finite, or a sample has no {sensor}")
         return own_ND
 
     def vectors(self, samples: Sequence[Sample]) -> tuple[dict[str, Vectors], NDArray[np.float32]]:
         """One forward pass for all vectors in the common embedding space.
 
         Returns:
-            The vectors by modality (empty if the form keeps none), and the embeddings [N, D].
+            The vectors by sensor (empty if the form keeps none), and the embeddings [N, D].
         """
         with torch.inference_mode():
             outputs = self._outputs(samples)
@@ -341,9 +341,10 @@ class Network(Predictor):
 
     def _to_device(self, inputs: Inputs) -> Inputs:
         if self.device.type != "cuda":
-            return Inputs(*(None if part is None else part.to(self.device) for part in inputs))
-        pinned = (None if part is None else part.pin_memory() for part in inputs)
-        return Inputs(*(None if part is None else part.to(self.device, non_blocking=True) for part in pinned))
+            return inputs.each(lambda tensor: tensor.to(self.device))
+        return inputs.each(lambda tensor: tensor.pin_memory()).each(
+            lambda tensor: tensor.to(self.device, non_blocking=True)
+        )
 
     def _checked(self, outputs: Outputs, count: int) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
         said = {name: self._said(name, outputs.logits.get(name), count) for name in self.spec.outputs}

@@ -5,7 +5,7 @@ tokenizer are two files, and copying them may take long. A version that cannot b
 or that other parts of the system depend on is refused once, with its reason, and the old one continues.
 
 May change: weights, tokenizer, version, outputs, architecture, sizes of the inputs. May not: the name (results are
-stored under it), the windows' length, which modalities the model reads and how many frames (they decide what is put
+stored under it), the windows' length, which sensors the model reads and how many frames (they decide what is put
 into a window, perhaps by another process). To change those, restart the workers.
 """
 
@@ -20,7 +20,15 @@ from pathlib import Path
 from streamer.errors import ModelError, StreamerError, one_line
 from streamer.model import forms
 from streamer.model.predictor import Predictor
-from streamer.model.spec import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelSpec
+from streamer.model.spec import (
+    CODE_FILE,
+    SPEC_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    ImageInput,
+    ModelSpec,
+    check_sensors,
+)
 from streamer.observe.metrics import Metrics
 from streamer.settings import Settings
 
@@ -35,10 +43,11 @@ def load(settings: Settings) -> Predictor:
     """Load the model of the settings and run it once, so that no window waits for its set-up.
 
     Raises:
-        ModelError: It cannot be loaded, or fails on an empty window.
+        ModelError: It cannot be loaded, reads a sensor that is not declared, or fails on an empty window.
         UsageError: There is no such device.
     """
     predictor = Predictor.load(settings.model, device=settings.device, settings=settings)
+    check_sensors(predictor.spec, settings.sensor_set)
     predictor.warm_up()
     return predictor
 
@@ -63,7 +72,7 @@ def check_successor(old: Predictor, new: Predictor) -> None:
         ModelError: It may not; one line says why.
     """
     for what, before, after in zip(
-        ("name", "window_ms", "modalities", "frames"), _contract(old.spec), _contract(new.spec), strict=True
+        ("name", "window_ms", "inputs", "frames"), _contract(old.spec), _contract(new.spec), strict=True
     ):
         if before != after:
             raise ModelError(f"{what} was {before} and is {after}; restart the workers to change it")
@@ -72,9 +81,9 @@ def check_successor(old: Predictor, new: Predictor) -> None:
 
 
 def _contract(spec: ModelSpec) -> tuple[object, ...]:
-    inputs = spec.inputs
-    modalities = [name for name in inputs.__struct_fields__ if getattr(inputs, name) is not None]
-    return spec.name, spec.window_ms, ", ".join(modalities), inputs.image.frames if inputs.image else 0
+    inputs = spec.inputs.all
+    frames = [f"{name} {one.frames}" for name, one in inputs.items() if isinstance(one, ImageInput)]
+    return spec.name, spec.window_ms, ", ".join(inputs), ", ".join(frames)
 
 
 class Reloader:

@@ -28,7 +28,19 @@ from streamer.model.nets.architecture import Architecture, BuildError, HuggingFa
 from streamer.model.nets.build import Data, build
 from streamer.model.nets.encoders.text import Vocabulary
 from streamer.model.nets.heads import Head
-from streamer.model.spec import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, ModelSpec, read_network_spec
+from streamer.model.spec import (
+    CODE_FILE,
+    SPEC_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    AudioInput,
+    ImageInput,
+    Input,
+    ModelSpec,
+    TelemetryInput,
+    TextInput,
+    read_network_spec,
+)
 from streamer.senses import files as senses
 from streamer.settings import Settings
 
@@ -60,20 +72,35 @@ def new_module(spec: ModelSpec, folder: Path, tokenizer: Tokenizer | None, *, pr
     """
     if (folder / CODE_FILE).is_file():
         return _custom(spec, folder / CODE_FILE)
-    inputs = spec.inputs
-    data = Data(
-        image_size=(inputs.image.height, inputs.image.width) if inputs.image else None,
-        audio_rate_hz=inputs.audio.rate_hz if inputs.audio else None,
-        vocabulary=vocabulary(tokenizer) if inputs.text and tokenizer else None,
-        max_tokens=inputs.text.max_tokens if inputs.text else 0,
-        telemetry_channels=len(inputs.telemetry.channels) if inputs.telemetry else None,
-    )
+    data: dict[str, Any] = {"more": {}, "shared": {}}
+    for name, wanted in spec.inputs.all.items():
+        if wanted.share:
+            data["shared"][name] = wanted.share
+        elif name in spec.inputs.more:
+            data["more"][name] = Data(**_dimensions(wanted, tokenizer))
+        else:
+            data |= _dimensions(wanted, tokenizer)
     heads = {name: Head(output.size, output.kind == "number") for name, output in spec.outputs.items()}
     try:
-        architecture = _with_backbone(spec.architecture) if pretrained and inputs.image else spec.architecture
-        return build(architecture, data, heads, folder, pretrained=pretrained)
+        seen = bool(spec.inputs.of_kind("image"))
+        architecture = _with_backbone(spec.architecture) if pretrained and seen else spec.architecture
+        return build(architecture, Data(**data), heads, folder, pretrained=pretrained)
     except BuildError as error:
         raise ModelError(f"{folder / SPEC_FILE}: {error}") from None
+
+
+def _dimensions(wanted: Input, tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """Fields of :class:`Data`."""
+    match wanted:
+        case ImageInput():
+            return {"image_size": (wanted.height, wanted.width)}
+        case AudioInput():
+            return {"audio_rate_hz": wanted.rate_hz}
+        case TextInput():
+            words = vocabulary(tokenizer) if tokenizer is not None else None
+            return {"vocabulary": words, "max_tokens": wanted.max_tokens}
+        case TelemetryInput():
+            return {"telemetry_channels": len(wanted.channels)}
 
 
 def _with_backbone(architecture: Architecture) -> Architecture:
@@ -113,7 +140,7 @@ def backbone_tokenizer(spec: ModelSpec, folder: Path) -> Tokenizer | None:
         ModelError: It is missing or not a tokenizer.
     """
     options = spec.architecture.options("text")
-    if not spec.inputs.text or not isinstance(options, HuggingFace) or (folder / CODE_FILE).is_file():
+    if not spec.inputs.of_kind("text") or not isinstance(options, HuggingFace) or (folder / CODE_FILE).is_file():
         return None
     path = folder / options.of / TOKENIZER_FILE
     if not path.is_file():
@@ -146,7 +173,7 @@ def read(folder: Path) -> Model:
         ModelError: A file is missing, truncated or of another kind, or the files do not match; one line says which.
     """
     spec = read_network_spec(folder)
-    tokenizer = read_tokenizer(folder) if spec.inputs.text else None
+    tokenizer = read_tokenizer(folder) if spec.inputs.of_kind("text") else None
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise ModelError(f"{path} is not a file; `streamer train {folder}` makes it")

@@ -93,6 +93,8 @@ class Sample(msgspec.Struct, frozen=True):
         telemetry_CT: float32 in the producer's units.
         telemetry_mask_CT: Where a block with this channel covers the grid point.
         mismatches: Of the audio chunks that end in the window and were opened.
+        more: Sensor that is not called like its kind -> its content, as a sample that has nothing else.
+        sensors: What ``present`` and ``coverage`` list.
     """
 
     present: tuple[bool, ...]
@@ -105,28 +107,40 @@ class Sample(msgspec.Struct, frozen=True):
     telemetry_CT: NDArray[np.float32] | None = None
     telemetry_mask_CT: NDArray[np.bool_] | None = None
     mismatches: tuple[Mismatch, ...] = ()
+    more: dict[str, Sample] = {}
+    sensors: Sensors = DEFAULT_SENSORS
 
     @classmethod
     def empty(cls, sensors: Sensors = DEFAULT_SENSORS) -> Sample:
         """A sample of a window without any content."""
-        return cls(present=(False,) * len(sensors.all), coverage=(0.0,) * len(sensors.all))
+        return cls(present=(False,) * len(sensors.all), coverage=(0.0,) * len(sensors.all), sensors=sensors)
+
+    def of(self, sensor: str) -> Sample:
+        """What has the content of a sensor: this sample for one that is called like its kind."""
+        return self if sensor in KIND_NAMES else self.more.get(sensor, NOTHING)
 
     @property
     def nbytes(self) -> int:
         """Bytes of its arrays."""
         arrays = (self.image_FHW3, self.audio_S, self.audio_mask_S, self.telemetry_CT, self.telemetry_mask_CT)
-        return sum(array.nbytes for array in arrays if array is not None)
+        own = sum(array.nbytes for array in arrays if array is not None)
+        return own + sum(part.nbytes for part in self.more.values())
+
+
+NOTHING = Sample((), ())
 
 
 def only(sample: Sample, names: Sequence[str]) -> Sample:
-    """The sample as if the other modalities had never arrived."""
+    """The sample as if the other sensors had never sent anything."""
+    sensors = sample.sensors
     kept = {
         field: value
         for field, value in msgspec.structs.asdict(sample).items()
-        if field in ("present", "coverage") or field.split("_")[0] in names
+        if field == "sensors" or field.split("_")[0] in names
     }
-    kept["present"] = tuple(p and n in names for p, n in zip(sample.present, KIND_NAMES, strict=True))
-    kept["coverage"] = tuple(c if n in names else 0.0 for c, n in zip(sample.coverage, KIND_NAMES, strict=True))
+    kept["present"] = tuple(p and n in names for p, n in zip(sample.present, sensors.names, strict=True))
+    kept["coverage"] = tuple(c if n in names else 0.0 for c, n in zip(sample.coverage, sensors.names, strict=True))
+    kept["more"] = {name: part for name, part in sample.more.items() if name in names}
     return Sample(**kept)
 
 
@@ -146,26 +160,44 @@ def cut(window: Window, spec: InputSpec, limits: Limits) -> tuple[Sample, list[R
     present: list[bool] = []
     coverage: list[float] = []
     content: dict[str, Any] = {}
+    more: dict[str, Sample] = {}
+    mismatches: list[Mismatch] = []
+    inputs = spec.all
     for sensor, events in zip(window.sensors.all, window.events, strict=True):
-        wanted = getattr(spec, sensor.name) if sensor.name in KIND_NAMES else None
+        wanted = inputs.get(sensor.name)
+        found: dict[str, Any]
         if sensor.row == IMAGE:
             expected_hz = limits.expected_hz.get(sensor.name)
-            found, share = _cut_image(window, events, wanted, limits.max_image_pixels, expected_hz, rejects)
+            image = wanted if isinstance(wanted, ImageInput) else None
+            found, share = _cut_image(window, events, image, limits.max_image_pixels, expected_hz, rejects)
             here = share > 0
         elif sensor.row == AUDIO:
-            found, share = _cut_audio(window, events, wanted, rejects)
+            audio = wanted if isinstance(wanted, AudioInput) else None
+            found, share = _cut_audio(window, events, audio, rejects, mismatches)
             here = share > 0
         elif sensor.row == TEXT:
             phrases = _cut_text(window, events, rejects)
             found, here, share = {"text": phrases} if wanted else {}, bool(phrases), float(bool(phrases))
         else:
             blocks = _blocks(window, events, rejects)
-            found, here = _cut_telemetry(window, wanted, blocks), bool(blocks)
+            telemetry = wanted if isinstance(wanted, TelemetryInput) else None
+            found, here = _cut_telemetry(window, telemetry, blocks), bool(blocks)
             share = _covered(window, [block.event for block in blocks])
         present.append(here)
         coverage.append(share)
-        content |= found
-    return Sample(present=tuple(present), coverage=tuple(coverage), **content), rejects
+        if sensor.name in KIND_NAMES:
+            content |= found
+        elif found:
+            more[sensor.name] = Sample((), (), **found)
+    sample = Sample(
+        present=tuple(present),
+        coverage=tuple(coverage),
+        mismatches=tuple(mismatches),
+        more=more,
+        sensors=window.sensors,
+        **content,
+    )
+    return sample, rejects
 
 
 def _cut_image(
@@ -204,11 +236,14 @@ def _image_share(found: int, window: Window, expected_hz: float | None) -> float
 
 
 def _cut_audio(
-    window: Window, events: Sequence[Event], wanted: AudioInput | None, rejects: list[Reject]
+    window: Window,
+    events: Sequence[Event],
+    wanted: AudioInput | None,
+    rejects: list[Reject],
+    mismatches: list[Mismatch],
 ) -> tuple[dict[str, Any], float]:
     if wanted is None:
         return {}, _covered(window, events)
-    mismatches: list[Mismatch] = []
     size_us = window.end_us - window.start_us
     heard: dict[int, tuple[NDArray[np.float32], NDArray[np.bool_]]] = {}  # by rate: one resampling for all chunks
     for event in events:
@@ -225,11 +260,10 @@ def _cut_audio(
             audio_S, mask_S = heard.setdefault(rate_hz, (np.zeros(length, np.float32), np.zeros(length, np.bool_)))
             audio_S[first : first + len(samples)] = samples
             mask_S[first : first + len(samples)] = True
-    noted = {"mismatches": tuple(mismatches)}
     if not heard:
-        return noted, 0.0
+        return {}, 0.0
     audio_S, mask_S = _one_rate(heard, wanted.rate_hz, sample_index(size_us, wanted.rate_hz))
-    return {"audio_S": audio_S, "audio_mask_S": mask_S, **noted}, float(mask_S.mean())
+    return {"audio_S": audio_S, "audio_mask_S": mask_S}, float(mask_S.mean())
 
 
 def _one_rate(

@@ -13,8 +13,11 @@ from typing import Annotated, Literal
 import msgspec
 
 from streamer.errors import ModelError
+from streamer.events import KIND_NAMES, Sensors
 from streamer.model.nets.architecture import Architecture, BuildError
 from streamer.model.senses import OBJECTS, PEOPLE, PERSON, SOUNDS, WORDS, Senses
+from streamer.sensors import WORDING, SensorSettings, is_name, over_defaults
+from streamer.settings import Settings
 
 SPEC_FILE, WEIGHTS_FILE, TOKENIZER_FILE, CODE_FILE = "model.toml", "weights.safetensors", "tokenizer.json", "model.py"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")  # in a sentence: an output's name
@@ -26,7 +29,22 @@ VALUE_DIGITS = 6  # significant digits of a number: those of a float32
 SENSED_PIXELS, SENSED_RATE_HZ, SENSED_TELEMETRY_HZ, SENSED_TOKENS = 300, 16_000, 10.0, 256
 
 
-class ImageInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class KindOfInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
+    """What all inputs have.
+
+    Attributes:
+        share: Another input of this kind and shape, whose encoder reads this one too; empty: it has its own.
+    """
+
+    share: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Name of its kind."""
+        return str(type(self).__struct_config__.tag)
+
+
+class ImageInput(KindOfInput, frozen=True, tag="image"):
     """Frames of a window: how many, evenly spread, and their size in pixels."""
 
     frames: int
@@ -34,19 +52,19 @@ class ImageInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     width: int
 
 
-class AudioInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AudioInput(KindOfInput, frozen=True, tag="audio"):
     """The window's mono waveform."""
 
     rate_hz: int
 
 
-class TextInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TextInput(KindOfInput, frozen=True, tag="text"):
     """The words of the window, at most ``max_tokens``."""
 
     max_tokens: int
 
 
-class TelemetryInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TelemetryInput(KindOfInput, frozen=True, tag="telemetry"):
     """Named channels on a regular grid.
 
     Attributes:
@@ -59,13 +77,31 @@ class TelemetryInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     relative: tuple[str, ...] = ()
 
 
+Input = ImageInput | AudioInput | TextInput | TelemetryInput
+
+
 class InputSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[inputs]`` of a ``model.toml``: what a model needs of each modality; ``None`` if it does not read one."""
+    """``[inputs]`` of a ``model.toml``: what a model needs of each sensor; ``None`` if it does not read one.
+
+    Attributes:
+        more: Sensors that are not called like their kind.
+    """
 
     image: ImageInput | None = None
     audio: AudioInput | None = None
     text: TextInput | None = None
     telemetry: TelemetryInput | None = None
+    more: dict[str, Input] = {}
+
+    @property
+    def all(self) -> dict[str, Input]:
+        """Sensor -> what is needed of it: those called like their kind first, then as the file lists them."""
+        own = {name: getattr(self, name) for name in KIND_NAMES}
+        return {name: wanted for name, wanted in own.items() if wanted is not None} | self.more
+
+    def of_kind(self, kind: str) -> dict[str, Input]:
+        """The inputs of one kind."""
+        return {name: wanted for name, wanted in self.all.items() if wanted.kind == kind}
 
 
 class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,7 +184,9 @@ def read_spec(folder: Path) -> ModelSpec:
     if not path.is_file():
         raise ModelError(f"{path} is not a file; a model folder holds {SPEC_FILE} and {WEIGHTS_FILE}")
     try:
-        spec = msgspec.convert(tomllib.loads(path.read_text("utf-8")), ModelSpec)
+        raw = tomllib.loads(path.read_text("utf-8"))
+        raw["inputs"] = _by_name(raw.get("inputs", {}))
+        spec = msgspec.convert(raw, ModelSpec)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise ModelError(f"{path}: {error}") from None
     problem = None
@@ -158,6 +196,46 @@ def read_spec(folder: Path) -> ModelSpec:
     if problem:
         raise ModelError(f"{path}: {problem}")
     return spec
+
+
+def _by_name(inputs: object) -> object:
+    """``[inputs]`` with the sensors that are not called like their kind in a table of their own."""
+    if not isinstance(inputs, dict) or not all(isinstance(table, dict) for table in inputs.values()):
+        return inputs  # wrong, which the conversion says
+    more = {name: table for name, table in inputs.items() if name not in KIND_NAMES}
+    for name, table in more.items():
+        if not is_name(name):
+            raise msgspec.ValidationError(f"inputs.{name}: a sensor's name has {WORDING}")
+        if table.get("kind") not in KIND_NAMES:
+            raise msgspec.ValidationError(f"inputs.{name} needs its kind: one of {', '.join(KIND_NAMES)}")
+    return {**{name: table for name, table in inputs.items() if name in KIND_NAMES}, "more": more}
+
+
+def check_sensors(spec: ModelSpec, sensors: Sensors) -> None:
+    """Check that every sensor that a model reads is declared.
+
+    Raises:
+        ModelError: One is not, or is of another kind; one line says how to declare it.
+    """
+    for name, wanted in spec.inputs.all.items():
+        number = sensors.numbers.get(name)
+        if number is None:
+            raise ModelError(
+                f"model {spec.name} reads the sensor {name}, which is not declared: add [sensors.{name}] with "
+                f'kind = "{wanted.kind}" to the settings (docs/sensors.md); there are {", ".join(sensors.names)}'
+            )
+        if KIND_NAMES[sensors.rows[number]] != wanted.kind:
+            kind = KIND_NAMES[sensors.rows[number]]
+            raise ModelError(f"model {spec.name} reads {name} as {wanted.kind}, and the settings declare it as {kind}")
+
+
+def with_sensors(spec: ModelSpec, settings: Settings) -> Settings:
+    """The settings with the sensors that a model reads, for windows that are made for it: training, measuring."""
+    missing = {name: {"kind": wanted.kind} for name, wanted in spec.inputs.more.items() if name not in settings.sensors}
+    if not missing:
+        return settings
+    declared = {name: SensorSettings(**rules) for name, rules in over_defaults({**settings.sensors, **missing}).items()}
+    return settings.model_copy(update={"sensors": declared})
 
 
 def _problem_of_senses(spec: ModelSpec) -> str | None:
@@ -190,23 +268,26 @@ def _with_senses(spec: ModelSpec, senses: Senses) -> ModelSpec:
 
 
 def _problem(spec: ModelSpec) -> str | None:
-    inputs = spec.inputs
-    numbers = {
-        "window_ms": spec.window_ms,
-        **{f"inputs.image.{k}": v for k, v in (msgspec.structs.asdict(inputs.image) if inputs.image else {}).items()},
-        "inputs.audio.rate_hz": inputs.audio.rate_hz if inputs.audio else 1,
-        "inputs.text.max_tokens": inputs.text.max_tokens if inputs.text else 1,
-        "inputs.telemetry.rate_hz": inputs.telemetry.rate_hz if inputs.telemetry else 1,
-    }
+    inputs = spec.inputs.all
+    numbers: dict[str, float] = {"window_ms": spec.window_ms}
+    for name, wanted in inputs.items():
+        facts = msgspec.structs.asdict(wanted)
+        numbers |= {f"inputs.{name}.{fact}": value for fact, value in facts.items() if isinstance(value, int | float)}
     wrong = [f"{name} = {value}" for name, value in numbers.items() if value <= 0]
     if wrong:
         return f"{wrong[0]} must be above 0"
-    if not any((inputs.image, inputs.audio, inputs.text, inputs.telemetry)):
-        return "[inputs] names no modality"
-    if inputs.telemetry and not inputs.telemetry.channels:
-        return "inputs.telemetry.channels is empty"
-    if inputs.telemetry and (unknown := set(inputs.telemetry.relative) - set(inputs.telemetry.channels)):
-        return f"inputs.telemetry.relative: {min(unknown)} is none of its channels"
+    if not inputs:
+        return "[inputs] names no sensor"
+    for name, wanted in inputs.items():
+        if isinstance(wanted, TelemetryInput):
+            if not wanted.channels:
+                return f"inputs.{name}.channels is empty"
+            if unknown := set(wanted.relative) - set(wanted.channels):
+                return f"inputs.{name}.relative: {min(unknown)} is none of its channels"
+        if wanted.share:
+            other = inputs.get(wanted.share)
+            if other is None or other.share or msgspec.structs.replace(wanted, share="") != other:
+                return f"inputs.{name}.share names {wanted.share}, which is no other input of the same kind and shape"
     for name, output in spec.outputs.items():
         if output.kind == "text":
             if spec.senses is None:

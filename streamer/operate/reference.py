@@ -69,7 +69,8 @@ SETTING = ("setting", "default", "allowed", "meaning")
 def markdown() -> str:
     """The reference of all settings as Markdown."""
     fields = Settings.model_json_schema()["properties"]
-    rows, describe_rows = [], []
+    rows: list[tuple[str, ...]] = []
+    describe_rows: list[tuple[str, ...]] = []
     for name, schema in fields.items():
         if name != "sensors":
             row = (

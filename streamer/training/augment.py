@@ -19,14 +19,14 @@ from streamer.training.recipe import Augment
 
 
 def gaps(inputs: Inputs, chance: float, solo: float = 0.0) -> dict[str, Tensor]:
-    """Modality dropout: a share ``solo`` of windows keeps one modality; in the rest, each is hidden with ``chance``.
+    """Dropout of sensors: a share ``solo`` of windows keeps one; in the rest, each is hidden with ``chance``.
 
-    A window that would be left with no modality keeps all.
+    A window that would be left with no sensor keeps all.
 
     Returns:
-        Modality -> which windows show it, bool [B].
+        Sensor -> which windows show it, bool [B].
     """
-    names = [name for name in KIND_NAMES if inputs.mask(name) is not None]
+    names = [name for name in (*KIND_NAMES, *(inputs.more or {})) if inputs.mask(name) is not None]
     windows = len(inputs.has(names[0]))
     keep_BM = torch.rand(windows, len(names)) >= chance
     there_BM = torch.stack([inputs.has(name) for name in names], dim=1)
@@ -52,6 +52,8 @@ def vary(inputs: Inputs, augment: Augment) -> Inputs:
     if inputs.text_mask_BT is not None and augment.text_drop:
         kept_BT = inputs.text_mask_BT & (torch.rand(inputs.text_mask_BT.shape) >= augment.text_drop)
         inputs = inputs._replace(text_mask_BT=_keep_something(kept_BT, inputs.text_mask_BT))
+    if inputs.more is not None:
+        inputs = inputs._replace(more={name: vary(part, augment) for name, part in inputs.more.items()})
     return inputs
 
 
@@ -104,7 +106,7 @@ def _spans(rows: int, length: int, most: float) -> Tensor:
 
 
 def _keep_something(kept_BX: Tensor, before_BX: Tensor) -> Tensor:
-    """Undo the masking of rows that it would hide completely: it may vary a modality but not remove it."""
+    """Undo the masking of rows that it would hide completely: it may vary a sensor's content but not remove it."""
     return torch.where(kept_BX.any(1, keepdim=True), kept_BX, before_BX)
 
 

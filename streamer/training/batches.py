@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Subset
 from streamer.errors import UsageError
 from streamer.model.collate import collate
 from streamer.model.nets.inputs import Inputs
-from streamer.model.spec import InputSpec, ModelSpec
+from streamer.model.sample import only
+from streamer.model.spec import Input, InputSpec, ModelSpec, TelemetryInput
 from streamer.terminal.progress import track
 from streamer.training.dataset import Example
 from streamer.training.targets import labelled, targets_of
@@ -37,13 +38,13 @@ class Batch(NamedTuple):
     targets: dict[str, Tensor]  # output -> see ``targets``
 
     def to(self, device: torch.device) -> Batch:
-        inputs = Inputs(*(None if part is None else part.to(device) for part in self.inputs))
+        inputs = self.inputs.each(lambda tensor: tensor.to(device))
         return Batch(inputs, {name: target.to(device) for name, target in self.targets.items()})
 
     @property
     def windows(self) -> int:
         """Number of windows (``len`` is that of the named tuple)."""
-        return len(next(part for part in self.inputs if part is not None))
+        return len(next(iter(self.inputs.tensors().values())))
 
 
 class Collator:
@@ -88,7 +89,7 @@ class Survey(NamedTuple):
 
     Attributes:
         texts: Of all phrases.
-        telemetry: One batch with the telemetry of all windows, without other modalities.
+        telemetry: One batch with the telemetry of all windows, without other kinds.
         numbers: Output of kind number -> its values, in its unit.
     """
 
@@ -100,15 +101,17 @@ class Survey(NamedTuple):
 def survey(data: Dataset, spec: ModelSpec, seed: int, console: Console) -> Survey:
     """Read the data once, or of a larger set SURVEYED examples chosen by the seed."""
     chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:SURVEYED].sort().values.tolist()
-    only_telemetry = InputSpec(telemetry=spec.inputs.telemetry)
+    more: dict[str, Input] = {n: one for n, one in spec.inputs.more.items() if isinstance(one, TelemetryInput)}
+    only_telemetry = InputSpec(telemetry=spec.inputs.telemetry, more=more)
+    measured = list(only_telemetry.all)
     texts: list[str] = []
     samples, labels = [], []
     for index in track(chosen, "looking at the data", console):
         example = data[index]
-        texts += [phrase.text for phrase in example.sample.text]
+        for name in spec.inputs.of_kind("text"):
+            texts += [phrase.text for phrase in example.sample.of(name).text]
         labels.append(example.labels)
-        kept = example.sample.telemetry_CT, example.sample.telemetry_mask_CT
-        samples.append(type(example.sample)((), (), telemetry_CT=kept[0], telemetry_mask_CT=kept[1]))
+        samples.append(only(example.sample, measured))
     targets = targets_of(labels, {n: output for n, output in spec.outputs.items() if output.kind == "number"})
     numbers = {name: target[labelled(target)] for name, target in targets.items()}
     return Survey(texts, collate(samples, only_telemetry, None), numbers)

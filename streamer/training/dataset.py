@@ -5,7 +5,7 @@ Shape suffixes: see ``streamer.model.sample``; N counts windows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamer.events import Sensors
+from streamer.model.nets.inputs import JOINT
 from streamer.model.sample import Phrase, Sample
 
 INT16 = 32768.0
+ARRAYS = ("image", "image_mask", "audio", "audio_mask", "telemetry", "telemetry_mask")
 
 
 Label = str | float | tuple[str, ...]  # for an output of kind classes, number or tags
@@ -29,33 +32,49 @@ class Example(msgspec.Struct, frozen=True):
 
 
 class _Facts(msgspec.Struct, frozen=True):
-    """The parts of an example that are not arrays."""
+    """The parts of an example that are not arrays.
+
+    ``texts`` has the words of sensors that are not called like their kind, ``sensors`` what ``present`` lists.
+    """
 
     present: tuple[bool, ...]
     coverage: tuple[float, ...]
     text: tuple[Phrase, ...]
     labels: dict[str, Label]
+    texts: dict[str, tuple[Phrase, ...]]
+    sensors: Sensors
 
 
 def save(path: Path, examples: Sequence[Example]) -> None:
     """Write examples to one ``.npz``; waveforms are rounded to 16 bits. A reader never sees half a file."""
     samples = [example.sample for example in examples]
-    audio_NS, audio_mask_NS = _stacked([s.audio_S for s in samples]), _stacked([s.audio_mask_S for s in samples])
-    facts = [_Facts(e.sample.present, e.sample.coverage, e.sample.text, e.labels) for e in examples]
+    more = sorted({name for sample in samples for name in sample.more})
+    facts = [
+        _Facts(s.present, s.coverage, s.text, e.labels, {name: s.of(name).text for name in s.more}, s.sensors)
+        for e, s in ((example, example.sample) for example in examples)
+    ]
+    arrays = _arrays(samples, "")
+    for name in more:
+        arrays |= _arrays([sample.of(name) for sample in samples], f"{name}{JOINT}")
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.new")
     with beside.open("wb") as file:
-        np.savez(
-            file,
-            image=_stacked([s.image_FHW3 for s in samples]),
-            image_mask=_stacked([s.image_mask_F for s in samples]),
-            audio=np.clip(np.round(audio_NS * INT16), -INT16, INT16 - 1).astype(np.int16),
-            audio_mask=np.packbits(audio_mask_NS.astype(np.bool_), axis=-1),
-            telemetry=_stacked([s.telemetry_CT for s in samples]),
-            telemetry_mask=_stacked([s.telemetry_mask_CT for s in samples]),
-            facts=np.frombuffer(msgspec.json.encode(facts), np.uint8),
-        )
+        np.savez(file, facts=np.frombuffer(msgspec.json.encode(facts), np.uint8), **arrays)
     beside.replace(path)
+
+
+def _arrays(samples: Sequence[Sample], before: str) -> dict[str, Any]:
+    """All arrays of the samples by name, which begins with ``before``."""
+    audio_NS, audio_mask_NS = _stacked([s.audio_S for s in samples]), _stacked([s.audio_mask_S for s in samples])
+    arrays = {
+        "image": _stacked([s.image_FHW3 for s in samples]),
+        "image_mask": _stacked([s.image_mask_F for s in samples]),
+        "audio": np.clip(np.round(audio_NS * INT16), -INT16, INT16 - 1).astype(np.int16),
+        "audio_mask": np.packbits(audio_mask_NS.astype(np.bool_), axis=-1),
+        "telemetry": _stacked([s.telemetry_CT for s in samples]),
+        "telemetry_mask": _stacked([s.telemetry_mask_CT for s in samples]),
+    }
+    return {before + name: array for name, array in arrays.items()}
 
 
 def load(path: Path) -> list[Example]:
@@ -63,21 +82,44 @@ def load(path: Path) -> list[Example]:
     with np.load(path, allow_pickle=False) as arrays:
         stored = {name: arrays[name] for name in arrays.files}
     facts = msgspec.json.decode(stored["facts"].tobytes(), type=list[_Facts])
-    audio_NS = stored["audio"].astype(np.float32) / np.float32(INT16)
-    audio_mask_NS = np.unpackbits(stored["audio_mask"], axis=-1, count=audio_NS.shape[-1]).astype(np.bool_)
+    own = _contents(stored, "", len(facts))
+    more = {
+        name.removesuffix(f"{JOINT}image"): _contents(stored, name.removesuffix("image"), len(facts))
+        for name in stored
+        if name.endswith(f"{JOINT}image")
+    }
     return [
         Example(
             Sample(
                 present=fact.present,
                 coverage=fact.coverage,
                 text=fact.text,
-                **_pair("image_FHW3", "image_mask_F", stored["image"][n], stored["image_mask"][n]),
-                **_pair("audio_S", "audio_mask_S", audio_NS[n], audio_mask_NS[n]),
-                **_pair("telemetry_CT", "telemetry_mask_CT", stored["telemetry"][n], stored["telemetry_mask"][n]),
+                more={
+                    name: Sample((), (), text=fact.texts.get(name, ()), **contents[n])
+                    for name, contents in more.items()
+                    if name in fact.texts
+                },
+                sensors=fact.sensors,
+                **own[n],
             ),
             fact.labels,
         )
         for n, fact in enumerate(facts)
+    ]
+
+
+def _contents(stored: Mapping[str, NDArray[Any]], before: str, count: int) -> list[dict[str, Any]]:
+    """The arrays of each of ``count`` samples by field."""
+    image, image_mask, audio, audio_mask, telemetry, telemetry_mask = (stored[before + name] for name in ARRAYS)
+    audio_NS = audio.astype(np.float32) / np.float32(INT16)
+    audio_mask_NS = np.unpackbits(audio_mask, axis=-1, count=audio_NS.shape[-1]).astype(np.bool_)
+    return [
+        {
+            **_pair("image_FHW3", "image_mask_F", image[n], image_mask[n]),
+            **_pair("audio_S", "audio_mask_S", audio_NS[n], audio_mask_NS[n]),
+            **_pair("telemetry_CT", "telemetry_mask_CT", telemetry[n], telemetry_mask[n]),
+        }
+        for n in range(count)
     ]
 
 

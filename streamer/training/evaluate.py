@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from streamer.errors import UsageError
-from streamer.events import KIND_NAMES
+from streamer.events import TEXT
 from streamer.model.predictor import Network, Predictor, Vectors
 from streamer.model.sample import Sample, only
 from streamer.model.spec import WEIGHTS_FILE, ModelSpec, Output
@@ -120,7 +120,7 @@ def evaluate(folder: Path, predictor: Network, held_out: HeldOut, console: Conso
     if not len(windows):
         raise UsageError(f"{held_out.told} has no windows to measure on")
     spec = predictor.spec
-    names = [name for name in KIND_NAMES if getattr(spec.inputs, name) is not None]
+    names = list(spec.inputs.all)
     shown = _shown(names)
     seen = look(predictor, windows, shown, console)
     heads = []
@@ -158,12 +158,12 @@ class Seen(NamedTuple):
     Attributes:
         said: Name of a set of modalities -> for each window, output -> decision.
         labels: Of each window.
-        present: Of each window, whether it has each modality.
+        present: Of each window, which sensors it has and which not.
     """
 
     said: dict[str, list[dict[str, Any]]]
     labels: list[dict[str, Label]]
-    present: list[tuple[bool, ...]]
+    present: list[dict[str, bool]]
 
 
 def look(predictor: Predictor, windows: Dataset, shown: Mapping[str, Sequence[str]], console: Console) -> Seen:
@@ -176,16 +176,16 @@ def look(predictor: Predictor, windows: Dataset, shown: Mapping[str, Sequence[st
     for start in track(range(0, len(windows), BATCH), "measuring the outputs", console):
         batch = [windows[n] for n in range(start, min(start + BATCH, len(windows)))]
         seen.labels.extend(example.labels for example in batch)
-        seen.present.extend(example.sample.present for example in batch)
+        seen.present.extend(dict(zip(s.sensors.names, s.present, strict=True)) for s in (e.sample for e in batch))
         for given, names in shown.items():
             predictions = predictor.predict([only(example.sample, names) for example in batch])
             seen.said[given] += [prediction.outputs for prediction in predictions]
     return seen
 
 
-def _shares(present: Sequence[tuple[bool, ...]]) -> dict[str, float]:
-    shares = np.mean(present, axis=0)
-    return {name: round(float(share), 4) for name, share in zip(KIND_NAMES, shares, strict=True)}
+def _shares(present: Sequence[dict[str, bool]]) -> dict[str, float]:
+    names = dict.fromkeys(name for here in present for name in here)
+    return {name: round(float(np.mean([here.get(name, False) for here in present])), 4) for name in names}
 
 
 def _head(name: str, output: Output, seen: Seen) -> Head:
@@ -243,7 +243,10 @@ def _vectors(predictor: Network, gallery: Sequence[Example], console: Console) -
 
 def _content(sample: Sample, modality: str, number: int) -> object:
     """The content by which candidates are equal: their words; measurements are never equal."""
-    return tuple(phrase.text for phrase in sample.text) if modality == "text" else number
+    number_of_sensor = sample.sensors.numbers.get(modality)
+    if number_of_sensor is None or sample.sensors.rows[number_of_sensor] != TEXT:
+        return number
+    return tuple(phrase.text for phrase in sample.of(modality).text)
 
 
 def speed(predictor: Predictor, samples: Sequence[Sample], console: Console) -> Iterator[Speed]:

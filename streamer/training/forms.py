@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from streamer.errors import ModelError
-from streamer.events import KIND_NAMES
 from streamer.model import forms
 from streamer.model.predictor import Network
 from streamer.model.sample import Sample, only
@@ -73,7 +72,7 @@ def compare(folder: Path, device: str, windows: int, on_form: Callable[[str], No
     spec = read_network_spec(folder)
     drive = drive_examples(FIRST_HELD_OUT_SEED, 2 + windows * spec.window_ms // 1000, spec)
     shown = [example.sample for example in islice(drive, windows)]
-    cases = list(_cases(shown, [name for name in KIND_NAMES if getattr(spec.inputs, name) is not None]))
+    cases = list(_cases(shown, list(spec.inputs.all)))
     reference: Answers | None = None
     found = []
     for form in forms.TOLERANCES:

@@ -153,8 +153,8 @@ def same_content(targets: Mapping[str, Tensor], outputs: Mapping[str, Output], i
     Returns:
         bool [B, B].
     """
-    count = len(next(part for part in inputs if part is not None))
-    device = next(part for part in inputs if part is not None).device
+    like = next(iter(inputs.tensors().values()))
+    count, device = len(like), like.device
     known_BB = torch.zeros(count, count, dtype=torch.bool, device=device)
     differ_BB = torch.zeros_like(known_BB)
     for name, output in outputs.items():

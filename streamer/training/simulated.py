@@ -25,7 +25,7 @@ from streamer.feeds import producer, simulate
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.scenario import BEHIND, LABELS, OCCUPANTS
 from streamer.model.sample import Limits, cut
-from streamer.model.spec import ModelSpec
+from streamer.model.spec import ImageInput, ModelSpec, with_sensors
 from streamer.settings import Settings
 from streamer.terminal.progress import track
 from streamer.training import dataset
@@ -73,7 +73,7 @@ def examples(
 def _looked_at_hz(spec: ModelSpec) -> int:
     """The lowest frame rate that gives each window all the frames that the model wants; at most the camera's own."""
     usual = simulate.Options().frame_hz
-    wanted = spec.inputs.image.frames * 1000 if spec.inputs.image else 0
+    wanted = max((one.frames * 1000 for one in spec.inputs.all.values() if isinstance(one, ImageInput)), default=0)
     return next((hz for hz in range(1, usual) if not simulate.S_US % hz and hz * spec.window_ms >= wanted), usual)
 
 
@@ -81,14 +81,21 @@ def _key(spec: ModelSpec, seconds: int, frame_hz: int) -> str:
     """Changes with what examples are made of: ``VERSION``, the model's inputs, the drive, the rules of alignment."""
     settings = _settings(spec)
     rules, limits = windows.Rules.from_settings(settings), Limits.of(settings)
-    options = simulate.Options(frame_hz=frame_hz)
+    options = _options(spec, frame_hz)
     facts = msgspec.json.encode((VERSION, spec.inputs, seconds, options, rules, limits))
     return hashlib.sha256(facts).hexdigest()[:12]
 
 
 def _settings(spec: ModelSpec) -> Settings:
-    """The defaults, whatever the environment of this machine says."""
-    return Settings.model_construct(window_ms=spec.window_ms)
+    """The defaults and the model's sensors, whatever the environment of this machine says."""
+    return with_sensors(spec, Settings.model_construct(window_ms=spec.window_ms))
+
+
+def _options(spec: ModelSpec, frame_hz: int) -> simulate.Options:
+    """A drive that sends what the model reads; if it reads no other sensors than the default ones, all of these."""
+    if not spec.inputs.more:
+        return simulate.Options(frame_hz=frame_hz)
+    return simulate.Options(frame_hz=frame_hz, sensors=tuple(spec.inputs.all))
 
 
 def _make(seed: int, seconds: int, spec: ModelSpec, path: Path, frame_hz: int) -> None:
@@ -103,7 +110,7 @@ def drive_examples(
     Args:
         frame_hz: Frames a second of the camera.
     """
-    drive = simulate.Drive(seed, f"drive-{seed}", START_US, seconds, simulate.Options(frame_hz=frame_hz))
+    drive = simulate.Drive(seed, f"drive-{seed}", START_US, seconds, _options(spec, frame_hz))
     settings = _settings(spec)
     truth = drive.truth()
     for window in aligned(logged(drive.outgoing()), settings):

@@ -29,7 +29,7 @@ def new_tokenizer(spec: ModelSpec, folder: Path, texts: Iterable[str], tell: Cal
     Raises:
         ModelError: A file that the spec names is missing or broken.
     """
-    if not spec.inputs.text:
+    if not spec.inputs.of_kind("text"):
         return None
     given = repository.backbone_tokenizer(spec, folder)
     if given is not None:

@@ -12,7 +12,7 @@ from streamer.align.group import PartitionGroup
 from streamer.align.windows import Rules
 from streamer.broker.deadletters import Letter
 from streamer.events import TOPIC_WINDOWS
-from streamer.model.spec import read_spec
+from streamer.model.spec import check_sensors, read_spec
 from streamer.store.emissions import Emissions
 from streamer.store.results import Keys
 from streamer.worker.handover import Headers
@@ -53,15 +53,17 @@ class Align(FromSources):
     """Up to closed windows; needs the model's ``model.toml``, no weights.
 
     Raises:
-        ModelError: There is none, or something is wrong in it.
+        ModelError: There is none, something is wrong in it, or it reads a sensor that is not declared.
     """
 
     def __init__(self, host: Host, partitions: int, client: redis.asyncio.Redis) -> None:
         super().__init__(host, partitions)
         settings = host.settings
         self.store = Emissions(client, Keys(settings.key_prefix), host.redis)
+        spec = read_spec(settings.model)
+        check_sensors(spec, settings.sensor_set)
         self.sink = Outbox(
-            read_spec(settings.model).inputs,
+            spec.inputs,
             settings.max_message_bytes,
             self.store,
             host.metrics,

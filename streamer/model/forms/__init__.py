@@ -65,7 +65,7 @@ def read(folder: Path, form: str, device: torch.device) -> Model:
             return model
         return Model(model.spec, compiled.compiled(model.module, device), model.tokenizer, f"{model.version}+{form}")
     spec = read_network_spec(folder)
-    tokenizer = repository.read_tokenizer(folder) if spec.inputs.text else None
+    tokenizer = repository.read_tokenizer(folder) if spec.inputs.of_kind("text") else None
     module, weights_hash = _READERS[form](folder, spec, device)
     return Model(spec, module.eval(), tokenizer, f"{spec.version}-{weights_hash[:8]}+{form}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -12,11 +13,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamer.errors import ModelError
+from streamer.events import KIND_NAMES
 from streamer.model.collate import collate
-from streamer.model.nets.inputs import Inputs, Outputs
+from streamer.model.nets.inputs import JOINT, Inputs, Outputs
 from streamer.model.repository import Model
 from streamer.model.sample import Sample
-from streamer.model.spec import CODE_FILE, SPEC_FILE, TOKENIZER_FILE, WEIGHTS_FILE, InputSpec, ModelSpec
+from streamer.model.spec import (
+    CODE_FILE,
+    SPEC_FILE,
+    TOKENIZER_FILE,
+    WEIGHTS_FILE,
+    AudioInput,
+    Input,
+    InputSpec,
+    ModelSpec,
+    TelemetryInput,
+)
 
 EMBEDDING = "embedding"  # name of that output in a graph; the others have the names of the heads
 EXAMPLES = 3  # windows in the batch that a network is traced with: tracing would treat 1 or 2 as fixed
@@ -45,10 +57,20 @@ def seal_of(folder: Path, spec: ModelSpec) -> Seal:
 
 
 def _network(folder: Path, spec: ModelSpec) -> str:
-    digest = hashlib.sha256(msgspec.json.encode((spec.window_ms, spec.inputs, spec.outputs, spec.architecture)))
+    # As it was before inputs had names, where it says the same: archives of before stay valid.
+    inputs = {name: _facts(getattr(spec.inputs, name)) for name in KIND_NAMES}
+    inputs |= {name: {"kind": one.kind, **(_facts(one) or {})} for name, one in spec.inputs.more.items()}
+    digest = hashlib.sha256(msgspec.json.encode((spec.window_ms, inputs, spec.outputs, spec.architecture)))
     for name in (CODE_FILE, TOKENIZER_FILE):
         digest.update((folder / name).read_bytes() if (folder / name).is_file() else b"none")
     return digest.hexdigest()
+
+
+def _facts(wanted: Input | None) -> dict[str, Any] | None:
+    if wanted is None:
+        return None
+    facts = msgspec.structs.asdict(wanted)
+    return {name: value for name, value in facts.items() if name != "share" or value}
 
 
 def check_seal(path: Path, content: str | bytes | None, spec: ModelSpec, form: str) -> Seal:
@@ -113,7 +135,7 @@ class Flat(nn.Module):
         self.module = module
 
     def forward(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
-        outputs = self.module(Inputs(**given))
+        outputs = self.module(Inputs.from_tensors(given))
         return {**outputs.logits, EMBEDDING: outputs.embedding_BD}
 
 
@@ -123,32 +145,60 @@ def example(model: Model) -> dict[str, Tensor]:
     lengths = time_lengths(spec.inputs, spec.window_ms)
     given = named(collate([Sample.empty()] * EXAMPLES, spec.inputs, model.tokenizer))
     for name, tensor in given.items():
-        if name.startswith("text_"):
+        if is_text(name):
             given[name] = tensor.new_zeros(EXAMPLES, EXAMPLES + 1)
         elif name in lengths:
             given[name] = tensor.new_zeros(*tensor.shape[:-1], lengths[name])
-    return {name: torch.ones_like(tensor) if "_mask_" in name else tensor for name, tensor in given.items()}
+    return {name: torch.ones_like(tensor) if is_mask(name) else tensor for name, tensor in given.items()}
 
 
 def time_lengths(inputs: InputSpec, window_ms: int) -> dict[str, int]:
     """Length of the last axis of each input whose last axis is time."""
     lengths: dict[str, int] = {}
-    if inputs.audio:
-        lengths |= dict.fromkeys(("audio_BS", "audio_mask_BS"), window_ms * inputs.audio.rate_hz // 1000)
-    if inputs.telemetry:
-        length = int(window_ms * inputs.telemetry.rate_hz / 1000)
-        lengths |= dict.fromkeys(("telemetry_BCT", "telemetry_mask_BCT"), length)
+    for sensor, wanted in inputs.all.items():
+        before = "" if sensor in KIND_NAMES else f"{sensor}{JOINT}"
+        if isinstance(wanted, AudioInput):
+            names = "audio_BS", "audio_mask_BS"
+            lengths |= dict.fromkeys([before + name for name in names], window_ms * wanted.rate_hz // 1000)
+        elif isinstance(wanted, TelemetryInput):
+            names = "telemetry_BCT", "telemetry_mask_BCT"
+            lengths |= dict.fromkeys([before + name for name in names], int(window_ms * wanted.rate_hz / 1000))
     return lengths
 
 
 def dynamic_axes(name: str) -> tuple[int, ...]:
     """The axes of an input whose size differs between batches: windows, and tokens of text."""
-    return (0, 1) if name.startswith("text_") else (0,)
+    return (0, 1) if is_text(name) else (0,)
 
 
 def named(inputs: Inputs) -> dict[str, Tensor]:
     """The inputs that the model has, by name."""
-    return {name: tensor for name, tensor in inputs._asdict().items() if tensor is not None}
+    return inputs.tensors()
+
+
+def names_of(spec: InputSpec) -> list[str]:
+    """Names of the tensors that a model may take."""
+    fields = {kind: [name for name in Inputs._fields if name.startswith(f"{kind}_")] for kind in KIND_NAMES}
+    return [
+        name if sensor in KIND_NAMES else f"{sensor}{JOINT}{name}"
+        for sensor, wanted in spec.all.items()
+        for name in fields[wanted.kind]
+    ]
+
+
+def field_of(name: str) -> str:
+    """The field of :class:`Inputs` that a tensor is in, without the sensor that it may name."""
+    return name.rpartition(JOINT)[2]
+
+
+def is_text(name: str) -> bool:
+    """Whether a tensor is of words, which may be any number."""
+    return field_of(name).startswith("text_")
+
+
+def is_mask(name: str) -> bool:
+    """Whether a tensor is a mask."""
+    return "_mask_" in field_of(name)
 
 
 # running
@@ -170,7 +220,9 @@ def fitted(given: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int | None
         tensor = given[name]
         wanted = [size if fixed is None else fixed for size, fixed in zip(tensor.shape, shape, strict=True)]
         if wanted != list(tensor.shape):
-            mask = next(mask for other, mask in given.items() if other.startswith(f"{name.partition('_')[0]}_mask_"))
+            field = field_of(name)
+            masked = f"{name.removesuffix(field)}{field.partition('_')[0]}_mask_"
+            mask = next(mask for other, mask in given.items() if other.startswith(masked))
             if mask.any() or wanted[0] != tensor.shape[0]:
                 raise ValueError(f"{name} has shape {list(tensor.shape)}, and this form of the model takes {wanted}")
             tensor = tensor.new_zeros(wanted)

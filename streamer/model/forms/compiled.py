@@ -9,6 +9,7 @@ from torch.nn import functional
 from torch.utils._triton import has_triton_package
 
 from streamer.errors import ModelError
+from streamer.model.forms.archive import is_text
 from streamer.model.nets.inputs import Inputs, Outputs
 
 LEAST = 2  # windows and tokens: the compiler makes a separate kernel for 1
@@ -27,12 +28,13 @@ class Compiled(nn.Module):
         self._run = torch.compile(module, dynamic=True)
 
     def forward(self, inputs: Inputs) -> Outputs:
-        rows = next(len(tensor) for tensor in inputs if tensor is not None)
+        given = inputs.tensors()
+        rows = next(len(tensor) for tensor in given.values())
         with torch.inference_mode(False):  # tensors made in that mode are of another kind and get separate kernels
-            padded = {name: _padded(name, tensor) for name, tensor in inputs._asdict().items() if tensor is not None}
+            padded = {name: _padded(name, tensor) for name, tensor in given.items()}
         # Else two sizes that happen to be equal would be taken for one, and compiled again where they differ.
         with config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
-            outputs: Outputs = self._run(Inputs(**padded))
+            outputs: Outputs = self._run(Inputs.from_tensors(padded))
         logits = {name: logits_BL[:rows] for name, logits_BL in outputs.logits.items()}
         return Outputs(logits, outputs.embedding_BD[:rows], {})
 
@@ -57,7 +59,7 @@ def compiled(module: nn.Module, device: torch.device) -> Compiled:
 
 
 def _padded(name: str, tensor: Tensor) -> Tensor:
-    text = name.startswith("text_")
+    text = is_text(name)
     missing = [max(0, LEAST - size) if axis == 0 or text else 0 for axis, size in enumerate(tensor.shape)]
     if not any(missing):
         return tensor

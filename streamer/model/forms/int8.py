@@ -60,7 +60,7 @@ def read(folder: Path, spec: ModelSpec, device: torch.device) -> tuple[nn.Module
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"{path} is truncated or no safetensors file: {archive.line(error)}") from error
     seal = archive.check_seal(path, content, spec, FORM)
-    tokenizer = repository.read_tokenizer(folder) if spec.inputs.text else None
+    tokenizer = repository.read_tokenizer(folder) if spec.inputs.of_kind("text") else None
     module = repository.new_module(spec, folder, tokenizer, pretrained=False)
     try:
         scales = {name: tensors.pop(f"{name}.{SCALE}") for name in _linear(module)}

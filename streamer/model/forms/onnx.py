@@ -89,7 +89,7 @@ class Graph(nn.Module):
 
     def forward(self, inputs: Inputs) -> Outputs:
         named = archive.named(inputs)
-        given = {name: tensor for name, tensor in named.items() if name in self._inputs or "_mask_" in name}
+        given = {name: tensor for name, tensor in named.items() if name in self._inputs or archive.is_mask(name)}
         fits = archive.fitted(given, {name: shape for name, (_, _, shape) in self._inputs.items()})
         feed = {
             theirs: fits[name].cpu().numpy().astype(kind, copy=False)
@@ -204,7 +204,7 @@ def _names(path: Path) -> Names:
 def _inputs(
     path: Path, session: InferenceSession, names: Names, spec: InputSpec
 ) -> dict[str, tuple[str, type[np.generic], list[int | None]]]:
-    ours = [name for name in Inputs._fields if getattr(spec, name.partition("_")[0]) is not None]
+    ours = archive.names_of(spec)
     found = {}
     for given in session.get_inputs():
         name = names.inputs.get(given.name, given.name)
@@ -214,7 +214,7 @@ def _inputs(
             )
         if given.type not in TYPES:
             raise ModelError(f"{path}: its input {given.name} is a {given.type}; known: {', '.join(TYPES)}")
-        axes = len(name.rpartition("_")[2])  # one letter each
+        axes = len(archive.field_of(name).rpartition("_")[2])  # one letter each
         if len(given.shape) != axes:
             raise ModelError(f"{path}: its input {given.name} has {len(given.shape)} axes, and {name} has {axes}")
         if isinstance(given.shape[0], int):

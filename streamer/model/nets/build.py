@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
@@ -34,6 +34,8 @@ class Data:
     Attributes:
         image_size: Height and width of the frames, pixels.
         max_tokens: Largest number of tokens of a text.
+        more: Sensors that are not called like their kind: each with the dimensions of that kind alone.
+        shared: Further sensors -> the one whose encoder reads them.
     """
 
     image_size: tuple[int, int] | None = None
@@ -41,6 +43,18 @@ class Data:
     vocabulary: Vocabulary | None = None
     max_tokens: int = 0
     telemetry_channels: int | None = None
+    more: Mapping[str, Data] = field(default_factory=dict)
+    shared: Mapping[str, str] = field(default_factory=dict)
+
+    def by_kind(self) -> dict[str, object]:
+        """Kind -> what an encoder for it must know, for the kinds that are there."""
+        known = {
+            "image": self.image_size,
+            "audio": self.audio_rate_hz,
+            "text": self.vocabulary,
+            "telemetry": self.telemetry_channels,
+        }
+        return {kind: given for kind, given in known.items() if given is not None}
 
 
 @dataclass(frozen=True)
@@ -68,19 +82,15 @@ def build(
     Raises:
         BuildError: The architecture is unknown or impossible, or a file that it names is broken.
     """
-    plan = _Plan(architecture, architecture.sizes, data, folder, pretrained)
-    wanted: dict[str, tuple[object, Callable[[_Plan], nn.Module]]] = {
-        "image": (data.image_size, _image),
-        "audio": (data.audio_rate_hz, _audio),
-        "text": (data.vocabulary, _text),
-        "telemetry": (data.telemetry_channels, _telemetry),
-    }
-    encoders = {name: make(plan) for name, (given, make) in wanted.items() if given is not None}
-    fusion = _fusion(plan, len(encoders))
-    width = plan.sizes.width
-    return FusedModel(
-        encoders, fusion, {name: new_head(head, width) for name, head in heads.items()}, width, plan.sizes.common
-    )
+    sizes = architecture.sizes
+    plan = _Plan(architecture, sizes, data, folder, pretrained)
+    encoders = {kind: ENCODERS[kind](plan) for kind in data.by_kind()}
+    for name, own in data.more.items():
+        (kind,) = own.by_kind()
+        encoders[name] = ENCODERS[kind](replace(plan, data=own))
+    fusion = _fusion(architecture, len(encoders) + len(data.shared))
+    new_heads = {name: new_head(head, sizes.width) for name, head in heads.items()}
+    return FusedModel(encoders, fusion, new_heads, sizes.width, sizes.common, data.shared)
 
 
 def _image(plan: _Plan) -> nn.Module:
@@ -164,8 +174,16 @@ def _telemetry(plan: _Plan) -> nn.Module:
             raise AssertionError(options)
 
 
-def _fusion(plan: _Plan, modalities: int) -> nn.Module:
-    options, sizes = plan.architecture.options("fusion"), plan.sizes
+ENCODERS: dict[str, Callable[[_Plan], nn.Module]] = {  # by kind
+    "image": _image,
+    "audio": _audio,
+    "text": _text,
+    "telemetry": _telemetry,
+}
+
+
+def _fusion(architecture: Architecture, modalities: int) -> nn.Module:
+    options, sizes = architecture.options("fusion"), architecture.sizes
     width, heads, dropout = sizes.width, sizes.heads, sizes.dropout
     match options:
         case named.AttentionFusion():

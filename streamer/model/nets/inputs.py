@@ -7,18 +7,21 @@ D width of the common embedding space · L labels
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple, cast
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+
+JOINT = "__"  # between a sensor and the name of its tensor, where tensors have flat names; no sensor's name has it
 
 
 class Inputs(NamedTuple):
     """A batch of windows; ``None`` where the model has no such input.
 
-    Where a mask is False the content is undefined and cannot affect the output. A modality that a window lacks has no
-    True in its mask.
+    Where a mask is False the content is undefined and cannot affect the output. A sensor that a window lacks has no
+    True in its mask. ``more`` has the sensors that are not called like their kind: each as a batch that has nothing
+    else, e.g. ``inputs.more["camera_rear"].image_BFCHW``; :meth:`of` finds it in either place.
     """
 
     image_BFCHW: Tensor | None = None  # uint8, RGB
@@ -30,35 +33,71 @@ class Inputs(NamedTuple):
     text_overlap_BT: Tensor | None = None  # float32: share of the token's transcript that is in the window
     telemetry_BCT: Tensor | None = None  # float32 in the producer's units
     telemetry_mask_BCT: Tensor | None = None
+    more: dict[str, Inputs] | None = None
 
-    def mask(self, modality: str) -> Tensor | None:
-        """The mask of ``image``, ``audio``, ``text`` or ``telemetry``; ``None`` if there is no such input."""
-        mask: Tensor | None = getattr(self, _mask_field(modality))
-        return mask
+    def of(self, sensor: str) -> dict[str, Tensor]:
+        """The tensors of a sensor by their names here; empty if there is no such input."""
+        if self.more is not None and sensor in self.more:
+            return self.more[sensor].tensors()
+        own = self._asdict()
+        return {name: own[name] for name in own if name.startswith(f"{sensor}_") and own[name] is not None}
 
-    def has(self, modality: str) -> Tensor:
-        """Which windows have any content of a modality, bool [B]; the model must have the input."""
-        return cast(Tensor, self.mask(modality)).flatten(1).any(1)
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name; those of ``more`` as ``camera_rear__image_BFCHW``."""
+        found = {name: part for name, part in self._asdict().items() if name != "more" and part is not None}
+        for sensor, part in (self.more or {}).items():
+            found |= {f"{sensor}{JOINT}{name}": tensor for name, tensor in part.tensors().items()}
+        return found
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Inputs:
+        """What :meth:`tensors` took apart."""
+        own: dict[str, Any] = {name: tensor for name, tensor in tensors.items() if JOINT not in name}
+        more: dict[str, dict[str, Any]] = {}
+        for name, tensor in tensors.items():
+            sensor, joint, field = name.partition(JOINT)
+            if joint:
+                more.setdefault(sensor, {})[field] = tensor
+        return cls(**own, more={sensor: cls(**part) for sensor, part in more.items()} or None)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Inputs:
+        """The same with every tensor changed, e.g. moved to a device."""
+        return self.from_tensors({name: change(tensor) for name, tensor in self.tensors().items()})
+
+    def mask(self, sensor: str) -> Tensor | None:
+        """The mask of a sensor; ``None`` if there is no such input."""
+        return next((tensor for name, tensor in self.of(sensor).items() if _is_mask(name)), None)
+
+    def has(self, sensor: str) -> Tensor:
+        """Which windows have any content of a sensor, bool [B]; the model must have the input."""
+        return cast(Tensor, self.mask(sensor)).flatten(1).any(1)
 
     def shown_in(self, shown: Mapping[str, Tensor]) -> Inputs:
-        """The same windows with modalities masked.
+        """The same windows with sensors masked.
 
         Args:
-            shown: Modality -> in which windows it stays, bool [B]; modalities not named stay in all.
+            shown: Sensor -> in which windows it stays, bool [B]; sensors not named stay in all.
         """
-        masks = {}
-        for modality, shown_B in shown.items():
-            mask = cast(Tensor, self.mask(modality))
-            masks[_mask_field(modality)] = mask & shown_B.view(-1, *[1] * (mask.ndim - 1))
-        return self._replace(**masks)
+        changed = self
+        for sensor, shown_B in shown.items():
+            masks: dict[str, Any] = {
+                name: tensor & shown_B.view(-1, *[1] * (tensor.ndim - 1))
+                for name, tensor in self.of(sensor).items()
+                if _is_mask(name)
+            }
+            if changed.more is not None and sensor in changed.more:
+                changed = changed._replace(more={**changed.more, sensor: changed.more[sensor]._replace(**masks)})
+            else:
+                changed = changed._replace(**masks)
+        return changed
 
-    def without(self, modality: str) -> Inputs:
-        """The same windows with one modality masked everywhere; the model must have the input."""
-        return self.shown_in({modality: torch.zeros_like(self.has(modality))})
+    def without(self, sensor: str) -> Inputs:
+        """The same windows with one sensor masked everywhere; the model must have the input."""
+        return self.shown_in({sensor: torch.zeros_like(self.has(sensor))})
 
 
-def _mask_field(modality: str) -> str:
-    return next(field for field in Inputs._fields if field.startswith(f"{modality}_mask_"))
+def _is_mask(name: str) -> bool:
+    return "_mask_" in name
 
 
 class Outputs(NamedTuple):
@@ -66,4 +105,4 @@ class Outputs(NamedTuple):
 
     logits: dict[str, Tensor]  # head -> [B, L]
     embedding_BD: Tensor  # the fused vector in the common embedding space, length 1
-    parts: dict[str, tuple[Tensor, Tensor]]  # modality -> ([B, D] in that space, length 1; [B] present)
+    parts: dict[str, tuple[Tensor, Tensor]]  # sensor -> ([B, D] in that space, length 1; [B] present)

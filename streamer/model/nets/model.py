@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +14,15 @@ from streamer.model.nets.heads import NumberHead
 from streamer.model.nets.inputs import Inputs, Outputs
 from streamer.model.nets.layers import Backboned, masked_mean
 
+TELEMETRY = ("telemetry_BCT", "telemetry_mask_BCT")
+
 
 class FusedModel(nn.Module):
-    """Encoders -> tokens -> fusion -> heads, and a vector of each modality in the common embedding space.
+    """Encoders -> tokens -> fusion -> heads, and a vector of each sensor in the common embedding space.
 
     Args:
-        encoders: Modality -> encoder, for the modalities that the model has an input for.
+        encoders: Sensor -> encoder, for the sensors that the model has an input for.
+        shared: Sensor without an encoder of its own -> the one whose encoder reads it.
         heads: Name of an output -> its head.
     """
 
@@ -31,24 +33,27 @@ class FusedModel(nn.Module):
         heads: dict[str, nn.Module],
         width: int,
         common: int,
+        shared: Mapping[str, str],
     ) -> None:
         super().__init__()
         self.encoders = nn.ModuleDict(encoders)
-        self.kind = nn.ParameterDict({name: torch.randn(width) * 0.02 for name in encoders})  # which modality
-        self.norms = nn.ModuleDict({name: nn.LayerNorm(width) for name in encoders})
+        self.encoder_of = {**{name: name for name in encoders}, **shared}
+        names = list(self.encoder_of)
+        self.kind = nn.ParameterDict({name: torch.randn(width) * 0.02 for name in names})  # which sensor
+        self.norms = nn.ModuleDict({name: nn.LayerNorm(width) for name in names})
         self.fusion = fusion
         self.heads = nn.ModuleDict(heads)
-        self.common = nn.ModuleDict({name: nn.Linear(width, common) for name in (*encoders, "fused")})
+        self.common = nn.ModuleDict({name: nn.Linear(width, common) for name in (*names, "fused")})
 
     def forward(self, inputs: Inputs, shown: Mapping[str, Tensor] | None = None) -> Outputs:
         """Run the model on a batch of windows.
 
         Args:
-            shown: Modality -> in which windows the fusion sees it, bool [B]; its vector is computed in all. So training
+            shown: Sensor -> in which windows the fusion sees it, bool [B]; its vector is computed in all. So training
                 with gaps needs no further pass of the encoders. ``None``: the fusion sees all.
         """
         tokens, masks, parts = [], [], {}
-        for name in self.encoders:
+        for name in self.encoder_of:
             tokens_BND, mask_BN = self._encode(name, inputs)
             parts[name] = (self._in_common(name, masked_mean(tokens_BND, mask_BN)), mask_BN.any(1))
             tokens.append(tokens_BND + self.kind[name])
@@ -59,9 +64,11 @@ class FusedModel(nn.Module):
 
     def standardise(self, inputs: Inputs) -> None:
         """Set each telemetry channel's mean and deviation from training data; they are measured, not learned."""
-        for encoder in self.encoders.values():
-            if isinstance(encoder, TelemetryEncoder) and inputs.telemetry_BCT is not None:
-                encoder.standardise(inputs.telemetry_BCT, cast(Tensor, inputs.telemetry_mask_BCT))
+        for own, encoder in self.encoders.items():
+            if isinstance(encoder, TelemetryEncoder):
+                given = [inputs.of(name) for name, reads in self.encoder_of.items() if reads == own]
+                values_BCT, masks_BCT = (torch.cat([each[field] for each in given]) for field in TELEMETRY)
+                encoder.standardise(values_BCT, masks_BCT)
 
     def standardise_targets(self, name: str, values_N: Tensor | Sequence[float]) -> None:
         """Set the mean and deviation of a number from its training targets, in its unit.
@@ -89,8 +96,7 @@ class FusedModel(nn.Module):
         return lines
 
     def _encode(self, name: str, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        given = [value for field, value in inputs._asdict().items() if field.startswith(f"{name}_")]
-        tokens_BND, mask_BN = self.encoders[name](*given)
+        tokens_BND, mask_BN = self.encoders[self.encoder_of[name]](*inputs.of(name).values())
         return self.norms[name](tokens_BND), mask_BN
 
     def _in_common(self, name: str, x_BD: Tensor) -> Tensor:

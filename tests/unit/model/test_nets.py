@@ -101,7 +101,7 @@ def test_a_window_without_any_modality_has_a_finite_answer(model: FusedModel) ->
 
 def test_the_order_of_a_batch_is_the_order_of_the_answers(model: FusedModel) -> None:
     inputs, order = batch(), torch.tensor([2, 0, 3, 1])
-    shuffled = Inputs(*(there(part)[order] for part in inputs))
+    shuffled = inputs.each(lambda part: part[order])
     assert torch.allclose(answers(model, shuffled), answers(model, inputs)[order], atol=1e-5)
 
 

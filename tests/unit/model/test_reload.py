@@ -121,11 +121,11 @@ async def test_broken_weights_are_refused_once_with_their_reason_and_mended_ones
     [
         ('name = "toy"', 'name = "other"', "name was toy and is other"),
         ("window_ms = 1000", "window_ms = 500", "window_ms was 1000 and is 500"),
-        ("frames = 1", "frames = 2", "frames was 1 and is 2"),
+        ("frames = 1", "frames = 2", "frames was image 1 and is image 2"),
         (
             '[inputs.telemetry]\nchannels = ["speed"]\nrate_hz = 10\n',
             "",
-            "modalities was image, telemetry and is image",
+            "inputs was image, telemetry and is image",
         ),
         ('["go", "stop"]', '["go", "halt"]', "give it another"),
     ],

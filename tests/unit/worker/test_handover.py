@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamer.broker import refetch
@@ -76,7 +76,7 @@ def windows(draw: st.DrawFn) -> Window:
         )
 
     events = tuple(
-        tuple(event(row, number) for _ in range(draw(st.integers(0, 3)))) for number, row in enumerate(sensors.rows)
+        tuple(event(row, number) for _ in range(draw(st.integers(0, 2)))) for number, row in enumerate(sensors.rows)
     )
     start_us = draw(whole)
     return Window(
@@ -106,7 +106,7 @@ def left(event: Event) -> Event:
     return msgspec.structs.replace(event, record=record, body=None, left_behind=True)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(windows(), st.data(), whole, whole, whole)
 def test_a_window_comes_back_as_it_went(
     window: Window, data: st.DataObject, closed_us: int, trim_below_us: int, lost_until_us: int
