@@ -12,7 +12,7 @@ import typer
 
 from streamer.cli.commands import COMMANDS
 from streamer.cli.options import console, load_settings, say
-from streamer.errors import extra
+from streamer.errors import UsageError, extra
 
 if TYPE_CHECKING:
     from streamer.local.stack import Service
@@ -121,7 +121,12 @@ def demo(
         Path | None,
         typer.Option(dir_okay=False, help="In place of cars: a film of yours, seen, heard, described and spoken of."),
     ] = None,
-    sessions: Annotated[int, typer.Option(min=1, help="Cars that drive at the same time.")] = 4,
+    listen: Annotated[
+        bool, typer.Option("--listen", help="The cars speak, and `streamer transcribe` hears them. One car by default.")
+    ] = False,
+    sessions: Annotated[
+        int | None, typer.Option(min=1, help="Cars that drive at the same time.", show_default="4")
+    ] = None,
     seconds: Annotated[int, typer.Option(min=2, help="Length of the drives, s.")] = 45,
     seed: Annotated[int, typer.Option(min=0, help="Chooses the drives.")] = 1,
     headless: Annotated[
@@ -151,9 +156,12 @@ def demo(
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     out = console(stderr=False)
     if film is not None:
+        if listen:
+            raise UsageError("--listen is for cars; a film is listened to anyway")
         _show_film(film, headless, keep, json_file)
         return
-    options = run.Options(sessions=sessions, seconds=seconds, seed=seed, headless=headless, keep=keep, page=page)
+    cars = sessions if sessions is not None else 1 if listen else run.Options().sessions  # hearing takes a core a car
+    options = run.Options(cars, seconds, seed, headless=headless, keep=keep, page=page, listen=listen)
     outcome = run.run(load_settings(), options, out)
     out.print(summary.view(outcome))
     if json_file is not None:

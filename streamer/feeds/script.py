@@ -93,6 +93,17 @@ def utterances(rng: np.random.Generator, segment: Segment, light: int) -> Iterat
         start_s += length_s
 
 
+def sentences(rng: np.random.Generator, segment: Segment, light: int) -> tuple[str, str]:
+    """What the dispatcher and the navigation say in one segment, for a voice.
+
+    Args:
+        light: An index of ``scenario.LIGHTS``.
+    """
+    said = (_dispatcher(rng, segment), _navigation(rng, segment, light))
+    dispatcher, navigation = (f"{text.strip().capitalize()}." for text in said)
+    return dispatcher, navigation
+
+
 def _dispatcher(rng: np.random.Generator, segment: Segment) -> str:
     vehicle = _one_of(rng, VEHICLES[segment.vehicle])
     called = _one_of(rng, SIREN if segment.siren else NO_SIREN).format(vehicle)

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from streamer.demo import film, viewing
+from streamer.demo.listening import check
 from streamer.demo.summary import Expected
 from streamer.errors import UsageError
 from streamer.result import Result
@@ -69,17 +70,13 @@ def test_without_the_networks_one_line_says_which_are_missing_and_how_to_get_the
     monkeypatch.setattr("streamer.senses.files.state", lambda row, folder: "missing")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(UsageError) as refused:
-        film.check(Settings(senses_dir=tmp_path))
+        check(Settings(senses_dir=tmp_path), film.ROLES, "a film's demo")
     line = str(refused.value)
     fetched = ("moonshine", "silero", "ssd-mobilenet", "yamnet", "minilm", "hibari")
     assert f"`streamer senses {' '.join(f'--fetch {name}' for name in fetched)}`" in line
     assert "MB" in line
     assert "\n" not in line
-    film.check(Settings(senses_dir=tmp_path, senses=dict.fromkeys(roles(), "own")))
-
-
-def roles() -> tuple[str, ...]:
-    return ("speech", "voice", "objects", "sounds", "sentences", "synthesis")
+    check(Settings(senses_dir=tmp_path, senses=dict.fromkeys(film.ROLES, "own")), film.ROLES, "a film's demo")
 
 
 def test_windows_wait_for_the_words_of_the_longest_utterance_unless_they_wait_longer_already() -> None:
