@@ -43,6 +43,7 @@ from streamer.local.program import Program
 from streamer.local.worker import WorkerProcess, environment
 from streamer.senses import files
 from streamer.senses.voice import RATE_HZ, VoiceNetwork
+from streamer.senses.wordtimes import WordTimes
 from streamer.settings import MIB, Settings
 from streamer.transcribe.partition import Key, Partition
 from streamer.transcribe.utterances import Rules
@@ -50,6 +51,7 @@ from streamer.transcribe.utterances import Rules
 S_US = 1_000_000
 CHUNK_MS = 100
 PAUSE_S = 1.0
+GRID_RATE_HZ = 25_000  # of the times in its .align files
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 COST_AIM, WORDS_AIM, DELAY_AIM_S = 1.1, 0.005, 1.5
 SESSION = "bench"
@@ -100,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Figure("transcribe ÷ the recogniser alone, CPU", rig.ratios(ours, alone_s), aim=COST_AIM),
         Figure("CPU ÷ length of the sound", Spread.of([spent_s / seconds for spent_s in ours]), aim=0.5),
         *word_figures(talks, found.texts, bare["texts"], whole["texts"]),
+        *time_figures(options.data),
         Figure("delay of the words, live", Spread.of(live.delays_s), "s", aim=DELAY_AIM_S),
         Figure("longest delay", Spread.of([max(live.delays_s)]), "s"),
         Figure("resident after the first minute", Spread.of([resident[0] / MIB]), "MiB"),
@@ -121,11 +124,19 @@ def recordings(data: Path) -> Iterator[Talk]:
     for speaker in ("jackson", "george"):
         for digit, name in enumerate(DIGITS):
             yield Talk("digit", read(data / "fsdd" / f"{digit}_{speaker}_8.wav"), name)
-    for path in sorted((data / "grid").glob("*.mpg")):
-        aligned = path.with_suffix(".align")
-        if aligned.is_file():
-            words = [line.split()[2] for line in aligned.read_text("utf-8").splitlines()]
-            yield Talk("grid", of_film(path), " ".join(word for word in words if word != "sil"))
+    for path in aligned_films(data):
+        yield Talk("grid", of_film(path), " ".join(word for word, _ in spoken(path)))
+
+
+def aligned_films(data: Path) -> list[Path]:
+    """Clips of GRID whose words have times."""
+    return [path for path in sorted((data / "grid").glob("*.mpg")) if path.with_suffix(".align").is_file()]
+
+
+def spoken(path: Path) -> list[tuple[str, float]]:
+    """Its words and when each begins, s."""
+    lines = (line.split() for line in path.with_suffix(".align").read_text("utf-8").splitlines())
+    return [(word, int(begin) / GRID_RATE_HZ) for begin, _, word in lines if word != "sil"]
 
 
 def read(path: Path) -> NDArray[np.float32]:
@@ -287,6 +298,20 @@ def word_figures(
         wrong, count = sum(errors(*pair) for pair in pairs), sum(len(words) for words, _ in pairs)
         figures.append(Figure(f"of {kind} ({count} words), the recogniser", Spread.of([wrong / count])))
     return figures
+
+
+def time_figures(data: Path) -> list[Figure]:
+    """How far the starts of words that forced alignment finds are from GRID's own, where the words are given."""
+    times, off_s, count = WordTimes(), list[float](), 0
+    for path in aligned_films(data):
+        own = spoken(path)
+        found = times.of(" ".join(word for word, _ in own), of_film(path))
+        count += len(own)
+        off_s += [abs(word.start_s - start_s) for word, (_, start_s) in zip(found, own, strict=False)]
+    return [
+        Figure(f"forced alignment: error of starts, {len(off_s)} of {count} words", Spread.of(off_s), "s"),
+        Figure("the largest of these", Spread.of([max(off_s)]), "s"),
+    ]
 
 
 def plain(text: str) -> list[str]:
