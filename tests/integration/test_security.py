@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
+import numpy as np
 import pytest
 import redis as redis_client
 from faust.types import TP
@@ -26,8 +27,9 @@ from streamer.local.worker import environment
 from streamer.settings import Settings
 from streamer.store import descriptions, results
 from tests import secure
-from tests.harness import S_US, running_worker, wait_for
+from tests.harness import READY_WITHIN_S, S_US, WorkerProcess, running_worker, wait_for
 from tests.secure import PASSWORD, Authority, Broker, Redis
+from tests.speech import digits, needs_recogniser, with_pauses
 
 pytestmark = [
     pytest.mark.integration,
@@ -138,6 +140,24 @@ def test_the_whole_path_works_with_the_rights_of_security_md_and_no_more(
     with redis_client.Redis(unix_socket_path=str(secure_redis.socket)) as eye:
         # redis-py names itself with CLIENT SETINFO and goes on when that is refused
         assert [entry for entry in eye.acl_log() if not entry["object"].startswith("client")] == []
+
+
+def test_transcribe_needs_the_rights_of_its_own_and_no_more(
+    broker: Broker, authority: Authority, made: list[topics.Topic], data: Path, tmp_path: Path
+) -> None:
+    settings = at_kafka(broker, authority, "transcriber", port=0)
+    needs_recogniser(settings)
+    sound = with_pauses([digits(data, "jackson", 8)[6]], 0.5)
+    pcm = np.round(sound.samples_S * 32767).astype(">i2").tobytes()
+    with (
+        WorkerProcess(settings, tmp_path / "transcribe.log", command="transcribe") as process,
+        Producer(at_kafka(broker, authority, "device")) as producer,
+    ):
+        process.wait_ready(READY_WITHIN_S)
+        producer.audio("talk", pcm, rate_hz=sound.rate_hz)
+        producer.flush()  # no end: by silence, for which it asks where the partition ends
+        wait_for(lambda: process.metric("streamer_transcribe_delay_seconds_count") == 1, 120.0, process.text)
+        assert process.ready(), process.text()
 
 
 def test_ticks_need_the_right_to_write_to_the_source_topics(
