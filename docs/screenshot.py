@@ -31,7 +31,7 @@ from streamer.local.worker import WorkerProcess
 from streamer.settings import Settings
 
 HERE = Path(__file__).parent
-DRIVES, LENGTH_S, SHOWN_AFTER_S = 4, 120, 58
+LENGTH_S, SHOWN_AFTER_S = 120, 58
 SEED = 2011
 CARS = ("cab-12", "cab-7", "shuttle-3", "truck-41")
 WIDE, NARROW = (1280, 800), (390, 844)
@@ -76,10 +76,8 @@ def system() -> Iterator[tuple[Settings, str]]:
 def drives(settings: Settings) -> Iterator[None]:
     """Cars on the road, and one whose camera sends what is no picture."""
     start_us = (time.time_ns() // 1_000_000_000 + 1) * 1_000_000
-    fleet = simulate.fleet(DRIVES, LENGTH_S, SEED, start_us, "car")
-    for drive, name in zip(fleet, CARS, strict=True):
-        drive.session = name
-    with Feed(settings, fleet):
+    fleet = [simulate.Drive(SEED * 1000 + number, name, start_us, LENGTH_S) for number, name in enumerate(CARS)]
+    with Feed(settings, simulate.outgoing(fleet), start_us, "the simulated drives"):
         now_us = time.time_ns() // 1000
         refused = Outgoing(IMAGE, "shuttle-3", now_us, b"raw", "image/x-raw", now_us)
         # with a plain client: our own Producer does not send what a worker would refuse
