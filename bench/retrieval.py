@@ -35,7 +35,7 @@ from streamer.result import Result
 from streamer.retrieval import query
 from streamer.retrieval.store import Covered, Store, space_of
 from streamer.training.dataset import Example
-from streamer.training.simulated import FIRST_HELD_OUT_SEED, OUTPUT, START_US, examples
+from streamer.training.simulated import FIRST_HELD_OUT_SEED, START_US, examples
 
 RECALLS, TOP = (1, 5, 10), 10
 BATCH = 32
@@ -79,7 +79,7 @@ def main() -> None:
 def quality(
     predictor: Predictor, windows: Sequence[Example], drive_N: NDArray[np.int64], embedding_ND: Floats
 ) -> list[dict[str, Any]]:
-    facts_N2 = np.array([FACTS[str(example.labels[OUTPUT])][:2] for example in windows])
+    facts_N2 = np.array([FACTS[str(example.labels["action"])][:2] for example in windows])
     rows = []
     for name, shown in SHOWS.items():
         index_Q = np.array([n for n, e in enumerate(windows) if e.sample.present[KIND_NAMES.index(name)]])

@@ -75,7 +75,7 @@ def fitted(content: bytes, media_type: str, longest: int, max_pixels: int) -> ND
         return decode(content, media_type, *_fitting(rows, columns, longest), max_pixels)
     stored_HW3, turned = _pillow(content, media_type, max_pixels)
     frame_HW3 = _upright(stored_HW3, turned)
-    height, width = _fitting(*frame_HW3.shape[:2], longest)
+    height, width = _fitting(frame_HW3.shape[0], frame_HW3.shape[1], longest)
     return np.asarray(Image.fromarray(frame_HW3).resize((width, height), Image.Resampling.BOX))
 
 

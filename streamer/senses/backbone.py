@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ def network(weights: Path) -> nn.Module:
     """
     with extra("backbones", "running the picture backbone"):
         import timm
-    module = timm.create_model(ARCHITECTURE, pretrained=False)
+    module: Any = timm.create_model(ARCHITECTURE, pretrained=False)
     wanted = module.state_dict()
     try:
         given = torch.load(weights, map_location="cpu", weights_only=True)  # tensors alone; no code of a pickle is run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ class Reader:
         with extra("senses", "reading text in pictures"):
             from rapidocr import RapidOCR
         self.version = sense.version
-        self._read = RapidOCR(
+        self._read: Any = RapidOCR(
             params={
                 "Det.model_path": str(located["detector"]),
                 "Cls.model_path": str(located["turner"]),

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from streamer.errors import UsageError
-from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT
+from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Sensor
 from streamer.feeds import replay
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.replay import readers, session
@@ -236,7 +236,7 @@ def test_a_reader_that_lacks_a_package_is_refused_in_one_line(tmp_path: Path, mo
 
 def test_mapping_a_topic_where_there_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="/camera"):
-        replay.open_all([table(tmp_path / "car.csv", 0.0, 3)], Options(sensors={"/camera": "image"}))
+        replay.open_all([table(tmp_path / "car.csv", 0.0, 3)], Options(sensors={"/camera": Sensor("image", IMAGE)}))
 
 
 def test_the_page_on_recordings_lists_the_endings_that_are_known() -> None:

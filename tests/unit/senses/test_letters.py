@@ -31,7 +31,7 @@ def drawn(picture: Image.Image, words: str, at: tuple[int, int]) -> None:
 
 def test_words_on_a_frame_of_a_film_are_read_from_top_to_bottom_where_they_are(reader: Reader, data: Path) -> None:
     with av.open(str(data / "driving" / "solidWhiteRight.mp4")) as film:
-        frame = next(film.decode(video=0)).to_ndarray(format="rgb24")
+        frame = np.asarray(next(film.decode(video=0)).to_ndarray(format="rgb24"), np.uint8)
     picture = Image.fromarray(frame)
     drawn(picture, "SPEED LIMIT 55", (600, 100))
     drawn(picture, "Rue de Londres", (90, 40))

@@ -18,8 +18,11 @@ from streamer.model import learned
 from streamer.model.learned import LEARNED_FILE, Features, Head
 from streamer.model.predictor import Predictor
 from streamer.model.sample import Sample
+from streamer.model.senses import Learned
+from streamer.settings import Settings
 from streamer.training import few_shot
 from streamer.training.data import open_data
+from streamer.training.data.rows import Row
 from tests import ready
 
 TOML = """
@@ -73,14 +76,18 @@ def test_what_is_learned_in_a_folder_is_served_from_it(folder: Path) -> None:
 @pytest.fixture
 def _backbone() -> None:
     pytest.importorskip("timm", reason="the extra backbones is not installed")
-    ready.settings("backbone")
+    here()
+
+
+def here() -> Settings:
+    return ready.settings(Settings().senses_dir, "backbone")
 
 
 @pytest.mark.usefixtures("_backbone")
 def test_the_card_has_the_score_with_its_interval_and_keeps_the_rest(folder: Path) -> None:
     (folder / "README.md").write_text("# Floors\n\nMine.\n")
     for _ in range(2):
-        report = few_shot.learn(folder, folder, ready.settings("backbone"), Console(quiet=True))
+        report = few_shot.learn(folder, folder, here(), Console(quiet=True))
     card = (folder / "README.md").read_text()
     assert card.startswith("# Floors\n\nMine.\n\n<!-- measured: start -->\n")
     assert card.count("measured: start") == 1
@@ -94,7 +101,7 @@ def test_a_test_part_is_not_learned_from(folder: Path) -> None:
     lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     split = [{**line, "split": "test" if line["group"] == "room-0" else "train"} for line in lines]
     (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in split))
-    report = few_shot.learn(folder, folder, ready.settings("backbone"), Console(quiet=True))
+    report = few_shot.learn(folder, folder, here(), Console(quiet=True))
     assert report.windows == 12
     (score,) = report.scores
     assert (score.windows, score.how) == (6, "the test part of the data")
@@ -106,7 +113,7 @@ def test_labels_without_any_sense_in_them_score_as_a_guess_does(folder: Path) ->
     labels = np.random.default_rng(1).permutation([line["label"] for line in lines])
     shuffled = [{**line, "label": label} for line, label in zip(lines, labels, strict=True)]
     (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in shuffled))
-    (score,) = few_shot.learn(folder, folder, ready.settings("backbone"), Console(quiet=True)).scores
+    (score,) = few_shot.learn(folder, folder, here(), Console(quiet=True)).scores
     low, _ = few_shot.interval(score.right, score.windows)
     assert low < 1 / 3
 
@@ -115,7 +122,7 @@ def test_labels_without_any_sense_in_them_score_as_a_guess_does(folder: Path) ->
 def test_heads_of_other_labels_or_senses_are_refused(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"learned.safetensors is not a file; run `streamer learn"):
         Predictor.load(folder)
-    few_shot.learn(folder, folder, ready.settings("backbone"), Console(quiet=True))
+    few_shot.learn(folder, folder, here(), Console(quiet=True))
     (folder / "model.toml").write_text(TOML.replace('"stripes", "tiles"', '"tiles", "stripes"'))
     with pytest.raises(ModelError, match="learned for other labels of pattern"):
         Predictor.load(folder)
@@ -127,8 +134,8 @@ def test_heads_of_other_labels_or_senses_are_refused(folder: Path) -> None:
         Predictor.load(folder)
 
 
-def rows_of(*labels: str, group: str = "", part: str = "") -> list[few_shot.Row]:
-    return [few_shot.Row(label, {"x": label}, group=group, part=part) for label in labels]
+def rows_of(*labels: str, group: str = "", part: str = "") -> list[Row]:
+    return [Row(label, {"x": label}, group=group, part=part) for label in labels]
 
 
 def test_a_test_part_is_what_is_judged() -> None:
@@ -154,7 +161,7 @@ def test_without_groups_stretches_of_the_data_are_held_out() -> None:
 
 
 def test_one_window_of_a_label_is_not_enough() -> None:
-    learned_ = learned.Learned(("a", "b"))
+    learned_ = Learned(("a", "b"))
     with pytest.raises(UsageError, match="'b' has 1 windows with pictures, sounds, words; two or more"):
         few_shot._enough("x", learned_, ["a", "a", "b"])
 
@@ -170,7 +177,7 @@ def test_a_head_judges_by_whichever_sense_a_window_has() -> None:
     rng = np.random.default_rng(0)
     truth = ["a", "b"] * 10
     blocks = {"pictures": block(rng, truth, [True] * 20), "sounds": block(rng, truth, [n > 3 for n in range(20)])}
-    one = learned.Learned(("b", "a"), ("pictures", "sounds"))
+    one = Learned(("b", "a"), ("pictures", "sounds"))
     head = few_shot._fitted(one, blocks, truth)
     for lacking in ((), ("pictures",), ("sounds",)):
         given = {name: (features, present & (name not in lacking)) for name, (features, present) in blocks.items()}
@@ -183,7 +190,7 @@ def test_a_head_judges_by_whichever_sense_a_window_has() -> None:
 def test_a_fold_without_a_label_never_says_it() -> None:
     rng = np.random.default_rng(0)
     truth = ["a", "b"] * 5
-    one = learned.Learned(("a", "b", "c"), ("pictures",))
+    one = Learned(("a", "b", "c"), ("pictures",))
     head = few_shot._fitted(one, {"pictures": block(rng, truth, [True] * 10)}, truth)
     scores, _ = head.scores({"pictures": block(rng, truth, [True] * 10)})
     assert scores[:, 2].max() == 0
@@ -203,7 +210,7 @@ def test_heads_are_read_as_they_were_written(tmp_path: Path) -> None:
         {"words": (rng.normal(size=5).astype(np.float32), rng.normal(size=(2, 5)).astype(np.float32))},
     )
     learned.write(tmp_path, {"x": head}, {"words": "v"})
-    read = learned.read(tmp_path, {"x": learned.Learned(("a", "b"), ("words",))}, {"words": "v"})["x"]
+    read = learned.read(tmp_path, {"x": Learned(("a", "b"), ("words",))}, {"words": "v"})["x"]
     given = {"words": (rng.normal(size=(3, 5)).astype(np.float32), np.ones(3, np.bool_))}
     assert np.array_equal(read.scores(given)[0], head.scores(given)[0])
 
@@ -212,7 +219,7 @@ def test_heads_are_read_as_they_were_written(tmp_path: Path) -> None:
 def test_features_are_the_same_in_any_company() -> None:
     rng = np.random.default_rng(0)
     pictures = [np.asarray(picture(label, rng)) for label in ("tiles", "plain", "stripes")]
-    features = Features(["pictures"], ready.settings("backbone"))
+    features = Features(["pictures"], here())
     samples = [
         Sample(
             present=(True, False, False, False),
