@@ -160,7 +160,8 @@ def joined(talks: Sequence[Talk]) -> NDArray[np.float32]:
     """One after another, with silence between them, as a microphone at 16 bits has it."""
     silence_S = np.zeros(round(PAUSE_S * RATE_HZ), np.float32)
     parts = [part for talk in talks for part in (silence_S, talk.samples_S)]
-    return np.round(np.concatenate([*parts, silence_S]) * 32767) / np.float32(32768)
+    whole_S = np.round(np.concatenate([*parts, silence_S]) * 32767) / 32768
+    return whole_S.astype(np.float32)
 
 
 def chunks(sound_S: NDArray[np.float32], start_us: int) -> Iterator[Outgoing]:
@@ -191,7 +192,8 @@ def utterances(settings: Settings, sound_S: NDArray[np.float32]) -> list[NDArray
 def alone(bench: Rig, settings: Settings, sounds: Sequence[NDArray[np.float32]]) -> dict[str, Any]:
     """The recogniser's CPU seconds, all it heard, and what of that has words."""
     path = bench.folder / "sounds.npz"
-    np.savez(path, **{f"{number:04}": sound_S for number, sound_S in enumerate(sounds)})
+    arrays: dict[str, Any] = {f"{number:04}": sound_S for number, sound_S in enumerate(sounds)}
+    np.savez(path, **arrays)
     command = [sys.executable, "-m", "bench.programs.hearing", str(path)]
     with rig.started(command, environment(settings), bench.folder / "hearing.log") as program:
         heard: dict[str, Any] = json.loads(program.wait_end(DONE_WITHIN_S).splitlines()[-1])
