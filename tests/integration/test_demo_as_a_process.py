@@ -180,7 +180,7 @@ def test_a_film_is_seen_heard_described_spoken_of_and_found(settings: Settings, 
     ran = streamer(patient, folder, "demo", "--film", film, "--headless", "--json", "film.json", within_s=400)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     found = json.loads((folder / "film.json").read_text())
-    assert found["objects"]["person"] == found["expected_windows"] == 2
+    assert found["objects"]["person"] == found["windows"] == 3  # the last one is partly filled
     assert found["sounds"]["speech"] >= 1
     assert found["late_events"] == 0
     assert "two now" in " ".join(found["phrases"]).lower()  # bin blue at F two now
