@@ -29,7 +29,7 @@ from tests.speech import S_US, Recording, Transcripts, digits, microphone, needs
 
 pytestmark = [pytest.mark.integration, pytest.mark.faults]
 
-HEARD_WITHIN_S = 300.0
+HEARD_WITHIN_S = 900.0  # 20 kills of a recogniser on a busy machine
 Name = tuple[str, str, str]  # of an event: session, source and id
 
 
@@ -55,16 +55,17 @@ def test_kills_at_random_moments_leave_each_phrase_once_in_its_windows(
     ):
         for number in range(kills):
             if number % 4 != 2:  # else in the middle of starting
-                wait_for(lambda: running.worker.ready() or running.worker.code is not None, 60.0, running.why)
-            time.sleep(rng.uniform(0.0, 2.0))
+                running.wait_ready()
+            time.sleep(rng.uniform(0.0, 3.0))
             running.kill()
         wait_for(lambda: set(heard(transcripts)) >= set(expected), HEARD_WITHIN_S, running.why)
         wait_for(lambda: running.worker.metric("streamer_transcribe_sounds") == 0, 30.0, running.why)
         assert running.exits == []
         texts = heard(transcripts)
     assert {name: set(said) for name, said in texts.items()} == {name: {text} for name, text in expected.items()}
-    for names in (sounds, ["later"]):  # a recording is complete up to its last record
+    for names in (sounds, ["later"]):
         send(settings, [_farewell(settings, name, start_us + 60 * S_US) for name in names])
+        time.sleep(2 * settings.merge_slack_ms / 1000)  # a recording is complete up to its last record less the slack
     late, windows = asyncio.run(windows_of(settings, tmp_path / "log.mcap"))
     assert late == 0
     assert spans_once(windows) == set(expected)
