@@ -87,8 +87,11 @@ def _key(spec: ModelSpec, seconds: int, frame_hz: int) -> str:
 
 
 def _settings(spec: ModelSpec) -> Settings:
-    """The defaults and the model's sensors, whatever the environment of this machine says."""
-    return with_sensors(spec, Settings.model_construct(window_ms=spec.window_ms))
+    """The defaults, with the sensors that drives send and no others, whatever the environment of this machine says."""
+    settings = with_sensors(spec, Settings.model_construct(window_ms=spec.window_ms))
+    sent = _options(spec, 1).sensors
+    sensors = {name: one.model_copy(update={"enabled": name in sent}) for name, one in settings.sensors.items()}
+    return settings.model_copy(update={"sensors": sensors})
 
 
 def _options(spec: ModelSpec, frame_hz: int) -> simulate.Options:

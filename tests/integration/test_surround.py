@@ -1,0 +1,79 @@
+"""Cars with two cameras, two microphones, CAN bus and inertial unit: from the simulator through Kafka and a worker."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from streamer.feeds import car, simulate
+from streamer.feeds.simulate import Truth
+from streamer.settings import Settings
+from tests.harness import ROOT, results, running_worker, wait_for
+
+pytestmark = pytest.mark.integration
+
+FOLDER = ROOT / "models" / "surround"
+SENSORS = car.SETS["surround"]
+SECONDS, SEED = 12, 5
+PATIENT = {"max_delay_ms": 3000}  # as tests.conftest has it for the default sensors
+
+
+@pytest.fixture
+def surround(topics: Settings) -> Settings:
+    """The settings that come with the model."""
+    with (FOLDER / "streamer.toml").open("rb") as file:
+        given = tomllib.load(file)
+    patient = {name: table | PATIENT for name, table in given["sensors"].items()}
+    own = {"model": FOLDER, "sensors": patient}
+    return Settings.model_validate(topics.model_dump(exclude_unset=True) | given | own)
+
+
+def judged(settings: Settings, session: str, truths: list[Truth]) -> list[tuple[set[str], dict[str, str], Truth]]:
+    """Of each window which sensors it had, the label that was published for each output, and the truth."""
+    found = []
+    for result in results(settings.redis, settings, session):
+        truth = simulate.truth_of(
+            [t for t in truths if t.session == session], int(result["start_us"]), int(result["end_us"])
+        )
+        assert truth is not None
+        said = {name: output["label"] for name, output in json.loads(result["outputs"]).items()}
+        found.append((set(result["present"].decode().split(",")), said, truth))
+    return found
+
+
+def test_windows_have_all_sensors_and_right_decisions_and_a_lost_rear_camera_costs_what_it_alone_sees(
+    surround: Settings, tmp_path: Path
+) -> None:
+    options = {
+        "whole": simulate.Options(frame_hz=2, sensors=SENSORS),
+        "blind": simulate.Options(frame_hz=2, sensors=SENSORS, dies=("camera_rear", 0.0)),
+    }
+    truths: list[Truth] = []
+    with running_worker(surround, tmp_path / "worker.log"):
+        for name, one in options.items():
+            path = tmp_path / f"{name}.ndjson"
+            simulate.run(surround, sessions=2, seconds=SECONDS, speed=0, seed=SEED, name=name, truth=path, options=one)
+            truths += simulate.read_truth(path)
+        sessions = [f"sim-{name}-{number}" for name in options for number in (0, 1)]
+        for session in sessions:
+            wait_for(partial(_has_all, surround, session), 60.0)
+    windows = {name: [w for s in sessions if name in s for w in judged(surround, s, truths)] for name in options}
+    assert all(present == set(SENSORS) for present, _, _ in windows["whole"])
+    assert all(present == set(SENSORS) - {"camera_rear"} for present, _, _ in windows["blind"])
+    for output in ("action", "behind", "occupants"):
+        assert _right(windows["whole"], output) >= 0.9, output
+    assert _right(windows["blind"], "behind") < 0.75
+    for output in ("action", "occupants"):
+        assert _right(windows["blind"], output) >= 0.8, output
+
+
+def _has_all(settings: Settings, session: str) -> bool:
+    return len(results(settings.redis, settings, session)) == SECONDS
+
+
+def _right(windows: list[tuple[set[str], dict[str, str], Truth]], output: str) -> float:
+    return sum(said[output] == truth.outputs[output] for _, said, truth in windows) / len(windows)
