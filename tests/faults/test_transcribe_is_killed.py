@@ -112,7 +112,8 @@ def without_faults(settings: Settings) -> dict[Name, str]:
         kept = Record(AUDIO, one.partition, one.offset, one.timestamp * 1000, one.key, one.value, tuple(one.headers))
         event = decoder.decode(kept)
         found += take(partition, event)
-    return dict(words(utterance, recogniser) for utterance in found)
+    heard_of = (words(utterance, recogniser) for utterance in found)
+    return {name: text for name, text in heard_of if text}  # in some noises no words are heard
 
 
 def take(partition: Partition, event: Event) -> list[Utterance]:
