@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from streamer.demo.listening import Heard
-from streamer.events import KIND_NAMES
 from streamer.result import Result, decision
 from streamer.terminal.tables import facts, plain
 
@@ -47,7 +46,7 @@ class Summary(msgspec.Struct, frozen=True):
         accuracy, macro_f1: Against the truth; ``None`` if nothing could be judged.
         closed_by: Why windows closed -> how many.
         failed_windows: Results without a prediction, because the model raised.
-        present: Modality -> share of the windows in which it was present.
+        present: Sensor -> share of the windows in which it was present.
         latency_ms: Stage -> time that a window spent in it. ``merge`` is from the log time at which it closed to its
             closing; ``align`` from the broker's append of its newest record to its closing, so it contains merge and
             the waiting for slow modalities; ``total`` is from there to publication.
@@ -113,8 +112,8 @@ def summarise(
         dead_letters=dead_letters,
         late_events=late_events,
         present={
-            name: sum(name in result.present for result in results) / len(results) if results else 0.0
-            for name in KIND_NAMES
+            name: sum(name in result.present for result in results) / len(results)
+            for name in dict.fromkeys(name for result in results for name in result.coverage)
         },
         latency_ms=latencies(results),
         records=records,

@@ -88,9 +88,11 @@ def test_latencies_are_percentiles_of_each_stage_in_milliseconds() -> None:
     assert made == {"align": summary.Percentiles(50.0, 99.0), "total": summary.Percentiles(100.0, 198.0)}
 
 
-def test_presence_is_the_share_of_windows_with_a_modality() -> None:
-    made = summarise([result(0, "hold"), result(1, "hold", present=("audio", "image"))], [])
-    assert made.present == {"image": 1.0, "audio": 0.5, "text": 0.0, "telemetry": 0.0}
+def test_presence_is_the_share_of_windows_with_each_sensor_of_the_session() -> None:
+    covered = {"image": 1.0, "cabin_mic": 1.0, "can": 0.0}
+    here = ("image", "cabin_mic")
+    made = summarise([result(0, "hold", coverage=covered), result(1, "hold", coverage=covered, present=here)], [])
+    assert made.present == {"image": 1.0, "cabin_mic": 0.5, "can": 0.0}
 
 
 def test_a_run_without_results_has_a_summary_too() -> None:
