@@ -102,11 +102,21 @@ def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
 
 
 class _Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python publishes no types
-    """A consumer that reads our batches; there is no public way to do that."""
+    """A consumer that reads our batches, for which there is no public way, and completes what it has begun.
+
+    kafka-python forgets a rejoin that a change of metadata began, if a poll ends before it is complete and this member
+    is the one that assigns: it then stays without partitions for ever (findings/kafka-python-forgets-a-rejoin.sh).
+    """
 
     def __init__(self, batch_limit_bytes: int, **configs: object) -> None:
         super().__init__(**configs)
         self._fetcher.PartitionRecords = partial(_PartitionRecords, batches.Reading(batch_limit_bytes))
+
+    def poll(self, *args: Any, **options: Any) -> Any:
+        coordinator = self._coordinator
+        if coordinator.rejoining and not coordinator.need_rejoin():
+            coordinator.request_rejoin()
+        return super().poll(*args, **options)
 
 
 class _PartitionRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # kafka-python publishes no types
