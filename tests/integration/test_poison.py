@@ -19,6 +19,7 @@ from streamer.errors import Reason
 from streamer.events import TELEMETRY, TOPIC_DEADLETTER, TOPIC_LATE
 from streamer.model import repository
 from streamer.model.spec import read_spec
+from streamer.sensors import SensorSettings
 from streamer.settings import Settings
 from tests.harness import (
     S_US,
@@ -92,7 +93,7 @@ def touchy(topics: Settings, tmp_path: Path) -> Settings:
     return topics.model_copy(
         update={
             "model": folder,
-            "sensors": {name: {"max_delay_ms": 0} for name in names},
+            "sensors": {name: SensorSettings(kind=name, max_delay_ms=0) for name in names},
             "instance_id": topics.group,  # a worker that is back within 6 s waits for no rebalance
         }
     )
