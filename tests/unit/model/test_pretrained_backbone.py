@@ -89,7 +89,7 @@ def test_the_sense_s_weights_begin_the_encoder_and_the_saved_model_needs_them_no
 
 
 @pytest.mark.parametrize(
-    ("wanted", "says"), [("gone.pth", "is no file or folder"), ("timm:resnet18", "is not one file")]
+    ("wanted", "says"), [("gone.pth", "is no file or folder"), ("transformers:resnet18", "is not one file")]
 )
 def test_a_sense_that_is_no_file_of_weights_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str, says: str
