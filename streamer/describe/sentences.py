@@ -27,6 +27,7 @@ STATUS = {
     "partial": "Data may be missing from it, since Redis had lost what it knew of the session.",
 }
 SPARSE = frozenset({"text"})
+STOPS = (".", "!", "?", "…")  # words that were said may bring their own
 
 
 class Before(msgspec.Struct, frozen=True):
@@ -131,4 +132,4 @@ def plain(name: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{text[0].upper()}{text[1:]}{'' if text.endswith(STOPS) else '.'}"

@@ -93,6 +93,11 @@ def test_a_model_that_tells_its_findings_in_text_is_quoted_and_nothing_is_told_t
     )
 
 
+def test_what_ends_with_a_stop_gets_no_second_one() -> None:
+    outputs = {"words": {"text": "a person; says: Turn left."}}
+    assert told(result(outputs)) == "A person; says: Turn left."
+
+
 def test_an_output_of_an_unknown_kind_is_not_told() -> None:
     assert told(result({"box": {"corners": [1, 2]}, **action("brake")})) == "Action is brake (93 %)."
 
