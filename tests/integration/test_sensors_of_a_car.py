@@ -10,7 +10,7 @@ import pytest
 from streamer.events import KIND_NAMES
 from streamer.feeds import car, simulate
 from streamer.settings import Settings
-from tests.harness import results, running_worker, wait_for
+from tests.harness import ROOT, results, running_worker, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -25,7 +25,8 @@ def test_windows_have_six_cameras_two_microphones_words_can_bus_and_inertial_uni
 ) -> None:
     kinds = {name: KIND_NAMES[car.SENSORS[name].row] for name in ALL}
     sensors = {name: {"kind": kind, **PATIENT} for name, kind in kinds.items()}
-    settings = Settings.model_validate(topics.model_dump(exclude_unset=True) | {"sensors": sensors | NO_DEFAULTS})
+    own = {"model": ROOT / "models" / "surround", "sensors": sensors | NO_DEFAULTS}
+    settings = Settings.model_validate(topics.model_dump(exclude_unset=True) | own)
     options = simulate.Options(frame_hz=2, sensors=simulate.sensors_of(settings, "all"))
     with running_worker(settings, tmp_path / "worker.log"):
         simulate.run(settings, sessions=1, seconds=SECONDS, speed=0, seed=SEED, name="all", options=options)
