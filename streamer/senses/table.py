@@ -342,7 +342,7 @@ TABLE = (
         licence="MIT",
         maker="Martin Drawitsch; weights: Star Clouds",
         extra=False,  # it needs opencv-python, whose files are those of opencv-python-headless
-        contract="RGB picture, sides multiples of 32 -> heat map, sizes and offsets of faces; ONNX Runtime",
+        contract="RGB picture, sides multiples of 32 -> heat map, sizes and offsets of faces; OpenCV",
     ),
     Row(
         role="sounds",
