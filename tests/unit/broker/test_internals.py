@@ -129,10 +129,11 @@ def test_no_class_in_another_file_uses_a_private_name_of_a_foreign_base() -> Non
             }
     assert {"Consumer", "ConsumerThread", "NoTables"} <= checked
     # kafka-python has no other way to close a client that found no broker; commands do without internals.
-    # Nor has it one to unpack a batch within a limit.
-    assert inherited == {("_AdminClient", "_closed"), ("_Consumer", "_fetcher")}
+    # Nor has it one to unpack a batch within a limit, or to complete a rejoin that it forgot.
+    assert inherited == {("_AdminClient", "_closed"), ("_Consumer", "_fetcher"), ("_Consumer", "_coordinator")}
     assert knows(KafkaAdminClient, "_closed")
     assert knows(KafkaConsumer, "_fetcher")
+    assert knows(KafkaConsumer, "_coordinator")
     assert "self.PartitionRecords(" in inspect.getsource(Fetcher)
 
 
