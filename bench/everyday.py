@@ -67,12 +67,7 @@ def measure(
 ) -> dict[str, list[float]]:
     """CPU seconds a window, or a picture, by what ran, in each round."""
     samples = {name: [model.decode(window)[0] for window in windows] for name, model in models.items()}
-    pictures = [
-        frame
-        for sample in samples["all senses"]
-        if sample.image_FHW3 is not None and sample.image_mask_F is not None
-        for frame in sample.image_FHW3[sample.image_mask_F]
-    ][:BATCH]
+    pictures = [frame for sample in samples["all senses"] for frame in sample.frames][:BATCH]
     detector, peer = Detector(settings), opencv(settings)
     whole = models["all senses"]
     runs: dict[str, tuple[int, Callable[[], object]]] = {

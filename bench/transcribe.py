@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from bench import rig
 from bench.rig import Figure, Report, Rig, Spread
 from streamer.clients import kafka as kafka_clients
+from streamer.demo.listening import word_errors
 from streamer.events import AUDIO, END_TYPE, TEXT
 from streamer.feeds.producer import Outgoing, Producer
 from streamer.feeds.replay import media
@@ -286,7 +287,7 @@ def word_figures(
 ) -> list[Figure]:
     """Error rates through Kafka and of the recogniser alone, for each kind of recording and for all."""
     said = plain(" ".join(talk.words for talk in talks))
-    ours, same, theirs = (errors(said, plain(" ".join(texts))) for texts in (through, alone_, whole))
+    ours, same, theirs = (word_errors(said, plain(" ".join(texts))) for texts in (through, alone_, whole))
     figures = [
         Figure("word error rate through Kafka", Spread.of([ours / len(said)])),
         Figure("word error rate of the recogniser, each recording whole", Spread.of([theirs / len(said)])),
@@ -297,7 +298,7 @@ def word_figures(
     ]
     for kind in dict.fromkeys(talk.kind for talk in talks):
         pairs = [(plain(talk.words), plain(text)) for talk, text in zip(talks, whole, strict=True) if talk.kind == kind]
-        wrong, count = sum(errors(*pair) for pair in pairs), sum(len(words) for words, _ in pairs)
+        wrong, count = sum(word_errors(*pair) for pair in pairs), sum(len(words) for words, _ in pairs)
         figures.append(Figure(f"of {kind} ({count} words), the recogniser", Spread.of([wrong / count])))
     return figures
 
@@ -320,16 +321,6 @@ def plain(text: str) -> list[str]:
     """Words as they are compared: lower case, no punctuation, single digits by name, no abbreviations."""
     words = re.sub(r"[^\w' ]", " ", text.lower().replace("mr.", "mister")).split()
     return [DIGITS[int(word)] if re.fullmatch(r"\d", word) else word for word in words]
-
-
-def errors(said: Sequence[str], heard: Sequence[str]) -> int:
-    """Words wrong, missing or too many: Levenshtein's distance."""
-    row = list(range(len(heard) + 1))
-    for count, word in enumerate(said, 1):
-        before, row[0] = row[0], count
-        for at, other in enumerate(heard, 1):
-            before, row[at] = row[at], min(row[at] + 1, row[at - 1] + 1, before + (word != other))
-    return row[-1]
 
 
 if __name__ == "__main__":

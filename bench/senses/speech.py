@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from bench.senses import Table
-from bench.transcribe import errors, plain, recordings
+from bench.transcribe import plain, recordings
+from streamer.demo.listening import word_errors
 from streamer.errors import Stop
 from streamer.senses import files, speech
 from streamer.senses.table import rows as known
@@ -32,7 +33,7 @@ def measure(settings: Settings, data: Path) -> Table:
             pairs = [
                 (plain(talk.words), plain(text)) for talk, text in zip(talks, heard, strict=True) if talk.kind == kind
             ]
-            said, wrong = sum(len(said) for said, _ in pairs), sum(errors(said, text) for said, text in pairs)
+            said, wrong = sum(len(said) for said, _ in pairs), sum(word_errors(said, text) for said, text in pairs)
             factor = f"{spent_s / long_s:.2f}" if kind == next(iter(KINDS)) else ""
             rows.append((name, about, f"{wrong / said:.0%}", f"{wrong} of {said}", factor))
     about = (

@@ -81,14 +81,15 @@ def patient(settings: Settings) -> Settings:
 def compared(said: Sequence[str], heard: Sequence[str]) -> Heard:
     """Compare what each drive said with what was heard of it, without case and punctuation."""
     pairs = [(_words(one), _words(other)) for one, other in zip(said, heard, strict=True)]
-    return Heard(sum(len(one) for one, _ in pairs), sum(_distance(one, other) for one, other in pairs))
+    return Heard(sum(len(one) for one, _ in pairs), sum(word_errors(one, other) for one, other in pairs))
 
 
 def _words(text: str) -> list[str]:
     return re.findall(r"[a-z0-9']+", text.lower())
 
 
-def _distance(one: Sequence[str], other: Sequence[str]) -> int:
+def word_errors(one: Sequence[str], other: Sequence[str]) -> int:
+    """Words wrong, missing or too many: Levenshtein's distance."""
     row = list(range(len(other) + 1))
     for i, word in enumerate(one, 1):
         before, row[0] = row[0], i

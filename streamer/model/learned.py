@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from streamer.errors import UsageError, one_line
 from streamer.model.sample import Sample
 from streamer.model.senses import FEATURES, Learned
-from streamer.model.spec import SCORE_DIGITS
+from streamer.model.spec import decided
 from streamer.senses.backbone import PictureFeatures
 from streamer.senses.sentences import SentenceEncoder
 from streamer.senses.sounds import SoundEvents
@@ -118,13 +118,7 @@ class LearnedOutputs:
         for name, head in self._heads.items():
             scores_NL, known_N = head.scores(blocks)
             for row in np.flatnonzero(known_N).tolist():
-                scores = [round(float(score), SCORE_DIGITS) for score in scores_NL[row]]
-                best = int(scores_NL[row].argmax())
-                outputs[row][name] = {
-                    "label": head.labels[best],
-                    "score": scores[best],
-                    "scores": dict(zip(head.labels, scores, strict=True)),
-                }
+                outputs[row][name] = decided(head.labels, scores_NL[row])
         return outputs
 
 
@@ -170,10 +164,7 @@ def _head(output: str, learned: Learned, tensors: Mapping[str, Floats]) -> Head:
 
 def _seen(pictures: PictureFeatures, samples: Sequence[Sample]) -> list[Floats | None]:
     """The mean over the frames of each window."""
-    frames = [
-        [] if sample.image_FHW3 is None or sample.image_mask_F is None else [*sample.image_FHW3[sample.image_mask_F]]
-        for sample in samples
-    ]
+    frames = [sample.frames for sample in samples]
     found = iter(pictures.features([frame for some in frames for frame in some]))
     return [np.mean([next(found) for _ in some], axis=0, dtype=np.float32) if some else None for some in frames]
 

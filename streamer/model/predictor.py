@@ -26,7 +26,7 @@ from streamer.model.collate import collate
 from streamer.model.nets.inputs import Inputs, Outputs
 from streamer.model.sample import Limits, Reject, Sample, cut
 from streamer.model.sensing import Sensing
-from streamer.model.spec import SCORE_DIGITS, VALUE_DIGITS, ModelSpec, Output, read_spec
+from streamer.model.spec import SCORE_DIGITS, VALUE_DIGITS, ModelSpec, Output, decided, read_spec
 from streamer.result import Result, ranges
 from streamer.settings import Settings
 
@@ -391,11 +391,10 @@ def _decision(output: Output, said_L: NDArray[np.float32]) -> dict[str, Any]:
     """A head's entry in a result: see :class:`Prediction`."""
     if output.kind == "number":
         return {"value": float(f"{said_L[0]:.{VALUE_DIGITS}g}"), "unit": output.unit}
+    if output.kind == "classes":
+        return decided(output.labels, said_L)
     scores = {label: round(float(score), SCORE_DIGITS) for label, score in zip(output.labels, said_L, strict=True)}
-    if output.kind == "tags":
-        return {"labels": [label for label, score in scores.items() if score >= TAG_THRESHOLD], "scores": scores}
-    best = output.labels[int(said_L.argmax())]
-    return {"label": best, "score": scores[best], "scores": scores}
+    return {"labels": [label for label, score in scores.items() if score >= TAG_THRESHOLD], "scores": scores}
 
 
 def usable_cores() -> int:

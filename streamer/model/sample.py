@@ -115,6 +115,13 @@ class Sample(msgspec.Struct, frozen=True):
         """A sample of a window without any content."""
         return cls(present=(False,) * len(sensors.all), coverage=(0.0,) * len(sensors.all), sensors=sensors)
 
+    @property
+    def frames(self) -> list[NDArray[np.uint8]]:
+        """The frames that are there, each [H, W, 3]."""
+        if self.image_FHW3 is None or self.image_mask_F is None:
+            return []
+        return [*self.image_FHW3[self.image_mask_F]]
+
     def of(self, sensor: str) -> Sample:
         """What has the content of a sensor: this sample for one that is called like its kind."""
         return self if sensor in KIND_NAMES else self.more.get(sensor, NOTHING)

@@ -124,7 +124,7 @@ class Sensing:
         """For each sample the detections in each of its frames; one run of the network for all."""
         if self._objects is None:
             return [[] for _ in samples]
-        frames = [_frames(sample) for sample in samples]
+        frames = [sample.frames for sample in samples]
         detections = iter(self._objects.detect([frame for some in frames for frame in some]))
         return [[next(detections) for _ in some] for some in frames]
 
@@ -191,12 +191,6 @@ def _check_known(wanted: Sequence[str], known: Any, which: str) -> None:
 def _words(outputs: Mapping[str, Any]) -> str:
     text: str = outputs.get(WORDS, {}).get("text", "")
     return text
-
-
-def _frames(sample: Sample) -> list[NDArray[np.uint8]]:
-    if sample.image_FHW3 is None or sample.image_mask_F is None:
-        return []
-    return [*sample.image_FHW3[sample.image_mask_F]]
 
 
 def _objects(spec: Objects, pictures: Sequence[Sequence[Detection]]) -> Tags:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
@@ -19,6 +20,10 @@ from streamer.model.senses import OBJECTS, PEOPLE, PERSON, SOUNDS, WORDS, Senses
 from streamer.sensors import WORDING, SensorSettings, is_name, over_defaults
 from streamer.settings import Settings
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 SPEC_FILE, WEIGHTS_FILE, TOKENIZER_FILE, CODE_FILE = "model.toml", "weights.safetensors", "tokenizer.json", "model.py"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")  # in a sentence: an output's name
 
@@ -27,6 +32,13 @@ VALUE_DIGITS = 6  # significant digits of a number: those of a float32
 
 # What the senses' networks take.
 SENSED_PIXELS, SENSED_RATE_HZ, SENSED_TELEMETRY_HZ, SENSED_TOKENS = 300, 16_000, 10.0, 256
+
+
+def decided(labels: Sequence[str], scores_L: NDArray[np.float32]) -> dict[str, Any]:
+    """An output of classes as it is published: the most probable label, its score, and all scores."""
+    scores = {label: round(float(score), SCORE_DIGITS) for label, score in zip(labels, scores_L, strict=True)}
+    best = labels[int(scores_L.argmax())]
+    return {"label": best, "score": scores[best], "scores": scores}
 
 
 class KindOfInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
