@@ -132,6 +132,14 @@ class EventType(IntEnum):
     TICK = 2
 
 
+class TimeSource(StrEnum):
+    """Which clock told the time of an event: header ``ce_timesource``; workers do not read it."""
+
+    RTCP = "rtcp"  # the camera's, by the sender reports of its RTP stream (RFC 3550, section 6.4.1)
+    DEVICE = "device"  # the device's, which stamped the data when it took them
+    ARRIVAL = "arrival"  # that of the machine at which they arrived
+
+
 class Position(NamedTuple):
     """A place in the merged log of a partition group; tuples compare in merge order."""
 

@@ -39,6 +39,7 @@ from streamer.events import (
     Channel,
     Record,
     Telemetry,
+    TimeSource,
     Transcript,
     Word,
     rfc3339,
@@ -61,6 +62,7 @@ class Outgoing(msgspec.Struct, frozen=True):
         sequence: Becomes ``ce_sequence``, per session and sensor.
         ce_type: ``END_TYPE`` for an end record; ``None`` for the kind's type.
         sensor: Becomes ``ce_sensor``; ``None`` for the sensor that is called like the kind, or the only one of it.
+        time_source: Becomes ``ce_timesource``; ``None`` where nobody need know.
     """
 
     row: int
@@ -73,6 +75,7 @@ class Outgoing(msgspec.Struct, frozen=True):
     sequence: int | None = None
     ce_type: str | None = None
     sensor: str | None = None
+    time_source: TimeSource | None = None
 
 
 def headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:
@@ -95,6 +98,8 @@ def headers(outgoing: Outgoing) -> list[tuple[str, bytes]]:
     }
     if outgoing.sensor is not None:
         found["ce_sensor"] = outgoing.sensor
+    if outgoing.time_source is not None:
+        found["ce_timesource"] = outgoing.time_source
     if outgoing.duration_us is not None:
         found["ce_durationus"] = str(outgoing.duration_us)
     if outgoing.sequence is not None:

@@ -38,6 +38,7 @@ from streamer.events import (
     ClosedBy,
     Record,
     Telemetry,
+    TimeSource,
     Transcript,
     Window,
     Word,
@@ -815,6 +816,7 @@ def test_compressed_audio_and_claim_checks_need_their_length(row: int) -> None:
         ("ce_sequence", "1000000000000000000", False),
         ("ce_sequence", "one", False),
         ("ce_dataref", "s3://clips/a b", False),
+        ("ce_timesource", "rtcp", True),
         ("ce_traceparent", "00-1", True),
         ("x", "anything", True),
     ],
@@ -856,10 +858,11 @@ def test_what_the_producer_sends_is_as_described(row: int, sequence: int | None)
     assert not headers_accepted("tickHeaders", end)
 
 
-def test_every_header_that_the_decoder_reads_is_described() -> None:
+def test_every_header_of_data_is_described() -> None:
     schemas = ASYNCAPI["components"]["schemas"]
     described = {*schemas["cloudEvent"]["properties"], *schemas["data"]["properties"]}
-    assert described == {*BASE, "ce_type", "content-type", "ce_dataref", "ce_sensor"}
+    assert described == {*BASE, "ce_type", "content-type", "ce_dataref", "ce_sensor", "ce_timesource"}
+    assert schemas["data"]["properties"]["ce_timesource"]["examples"] == list(map(str, TimeSource))
 
 
 def test_transcripts_and_telemetry_point_to_their_schemas() -> None:

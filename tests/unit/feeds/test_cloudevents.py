@@ -33,6 +33,7 @@ from streamer.events import (
     EventType,
     Record,
     Telemetry,
+    TimeSource,
     Transcript,
     Word,
     rfc3339,
@@ -99,6 +100,13 @@ def test_the_sdk_reads_which_sensor_it_is_of() -> None:
     event = received(Outgoing(IMAGE, SESSION, TIME_US, b"\xff", "image/jpeg", 0, sequence=1, sensor="camera_rear"))
     assert event.get_extension("sensor") == "camera_rear"
     assert event.get_source() == "/sessions/cab-7/camera_rear"
+
+
+@pytest.mark.parametrize("time_source", TimeSource)
+def test_the_sdk_reads_which_clock_told_the_time(time_source: TimeSource) -> None:
+    event = received(Outgoing(IMAGE, SESSION, TIME_US, b"\xff", "image/jpeg", 0, time_source=time_source))
+    assert event.get_extension("timesource") == str(time_source)
+    assert received(Outgoing(IMAGE, SESSION, TIME_US, b"\xff", "image/jpeg", 0)).get_extension("timesource") is None
 
 
 def test_the_sdk_reads_the_end_of_a_session() -> None:
