@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -75,6 +78,14 @@ def running_worker(settings: Settings, log: Path, **extra: Any) -> Iterator[Work
     with WorkerProcess(settings, log, **extra) as running:
         running.wait_ready(READY_WITHIN_S)
         yield running
+
+
+def replay(settings: Settings, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """``streamer replay`` as its users run it."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("STREAMER_")}
+    command = [sys.executable, "-m", "streamer", "replay", *map(str, arguments)]
+    env |= worker.environment(settings)
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
 
 
 def wait_for(condition: Callable[[], bool], within_s: float, why: Callable[[], str] = lambda: "") -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +11,7 @@ import pytest
 
 from streamer.events import TOPIC_DEADLETTER
 from streamer.settings import Settings
-from tests.harness import ROOT, S_US, WorkerProcess, read_topic, results, running_worker, wait_for
+from tests.harness import S_US, WorkerProcess, read_topic, replay, results, running_worker, wait_for
 from tests.recordings import film, wav
 
 pytestmark = pytest.mark.integration
@@ -25,16 +21,6 @@ pytestmark = pytest.mark.integration
 def worker(topics: Settings, tmp_path: Path) -> Iterator[WorkerProcess]:
     with running_worker(topics, tmp_path / "worker.log") as running:
         yield running
-
-
-def replay(settings: Settings, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """``streamer replay`` as its users run it."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("STREAMER_")}
-    for name, value in settings.model_dump(mode="json", exclude_unset=True).items():
-        if value is not None:
-            env[f"STREAMER_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
-    command = [sys.executable, "-m", "streamer", "replay", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
 
 
 def windows(settings: Settings, session: str, path: Path, count: int, speed: float = 0) -> list[dict[str, Any]]:

@@ -12,8 +12,7 @@ from streamer.errors import UsageError
 from streamer.events import TOPIC_DEADLETTER
 from streamer.model.predictor import Predictor
 from streamer.settings import Settings
-from tests.harness import read_topic, results, running_worker, wait_for
-from tests.integration.test_replay_of_recordings import replay
+from tests.harness import read_topic, replay, results, running_worker, wait_for
 from tests.vitals import FOLDER, program
 
 pytestmark = pytest.mark.integration
