@@ -156,6 +156,10 @@ def search(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=100, help="At most this many, the best matches.")] = 10,
     session: Annotated[str | None, typer.Option(help="In this session alone.")] = None,
+    sensor: Annotated[
+        str | None,
+        typer.Option(help="Take QUERY, picture or sound as this sensor's, of those that the model reads of its kind."),
+    ] = None,
     thumbnails: Annotated[
         Path | None, typer.Option(file_okay=False, help="Write the windows' newest frames to this folder.")
     ] = None,
@@ -174,12 +178,12 @@ def search(
         raise UsageError('give one of QUERY, --image FILE and --audio FILE: streamer search "siren behind us"')
     settings = load_settings()
     if query is not None:
-        wanted = Query("text", query, limit, session)
+        wanted = Query("text", query, limit, session, sensor=sensor)
     elif image is not None:
-        wanted = Query("image", _content(image), limit, session, str(image))
+        wanted = Query("image", _content(image), limit, session, str(image), sensor)
     else:
         assert audio is not None
-        wanted = Query("audio", _content(audio), limit, session, str(audio))
+        wanted = Query("audio", _content(audio), limit, session, str(audio), sensor)
 
     def model() -> Predictor:
         from streamer.model.predictor import Predictor

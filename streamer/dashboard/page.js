@@ -360,8 +360,10 @@ function readContents() {
     reading += 1;
     ask("/api/window", { session: chosen, end_us: next.end_us })
       .then((content) => {
-        const levels = content.audio && Uint8Array.from(atob(content.audio.levels), (char) => char.charCodeAt(0));
-        mine.set(next.end_us, { ...content, levels });
+        const [audio] = Object.values(content.audio); // the lanes show the first microphone, and all channels together
+        const telemetry = Object.assign({}, ...Object.values(content.telemetry));
+        const levels = audio && Uint8Array.from(atob(audio.levels), (char) => char.charCodeAt(0));
+        mine.set(next.end_us, { ...content, audio, telemetry, levels });
       })
       .catch(() => mine.set(next.end_us, false))
       .finally(() => {

@@ -46,7 +46,7 @@ class Finder:
 
         Raises:
             UsageError: The search is not possible, now or in this form; one line says why.
-            ModelError: The model cannot be loaded, or does not know this modality.
+            ModelError: The model cannot be loaded, or does not know this kind.
             Unavailable: Redis does not answer, or too many searches wait.
         """
         if self._waiting >= MAX_WAITING:

@@ -87,7 +87,7 @@ def measured(records: Records, result: Result) -> Measured:
 def _there(records: Records, result: Result, row: int, ranges: Ranges) -> list[Event]:
     """The events that Kafka still has."""
     try:
-        return records.events(result.session, row, ranges)
+        return records.events(result, row, ranges)
     except Gone:
         return []
 
@@ -108,7 +108,7 @@ def words(records: Records, results: Sequence[Result]) -> list[Words]:
             found += [Words()] * len(group)
             continue
         try:
-            events = records.events(group[0].session, TEXT, offsets)
+            events = records.events(group[0], TEXT, offsets)
         except Gone:
             found += [_alone(records, result) for result in group]
         else:
@@ -117,12 +117,13 @@ def words(records: Records, results: Sequence[Result]) -> list[Words]:
 
 
 def _near(records: Records, results: Sequence[Result]) -> Iterator[list[Result]]:
-    """The windows in groups whose records of words lie near each other."""
+    """The windows in groups that have the same sensors and whose records of words lie near each other."""
     group: list[Result] = []
     last = None
     for result in results:
         ranges = records.ranges(result, TEXT)
-        if ranges and last is not None and not -MAX_GAP < ranges[0][0] - last < MAX_GAP:
+        far = ranges and last is not None and not -MAX_GAP < ranges[0][0] - last < MAX_GAP
+        if far or (group and records.sensors(result) != records.sensors(group[-1])):
             yield group
             group = []
         group.append(result)
@@ -134,7 +135,7 @@ def _near(records: Records, results: Sequence[Result]) -> Iterator[list[Result]]
 def _alone(records: Records, result: Result) -> Words:
     ranges = records.ranges(result, TEXT)
     try:
-        return _said(records, result, records.events(result.session, TEXT, ranges) if ranges else ())
+        return _said(records, result, records.events(result, TEXT, ranges) if ranges else ())
     except Gone:
         return Words(gone=True)
 

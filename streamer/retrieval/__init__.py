@@ -10,6 +10,6 @@ store       an index in a folder: SQLite, with a graph of USearch beside it
 vectorsets  an index in Redis, where it has vector sets
 query       words, a picture or a sound -> a vector in the model's common space
 search      a query -> windows: the whole search, for the command and the page
-contents    a window -> its newest frame, sound, transcripts and telemetry
+contents    a window -> of each sensor its newest frame, sound, transcripts or telemetry
 thumbnails  windows -> their newest frames as files
 """

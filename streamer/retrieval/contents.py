@@ -1,4 +1,7 @@
-"""What was in a window: its newest frame, sound, transcripts and telemetry, read from Kafka by offset.
+"""What was in a window: of each sensor its newest frame, sound, transcripts or telemetry, read from Kafka by offset.
+
+A result lists its records by topic, with those of all sensors of a kind together; a record's header names its sensor.
+It is decoded with the sensors that its window had, so that what was published before they changed stays readable.
 
 Each of a few threads has a consumer without a group: a read seeks in one partition and takes the records of the window.
 A small cache keeps what was read, and concurrent requests for one window share one read. The worker's own code checks
@@ -11,9 +14,10 @@ import asyncio
 import base64
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import lru_cache, partial
 from itertools import pairwise
 from time import monotonic
 from typing import Any, Protocol, TypeVar
@@ -27,10 +31,11 @@ from numpy.typing import NDArray
 from streamer.align.decode import Decoder, home_partition
 from streamer.clients import kafka as kafka_clients
 from streamer.errors import BadRecord, StreamerError, Unavailable, UsageError
-from streamer.events import AUDIO, IMAGE, KIND_NAMES, TELEMETRY, TEXT, Event, Record, Telemetry
+from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Event, Record, Sensors, Telemetry
 from streamer.model import payloads, pictures
 from streamer.model.sounds import sample_index
 from streamer.result import Result
+from streamer.result import ranges as ranges_of
 from streamer.settings import Settings
 
 THREADS = 2
@@ -62,8 +67,12 @@ class Frame(msgspec.Struct, frozen=True):
     content: bytes
 
 
+Frames = dict[str, Frame | str]  # sensor -> its newest frame, or why there is none
+NO_FRAME = "no frame in this window"
+
+
 class Sound(msgspec.Struct, frozen=True):
-    """The spectrogram of a window.
+    """The spectrogram of a sensor in a window.
 
     Attributes:
         levels: base64 of uint8 [columns, bands], lowest band first; 0 is silence or no data.
@@ -77,8 +86,9 @@ class Sound(msgspec.Struct, frozen=True):
 
 
 class Speech(msgspec.Struct, frozen=True):
-    """A transcript segment."""
+    """A transcript segment and the sensor that it is of."""
 
+    sensor: str
     start_us: int
     end_us: int
     text: str
@@ -93,13 +103,20 @@ class Signal(msgspec.Struct, frozen=True):
 
 
 class Content(msgspec.Struct, frozen=True):
-    """What was in a window, except frames; ``gone`` names the modalities that can no longer be read."""
+    """What was in a window, except frames.
+
+    Attributes:
+        audio: Sensor -> its sound; only those that can be heard.
+        transcripts: Of all sensors, in order of time.
+        telemetry: Sensor -> channel -> its samples.
+        gone: The sensors that were there and can no longer be read.
+    """
 
     start_us: int
     end_us: int
-    audio: Sound | None
+    audio: dict[str, Sound]
     transcripts: list[Speech]
-    telemetry: dict[str, Signal]
+    telemetry: dict[str, dict[str, Signal]]
     gone: list[str]
 
 
@@ -133,7 +150,7 @@ class Log:
         self.partitions = min(counts.values())
 
     def read(self, row: int, partition: int, ranges: Ranges) -> list[Record]:
-        """The records of a modality at these offsets, as far as Kafka has them.
+        """The records of a kind at these offsets, as far as Kafka has them.
 
         Raises:
             Gone: Kafka has deleted the first of them.
@@ -200,24 +217,48 @@ class Records:
     """
 
     def __init__(self, settings: Settings, source: Source) -> None:
+        self._settings = settings
         self._topics = settings.source_topics
         self._source = source
-        self._decoder = Decoder(settings, source.partitions)
+        self._of: Callable[[tuple[str, ...]], tuple[Sensors, Decoder]] = lru_cache(self._as_it_was)
+
+    def sensors(self, result: Result) -> Sensors:
+        """The sensors of a window, as far as the settings know them; also those that have been disabled since."""
+        return self._of(tuple(result.coverage))[0]
 
     def ranges(self, result: Result, row: int) -> Ranges:
-        """Where a window's records of a modality are, as offsets in the session's partition."""
+        """Where a window's records of a kind are, as offsets in the session's partition."""
         return result.members.get(self._topics[row], ())
 
-    def events(self, session: str, row: int, ranges: Ranges) -> list[Event]:
-        """The session's events at these offsets; a topic that was created again may hold other records there.
+    def events(self, result: Result, row: int, ranges: Ranges) -> list[Event]:
+        """The events of a window's session at these offsets, of all its sensors of a kind.
+
+        A topic that was created again may hold other records there, which are left out.
 
         Raises:
             Gone: Kafka has deleted the first of them.
             Unavailable: Kafka does not answer in time.
         """
-        partition = home_partition(session.encode(), self._source.partitions)
+        partition = home_partition(result.session.encode(), self._source.partitions)
         records = self._source.read(row, partition, ranges)
-        return [event for event in readable(records, self._decoder.decode) if event.session == session]
+        decoder = self._of(tuple(result.coverage))[1]
+        return [event for event in readable(records, decoder.decode) if event.session == result.session]
+
+    def by_sensor(self, result: Result, row: int, ranges: Ranges) -> dict[str, list[Event]]:
+        """The same by the sensor's name; raises as :meth:`events`."""
+        found: dict[str, list[Event]] = {}
+        names = self.sensors(result).names
+        for event in self.events(result, row, ranges):
+            found.setdefault(names[event.sensor], []).append(event)
+        return found
+
+    def _as_it_was(self, names: tuple[str, ...]) -> tuple[Sensors, Decoder]:
+        """The sensors that a window had, and what decodes its records as the worker did."""
+        settings, declared = self._settings, self._settings.sensors
+        if any(name in declared for name in names):
+            there = {name: declared[name].model_copy(update={"enabled": True}) for name in names if name in declared}
+            settings = settings.model_copy(update={"sensors": there})
+        return settings.sensor_set, Decoder(settings, self._source.partitions)
 
 
 class Windows:
@@ -233,20 +274,26 @@ class Windows:
         self._source = source
         self._records = Records(settings, source)
         self._threads = ThreadPoolExecutor(THREADS, "payloads")
-        self._cache: OrderedDict[tuple[str, str], Frame | bytes] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str], Frames | bytes] = OrderedDict()
         self._cached_bytes = 0
-        self._reads: dict[tuple[str, str], asyncio.Future[Frame | bytes]] = {}
+        self._reads: dict[tuple[str, str], asyncio.Future[Frames | bytes]] = {}
 
-    async def frame(self, result: Result) -> Frame:
-        """The newest frame of a window.
+    async def frame(self, result: Result, sensor: str | None = None) -> Frame:
+        """The newest frame of a sensor in a window; those of all its sensors are read at once.
+
+        Args:
+            sensor: ``None``: the first that the window has.
 
         Raises:
-            Gone: The window has no frame, or Kafka has deleted it.
+            Gone: The window has no such frame, or Kafka has deleted it.
             Unavailable: Kafka does not answer in time, or too many requests wait.
         """
-        found = await self._once("frame", result, self._read_frame)
-        assert isinstance(found, Frame)
-        return found
+        found = await self._once("frames", result, self._read_frames)
+        assert isinstance(found, dict)
+        frame = found.get(sensor, NO_FRAME) if sensor is not None else _first(found)
+        if isinstance(frame, str):
+            raise Gone(frame)
+        return frame
 
     async def content(self, result: Result) -> bytes:
         """The :class:`Content` of a window as JSON.
@@ -263,7 +310,7 @@ class Windows:
         await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
         await asyncio.to_thread(self._source.close)
 
-    async def _once(self, what: str, result: Result, read: Callable[[Result], Frame | bytes]) -> Frame | bytes:
+    async def _once(self, what: str, result: Result, read: Callable[[Result], Frames | bytes]) -> Frames | bytes:
         key = (what, result.id)
         if key in self._cache:
             self._cache.move_to_end(key)
@@ -277,7 +324,7 @@ class Windows:
         # one caller that goes away must not cancel the read of the others
         return await asyncio.shield(self._reads[key])
 
-    def _keep(self, key: tuple[str, str], done: asyncio.Future[Frame | bytes]) -> None:
+    def _keep(self, key: tuple[str, str], done: asyncio.Future[Frames | bytes]) -> None:
         del self._reads[key]
         if done.cancelled() or done.exception() is not None:
             return
@@ -287,41 +334,71 @@ class Windows:
             _, dropped = self._cache.popitem(last=False)
             self._cached_bytes -= _size(dropped)
 
-    def _read_frame(self, result: Result) -> Frame:
-        ranges = self._records.ranges(result, IMAGE)
-        if not ranges:
-            raise Gone("no frame in this window")
-        newest = ranges[-1][1]
-        for event in self._records.events(result.session, IMAGE, [(newest, newest)]):
-            try:
-                content = payloads.payload(event)
-                limit = self._settings.max_image_pixels
-                return Frame(event.media_type, pictures.for_browser(content, event.media_type, limit))
-            except BadRecord as error:
-                raise Gone(error.detail) from None
-        raise Gone("the frame is not in Kafka any more")
+    def _read_frames(self, result: Result) -> Frames:
+        """Reads from the newest record backwards until each sensor that the window has was seen."""
+        sensors = self._records.sensors(result)
+        names = [sensors.names[number] for number in sensors.of_kind(IMAGE)]
+        offsets = [offset for first, last in self._records.ranges(result, IMAGE) for offset in range(first, last + 1)]
+        if not offsets:
+            return {}
+        there = [name for name in names if name in result.present]
+        wanted = there or names  # a window that failed may not say whose frames it had
+        found: dict[str, Event] = {}
+        count = 2 * len(names) - 1  # of sensors that take turns, all are among so many
+        while offsets and not found.keys() >= set(wanted):
+            newest, offsets = offsets[-count:], offsets[:-count]
+            for name, events in self._records.by_sensor(result, IMAGE, ranges_of(newest)).items():
+                found.setdefault(name, max(events, key=lambda event: event.record.offset))
+            if not there:
+                break
+            count *= 2
+        return {name: self._shown(found.get(name)) for name in wanted}
+
+    def _shown(self, event: Event | None) -> Frame | str:
+        if event is None:
+            return "the frame is not in Kafka any more"
+        try:
+            content = payloads.payload(event)
+            limit = self._settings.max_image_pixels
+            return Frame(event.media_type, pictures.for_browser(content, event.media_type, limit))
+        except BadRecord as error:
+            return error.detail
 
     def _read_content(self, result: Result) -> bytes:
-        found: dict[int, list[Event]] = {}
-        gone = []
+        found: dict[int, dict[str, list[Event]]] = {}
+        gone: list[str] = []
         for row in (AUDIO, TEXT, TELEMETRY):
             ranges = self._records.ranges(result, row)
             try:
-                found[row] = self._records.events(result.session, row, ranges) if ranges else []
+                found[row] = self._records.by_sensor(result, row, ranges) if ranges else {}
             except Gone:
-                found[row] = []
-            if ranges and not found[row]:
-                gone.append(KIND_NAMES[row])
+                found[row] = {}
+            if ranges:
+                gone += self._gone(result, row, found[row])
+        start_us, end_us = result.start_us, result.end_us
+        heard = {name: sound(chunks, start_us, end_us) for name, chunks in found[AUDIO].items()}
+        said = [one for name, events in found[TEXT].items() for one in readable(events, partial(_speech, name))]
         return msgspec.json.encode(
             Content(
-                start_us=result.start_us,
-                end_us=result.end_us,
-                audio=sound(found[AUDIO], result.start_us, result.end_us),
-                transcripts=readable(found[TEXT], _speech),
-                telemetry=signals(found[TELEMETRY], result.start_us, result.end_us),
+                start_us=start_us,
+                end_us=end_us,
+                audio={name: one for name, one in heard.items() if one is not None},
+                transcripts=sorted(said, key=lambda one: one.start_us),
+                telemetry={name: signals(blocks, start_us, end_us) for name, blocks in found[TELEMETRY].items()},
                 gone=gone,
             )
         )
+
+    def _gone(self, result: Result, row: int, found: Collection[str]) -> list[str]:
+        """The sensors of a kind that were there and are not found; a window that failed may not say which it had."""
+        sensors = self._records.sensors(result)
+        there = result.present or (() if found else sensors.names)
+        names = [sensors.names[number] for number in sensors.of_kind(row)]
+        return [name for name in names if name in there and name not in found]
+
+
+def _first(frames: Frames) -> Frame | str:
+    return min(frames.values(), key=lambda frame: isinstance(frame, str), default=NO_FRAME)
 
 
 def sound(chunks: Sequence[Event], start_us: int, end_us: int) -> Sound | None:
@@ -389,8 +466,8 @@ def _sampled(event: Event, since_us: int) -> tuple[Telemetry, NDArray[np.float64
     return body, payloads.sample_times_us(event, body, since_us)
 
 
-def _speech(event: Event) -> Speech:
-    return Speech(event.start_us, event.end_us, payloads.transcript(event).text)
+def _speech(sensor: str, event: Event) -> Speech:
+    return Speech(sensor, event.start_us, event.end_us, payloads.transcript(event).text)
 
 
 def readable(items: Sequence[S], read: Callable[[S], T]) -> list[T]:
@@ -414,5 +491,7 @@ def _record(row: int, message: Any) -> Record:
     )
 
 
-def _size(kept: Frame | bytes) -> int:
-    return len(kept.content if isinstance(kept, Frame) else kept)
+def _size(kept: Frames | bytes) -> int:
+    if isinstance(kept, bytes):
+        return len(kept)
+    return sum(len(frame.content) for frame in kept.values() if isinstance(frame, Frame))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamer.align.decode import home_partition
 from streamer.errors import UsageError
-from streamer.events import IMAGE, rfc3339
+from streamer.events import IMAGE, KIND_NAMES, rfc3339
 from streamer.result import Result, decision
 from streamer.retrieval import indexes
 from streamer.retrieval.mirror import Index
@@ -35,6 +35,7 @@ class Query(msgspec.Struct, frozen=True):
         content: The words, or the bytes of the file.
         session: Search this session only; ``None``: all sessions.
         name: Of the file, for messages.
+        sensor: Of the model: whose content the query is for it; ``None``: its first of this kind.
     """
 
     kind: str
@@ -42,10 +43,11 @@ class Query(msgspec.Struct, frozen=True):
     limit: int
     session: str | None
     name: str = "the file"
+    sensor: str | None = None
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """Where Kafka has the window's newest frame."""
+    """Where Kafka has the window's newest frame, of whichever camera."""
 
     topic: str
     partition: int
@@ -81,11 +83,12 @@ def find(settings: Settings, query: Query, load: Callable[[], Predictor], thumbn
 
     Args:
         load: Gives the model; called only if there is an index.
-        thumbnails: A folder to write the windows' newest frames to.
+        thumbnails: A folder to write the windows' newest frames to: of the query's sensor where that is a camera, else
+            of the first that a window has.
 
     Raises:
         UsageError: There is no index, Redis does not answer, or the query cannot be read.
-        ModelError: The model cannot be loaded, or does not know this modality.
+        ModelError: The model cannot be loaded, or does not know this kind or sensor.
         Unavailable: Kafka does not give the frames in time.
     """
     with results.connected(settings) as (client, keys), indexes.opened(settings, client, keys) as index:
@@ -96,7 +99,7 @@ def find(settings: Settings, query: Query, load: Callable[[], Predictor], thumbn
             client,
             keys,
             index,
-            vector(predictor, query.kind, query.content, query.name),
+            vector(predictor, query.kind, query.content, query.name, query.sensor),
             model=predictor.name,
             version=predictor.version,
             limit=query.limit,
@@ -105,7 +108,8 @@ def find(settings: Settings, query: Query, load: Callable[[], Predictor], thumbn
         told = descriptions.of_windows(client, keys, [(result.session, result.end_us) for result, _ in found])
     files: Sequence[Path | None] = [None] * len(found)
     if thumbnails is not None:
-        files = save(settings, [result for result, _ in found], thumbnails)
+        camera = query.sensor if query.kind == KIND_NAMES[IMAGE] else None
+        files = save(settings, [result for result, _ in found], thumbnails, camera)
     return [
         hit(result, score, settings, file, description)
         for (result, score), file, description in zip(found, files, told, strict=True)

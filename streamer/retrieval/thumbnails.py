@@ -14,11 +14,14 @@ from streamer.settings import Settings
 SUFFIXES = {"image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp"}
 
 
-def save(settings: Settings, results: Sequence[Result], folder: Path) -> list[Path | None]:
+def save(settings: Settings, results: Sequence[Result], folder: Path, sensor: str | None = None) -> list[Path | None]:
     """Write the newest frame of each window to ``folder``, named by rank and by the window's end in µs.
 
+    Args:
+        sensor: Whose frame; ``None``: of the first camera that the window has.
+
     Returns:
-        The file of each result; ``None`` if the window has no frame, or Kafka has deleted it.
+        The file of each result; ``None`` if the window has no such frame, or Kafka has deleted it.
 
     Raises:
         UsageError: Kafka does not answer, or the folder cannot be written.
@@ -26,18 +29,18 @@ def save(settings: Settings, results: Sequence[Result], folder: Path) -> list[Pa
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return asyncio.run(_save(settings, results, folder))
+        return asyncio.run(_save(settings, results, folder, sensor))
     except OSError as error:
         raise UsageError(f"cannot write thumbnails to {folder}: {error.strerror}") from None
 
 
-async def _save(settings: Settings, results: Sequence[Result], folder: Path) -> list[Path | None]:
+async def _save(settings: Settings, results: Sequence[Result], folder: Path, sensor: str | None) -> list[Path | None]:
     windows = Windows(settings, await asyncio.to_thread(Log, settings))
     written: list[Path | None] = []
     try:
         for rank, result in enumerate(results, 1):
             try:
-                frame = await windows.frame(result)
+                frame = await windows.frame(result, sensor)
             except Gone:
                 written.append(None)
                 continue

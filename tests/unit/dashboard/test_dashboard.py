@@ -27,7 +27,7 @@ from streamer.dashboard.server import Dashboard, _content
 from streamer.dashboard.speech import MAX_HELD as MAX_SPOKEN_HELD
 from streamer.dashboard.speech import MAX_HELD_BYTES, Spoken
 from streamer.errors import Unavailable, UsageError
-from streamer.events import AUDIO, IMAGE, KINDS, TELEMETRY, TEXT, Record, rfc3339
+from streamer.events import AUDIO, IMAGE, KIND_NAMES, KINDS, TELEMETRY, TEXT, Record, rfc3339
 from streamer.result import Result
 from streamer.retrieval import contents as windows_module
 from streamer.retrieval.contents import BANDS, Gone, Ranges, Windows
@@ -51,8 +51,8 @@ def result(session: str = "car-1", end_us: int = END_US, **changed: Any) -> Resu
         "start_us": end_us - S_US,
         "end_us": end_us,
         "closed_by": "complete",
-        "present": ("image", "audio"),
-        "coverage": {"image": 1.0, "audio": 0.5},
+        "present": KIND_NAMES,
+        "coverage": dict.fromkeys(KIND_NAMES, 1.0),
         "members": {f"streamer.{m.topic}": ((0, 9),) for m in KINDS},
         "outputs": {"action": {"label": "brake", "score": 0.9, "scores": {"brake": 0.9, "hold": 0.1}}},
         "embedding": b"\0\0",
@@ -143,7 +143,7 @@ class MemoryRedis:
 
     async def get_message(self, ignore_subscribe_messages: bool, timeout: float) -> dict[str, bytes]:  # noqa: ASYNC109 - redis-py's name
         message = await self.messages.get()
-        channel = b"streamer:descriptions" if b'"text"' in message else b"streamer:results"
+        channel = b"streamer:descriptions" if b'"text":"' in message else b"streamer:results"
         return {"channel": channel, "data": message}
 
 
@@ -547,11 +547,12 @@ async def test_a_window_shows_its_sound_words_and_telemetry_cut_to_its_span(star
     )
     async with page.get("/api/window", params=WINDOW) as answer:
         content = await answer.json()
-    assert content["transcripts"] == [{"start_us": START_US - S_US // 2, "end_us": END_US, "text": words["text"]}]
-    assert content["telemetry"]["speed"]["values"] == [2.0, 3.0]
-    assert content["telemetry"]["speed"]["times_us"] == [START_US, START_US + S_US // 2]
+    said = {"sensor": "text", "start_us": START_US - S_US // 2, "end_us": END_US, "text": words["text"]}
+    assert content["transcripts"] == [said]
+    assert content["telemetry"]["telemetry"]["speed"]["values"] == [2.0, 3.0]
+    assert content["telemetry"]["telemetry"]["speed"]["times_us"] == [START_US, START_US + S_US // 2]
     assert content["gone"] == []
-    sound = content["audio"]
+    sound = content["audio"]["audio"]
     assert sound["peak_dbfs"] == pytest.approx(-6.0, abs=0.1)
     levels = np.frombuffer(base64.b64decode(sound["levels"]), np.uint8).reshape(sound["columns"], BANDS)
     silent, heard = levels[: sound["columns"] // 2 - 2], levels[sound["columns"] // 2 + 2 :]

@@ -556,3 +556,33 @@ def test_a_model_without_vectors_of_its_modalities_cannot_be_asked(
     monkeypatch.setattr(Network, "_outputs", lambda self, samples: outputs(self, samples)._replace(parts={}))
     with pytest.raises(ModelError, match="model driving has no vectors of text; it has none"):
         query.text(predictor, "lane is free")
+
+
+@pytest.fixture(scope="module")
+def surround() -> Predictor:
+    return Predictor.load(MODEL.parent / "surround", "cpu")
+
+
+def test_a_query_is_taken_as_content_of_the_sensor_that_it_names_else_of_the_first_of_its_kind(
+    surround: Predictor,
+) -> None:
+    front, rear = (query.image(surround, picture(), "x", f"camera_{side}") for side in ("front", "rear"))
+    assert np.allclose(query.vector(surround, "image", picture(), "x"), front)
+    assert np.allclose(query.vector(surround, "image", picture(), "x", "camera_rear"), rear)
+    assert not np.allclose(front, rear, atol=0.01)
+    assert query.vector(surround, "audio", sound(1), "x", "cabin_mic").shape == front.shape
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "sensor", "message"),
+    [
+        ("image", picture(), "camera_left", "reads no image of a sensor camera_left; it has camera_front, camera_rear"),
+        ("image", picture(), "roof_mic", "reads no image of a sensor roof_mic"),
+        ("text", "siren", None, "has no text; it knows camera_front, camera_rear, roof_mic, cabin_mic, can, imu"),
+    ],
+)
+def test_a_sensor_that_the_model_does_not_read_is_refused_with_those_that_it_reads(
+    surround: Predictor, kind: str, content: Any, sensor: str | None, message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        query.vector(surround, kind, content, "x", sensor)
