@@ -13,32 +13,25 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
 from functools import cached_property
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import force_setattr
 
-
-class Kind(msgspec.Struct, frozen=True):
-    """What a payload is: a topic, a CloudEvents type and the media types that it may have."""
-
-    name: str
-    topic: str  # suffix: the full name is f"{settings.topic_prefix}.{topic}"
-    ce_type: str
-    content_types: tuple[str, ...]
-
-
-IMAGE, AUDIO, TEXT, TELEMETRY = range(4)
-
-# The one table of kinds. A row's index is the kind's number everywhere in the code, and breaks ties between records of
-# equal log time; append new rows at the end.
-KINDS: tuple[Kind, ...] = (
-    Kind("image", "frames", "streamer.frame.v1", ("image/jpeg", "image/png", "image/webp")),
-    Kind("audio", "audio", "streamer.audio.v1", ("audio/l16", "audio/wav", "audio/flac", "audio/ogg")),
-    Kind("text", "transcripts", "streamer.transcript.v1", ("application/json",)),
-    Kind("telemetry", "telemetry", "streamer.telemetry.v1", ("application/json",)),
-)
-KIND_NAMES: tuple[str, ...] = tuple(kind.name for kind in KINDS)
+# what kinds are and their payloads: words of the pipeline too
+from streamer.kinds.bodies import MAX_OFFSET_S as MAX_OFFSET_S
+from streamer.kinds.kind import Kind as Kind
+from streamer.kinds.table import AUDIO as AUDIO
+from streamer.kinds.table import IMAGE as IMAGE
+from streamer.kinds.table import KIND_NAMES as KIND_NAMES
+from streamer.kinds.table import KINDS as KINDS
+from streamer.kinds.table import OWN
+from streamer.kinds.table import TELEMETRY as TELEMETRY
+from streamer.kinds.table import TEXT as TEXT
+from streamer.kinds.telemetry import Channel as Channel
+from streamer.kinds.telemetry import Telemetry as Telemetry
+from streamer.kinds.text import Transcript as Transcript
+from streamer.kinds.text import Word as Word
 
 
 class Sensor(msgspec.Struct, frozen=True):
@@ -96,7 +89,8 @@ class Sensors(msgspec.Struct, frozen=True, dict=True):
         return hashlib.sha256(msgspec.json.encode([(sensor.name, sensor.row) for sensor in self.all])).hexdigest()[:8]
 
 
-DEFAULT_SENSORS = Sensors.of(Sensor(name, row) for row, name in enumerate(KIND_NAMES))
+# One of each kind that comes with the program; sensors of other kinds are declared.
+DEFAULT_SENSORS = Sensors.of(Sensor(kind.name, row) for row, kind in enumerate(OWN))
 
 END_TYPE = "streamer.end.v1"  # control record: this session ends
 TICK_TYPE = "streamer.tick.v1"  # control record: carries nothing but its log time
@@ -111,13 +105,6 @@ MAX_SESSION_BYTES = 128  # of the UTF-8 name
 # several times the memory that the settings allow.
 RECORD_BYTES, HEADER_BYTES, EVENT_BYTES = 500, 150, 700
 BODY_BYTES = 4  # for each byte of JSON that is parsed
-
-# Bounds that a JSON Schema can express are in the types, so that schemas/ and decoding cannot drift apart. They are
-# checked when a payload is decoded, not when a struct is made in Python.
-MAX_OFFSET_S = 1e9  # seconds from ce_time; more is a mistake, and microseconds stay exact in a double
-Seconds = Annotated[float, msgspec.Meta(gt=-MAX_OFFSET_S, lt=MAX_OFFSET_S)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-RateHz = Annotated[float, msgspec.Meta(gt=0)]
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -177,46 +164,6 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         return nbytes
 
 
-class Word(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """A word of a transcript; times in seconds relative to the transcript's ``ce_time``."""
-
-    text: str
-    start: Seconds
-    end: Seconds
-
-
-class Transcript(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Payload of ``streamer.transcript.v1``; times in seconds relative to ``ce_time``."""
-
-    text: str
-    start: Seconds = 0.0
-    end: Seconds | None = None
-    words: tuple[Word, ...] = ()
-    language: str | None = None
-    confidence: Share | None = None
-    speaker: str | None = None
-
-
-class Channel(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """One telemetry channel of a block: values with a unit, e.g. ``{"unit": "m/s", "values": [13.9, 14.0]}``."""
-
-    values: Annotated[tuple[float, ...], msgspec.Meta(min_length=1)]
-    unit: str = ""
-
-
-class Telemetry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """Payload of ``streamer.telemetry.v1``: named channels sampled together.
-
-    Either ``times`` (seconds relative to ``ce_time``, one for each sample, ascending) or ``rate_hz`` with ``start``
-    (seconds relative to ``ce_time``).
-    """
-
-    channels: Annotated[dict[str, Channel], msgspec.Meta(min_length=1)]
-    times: Annotated[tuple[Seconds, ...], msgspec.Meta(min_length=1)] | None = None
-    rate_hz: RateHz | None = None
-    start: Seconds = 0.0
-
-
 class Event(msgspec.Struct, frozen=True, gc=False):
     """A decoded source record: one frame, audio chunk, transcript or telemetry block with its time ``[start, end)``.
 
@@ -226,8 +173,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
         row: Number of its kind.
         media_type: Lower-case media type without parameters, e.g. ``audio/l16``.
         params: Parameters of the content type, e.g. ``{"rate": "16000", "channels": "1"}``.
-        body: The parsed JSON payload of transcripts and telemetry; ``None`` for frames and audio, whose payload stays
-            unopened in ``record.value``.
+        body: The parsed payload of kinds whose time is inside it: transcripts, telemetry; ``None`` for frames and
+            audio, whose payload stays unopened in ``record.value``.
         dataref: URL of a payload that is stored elsewhere (claim check), or ``None``.
         identity: ``ce_source`` and ``ce_id``, which together name one event; ``None`` where they do not matter.
         left_behind: Whether payload and headers of the record were left in its source topic, see ``worker.handover``.
@@ -244,7 +191,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     end_us: int
     media_type: str = ""
     params: dict[str, str] = {}
-    body: Transcript | Telemetry | None = None
+    body: msgspec.Struct | None = None
     dataref: str | None = None
     sequence: int | None = None
     identity: tuple[str, str] | None = None

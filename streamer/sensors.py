@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from streamer.events import KIND_NAMES, Sensor, Sensors
+from streamer.events import DEFAULT_SENSORS, KIND_NAMES, KINDS, Sensor, Sensors
 
 MAX_SENSORS = 64
 MAX_NAME = 40
@@ -21,7 +21,7 @@ class SensorSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: str = Field(description="what its payloads are: image, audio, text or telemetry")
+    kind: str = Field(description="what its payloads are: image, audio, text, telemetry, or a kind of yours")
     enabled: bool = Field(True, description="false: there is no such sensor; for the four that are there by default")
     disorder_ms: int = Field(0, ge=0, description="how far its events may arrive out of order, ms")
     max_delay_ms: int = Field(200, ge=0, description="how long a due window waits for it, ms of log time")
@@ -39,15 +39,11 @@ class SensorSettings(BaseModel):
     )
 
 
-# The sensors that there are without a word in the settings: one of each kind, called like it. A sensor that is declared
-# has the rules of its kind's where it gives none.
-DEFAULTS = {
-    "image": SensorSettings(kind="image", expected_hz=10.0),
-    "audio": SensorSettings(kind="audio"),
-    # speech recognition is late, and people pause
-    "text": SensorSettings(kind="text", max_delay_ms=2000, idle_after_ms=None),
-    "telemetry": SensorSettings(kind="telemetry"),
-}
+# What a sensor has that gives no rules of its own, by its kind.
+RULES = {kind.name: SensorSettings(kind=kind.name, **kind.rules) for kind in KINDS}
+
+# The sensors that there are without a word in the settings: one of each kind that comes with the program.
+DEFAULTS = {name: RULES[name] for name in DEFAULT_SENSORS.names}
 
 
 def over_defaults(given: Mapping[str, object]) -> dict[str, dict[str, object]]:
@@ -90,7 +86,7 @@ def _rules_of_kind(name: str, own: Mapping[str, object]) -> dict[str, object]:
         raise ValueError(f"{name}: {wrong} {', '.join(KIND_NAMES)}")
     if name in KIND_NAMES and kind != name:
         raise ValueError(f"{name} is a sensor of kind {name}, not {kind}: call this one otherwise")
-    return DEFAULTS[str(kind)].model_dump()
+    return RULES[str(kind)].model_dump()
 
 
 def enabled(settings: Mapping[str, SensorSettings]) -> Sensors:

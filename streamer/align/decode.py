@@ -1,7 +1,7 @@
 """Stage 1: a Kafka record's bytes and headers become an event, or a reason why they cannot.
 
-CloudEvents 1.0, Kafka protocol binding, binary mode: metadata are headers, the value is the untouched payload. Frames
-and audio are not opened here; transcripts and telemetry are parsed, since their time is inside.
+CloudEvents 1.0, Kafka protocol binding, binary mode: metadata are headers, the value is the untouched payload. What of
+it must be read to know its time, its kind reads (``streamer.kinds``).
 """
 
 from __future__ import annotations
@@ -13,31 +13,23 @@ from functools import lru_cache
 
 from kafka.partitioner.default import murmur2
 
-from streamer.align import advice, bodies
+from streamer.align import advice
 from streamer.clients.batches import FAULT
 from streamer.errors import BadRecord, Reason
 from streamer.events import (
-    AUDIO,
     END_TYPE,
     EPOCH,
-    IMAGE,
     KIND_NAMES,
     KINDS,
     MAX_SESSION_BYTES,
     MICROSECOND,
-    TEXT,
     TICK_TYPE,
     Event,
     EventType,
     Record,
-    Telemetry,
-    Transcript,
 )
 from streamer.settings import Settings
 
-L16_BYTES = 2  # RFC 2586: 16-bit signed samples, big-endian, channels interleaved
-MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000
-MAX_CHANNELS = 64
 MAX_CONTENT_TYPE = 200  # characters; parsed ones are kept
 EARLIEST_US = 0  # 1970
 LATEST_US = 7_258_118_400_000_000  # 2200: later stamps are mistakes, and sums with them stay far from int64's end
@@ -104,19 +96,11 @@ class Decoder:
         duration_us = _whole(headers, "ce_durationus")
         if words := advice.serialized(record.value):
             raise BadRecord(Reason.BAD_PAYLOAD, words)
-        body: Transcript | Telemetry | None = None
-        if record.row == IMAGE:
-            duration_us = 0
-        elif record.row == AUDIO:
-            if dataref is None and media_type == "audio/l16":
-                duration_us = _l16_duration_us(record.value, params)
-        elif dataref is None:
-            body, span = bodies.transcript(record.value) if record.row == TEXT else bodies.telemetry(record.value)
-            start_us += span.start_us
-            duration_us = span.length_us if duration_us is None else duration_us
+        payload = record.value if dataref is None else None
+        body, shift_us, duration_us = KINDS[record.row].read(payload, media_type, params, duration_us)
         if duration_us is None:
             raise BadRecord(Reason.BAD_HEADER, f"ce_durationus is needed for {media_type}")
-        start_us += self._offsets_us[sensor]
+        start_us += shift_us + self._offsets_us[sensor]
         end_us = start_us + duration_us
         self._check_time(record, start_us, end_us)
         return Event(
@@ -317,21 +301,3 @@ def _parse_content_type(text: str) -> tuple[str, dict[str, str]]:
         name, _, value = part.partition("=")
         params[name.strip().lower()] = value.strip().strip('"')
     return media_type.strip().lower(), params
-
-
-def _l16_duration_us(payload: bytes, params: dict[str, str]) -> int:
-    rate_hz = _param(params, "rate", None, MIN_RATE_HZ, MAX_RATE_HZ)
-    channels = _param(params, "channels", 1, 1, MAX_CHANNELS)
-    samples, odd = divmod(len(payload), L16_BYTES * channels)
-    if odd:
-        raise BadRecord(Reason.BAD_PAYLOAD, f"{len(payload)} bytes are no whole number of {channels}-channel samples")
-    return samples * 1_000_000 // rate_hz
-
-
-def _param(params: dict[str, str], name: str, default: int | None, least: int, most: int) -> int:
-    text = params.get(name)
-    if text is None and default is not None:
-        return default
-    if text is None or not (text.isascii() and text.isdigit() and least <= int(text[:9]) <= most and len(text) < 9):
-        raise BadRecord(Reason.BAD_CONTENT_TYPE, f"audio/L16 needs {name} between {least} and {most}, not {text!r}")
-    return int(text)

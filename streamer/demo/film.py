@@ -22,7 +22,6 @@ import redis
 from rich.console import Console
 
 from streamer import dashboard
-from streamer.align import bodies
 from streamer.broker import topics
 from streamer.demo import viewing
 from streamer.demo.listening import check, patient
@@ -33,6 +32,7 @@ from streamer.errors import Stop
 from streamer.events import AUDIO, IMAGE, KIND_NAMES, KINDS, TEXT, TOPIC_DEADLETTER, TOPIC_LATE, TOPIC_SPEECH
 from streamer.feeds import replay
 from streamer.feeds.replay.session import Recording
+from streamer.kinds.text import parse_transcript
 from streamer.local.program import Program
 from streamer.local.worker import WorkerProcess, environment
 from streamer.result import Result
@@ -246,7 +246,7 @@ def _said(settings: Settings, came: Sequence[Any]) -> list[str]:
 def _phrases(settings: Settings, came: Sequence[Any]) -> list[str]:
     """What was heard, or read in subtitles, as words."""
     topic = settings.source_topics[TEXT]
-    return [bodies.transcript(record.value)[0].text for record in came if record.topic == topic and record.value]
+    return [parse_transcript(record.value)[0].text for record in came if record.topic == topic and record.value]
 
 
 def _hits(settings: Settings, session: str, query: str) -> list[Hit]:

@@ -23,7 +23,6 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from streamer import dashboard
-from streamer.align import bodies
 from streamer.broker import topics
 from streamer.clients import kafka as kafka_clients
 from streamer.demo import listening, summary
@@ -33,6 +32,7 @@ from streamer.events import KIND_NAMES, KINDS, TEXT, TOPIC_DEADLETTER, TOPIC_LAT
 from streamer.feeds import Outgoing, Producer, aloud, pace, simulate
 from streamer.feeds.simulate import Drive
 from streamer.feeds.sound import RATE_HZ
+from streamer.kinds.text import parse_transcript
 from streamer.local import stack
 from streamer.local.worker import WorkerProcess
 from streamer.result import Result, decision
@@ -156,7 +156,7 @@ def _heard(settings: Settings, lines: Mapping[str, Sequence[aloud.Line]], came: 
     for record in came:
         if record.topic == settings.source_topics[TEXT] and record.value:
             at_us = moment_us(dict(record.headers)["ce_time"].decode())
-            phrases[record.key.decode()].append((at_us, bodies.transcript(record.value)[0].text))
+            phrases[record.key.decode()].append((at_us, parse_transcript(record.value)[0].text))
     heard = [" ".join(text for _, text in sorted(phrases[session])) for session in lines]
     return listening.compared([" ".join(line.text for line in spoken) for spoken in lines.values()], heard)
 

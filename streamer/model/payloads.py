@@ -14,9 +14,10 @@ import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 
-from streamer.align import bodies
 from streamer.errors import BadRecord, LeftBehind, Reason, one_line
 from streamer.events import Event, Telemetry, Transcript
+from streamer.kinds.telemetry import parse_telemetry
+from streamer.kinds.text import parse_transcript
 from streamer.model import pictures, sounds
 from streamer.model.sounds import Excerpt
 
@@ -66,7 +67,7 @@ def _json(event: Event) -> bytes:
 
 def transcript(event: Event) -> Transcript:
     """The event's transcript; parsed here only if it came by claim check or in a window record."""
-    return event.body if isinstance(event.body, Transcript) else bodies.transcript(_json(event))[0]
+    return event.body if isinstance(event.body, Transcript) else parse_transcript(_json(event))[0]
 
 
 def spoken(event: Event, start_us: int, end_us: int) -> tuple[str, float]:
@@ -88,7 +89,7 @@ def spoken(event: Event, start_us: int, end_us: int) -> tuple[str, float]:
 
 def telemetry(event: Event) -> Telemetry:
     """The event's telemetry block; parsed here only if it came by claim check or in a window record."""
-    return event.body if isinstance(event.body, Telemetry) else bodies.telemetry(_json(event))[0]
+    return event.body if isinstance(event.body, Telemetry) else parse_telemetry(_json(event))[0]
 
 
 def sample_times_us(event: Event, body: Telemetry, since_us: int) -> NDArray[np.float64]:

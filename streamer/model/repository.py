@@ -101,6 +101,8 @@ def _dimensions(wanted: Input, tokenizer: Tokenizer | None) -> dict[str, Any]:
             return {"vocabulary": words, "max_tokens": wanted.max_tokens}
         case TelemetryInput():
             return {"telemetry_channels": len(wanted.channels)}
+        case _:
+            raise AssertionError(wanted)
 
 
 def _with_backbone(architecture: Architecture) -> Architecture:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from streamer.errors import BadRecord, Reason
 from streamer.events import AUDIO, DEFAULT_SENSORS, IMAGE, KIND_NAMES, TEXT, Event, Sensors, Window
+from streamer.kinds.image import in_window, reading_order
 from streamer.model import payloads
-from streamer.model.frames import in_window, reading_order
 from streamer.model.sounds import sample_index
 from streamer.model.spec import AudioInput, ImageInput, InputSpec, TelemetryInput
 from streamer.settings import Settings

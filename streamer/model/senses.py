@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from streamer.events import Share
+from streamer.kinds.bodies import Share
 
 
 class Objects(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

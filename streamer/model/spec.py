@@ -9,12 +9,17 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import msgspec
 
 from streamer.errors import ModelError
-from streamer.events import KIND_NAMES, Sensors
+from streamer.events import DEFAULT_SENSORS, KIND_NAMES, KINDS, Sensors
+from streamer.kinds.audio import AudioInput as AudioInput
+from streamer.kinds.image import ImageInput as ImageInput
+from streamer.kinds.kind import KindOfInput as KindOfInput
+from streamer.kinds.telemetry import TelemetryInput as TelemetryInput
+from streamer.kinds.text import TextInput as TextInput
 from streamer.model.nets.architecture import Architecture, BuildError
 from streamer.model.senses import OBJECTS, PEOPLE, PERSON, SOUNDS, WORDS, Senses
 from streamer.sensors import WORDING, SensorSettings, is_name, over_defaults
@@ -41,62 +46,17 @@ def decided(labels: Sequence[str], scores_L: NDArray[np.float32]) -> dict[str, A
     return {"label": best, "score": scores[best], "scores": scores}
 
 
-class KindOfInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
-    """What all inputs have.
-
-    Attributes:
-        share: Another input of this kind and shape, whose encoder reads this one too; empty: it has its own.
-    """
-
-    share: str = ""
-
-    @property
-    def kind(self) -> str:
-        """Name of its kind."""
-        return str(type(self).__struct_config__.tag)
-
-
-class ImageInput(KindOfInput, frozen=True, tag="image"):
-    """Frames of a window: how many, evenly spread, and their size in pixels."""
-
-    frames: int
-    height: int
-    width: int
-
-
-class AudioInput(KindOfInput, frozen=True, tag="audio"):
-    """The window's mono waveform."""
-
-    rate_hz: int
-
-
-class TextInput(KindOfInput, frozen=True, tag="text"):
-    """The words of the window, at most ``max_tokens``."""
-
-    max_tokens: int
-
-
-class TelemetryInput(KindOfInput, frozen=True, tag="telemetry"):
-    """Named channels on a regular grid.
-
-    Attributes:
-        relative: Channels whose zero and scale mean nothing, such as an ECG of any lead and amplifier: each window of
-            them is brought to mean 0 and deviation 1.
-    """
-
-    channels: tuple[str, ...]
-    rate_hz: float
-    relative: tuple[str, ...] = ()
-
-
-Input = ImageInput | AudioInput | TextInput | TelemetryInput
+if TYPE_CHECKING:
+    Input = KindOfInput
+else:
+    Input = Union[tuple(kind.input for kind in KINDS)]  # noqa: UP007  # told apart by their tags
 
 
 class InputSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[inputs]`` of a ``model.toml``: what a model needs of each sensor; ``None`` if it does not read one.
 
     Attributes:
-        more: Sensors that are not called like their kind.
+        more: Sensors that are not called like their kind, and those of kinds that have no field here.
     """
 
     image: ImageInput | None = None
@@ -108,7 +68,7 @@ class InputSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def all(self) -> dict[str, Input]:
         """Sensor -> what is needed of it: those called like their kind first, then as the file lists them."""
-        own = {name: getattr(self, name) for name in KIND_NAMES}
+        own = {name: getattr(self, name) for name in DEFAULT_SENSORS.names}
         return {name: wanted for name, wanted in own.items() if wanted is not None} | self.more
 
     def of_kind(self, kind: str) -> dict[str, Input]:
@@ -214,13 +174,15 @@ def _by_name(inputs: object) -> object:
     """``[inputs]`` with the sensors that are not called like their kind in a table of their own."""
     if not isinstance(inputs, dict) or not all(isinstance(table, dict) for table in inputs.values()):
         return inputs  # wrong, which the conversion says
-    more = {name: table for name, table in inputs.items() if name not in KIND_NAMES}
+    own = DEFAULT_SENSORS.names
+    more = {name: table for name, table in inputs.items() if name not in own}
     for name, table in more.items():
         if not is_name(name):
             raise msgspec.ValidationError(f"inputs.{name}: a sensor's name has {WORDING}")
-        if table.get("kind") not in KIND_NAMES:
+        if table.get("kind", name) not in KIND_NAMES:
             raise msgspec.ValidationError(f"inputs.{name} needs its kind: one of {', '.join(KIND_NAMES)}")
-    return {**{name: table for name, table in inputs.items() if name in KIND_NAMES}, "more": more}
+    more = {name: {"kind": name, **table} for name, table in more.items()}
+    return {**{name: table for name, table in inputs.items() if name in own}, "more": more}
 
 
 def check_sensors(spec: ModelSpec, sensors: Sensors) -> None:
@@ -291,11 +253,8 @@ def _problem(spec: ModelSpec) -> str | None:
     if not inputs:
         return "[inputs] names no sensor"
     for name, wanted in inputs.items():
-        if isinstance(wanted, TelemetryInput):
-            if not wanted.channels:
-                return f"inputs.{name}.channels is empty"
-            if unknown := set(wanted.relative) - set(wanted.channels):
-                return f"inputs.{name}.relative: {min(unknown)} is none of its channels"
+        if (wrong_field := wanted.problem()) is not None:
+            return f"inputs.{name}.{wrong_field}"
         if wanted.share:
             other = inputs.get(wanted.share)
             if other is None or other.share or msgspec.structs.replace(wanted, share="") != other:

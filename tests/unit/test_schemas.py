@@ -19,7 +19,6 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
 from streamer import sensors
-from streamer.align import bodies
 from streamer.align.decode import Decoder
 from streamer.broker import deadletters, topics
 from streamer.broker.deadletters import DeadLetter
@@ -44,6 +43,8 @@ from streamer.events import (
     Word,
 )
 from streamer.feeds.producer import Outgoing, end_record, headers
+from streamer.kinds.telemetry import parse_telemetry
+from streamer.kinds.text import parse_transcript
 from streamer.result import Result
 from streamer.settings import Settings
 from streamer.speak import records as speech
@@ -317,7 +318,7 @@ def agree(name: str, parse: Any, instance: Any) -> None:
 @example([])
 @example(None)
 def test_schema_and_decoding_take_the_same_transcripts(instance: Any) -> None:
-    agree("transcript.json", bodies.transcript, instance)
+    agree("transcript.json", parse_transcript, instance)
 
 
 @settings(max_examples=600, deadline=None)
@@ -330,15 +331,15 @@ def test_schema_and_decoding_take_the_same_transcripts(instance: Any) -> None:
 @example({"channels": {}, "rate_hz": 1})
 @example("")
 def test_schema_and_decoding_take_the_same_telemetry(instance: Any) -> None:
-    agree("telemetry.json", bodies.telemetry, instance)
+    agree("telemetry.json", parse_telemetry, instance)
 
 
 @settings(max_examples=200, deadline=None)
 @given(good_transcripts(), good_blocks())
 def test_schema_and_decoding_take_good_bodies_and_what_python_makes_of_them(said: Any, block: Any) -> None:
     pairs: list[tuple[str, Any, Any]] = [
-        ("transcript.json", bodies.transcript, said),
-        ("telemetry.json", bodies.telemetry, block),
+        ("transcript.json", parse_transcript, said),
+        ("telemetry.json", parse_telemetry, block),
     ]
     for name, parse, instance in pairs:
         assert accepts(name, instance)

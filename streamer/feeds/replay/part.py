@@ -13,11 +13,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.align.decode import L16_BYTES, MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
 from streamer.errors import UsageError
 from streamer.events import AUDIO, IMAGE, KIND_NAMES, TELEMETRY, Channel, Sensor, Telemetry
 from streamer.feeds.producer import JSON, Outgoing
 from streamer.feeds.sound import l16
+from streamer.kinds.audio import L16_BYTES, MAX_CHANNELS, MAX_RATE_HZ, MIN_RATE_HZ
 
 S_US = 1_000_000
 MS_US = 1_000

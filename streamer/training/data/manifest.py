@@ -15,10 +15,10 @@ from typing import Literal
 
 import msgspec
 
-from streamer.align import bodies
 from streamer.errors import BadRecord, UsageError
 from streamer.events import MAX_OFFSET_S
 from streamer.feeds.replay.tables import table
+from streamer.kinds.telemetry import parse_telemetry
 from streamer.model.spec import ModelSpec
 from streamer.settings import Settings
 from streamer.training.data import labels
@@ -154,7 +154,7 @@ def _inline(given: dict[str, float | list[float]]) -> Inline:
             channels[name] = {"values": values}
     payload = msgspec.json.encode({RATE: rate_hz, "channels": channels})
     try:
-        bodies.telemetry(payload)
+        parse_telemetry(payload)
     except BadRecord as error:
         raise RowError(f"telemetry: {error.detail}") from None
     return Inline(payload)

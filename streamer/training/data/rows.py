@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from streamer.align import bodies
 from streamer.errors import BadRecord, StreamerError, UsageError
 from streamer.events import (
     AUDIO,
@@ -35,6 +34,7 @@ from streamer.events import (
     Transcript,
     Window,
 )
+from streamer.kinds.telemetry import parse_telemetry
 from streamer.model import pictures
 from streamer.model.sample import Limits, Sample, cut
 from streamer.model.spec import ModelSpec
@@ -272,7 +272,7 @@ def _blocks(row: Row, start_us: int) -> Iterator[Event]:
         return
     for at_us, payload in row.telemetry.blocks():
         try:
-            body, span = bodies.telemetry(payload)
+            body, span = parse_telemetry(payload)
         except BadRecord as error:
             raise RowError(f"telemetry: {error.detail}") from None
         begin_us = start_us + at_us + span.start_us

@@ -29,7 +29,8 @@ from streamer.events import (
     Window,
     Word,
 )
-from streamer.model import frames, payloads
+from streamer.kinds.image import reading_order
+from streamer.model import payloads
 from streamer.model.sample import Limits, Mismatch, Sample, cut
 from streamer.model.spec import AudioInput, ImageInput, InputSpec, TelemetryInput, TextInput
 
@@ -440,4 +441,4 @@ def test_json_that_comes_by_claim_check_is_read_and_checked(tmp_path: Path) -> N
 def test_the_order_of_reading_tries_every_frame_once() -> None:
     for available in range(12):
         for wanted in range(1, 5):
-            assert sorted(frames.reading_order(available, wanted)) == list(range(available))
+            assert sorted(reading_order(available, wanted)) == list(range(available))

@@ -24,7 +24,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from streamer.align import bodies
 from streamer.errors import BadRecord, UsageError, one_line
 from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Transcript
 from streamer.feeds.producer import JSON, Outgoing
@@ -43,6 +42,7 @@ from streamer.feeds.replay.robots import pictures, sound, topics
 from streamer.feeds.replay.robots.fields import Tree, measurements, stamp_us
 from streamer.feeds.replay.robots.topics import First, Message, Plan, Source, Topic
 from streamer.feeds.replay.slices import table, timed
+from streamer.kinds.text import parse_transcript
 
 SAME_CLOCK_US = 60 * S_US  # a stamp further than this from the message's log time is of another clock
 NOT_WORDS = ("<", "{", "[")  # how XML and JSON begin, which strings often hold
@@ -96,7 +96,7 @@ def _begin_us(topic: Topic, plan: Plan, first: First) -> int:
                 return record.time_us
         if row == TEXT:
             said = _said(topic, first.tree)
-            return begin_us if said is None else begin_us + bodies.transcript(said)[1].start_us
+            return begin_us if said is None else begin_us + parse_transcript(said)[1].start_us
     except (ValueError, BadRecord, UsageError):  # a broken message is counted when it is sent
         pass
     return begin_us
@@ -299,7 +299,7 @@ class _Reading:
         payload = _said(topic, tree)
         if payload is None:
             return
-        span = bodies.transcript(payload)[1]
+        span = parse_transcript(payload)[1]
         due_us = max(time_us, time_us + span.start_us + span.length_us)
         self._push(topic, Outgoing(TEXT, NO_SESSION, time_us, payload, JSON, due_us))
 

@@ -10,21 +10,22 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streamer.align import bodies
-from streamer.align.bodies import Span
 from streamer.errors import BadRecord, Reason
 from streamer.events import TELEMETRY, TEXT, Channel, Event, EventType, Record, Telemetry, Transcript, Word
+from streamer.kinds.bodies import Span
+from streamer.kinds.telemetry import parse_telemetry
+from streamer.kinds.text import parse_transcript
 from streamer.model import payloads
 
 SPEED = {"speed": {"unit": "m/s", "values": [1, 2, 3, 4]}}
 
 
 def span_of_transcript(**fields: Any) -> Span:
-    return bodies.transcript(json.dumps({"text": "a", **fields}).encode())[1]
+    return parse_transcript(json.dumps({"text": "a", **fields}).encode())[1]
 
 
 def span_of_telemetry(**fields: Any) -> Span:
-    return bodies.telemetry(json.dumps({"channels": SPEED, **fields}).encode())[1]
+    return parse_telemetry(json.dumps({"channels": SPEED, **fields}).encode())[1]
 
 
 def word(start: float, end: float) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def word(start: float, end: float) -> dict[str, Any]:
 
 def test_a_transcript_is_parsed_with_all_its_fields() -> None:
     said = {"text": "mind the", "start": 0.1, "end": 0.9, "words": [word(0.1, 0.4)], "language": "en", "confidence": 1}
-    body, span = bodies.transcript(json.dumps(said).encode())
+    body, span = parse_transcript(json.dumps(said).encode())
     assert body == Transcript("mind the", 0.1, 0.9, (Word("w", 0.1, 0.4),), "en", 1.0)
     assert span == Span(100_000, 800_000)
 
@@ -87,8 +88,8 @@ def test_what_is_no_transcript_is_refused_with_the_place(fields: dict[str, Any],
 
 def test_a_transcript_needs_a_text_and_may_have_an_empty_one() -> None:
     with pytest.raises(BadRecord, match="`text`"):
-        bodies.transcript(b"{}")
-    assert bodies.transcript(b'{"text": ""}')[0].text == ""
+        parse_transcript(b"{}")
+    assert parse_transcript(b'{"text": ""}')[0].text == ""
 
 
 @pytest.mark.parametrize("confidence", [0, 1, 0.5])
@@ -112,7 +113,7 @@ def test_word_times_may_be_rounded_by_a_millisecond(end: float, is_inside: bool)
 
 
 def test_a_telemetry_block_is_parsed_with_all_its_fields() -> None:
-    body, span = bodies.telemetry(b'{"channels": {"speed": {"unit": "m/s", "values": [1, 2.5]}}, "times": [0.5, 1]}')
+    body, span = parse_telemetry(b'{"channels": {"speed": {"unit": "m/s", "values": [1, 2.5]}}, "times": [0.5, 1]}')
     assert body == Telemetry({"speed": Channel((1.0, 2.5), "m/s")}, times=(0.5, 1.0))
     assert span == Span(500_000, 1_000_000)
 
@@ -177,7 +178,7 @@ def test_what_is_no_telemetry_block_is_refused_with_the_place(fields: dict[str, 
 # ---- both
 
 
-@pytest.mark.parametrize("parse", [bodies.transcript, bodies.telemetry])
+@pytest.mark.parametrize("parse", [parse_transcript, parse_telemetry])
 @pytest.mark.parametrize(
     "payload",
     [
@@ -201,7 +202,7 @@ def test_what_does_not_parse_is_bad_json(parse: Any, payload: bytes) -> None:
     assert refused.value.reason is Reason.BAD_JSON
 
 
-@pytest.mark.parametrize("parse", [bodies.transcript, bodies.telemetry])
+@pytest.mark.parametrize("parse", [parse_transcript, parse_telemetry])
 @pytest.mark.parametrize("payload", [b"null", b"[]", b"1", b'"a"', b"{}"])
 def test_json_of_another_kind_is_a_bad_payload(parse: Any, payload: bytes) -> None:
     with pytest.raises(BadRecord) as refused:
@@ -212,7 +213,7 @@ def test_json_of_another_kind_is_a_bad_payload(parse: Any, payload: bytes) -> No
 @pytest.mark.parametrize("number", ["1e309", "-1e309", "1" + "0" * 400])
 def test_a_number_beyond_a_double_is_refused(number: str) -> None:
     with pytest.raises(BadRecord, match="out of range"):
-        bodies.telemetry(b'{"rate_hz": 1, "channels": {"a": {"values": [%s]}}}' % number.encode())
+        parse_telemetry(b'{"rate_hz": 1, "channels": {"a": {"values": [%s]}}}' % number.encode())
 
 
 def test_fields_that_nobody_knows_are_passed_over() -> None:
@@ -259,7 +260,7 @@ JSONISH = st.lists(
 @example(b'{"channels":{"a":{"values":[1]}},"rate_hz":1}')
 @example(b'{"text":"a","end":1}')
 def test_whatever_comes_is_a_body_with_a_span_or_a_bad_record(payload: bytes) -> None:
-    for parse in (bodies.transcript, bodies.telemetry):
+    for parse in (parse_transcript, parse_telemetry):
         outcome = outcome_of(parse, payload)
         if isinstance(outcome, Span):
             assert outcome.length_us >= 0
