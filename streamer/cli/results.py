@@ -23,8 +23,8 @@ def watch(
 ) -> None:
     """Show results as they come, a row for each session.
 
-    Columns: the window's start, the model's decision and its score, what share of the window image, audio, text and
-    telemetry cover (– absent), why the window closed, and the milliseconds from Kafka to Redis.
+    Columns: the window's start, the model's decision and its score, what share of the window each sensor covers (–
+    absent), why the window closed, and the milliseconds from Kafka to Redis.
     """
     from streamer.store import results
     from streamer.terminal import board

@@ -1,11 +1,12 @@
 """The live board: a row for each session, with its newest window.
 
-The table fits 80 columns. A modality shows the share of the window that it covers, in percent; a dash if it is absent.
+The table fits 80 columns. How it shows the sensors of a window: :mod:`streamer.terminal.presence`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from textwrap import wrap
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -13,10 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from streamer.result import Result
+from streamer.terminal.presence import Presence
 from streamer.terminal.tables import LEAST_NAME, add_result_columns, cells, plain, printable, zone
 
 REFRESH_HZ = 4.0
-FIXED_COLUMNS = 61  # characters of all columns but the session's name and the zone
+LEGEND_COLUMNS = 60  # characters of a line of the legend, which is no wider than the table
+FIXED_COLUMNS = 45  # characters of all columns but the session's name, the zone and the sensors
 
 
 class Board:
@@ -45,15 +48,18 @@ class Board:
 
     def table(self, width: int, height: int) -> Table:
         """The board as a table of at most this many characters and rows."""
-        name_width = max(LEAST_NAME, width - FIXED_COLUMNS - len(zone()))
-        shown = sorted(list(self._rows.items())[-height:])
+        presence = Presence(result for result, _ in list(self._rows.values())[-height:])
+        legend_lines = len(wrap(presence.legend, LEGEND_COLUMNS))
+        shown = sorted(list(self._rows.items())[-max(1, height - legend_lines) :])
+        name_width = max(LEAST_NAME, width - FIXED_COLUMNS - presence.width - len(zone()))
         hidden = len(self._rows) - len(shown)
         table = plain()
-        table.caption = f"and {hidden} more sessions" if hidden else None if shown else "no new results yet"
+        more = f"and {hidden} more sessions" if hidden else "" if shown else "no new results yet"
+        table.caption = "\n".join(filter(None, (more, presence.legend))) or None
         table.add_column("session", no_wrap=True, overflow="ellipsis", max_width=name_width)
-        add_result_columns(table)
+        add_result_columns(table, presence)
         for session, (result, right) in shown:
-            table.add_row(Text(printable(session)), *cells(result, right))
+            table.add_row(Text(printable(session)), *cells(result, presence, right))
         return table
 
 

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from streamer.events import KIND_NAMES
 from streamer.result import Result, decision
+from streamer.terminal.presence import Presence
 
 if TYPE_CHECKING:  # their modules load slowly
     from streamer.broker.deadletters import DeadLetter
     from streamer.retrieval.search import Hit
     from streamer.store.descriptions import Description
 
-HEADINGS = {"image": "img", "audio": "aud", "text": "txt", "telemetry": "tel"}
 CLOSED_STYLE = {"complete": "green", "deadline": "yellow", "end": "blue", "memory": "red"}
 LEAST_NAME = 8  # characters of a session's name
 HIT_COLUMNS = 52  # characters of all columns of a hit but the session's name and the frame
@@ -42,10 +41,12 @@ def facts() -> Table:
 
 def listing(results: Iterable[Result]) -> Table:
     """Results of one session as a table."""
-    table = plain()
-    add_result_columns(table, whole=True)
-    for result in results:
-        table.add_row(*cells(result))
+    table, shown = plain(), list(results)
+    presence = Presence(shown)
+    add_result_columns(table, presence, whole=True)
+    for result in shown:
+        table.add_row(*cells(result, presence))
+    table.caption = presence.legend or None
     return table
 
 
@@ -106,10 +107,11 @@ def letters(dead: Iterable[DeadLetter]) -> Table:
     return table
 
 
-def add_result_columns(table: Table, *, whole: bool = False) -> None:
+def add_result_columns(table: Table, presence: Presence, *, whole: bool = False) -> None:
     """The columns of :func:`cells`.
 
     Args:
+        presence: Of all results of the table.
         whole: Wrap long decisions, such as a window in words, instead of cutting them off.
     """
     table.add_column(f"window {zone()}", no_wrap=True, min_width=8)
@@ -118,13 +120,12 @@ def add_result_columns(table: Table, *, whole: bool = False) -> None:
     else:
         table.add_column("decision", no_wrap=True, overflow="ellipsis", min_width=14, max_width=18)
     table.add_column("score", justify="right", no_wrap=True)
-    for name in KIND_NAMES:
-        table.add_column(HEADINGS.get(name, name[:3]), justify="right", no_wrap=True, min_width=3)
+    presence.add_columns(table)
     table.add_column("closed", no_wrap=True, min_width=8)
     table.add_column("ms", justify="right", no_wrap=True, min_width=4)
 
 
-def cells(result: Result, right: bool | None = None) -> list[Text]:
+def cells(result: Result, presence: Presence, right: bool | None = None) -> list[Text]:
     """The columns of a result, after the session's name."""
     label, score = decision(result)
     mark, style = {None: ("", ""), True: ("✓", "green"), False: ("✗", "red")}[right]
@@ -132,17 +133,10 @@ def cells(result: Result, right: bool | None = None) -> list[Text]:
         Text(clock(result.start_us)),
         Text(f"{printable(label)}{' ' if mark else ''}{mark}", style="red" if result.status == "failed" else style),
         Text("" if score is None else f"{score:.2f}"),
-        *(_coverage(result, name) for name in KIND_NAMES),
+        *presence.cells(result),
         Text(result.closed_by, style=CLOSED_STYLE.get(result.closed_by, "")),
         Text(f"{result.latencies_us.get('total', 0) / 1000:.0f}"),
     ]
-
-
-def _coverage(result: Result, name: str) -> Text:
-    if name not in result.present:
-        return Text("–", style="dim")
-    share = result.coverage.get(name, 0.0)
-    return Text(f"{100 * share:.0f}", style="" if share > 0.9 else "yellow")
 
 
 def printable(text: str) -> str:
