@@ -131,7 +131,7 @@ def evaluate(
 ) -> None:
     """Measure a model on held-out data: quality and speed.
 
-    Each output with all modalities, with each one alone, and with each one missing; how well the modalities find one
+    Each output with all sensors, with each one alone, and with each one missing; how well the sensors find one
     another in the common space; latency and windows a second by batch size.
     """
     from streamer.model.predictor import Network
@@ -179,7 +179,7 @@ def forms(
 ) -> None:
     """Compare the forms of a model: answers, speed, size.
 
-    Each runs on the same simulated windows, with all modalities and with some missing. Exit code 1 if a form differs
+    Each runs on the same simulated windows, with all sensors and with some missing. Exit code 1 if a form differs
     from the plain one by more than its tolerance.
     """
     import msgspec

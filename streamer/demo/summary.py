@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -49,7 +50,7 @@ class Summary(msgspec.Struct, frozen=True):
         present: Sensor -> share of the windows in which it was present.
         latency_ms: Stage -> time that a window spent in it. ``merge`` is from the log time at which it closed to its
             closing; ``align`` from the broker's append of its newest record to its closing, so it contains merge and
-            the waiting for slow modalities; ``total`` is from there to publication.
+            the waiting for slow sensors; ``total`` is from there to publication.
         seconds: Wall time from the first record sent to the last result seen.
         heard: How much was heard of what the drives said; ``None`` where they came with their words.
     """
@@ -175,7 +176,8 @@ def view(summary: Summary) -> RenderableType:
         "throughput",
         f"{summary.windows_per_s:.1f} windows/s, {summary.records_per_s:,.0f} records/s, at the feeds' pace",
     )
-    table.add_row("present", "  ".join(f"{name} {share:.0%}" for name, share in summary.present.items()))
+    present = [f"{name} {share:.0%}" for name, share in summary.present.items()]
+    table.add_row("present", Columns(present, padding=(0, 2, 0, 0)))
     table.add_row("model", f"{summary.model} {summary.version}")
     return Group(table, "", _latency_table(summary.latency_ms))
 
