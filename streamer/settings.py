@@ -21,7 +21,7 @@ from pydantic import ConfigDict, Field, SecretStr, ValidationError, field_valida
 
 from streamer.environment import is_service_link, secret
 from streamer.errors import UsageError, one_line
-from streamer.events import KINDS, TOPIC_WINDOWS, Sensors
+from streamer.events import KINDS, TEXT, TOPIC_WINDOWS, Sensors
 from streamer.sensors import DEFAULTS, SensorSettings, enabled, over_defaults
 from streamer.settings_describe import DescribeSettings
 
@@ -265,6 +265,26 @@ class Settings(DescribeSettings):
     def sensor_set(self) -> Sensors:
         """The sensors that are enabled, in their order."""
         return enabled(self.sensors)
+
+    @property
+    def transcript_sensor(self) -> str:
+        """The sensor of transcripts that name none, as `streamer transcribe` sends them.
+
+        Raises:
+            UsageError: There is no such sensor.
+        """
+        sensors = self.sensor_set
+        number = sensors.unnamed(TEXT)
+        if number is None:
+            several = ", ".join(sensors.names[number] for number in sensors.of_kind(TEXT))
+            there = f"there are {several}, and none is called text" if several else "no sensor of kind text is declared"
+            raise UsageError(f"whose transcripts are is open: {there}; set STREAMER_SENSORS__TEXT__ENABLED=true")
+        return sensors.names[number]
+
+    @property
+    def longest_delay_ms(self) -> int:
+        """The longest time that a window waits for a sensor."""
+        return max(self.sensors[name].max_delay_ms for name in self.sensor_set.names)
 
     @property
     def window_us(self) -> int:

@@ -29,7 +29,7 @@ from streamer.demo.run import LEAD_S, PATIENCE_S, Feed, Lines, Screen, Tail, ser
 from streamer.demo.summary import Expected
 from streamer.demo.viewing import Viewing
 from streamer.errors import Stop
-from streamer.events import AUDIO, IMAGE, KIND_NAMES, KINDS, TEXT, TOPIC_DEADLETTER, TOPIC_LATE, TOPIC_SPEECH
+from streamer.events import AUDIO, IMAGE, KINDS, TEXT, TOPIC_DEADLETTER, TOPIC_LATE, TOPIC_SPEECH
 from streamer.feeds import replay
 from streamer.feeds.replay.session import Recording
 from streamer.kinds.text import parse_transcript
@@ -182,7 +182,7 @@ def _shown(
         feed = running.enter_context(Feed(settings, recording.outgoing(session, start_us), start_us, str(options.path)))
         running.enter_context(screen)
         began_s = time.monotonic()
-        patience_s = PATIENCE_S + settings.sensors[KIND_NAMES[TEXT]].max_delay_ms / 1000
+        patience_s = PATIENCE_S + settings.longest_delay_ms / 1000
         seen = list(watched(fresh, screen, feed, programs.worker, expected, patience_s))
         seconds = time.monotonic() - began_s
     with console.status("waiting for descriptions, speech and the index"):

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import msgspec
 
 from streamer.errors import UsageError
-from streamer.events import KIND_NAMES, TEXT
 from streamer.senses import files
 from streamer.senses.synthesis import ESPEAK
 from streamer.senses.table import Row, rows
@@ -71,10 +70,11 @@ def _missing(role: str, settings: Settings) -> Row | None:
 def patient(settings: Settings) -> Settings:
     """The settings for windows that wait until the words of a long utterance have been heard."""
     longest_ms = min(UTTERANCE_MS, settings.transcribe_longest_ms)
-    text = settings.sensors[KIND_NAMES[TEXT]]
+    name = settings.transcript_sensor
+    text = settings.sensors[name]
     wait_ms = longest_ms + settings.transcribe_silence_ms + RECOGNITION_MS
     waits = text.model_copy(update={"max_delay_ms": max(text.max_delay_ms, wait_ms)})
-    changed = {"transcribe_longest_ms": longest_ms, "sensors": {**settings.sensors, KIND_NAMES[TEXT]: waits}}
+    changed = {"transcribe_longest_ms": longest_ms, "sensors": {**settings.sensors, name: waits}}
     return settings.model_copy(update=changed)
 
 

@@ -28,7 +28,7 @@ from streamer.clients import kafka as kafka_clients
 from streamer.demo import listening, summary
 from streamer.demo.summary import Expected, Summary
 from streamer.errors import Stop
-from streamer.events import KIND_NAMES, KINDS, TEXT, TOPIC_DEADLETTER, TOPIC_LATE, moment_us
+from streamer.events import KINDS, TEXT, TOPIC_DEADLETTER, TOPIC_LATE, moment_us
 from streamer.feeds import Outgoing, Producer, aloud, pace, simulate
 from streamer.feeds.simulate import Drive
 from streamer.feeds.sound import RATE_HZ
@@ -147,7 +147,7 @@ def _hear_out(transcribe: WorkerProcess) -> None:
 
 
 def _patience_s(settings: Settings) -> float:
-    return PATIENCE_S + settings.sensors[KIND_NAMES[TEXT]].max_delay_ms / 1000
+    return PATIENCE_S + settings.longest_delay_ms / 1000
 
 
 def _heard(settings: Settings, lines: Mapping[str, Sequence[aloud.Line]], came: Sequence[Any]) -> listening.Heard:

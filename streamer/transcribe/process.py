@@ -11,7 +11,6 @@ import sys
 from streamer.broker import topics
 from streamer.clients import codecs
 from streamer.errors import Stop, extra
-from streamer.events import KIND_NAMES, TEXT
 from streamer.observe.endpoints import Endpoints
 from streamer.senses import files, speech
 from streamer.senses.speech import Recogniser
@@ -78,8 +77,12 @@ async def _main(settings: Settings) -> bool:
 
 
 def _warn(settings: Settings) -> None:
-    """Windows that do not wait for words close before they are said."""
-    wait_ms = settings.sensors[KIND_NAMES[TEXT]].max_delay_ms
+    """Windows that do not wait for words close before they are said.
+
+    Raises:
+        UsageError: No sensor would take the transcripts.
+    """
+    wait_ms = settings.sensors[settings.transcript_sensor].max_delay_ms
     longest_ms = settings.transcribe_longest_ms + settings.transcribe_silence_ms
     if wait_ms < longest_ms:
         log.warning(

@@ -103,6 +103,25 @@ def test_a_declared_sensor_is_beside_the_default_ones_with_the_rules_of_its_kind
     assert Settings.load(**settings.model_dump(exclude_unset=True)) == settings
 
 
+@pytest.mark.parametrize(
+    ("sensors", "name"),
+    [
+        ({}, "text"),
+        ({"words": {"kind": "text"}}, "text"),
+        ({"words": {"kind": "text"}, "text": {"enabled": False}}, "words"),
+    ],
+)
+def test_transcripts_that_name_no_sensor_belong_to_text_or_to_the_only_one(sensors: Any, name: str) -> None:
+    assert Settings.load(sensors=sensors).transcript_sensor == name
+
+
+@pytest.mark.parametrize("more", [{}, {"words": {"kind": "text"}, "radio": {"kind": "text"}}])
+def test_transcripts_that_no_sensor_would_take_are_refused_in_one_line(more: Any) -> None:
+    there = "there are radio, words, and none is called text" if more else "no sensor of kind text is declared"
+    with pytest.raises(UsageError, match=f"{there}; set STREAMER_SENSORS__TEXT__ENABLED=true"):
+        _ = Settings.load(sensors={"text": {"enabled": False}, **more}).transcript_sensor
+
+
 def test_modalities_are_called_sensors_now(folder: Path, monkeypatch: Environment) -> None:
     monkeypatch.setenv("STREAMER_MODALITIES__TEXT__MAX_DELAY_MS", "4000")
     wanted = "there is no setting STREAMER_MODALITIES__TEXT__MAX_DELAY_MS any more: it is STREAMER_SENSORS__TEXT"

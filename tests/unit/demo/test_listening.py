@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streamer.demo.listening import compared
+from streamer.demo.listening import compared, patient
+from streamer.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,9 @@ def test_drives_are_compared_one_by_one() -> None:
     found = compared(["a b", "c d"], ["c d", "a b"])
     assert (found.said_words, found.errors, found.error_rate) == (4, 4, 1.0)
     assert compared([], []).error_rate == 0.0
+
+
+def test_windows_wait_for_the_sensor_that_takes_the_transcripts_whatever_it_is_called() -> None:
+    settings = Settings.load(sensors={"words": {"kind": "text"}, "text": {"enabled": False}})
+    longest_ms = patient(settings).longest_delay_ms
+    assert patient(settings).sensors["words"].max_delay_ms == longest_ms > settings.longest_delay_ms == 2000
