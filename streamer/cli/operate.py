@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from streamer.cli.options import AsJson, console, emit, load_settings, say
+from streamer.errors import UsageError
 
 
 def doctor(json: AsJson = False) -> None:
@@ -37,8 +38,16 @@ def doctor(json: AsJson = False) -> None:
 
 def size(
     feeds: Annotated[int, typer.Option(help="Devices that send at the same time.")],
-    fps: Annotated[float, typer.Option(help="Frames a second of a feed; 0: no frames.")],
-    frame_kb: Annotated[float, typer.Option(help="Size of a frame as it is sent, KB of 1,000 bytes.")],
+    fps: Annotated[float | None, typer.Option(help="Frames a second of a feed; 0: no frames.")] = None,
+    frame_kb: Annotated[float | None, typer.Option(help="Size of a frame as it is sent, KB of 1,000 bytes.")] = None,
+    sensor: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND:HZ:KB[:COUNT]",
+            help="In place of --fps and --frame-kb, for all that a feed sends: image:10:60:6 is six cameras with 10 "
+            "frames a second of 60 KB.",
+        ),
+    ] = None,
     window_ms: Annotated[
         int | None, typer.Option(help="Length of a window, ms; default: the model's, without --model the setting.")
     ] = None,
@@ -55,7 +64,8 @@ def size(
     """Compute partitions, workers, cores and bytes for many feeds.
 
     Arithmetic on what `make bench-growth` measured, with the basis of each number; nothing is started. Besides frames,
-    a feed is assumed to send what `streamer simulate` sends. Warns where the numbers go beyond what was measured.
+    a feed is assumed to send what `streamer simulate` sends, unless --sensor gives each of its sensors. Warns where the
+    numbers go beyond what was measured.
     """
     import msgspec
 
@@ -66,7 +76,16 @@ def size(
     own_ms, decoded = (
         (settings.window_ms, 2) if model is None else sizing.of_model(model, cost_given=cpu_ms is not None)
     )
-    demand = sizing.Demand(feeds, fps, frame_kb, own_ms if window_ms is None else window_ms, decoded, cpu_ms, gpu_ms)
+    length_ms = own_ms if window_ms is None else window_ms
+    costs_of_model: dict[str, Any] = {"decoded": decoded, "model_cpu_ms": cpu_ms, "model_gpu_ms": gpu_ms}
+    if sensor:
+        if fps is not None or frame_kb is not None:
+            raise UsageError("--sensor gives all that a feed sends: leave out --fps and --frame-kb")
+        demand = sizing.Demand.of(feeds, [*map(sizing.Sending.parse, sensor)], length_ms, **costs_of_model)
+    elif fps is None or frame_kb is None:
+        raise UsageError("give --fps and --frame-kb, or --sensor KIND:HZ:KB for each sensor of a feed")
+    else:
+        demand = sizing.Demand(feeds, fps, frame_kb, length_ms, **costs_of_model)
     measured = costs.load()
     found = sizing.size(demand, measured, settings)
     if json:

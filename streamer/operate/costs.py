@@ -22,7 +22,7 @@ class Window(msgspec.Struct, frozen=True):
     """A window, as far as its costs depend on it.
 
     Attributes:
-        records: Its Kafka records, of all modalities.
+        records: Its Kafka records, of all sensors.
         payload_mb: Their payloads, 10^6 bytes.
         frames_decoded: Frames that the model uses.
         decoded_mb: The bytes of these frames, 10^6 bytes.

@@ -7,14 +7,16 @@ on settings. ``warnings`` names what is outside the measured range.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from streamer.errors import UsageError
-from streamer.events import KINDS
-from streamer.model.spec import read_spec
-from streamer.operate.costs import MB, MEASURED, Costs, Window
+from streamer.events import EVENT_BYTES, HEADER_BYTES, IMAGE, KIND_NAMES, KINDS, RECORD_BYTES
+from streamer.model.spec import ImageInput, read_spec
+from streamer.operate.costs import MB, MEASURED, Costs, Others, Window
 from streamer.settings import MIB, Settings
 
 BUSY = (
@@ -23,18 +25,65 @@ BUSY = (
 USUAL_PARTITIONS, MOST_PARTITIONS = 12, 1000  # the setting's default and its limit
 STEP = 6  # above the usual partitions, workers are a multiple of this, so that fewer can share evenly too
 MEMORY_MARGIN = 1.25  # times the largest resident memory that was measured
+OBJECT_BYTES = RECORD_BYTES + EVENT_BYTES + 7 * HEADER_BYTES  # of a record with its usual headers, see events.py
 FEEDS = (12, 60, 120, 240, 720)  # of the table in k8s/README.md
+
+
+class Sending(msgspec.Struct, frozen=True):
+    """What sensors of a feed send that are alike.
+
+    Attributes:
+        kind: Of the table of kinds.
+        hz: Records a second of each.
+        kb: Size of a record, 1,000 bytes.
+        count: How many sensors.
+    """
+
+    kind: str
+    hz: float
+    kb: float
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Sending:
+        """``KIND:HZ:KB`` or ``KIND:HZ:KB:COUNT``.
+
+        Raises:
+            UsageError: It is something else.
+        """
+        kind, *rest = text.split(":")
+        try:
+            hz, kb, count = float(rest[0]), float(rest[1]), int(rest[2]) if len(rest) > 2 else 1
+        except (IndexError, ValueError):
+            hz = kb = count = 0
+        right = len(rest) <= 3 and 0 < hz < math.inf and 0 < kb < math.inf and count > 0
+        if kind not in KIND_NAMES or not right:
+            raise UsageError(
+                f"--sensor is KIND:HZ:KB or KIND:HZ:KB:COUNT with one of {', '.join(KIND_NAMES)} and numbers above 0, "
+                f"e.g. image:10:60:6 for six cameras, not {text!r}"
+            )
+        return cls(kind, hz, kb, count)
+
+    @property
+    def records_per_s(self) -> float:
+        return self.count * self.hz
+
+    @property
+    def bytes_per_s(self) -> float:
+        return self.records_per_s * self.kb * 1000
 
 
 class Demand(msgspec.Struct, frozen=True):
     """What is to be processed.
 
     Attributes:
-        fps: Frames a second of a feed.
-        frame_kb: Size of a frame, 1,000 bytes.
+        fps: Frames a second of a feed, of all its cameras.
+        frame_kb: Mean size of a frame, 1,000 bytes.
         decoded: Frames of a window that the model uses.
         model_cpu_ms: CPU ms of the model a window; ``None``: as measured for ``models/driving``.
         model_gpu_ms: GPU time of a window, ms; ``None`` if unknown.
+        sensors: All that a feed sends, where it is known; else it sends, beside its frames, what ``streamer simulate``
+            sends.
     """
 
     feeds: int
@@ -44,6 +93,22 @@ class Demand(msgspec.Struct, frozen=True):
     decoded: int = 2
     model_cpu_ms: float | None = None
     model_gpu_ms: float | None = None
+    sensors: tuple[Sending, ...] = ()
+
+    @classmethod
+    def of(cls, feeds: int, sensors: Sequence[Sending], window_ms: int, **more: Any) -> Demand:
+        """The demand of feeds with these sensors, and no others."""
+        cameras = [one for one in sensors if one.kind == KIND_NAMES[IMAGE]]
+        fps = sum(one.records_per_s for one in cameras)
+        frame_kb = sum(one.bytes_per_s for one in cameras) / 1000 / fps if cameras else 0
+        return cls(feeds, fps, frame_kb, window_ms, **more, sensors=tuple(sensors))
+
+    def others(self, costs: Costs) -> Others:
+        """What a feed sends beside its frames."""
+        if not self.sensors:
+            return costs.others
+        rest = [one for one in self.sensors if one.kind != KIND_NAMES[IMAGE]]
+        return Others(sum(one.records_per_s for one in rest), sum(one.bytes_per_s for one in rest))
 
     def __post_init__(self) -> None:
         limits = {"feeds": 1, "window-ms": 10, "fps": 0, "frame-kb": 0, "frames": 0, "cpu-ms": 0, "gpu-ms": 0}
@@ -74,9 +139,11 @@ class Size(msgspec.Struct, frozen=True):
     """What a demand needs.
 
     Attributes:
-        warnings: What was not measured.
+        sensors: What those of each kind send, where the demand says it.
+        warnings: What was not measured, and which setting is too small.
     """
 
+    sensors: tuple[Line, ...]
     records_per_s: Line
     windows_per_s: Line
     cpu_ms_per_window: Line
@@ -84,6 +151,7 @@ class Size(msgspec.Struct, frozen=True):
     workers: Line
     partitions: Line
     memory_mib: Line
+    open_mib: Line
     kafka_in_mb_per_s: Line
     redis_in_mb_per_s: Line
     redis_memory_mib: Line
@@ -93,11 +161,11 @@ class Size(msgspec.Struct, frozen=True):
 
     def lines(self) -> list[Line]:
         """All numbers, in order."""
-        return [value for value in msgspec.structs.astuple(self) if isinstance(value, Line)]
+        return [*self.sensors, *(value for value in msgspec.structs.astuple(self) if isinstance(value, Line))]
 
 
 def of_model(folder: Path, *, cost_given: bool = False) -> tuple[int, int]:
-    """Window length in ms and frames a window of a model folder; reads only ``model.toml``.
+    """Window length in ms and frames a window, of all cameras, of a model folder; reads only ``model.toml``.
 
     Raises:
         ModelError: There is no ``model.toml``, or it is invalid.
@@ -109,7 +177,7 @@ def of_model(folder: Path, *, cost_given: bool = False) -> tuple[int, int]:
             f"{folder} is made of ready senses, whose cost is not that of models/driving: give it as --cpu-ms "
             "(docs/benchmarks.md has what was measured)"
         )
-    return spec.window_ms, spec.inputs.image.frames if spec.inputs.image else 0
+    return spec.window_ms, sum(one.frames for one in spec.inputs.all.values() if isinstance(one, ImageInput))
 
 
 def window_of(demand: Demand, costs: Costs) -> Window:
@@ -117,9 +185,10 @@ def window_of(demand: Demand, costs: Costs) -> Window:
     seconds = demand.window_ms / 1000
     frames = demand.fps * seconds
     decoded = min(demand.decoded, frames)
+    others = demand.others(costs)
     return Window(
-        records=frames + costs.others.records * seconds,
-        payload_mb=(frames * demand.frame_kb * 1000 + costs.others.payload_bytes * seconds) / MB,
+        records=frames + others.records * seconds,
+        payload_mb=(frames * demand.frame_kb * 1000 + others.payload_bytes * seconds) / MB,
         frames_decoded=decoded,
         decoded_mb=decoded * demand.frame_kb * 1000 / MB,
         seconds=seconds,
@@ -132,9 +201,10 @@ def size(demand: Demand, costs: Costs, settings: Settings) -> Size:
     Raises:
         UsageError: More than :data:`MOST_PARTITIONS` workers would be needed, or a frame exceeds a message.
     """
-    if demand.frame_kb * 1000 > settings.max_message_bytes:
+    largest_kb = max((demand.frame_kb, *(one.kb for one in demand.sensors)))
+    if largest_kb * 1000 > settings.max_message_bytes:
         raise UsageError(
-            f"a frame of {demand.frame_kb:g} KB exceeds the largest message, {settings.max_message_bytes} bytes "
+            f"a record of {largest_kb:g} KB exceeds the largest message, {settings.max_message_bytes} bytes "
             "(STREAMER_MAX_MESSAGE_BYTES)"
         )
     window, c = window_of(demand, costs), costs.coefficients
@@ -150,11 +220,17 @@ def size(demand: Demand, costs: Costs, settings: Settings) -> Size:
     batch = min(settings.max_batch, max(1.0, per_s / workers * settings.max_wait_ms / 1000))
     records_per_s = per_s * window.records
     model_basis = "measured for models/driving" if demand.model_cpu_ms is None else "--cpu-ms"
+    open_s = window.seconds + settings.longest_delay_ms / 1000
+    held_bytes = window.payload_mb * MB + window.records * (costs.header_bytes + OBJECT_BYTES)
+    open_bytes = per_s / workers * held_bytes * open_s
     return Size(
+        sensors=tuple(_sensor_line(one, demand.feeds) for one in demand.sensors),
         records_per_s=Line(
             "records, 1/s",
             records_per_s,
-            f"feeds × (--fps + {costs.others.records:.3g} of audio, text and telemetry, as `streamer simulate` sends)",
+            f"feeds × (--fps + {costs.others.records:.3g} of audio, text and telemetry, as `streamer simulate` sends)"
+            if not demand.sensors
+            else "feeds × records of all sensors",
         ),
         windows_per_s=Line("windows, 1/s", per_s, "feeds ÷ --window-ms"),
         cpu_ms_per_window=Line(
@@ -181,6 +257,11 @@ def size(demand: Demand, costs: Costs, settings: Settings) -> Size:
             costs.worker_mib * MEMORY_MARGIN + bounds_mib(each, settings),
             f"{costs.worker_mib:.0f} measured at most × {MEMORY_MARGIN}, and what settings allow to be held on "
             f"{each} partitions",
+        ),
+        open_mib=Line(
+            "open windows of a worker, MiB",
+            open_bytes / MIB,
+            f"what its feeds send in {open_s:.3g} s: a window, and the longest that it waits for a sensor",
         ),
         kafka_in_mb_per_s=Line(
             "Kafka in, and out to workers, MB/s",
@@ -210,8 +291,21 @@ def size(demand: Demand, costs: Costs, settings: Settings) -> Size:
             if demand.model_gpu_ms is None
             else "windows a second × --gpu-ms",
         ),
-        warnings=tuple(_warnings(demand, costs, workers, each)),
+        warnings=(*_warnings(demand, costs, workers, each), *_too_small(open_bytes, settings)),
     )
+
+
+def _sensor_line(one: Sending, feeds: int) -> Line:
+    each = f"{one.count} sensors × " if one.count > 1 else ""
+    return Line(f"{one.kind}, MB/s", feeds * one.bytes_per_s / MB, f"feeds × {each}{one.hz:g} Hz × {one.kb:g} KB")
+
+
+def _too_small(open_bytes: float, settings: Settings) -> Iterator[str]:
+    if open_bytes > settings.max_open_bytes:
+        yield (
+            f"windows would close early for lack of memory: STREAMER_MAX_OPEN_BYTES is {settings.max_open_bytes}, set "
+            f"it to {math.ceil(MEMORY_MARGIN * open_bytes / MIB) * MIB}"
+        )
 
 
 def shared(cores: float) -> tuple[int, int]:

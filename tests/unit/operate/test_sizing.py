@@ -17,7 +17,7 @@ from streamer.cli.app import app
 from streamer.errors import ModelError, UsageError
 from streamer.operate import costs, sizing
 from streamer.operate.costs import Coefficients, Costs, Others, Span
-from streamer.operate.sizing import Demand, Line, Size
+from streamer.operate.sizing import Demand, Line, Sending, Size
 from streamer.settings import MIB, Settings
 
 ROOT = Path(__file__).parents[3]
@@ -154,11 +154,54 @@ def test_gpus_are_unknown_until_their_time_is_given() -> None:
 
 def test_a_model_folder_tells_its_window_and_frames(tmp_path: Path) -> None:
     assert sizing.of_model(ROOT / "models" / "driving") == (1000, 2)
+    assert sizing.of_model(ROOT / "models" / "surround") == (1000, 2)  # one of each of two cameras
     with pytest.raises(ModelError, match="is not a file"):
         sizing.of_model(tmp_path)
     (tmp_path / "model.toml").write_text("window_ms = 'long'\n[inputs]\n")
     with pytest.raises(ModelError, match="window_ms"):
         sizing.of_model(tmp_path)
+
+
+def test_what_a_feed_sends_is_counted_by_sensor() -> None:
+    given = [Sending.parse(text) for text in ("image:10:60:6", "image:5:200", "audio:5:6.4:2", "telemetry:10:1")]
+    demand = Demand.of(100, given, 1000, decoded=4)
+    assert demand.fps == 65
+    assert demand.frame_kb == pytest.approx(4600 / 65)
+    window = sizing.window_of(demand, COSTS)
+    assert window.records == 65 + 20
+    assert window.payload_mb == pytest.approx(4.6 + 0.064 + 0.01)
+    assert window.frames_decoded == 4
+    found = sizing.size(demand, COSTS, SETTINGS)
+    assert [line.name for line in found.sensors] == ["image, MB/s", "image, MB/s", "audio, MB/s", "telemetry, MB/s"]
+    assert [value(line) for line in found.sensors] == pytest.approx([360, 100, 6.4, 1])
+    assert found.lines()[:4] == list(found.sensors)
+    assert found.records_per_s.value == 8500
+
+
+def test_feeds_without_cameras_have_a_size_too() -> None:
+    demand = Demand.of(100, [Sending("audio", 5, 6.4)], 1000)
+    assert sizing.window_of(demand, COSTS).frames_decoded == 0
+    assert sizing.size(demand, COSTS, SETTINGS).records_per_s.value == 500
+
+
+def test_where_open_windows_would_not_fit_the_setting_is_named() -> None:
+    words = SETTINGS.sensors["text"].model_copy(update={"max_delay_ms": 9000})
+    patient = SETTINGS.model_copy(update={"sensors": {**SETTINGS.sensors, "text": words}})
+    demand = Demand.of(120, [Sending("image", 10, 100)], 1000)
+    found = sizing.size(demand, COSTS, patient)
+    own_bytes = 10 * (100_000 + 100 + sizing.OBJECT_BYTES)  # of a feed in a second
+    assert found.open_mib.value == pytest.approx(120 / value(found.workers) * own_bytes * 10 / MIB)
+    (warning,) = found.warnings
+    assert "STREAMER_MAX_OPEN_BYTES is 268435456, set it to " in warning
+    enough = patient.model_copy(update={"max_open_bytes": int(warning.split()[-1])})
+    assert sizing.size(demand, COSTS, enough).warnings == ()
+    assert sizing.size(demand, COSTS, SETTINGS).warnings == ()
+
+
+@pytest.mark.parametrize("text", ["image", "image:10", "lidar:10:60", "image:0:60", "image:10:60:0", "image:1:2:3:4"])
+def test_a_sensor_that_is_no_sensor_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UsageError, match=r"KIND:HZ:KB:COUNT .* e\.g\. image:10:60:6 for six cameras, not"):
+        Sending.parse(text)
 
 
 # the command and the pages
@@ -172,6 +215,19 @@ def test_the_command_prints_the_numbers_with_what_they_rest_on() -> None:
     found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
     assert found["windows_per_s"]["value"] == 50
     assert all(line["basis"] for line in found.values() if isinstance(line, dict))
+
+
+@pytest.mark.parametrize("more", [[], ["--fps", "10"], ["--sensor", "image:1:2", "--fps", "10", "--frame-kb", "4"]])
+def test_frames_or_sensors_must_be_given_and_not_both(more: list[str]) -> None:
+    refused = CliRunner().invoke(app, ["size", "--feeds", "50", *more])
+    assert isinstance(refused.exception, UsageError)
+    assert "--fps and --frame-kb" in str(refused.exception)
+
+
+def test_the_command_takes_each_sensor_of_a_feed() -> None:
+    arguments = ["size", "--feeds", "50", "--sensor", "image:10:60:6", "--sensor", "audio:5:6.4:2", "--json"]
+    found = json.loads(CliRunner().invoke(app, arguments).output)
+    assert [line["value"] for line in found["sensors"]] == [pytest.approx(180), pytest.approx(3.2)]
 
 
 def test_a_size_needs_no_pytorch() -> None:
