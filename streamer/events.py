@@ -273,6 +273,21 @@ class Saved(msgspec.Struct, frozen=True):
     fingerprint: str
 
 
+class Drift(msgspec.Struct, frozen=True):
+    """A sensor whose clock drifts away from those of its session's other sensors, see ``align.skew``.
+
+    Attributes:
+        ppm: Slope of its skew (log time minus event end) against theirs, µs a second; above 0: its clock is slow.
+        behind_ms: By how much its events come later than theirs, by the times that they carry.
+        left_s: Until windows close without its events, or without those of others where its clock is fast; 0: they do.
+    """
+
+    sensor: str
+    ppm: float
+    behind_ms: float
+    left_s: float
+
+
 class Stored(msgspec.Struct, frozen=True):
     """What Redis keeps of a session and of its partition group.
 

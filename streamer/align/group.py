@@ -10,6 +10,7 @@ import msgspec
 
 from streamer.align.decode import Decoder
 from streamer.align.merged import MergedLog
+from streamer.align.skew import Skews
 from streamer.align.windows import Aligner, Joined, Late, Outcome, Repeated, Rules
 from streamer.errors import BadRecord, Stop
 from streamer.events import KIND_NAMES, KINDS, Event, EventType, Position, Record, Stored, Window
@@ -70,6 +71,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
 
     Attributes:
         repeated: Records whose event all its open windows had already.
+        skews: Watches the clocks of its sessions' sensors.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         super().__init__(partition, name, len(KINDS), fifo_bytes)
         self.fingerprint = rules.fingerprint
         self.aligner = Aligner(rules, partition)
+        self.skews = Skews(rules.sensors.names, rules.max_delay_us, metrics.skew)
         self._decoder = decoder
         self._metrics = metrics
         self._names = rules.sensors.names
@@ -181,6 +184,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
                 if not self.alive:
                     return [], False
             self._settle(aligner.on_event(item), leaving)
+        self.skews.observe(items)
         if len(items) < limit:
             self._settle(self.aligner.tick(self.merge.give_clock()), leaving)
         self._update_metrics()

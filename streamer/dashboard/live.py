@@ -17,8 +17,10 @@ import msgspec
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from streamer.events import Drift
 from streamer.result import Result, decision
 from streamer.speak.sentences import Utterance
+from streamer.store import drifts
 from streamer.store.descriptions import Description
 from streamer.store.results import Keys
 
@@ -285,3 +287,11 @@ class Live:
         """
         page = await self._redis.xrevrange(self._keys.descriptions(session), min="0-0", max=f"{until_us}-0", count=1)
         return Description.from_fields(page[0][1]) if page else None
+
+    async def drifts(self, session: str) -> tuple[Drift, ...]:
+        """The session's sensors whose clocks drift, as its worker reports them.
+
+        Raises:
+            RedisError: Redis does not answer.
+        """
+        return (await drifts.read_async(self._redis, self._keys)).get(session, ())

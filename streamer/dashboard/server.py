@@ -6,6 +6,7 @@
     /api/frame?session=S&end_us=US            newest frame of the window, as it was sent; WebP upright
     /api/window?session=S&end_us=US           spectrogram, transcripts and telemetry of the window
     /api/description?session=S&until=US       newest description of a window that ends at or before US; null: none
+    /api/drifts?session=S                     sensors whose clocks drift away from the session's others; []: none
     /api/speech?session=S&end_us=US           what was said aloud of the window: audio/wav
     /api/search?q=WORDS&limit=N               windows most like these words, in all sessions or in &session=S; by POST
                                               those most like the body, a file of image/… or audio/…
@@ -122,6 +123,7 @@ class Dashboard:
                 web.get("/api/sessions", self._sessions),
                 web.get("/api/results", self._results),
                 web.get("/api/description", self._description),
+                web.get("/api/drifts", self._drifts),
                 web.get("/api/frame", self._frame),
                 web.get("/api/window", self._window),
                 web.get("/api/speech", self._said),
@@ -218,6 +220,9 @@ class Dashboard:
     async def _description(self, request: web.Request) -> web.Response:
         found = await self._live.description(_session(request), _number(request, "until", MOST_US - 1))
         return web.Response(body=b"null" if found is None else found.to_json(), content_type="application/json")
+
+    async def _drifts(self, request: web.Request) -> web.Response:
+        return _json(await self._live.drifts(_session(request)))
 
     async def _frame(self, request: web.Request) -> web.Response:
         frame = await self._windows.frame(await self._result(request))

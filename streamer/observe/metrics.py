@@ -8,8 +8,13 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 
 from streamer.errors import Reason
 from streamer.events import ClosedBy
+from streamer.observe.tally import Tally
 
 STAGE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SKEW_BOUNDS_US = tuple(
+    round(bound_s * 1e6)
+    for bound_s in (-1.0, -0.1, 0.0, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+)
 BATCH_WINDOWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -26,6 +31,25 @@ class Metrics:
         )
         self.event_bytes = Counter(
             "streamer_event_bytes_total", "Bytes of payload read", ["sensor"], unit="bytes", registry=registry
+        )
+        self.skew = Tally(
+            "streamer_skew_seconds",
+            "Log time minus end of an event: what the sensor's clock is behind the broker's, and the event's way there",
+            "sensor",
+            SKEW_BOUNDS_US,
+        )
+        registry.register(self.skew)
+        self.drift_ppm = Gauge(
+            "streamer_clock_drift_ppm",
+            "Largest drift of this sensor's clock against its session's other sensors, either way; 0: none drifts",
+            ["sensor"],
+            registry=registry,
+        )
+        self.drifting = Gauge(
+            "streamer_drifting_sessions",
+            "Sessions of this worker in which this sensor's clock drifts away from the others",
+            ["sensor"],
+            registry=registry,
         )
         self.dead_letters = Counter(
             "streamer_dead_letters_total", "Records sent to the dead-letter topic", ["reason"], registry=registry

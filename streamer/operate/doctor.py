@@ -10,18 +10,24 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from time import time
 
 import redis
 
 from streamer.clients import codecs
 from streamer.clients import redis as redis_clients
+from streamer.events import Drift
 from streamer.model.spec import SPEC_FILE, read_spec
 from streamer.operate import kafka_checks
 from streamer.operate.findings import MOST_SKEW_S, Finding, fail, guarded, ok, warn
 from streamer.settings import Settings
+from streamer.store import drifts
+from streamer.store.results import Keys
 
+MAX_DRIFTS = 8  # findings
+MS_A_MINUTE = 0.06  # of 1 ppm
+MOST_OF_A_CLOCK_PPM = 1000.0
 LEAST_FREE_BYTES = 100 << 20
 OLDEST_REDIS = (6, 2)  # for ZADD GT, XTRIM MINID and explicit ids in XADD
 
@@ -55,14 +61,44 @@ def _redis(settings: Settings) -> Iterator[Finding]:
             yield warn("clock", f"Redis' clock differs by {skew_s:+.1f} s from this machine's", "run NTP on both")
         else:
             yield ok("clock", "Redis' clock agrees with this machine's")
+        yield from clock_drifts(drifts.read(client, Keys(settings.key_prefix)))
     except redis.exceptions.NoPermissionError as error:
         yield warn(
-            "redis", f"this user may not check more: {error}", "run the doctor as a user with +info +config|get +time"
+            "redis",
+            f"this user may not check more: {error}",
+            "run the doctor as a user with +info +config|get +time +xrange",
         )
     except redis.RedisError as error:
         raise redis_clients.refusal(settings, error) from None
     finally:
         client.close()
+
+
+def clock_drifts(found: Mapping[str, Sequence[Drift]]) -> Iterator[Finding]:
+    """Clocks of sensors that drift, as workers report them: the most urgent ones, and how many more there are."""
+    each = [(session, drift) for session, drifts in found.items() for drift in drifts]
+    each.sort(key=lambda item: (item[1].left_s, item[0], item[1].sensor))
+    for session, drift in each[:MAX_DRIFTS]:
+        fate = f"in {_span(drift.left_s)} its windows lose members" if drift.left_s else "its windows lose members now"
+        yield warn(
+            "drift",
+            f"{session}: the clock of {drift.sensor} is {'slow' if drift.ppm > 0 else 'fast'} by {abs(drift.ppm):,.0f} "
+            f"ppm, {abs(drift.ppm) * MS_A_MINUTE:.3g} ms a minute, against the other sensors; {fate}",
+            "set it by NTP or PTP (a constant rest: offset_ms)"
+            if abs(drift.ppm) < MOST_OF_A_CLOCK_PPM
+            else "no clock is that wrong: do its times count samples at a wrong rate, or does its queue grow?",
+        )
+    if (more := len(each) - MAX_DRIFTS) > 0:
+        yield warn("drift", f"the clocks of {more} more sensors drift", "see the metric streamer_drifting_sessions")
+    if not each:
+        yield ok("drift", "workers report no sensor whose clock drifts")
+
+
+def _span(seconds: float) -> str:
+    """A length of time for people."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
 def _redis_promises(client: redis.Redis) -> Iterator[Finding]:

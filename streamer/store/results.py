@@ -11,6 +11,7 @@
     {prefix}:{SESSION}:described  hash: how far `streamer describe` has come
     {prefix}:{SESSION}:spoken     hash: how far `streamer speak` has come
     {prefix}:groups               hash: partition groups that have committed, see publish.Publisher.open_group
+    {prefix}:drifts               stream of reports of clocks that drift, see drifts.py
     {prefix}:sessions             sorted set of session names by the end of their newest window, µs
     {prefix}:results              pub/sub channel: each new result as JSON
     {prefix}:descriptions         pub/sub channel: each new description as JSON
@@ -43,6 +44,7 @@ class Keys:
         self._prefix = prefix
         self.sessions = f"{prefix}:sessions"
         self.groups = f"{prefix}:groups"
+        self.drifts = f"{prefix}:drifts"
         self.channel = f"{prefix}:results"
         self.described_channel = f"{prefix}:descriptions"
         self.index_covered = f"{prefix}:index:covered"

@@ -15,6 +15,7 @@ from streamer.events import TOPIC_WINDOWS
 from streamer.model.spec import check_sensors, read_spec
 from streamer.store.emissions import Emissions
 from streamer.store.results import Keys
+from streamer.worker.clocks import Clocks
 from streamer.worker.handover import Headers
 from streamer.worker.outbox import Outbox
 from streamer.worker.ports import Group, Host
@@ -27,10 +28,11 @@ class FromSources:
         self._host = host
         self._decoder = Decoder(host.settings, partitions)
         self._rules = Rules.from_settings(host.settings)
+        self._clocks = Clocks(self._rules.sensors.names, host.metrics)
 
     def new_group(self, partition: int, name: str, committed: bool) -> Group[Any]:
         settings = self._host.settings
-        return PartitionGroup(
+        group = PartitionGroup(
             partition,
             self._decoder,
             self._rules,
@@ -40,6 +42,12 @@ class FromSources:
             committed=committed,
             max_ahead_us=settings.max_ahead_ms * 1000,
         )
+        self._clocks.watch(group)
+        return group
+
+    def reporting(self, client: redis.asyncio.Redis) -> dict[str, Coroutine[Any, Any, None]]:
+        """Reports on the clocks of its sensors: runs in the background."""
+        return {"clocks": self._clocks.run(client, Keys(self._host.settings.key_prefix))}
 
     def background(self) -> dict[str, Coroutine[Any, Any, None]]:
         """Nothing runs beside the sink."""
@@ -58,6 +66,7 @@ class Align(FromSources):
 
     def __init__(self, host: Host, partitions: int, client: redis.asyncio.Redis) -> None:
         super().__init__(host, partitions)
+        self._client = client
         settings = host.settings
         self.store = Emissions(client, Keys(settings.key_prefix), host.redis)
         spec = read_spec(settings.model)
@@ -71,6 +80,10 @@ class Align(FromSources):
             host.dead_letter_member,
             host.progressed,
         )
+
+    def background(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """See :meth:`FromSources.reporting`."""
+        return self.reporting(self._client)
 
     async def _send(self, key: bytes, value: bytes, headers: Headers) -> None:
         await self._host.send(self._host.settings.topic(TOPIC_WINDOWS), Letter(key, value, headers), whole=True)

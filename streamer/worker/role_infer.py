@@ -75,13 +75,14 @@ class All(FromSources):
 
     def __init__(self, host: Host, partitions: int, served: Served, client: redis.asyncio.Redis) -> None:
         super().__init__(host, partitions)
+        self._client = client
         self._served = served
         self.store = _publisher(host, client)
         self.sink = served.pipeline(host, self.store)
 
     def background(self) -> dict[str, Coroutine[Any, Any, None]]:
-        """See :meth:`Served.watch`."""
-        return self._served.watch(self._host, self.sink)
+        """See :meth:`Served.watch` and :meth:`FromSources.reporting`."""
+        return self._served.watch(self._host, self.sink) | self.reporting(self._client)
 
 
 class Infer:

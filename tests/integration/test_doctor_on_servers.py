@@ -9,10 +9,14 @@ import pytest
 import redis
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
+from streamer.clients import redis as redis_clients
+from streamer.events import Drift
 from streamer.local.stack import Stack
 from streamer.operate import doctor, kafka_checks
 from streamer.operate.findings import Finding, Status
 from streamer.settings import Settings
+from streamer.store import drifts
+from streamer.store.results import Keys
 from tests.harness import second, send, wait_for
 
 pytestmark = pytest.mark.integration
@@ -112,3 +116,28 @@ def test_a_user_who_may_not_look_further_is_told_so(eye: redis.Redis, own_redis:
     findings = of("redis", mine)
     assert [finding.status for finding in findings] == [Status.OK, Status.WARN]
     assert "may not check more" in findings[-1].found
+
+
+async def test_a_clock_that_drifts_is_named_until_its_worker_reports_it_no_more(
+    topics: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, slow, fast = Keys(topics.key_prefix), Drift("imu", 200.0, 30.0, 700.0), Drift("imu", -80.0, -9.0, 2000.0)
+    assert [finding.status for finding in of("drift", topics)] == [Status.OK]
+    client = redis_clients.async_client(topics)
+    try:
+        reports = drifts.Reports(client, keys)
+        await reports.write([("car-1", (slow,)), ("car-2", (fast,))])
+        await reports.write([("car-1", (slow, fast))])
+        assert await drifts.read_async(client, keys) == {"car-1": (slow, fast), "car-2": (fast,)}
+        assert [finding.found.partition(" by ")[0] for finding in of("drift", topics)] == [
+            "car-1: the clock of imu is slow",
+            "car-1: the clock of imu is fast",
+            "car-2: the clock of imu is fast",
+        ]
+        assert 0 < await client.ttl(keys.drifts) <= drifts.FRESH_S
+        monkeypatch.setattr(drifts, "FRESH_S", -1.0)  # all that was written is old now
+        assert await drifts.read_async(client, keys) == {}
+        await reports.write([("car-2", (fast,))])
+        assert await client.xlen(keys.drifts) == 0
+    finally:
+        await client.aclose()

@@ -27,7 +27,7 @@ from streamer.dashboard.server import Dashboard, _content
 from streamer.dashboard.speech import MAX_HELD as MAX_SPOKEN_HELD
 from streamer.dashboard.speech import MAX_HELD_BYTES, Spoken
 from streamer.errors import Unavailable, UsageError
-from streamer.events import AUDIO, IMAGE, KIND_NAMES, KINDS, TELEMETRY, TEXT, Record, rfc3339
+from streamer.events import AUDIO, IMAGE, KIND_NAMES, KINDS, TELEMETRY, TEXT, Drift, Record, rfc3339
 from streamer.result import Result
 from streamer.retrieval import contents as windows_module
 from streamer.retrieval.contents import BANDS, Gone, Ranges, Windows
@@ -106,6 +106,10 @@ class MemoryRedis:
         self.results = results
         self.down = False
         self.messages: asyncio.Queue[bytes] = asyncio.Queue()
+        self.drifts: list[tuple[str, tuple[Drift, ...]]] = []
+
+    async def time(self) -> tuple[int, int]:
+        return 1_750_000_000, 0
 
     def _found(self, key: str, least: str, most: str = "9" * 20) -> list[tuple[bytes, dict[bytes, bytes]]]:
         if self.down:
@@ -118,7 +122,10 @@ class MemoryRedis:
             if keys.results(one.session) == key and low <= one.end_us <= high
         ]
 
-    async def xrange(self, key: str, min: str, max: str) -> Any:  # noqa: A002 - redis-py's names
+    async def xrange(self, key: str, min: str, max: str = "+") -> Any:  # noqa: A002 - redis-py's names
+        if key == "streamer:drifts":
+            entries = [(name, msgspec.json.encode(found)) for name, found in self.drifts]
+            return [(b"1-0", {b"session": name.encode(), b"drifts": text}) for name, text in entries]
         return self._found(key, min, max)
 
     async def xrevrange(self, key: str, min: str, max: str, count: int) -> Any:  # noqa: A002
@@ -720,3 +727,13 @@ async def test_when_redis_comes_back_browsers_are_told_to_catch_up(monkeypatch: 
     assert (back["redis"], back["gap"]) == (True, True)
     follow.cancel()
     await asyncio.wait([follow])
+
+
+async def test_the_sensors_of_a_session_whose_clocks_drift_are_told_as_last_reported(start: Start) -> None:
+    page = await start()
+    page.redis.drifts = [("car-1", (Drift("imu", 190.0, 30.0, 700.0),)), ("car-1", (Drift("imu", 200.5, 31.0, 690.0),))]
+    async with page.get("/api/drifts?session=car-1") as answer:
+        assert await answer.json() == [{"sensor": "imu", "ppm": 200.5, "behind_ms": 31.0, "left_s": 690.0}]
+    async with page.get("/api/drifts?session=car-2") as answer:
+        assert await answer.json() == []
+    assert await status(page, "/api/drifts") == 400

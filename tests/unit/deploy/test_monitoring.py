@@ -21,6 +21,7 @@ from streamer.describe.metrics import Metrics as DescribeMetrics
 from streamer.errors import Reason
 from streamer.events import KIND_NAMES, ClosedBy
 from streamer.observe.metrics import Metrics
+from streamer.observe.tally import Tally
 from streamer.speak.metrics import Metrics as SpeakMetrics
 from streamer.transcribe.metrics import TranscribeMetrics
 
@@ -63,6 +64,8 @@ def exported() -> dict[str, set[str]]:
     """Names of the series of each program, as Prometheus sees them, with their labels."""
     found: dict[str, set[str]] = {}
     for metric in [m for program in PROGRAMS for m in vars(program(CollectorRegistry())).values()]:
+        if isinstance(metric, Tally):
+            found[f"{metric.name}_bucket"] = {metric.label, "le"}
         if not isinstance(metric, MetricWrapperBase):
             continue
         (family,) = list(metric.collect())

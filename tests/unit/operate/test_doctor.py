@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from streamer.events import Drift
 from streamer.local.process import free_port
 from streamer.operate import doctor
 from streamer.operate.findings import Finding, Status
@@ -72,3 +73,27 @@ def test_a_port_that_is_taken_is_a_warning(settings: Settings) -> None:
         port = found(settings)["port"]
     assert port.status is Status.WARN
     assert "STREAMER_PORT" in port.remedy
+
+
+def test_a_drifting_clock_is_a_warning_that_says_whose_how_fast_and_how_long_it_goes_well() -> None:
+    imu, mic = Drift("imu", 200.4, 31.0, 700.0), Drift("roof_mic", -4000.0, -90.0, 0.0)
+    mic_finding, imu_finding = doctor.clock_drifts({"car-1": (imu,), "car-2": (mic,)})
+    assert {mic_finding.status, imu_finding.status} == {Status.WARN}
+    assert imu_finding.found == (
+        "car-1: the clock of imu is slow by 200 ppm, 12 ms a minute, against the other sensors; "
+        "in 12 min its windows lose members"
+    )
+    assert "NTP or PTP" in imu_finding.remedy
+    assert "offset_ms" in imu_finding.remedy
+    assert "roof_mic is fast by 4,000 ppm, 240 ms a minute" in mic_finding.found
+    assert mic_finding.found.endswith("its windows lose members now")
+    assert "wrong rate" in mic_finding.remedy
+
+
+def test_of_many_drifting_clocks_the_most_urgent_are_named_and_the_rest_counted() -> None:
+    found = {f"car-{number}": (Drift("imu", 200.0, 0.0, 1000.0 - number),) for number in range(100)}
+    *named, rest = doctor.clock_drifts(found)
+    assert [finding.found.partition(":")[0] for finding in named] == [f"car-{99 - number}" for number in range(8)]
+    assert rest.found == "the clocks of 92 more sensors drift"
+    (none,) = doctor.clock_drifts({})
+    assert none.status is Status.OK
