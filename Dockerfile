@@ -50,6 +50,8 @@ LABEL org.opencontainers.image.title="streamer" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN groupadd --gid 10001 streamer \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin streamer
+# A volume that is mounted here has this owner: tokens of `streamer gateway`.
+RUN install -d -o 10001 -g 10001 /var/lib/streamer
 COPY --from=build /opt/streamer /opt/streamer
 WORKDIR /app
 COPY models models

@@ -14,6 +14,7 @@
     ├── Unavailable  a page: Kafka or Redis does not answer now, or too many ask; the same call may succeed later
     ├── NoAnswer     a language model did not answer, or not as asked: what it was asked is told without it
     ├── OverBudget   likewise: it was not asked, since this minute's tokens are used up
+    ├── Problem      the gateway: what a request's answer says is wrong with it; the sender may do better
     └── Gone         a page: what is asked for is not in Kafka or Redis, or not any more
 
 Where on the data path they are raised:

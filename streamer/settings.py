@@ -24,6 +24,7 @@ from streamer.errors import UsageError, one_line
 from streamer.events import KINDS, TEXT, TOPIC_WINDOWS, Sensors
 from streamer.sensors import DEFAULTS, SensorSettings, enabled, over_defaults
 from streamer.settings_describe import DescribeSettings
+from streamer.settings_gateway import GatewaySettings
 
 STATE_DIR = Path(".streamer")
 PACKAGED = Path(__file__).parent / "_data"  # made by the build of a wheel; a checkout has its folders at its root
@@ -51,7 +52,7 @@ SECRETS = ("kafka_password", "redis_password", "dashboard_token", "describe_key"
 FILE_SUFFIX = "_FILE"
 
 
-class Settings(DescribeSettings):
+class Settings(DescribeSettings, GatewaySettings):
     """All settings of all commands. Frozen; every bare number has its unit in the name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

@@ -9,9 +9,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from streamer.sensors import DEFAULTS, SensorSettings
 from streamer.settings import SECRETS, Settings
 from streamer.settings_describe import DescribeSettings
+from streamer.settings_gateway import GatewaySettings
 
 HEAD = """\
 # Configuration
@@ -44,6 +47,12 @@ DESCRIBE_HEAD = """\
 Of `streamer describe`: [descriptions](describe.md).
 """
 
+GATEWAY_HEAD = """\
+## Gateway
+
+Of `streamer gateway`: [gateway](gateway.md).
+"""
+
 SENSORS_HEAD = """\
 ## Sensors
 
@@ -70,7 +79,7 @@ def markdown() -> str:
     """The reference of all settings as Markdown."""
     fields = Settings.model_json_schema()["properties"]
     rows: list[tuple[str, ...]] = []
-    describe_rows: list[tuple[str, ...]] = []
+    apart: dict[type[BaseModel], list[tuple[str, ...]]] = {DescribeSettings: [], GatewaySettings: []}
     for name, schema in fields.items():
         if name != "sensors":
             row = (
@@ -79,7 +88,7 @@ def markdown() -> str:
                 _allowed(schema),
                 _prose(schema["description"]),
             )
-            (describe_rows if name in DescribeSettings.model_fields else rows).append(row)
+            next((own for part, own in apart.items() if name in part.model_fields), rows).append(row)
     rules = SensorSettings.model_json_schema()["properties"]
     defaults = {name: rule.model_dump() for name, rule in DEFAULTS.items()}
     rule_rows = [
@@ -96,7 +105,9 @@ def markdown() -> str:
             HEAD,
             _table(SETTING, rows),
             DESCRIBE_HEAD,
-            _table(SETTING, describe_rows),
+            _table(SETTING, apart[DescribeSettings]),
+            GATEWAY_HEAD,
+            _table(SETTING, apart[GatewaySettings]),
             SENSORS_HEAD,
             _table(("setting", *DEFAULTS, "allowed", "meaning"), rule_rows).rstrip("\n"),
             "",
@@ -107,7 +118,8 @@ def markdown() -> str:
 def toml(settings: Settings) -> str:
     """The values in effect as TOML; passwords are masked, and what is not set is a comment."""
     values = settings.model_dump(mode="json")
-    values |= {name: values.pop(name) for name in DescribeSettings.model_fields}  # last, as in the reference
+    for part in (DescribeSettings, GatewaySettings):  # last, as in the reference
+        values |= {name: values.pop(name) for name in part.model_fields}
     tables = {"senses": values.pop("senses")}
     tables |= {f"sensors.{name}": rules for name, rules in values.pop("sensors").items()}
     values["redis"] = settings.redis_shown

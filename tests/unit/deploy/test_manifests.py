@@ -152,7 +152,7 @@ def test_every_manifest_is_part_of_a_kustomization() -> None:
 
 def test_overlays_and_components_are_those_that_are_tested() -> None:
     assert {path.name for path in (K8S / "overlays").iterdir()} == set(OVERLAYS)
-    ours = {"monitoring", *ONE_ROLE, *SPLIT, *SECURED, "create-topics", "gpu", "transcribe", "describe"}
+    ours = {"monitoring", *ONE_ROLE, *SPLIT, *SECURED, "create-topics", "gpu", "transcribe", "describe", "gateway"}
     assert {path.name for path in (K8S / "components").iterdir()} == ours
 
 
@@ -779,6 +779,7 @@ def test_kafka_and_redis_are_all_that_compose_starts_without_a_profile() -> None
         "split",
         "transcribe",
         "describe",
+        "gateway",
         "monitoring",
         "grafana",
     }
@@ -813,13 +814,23 @@ def test_containers_and_manifests_are_of_the_same_servers() -> None:
 def test_the_containers_find_one_another() -> None:
     services = COMPOSE["services"]
     ours = {name: service for name, service in services.items() if "build" in service}
-    assert set(ours) == {"topics", "worker", "align", "infer", "transcribe", "describe", "simulator", "dashboard"}
+    assert set(ours) == {
+        "topics",
+        "worker",
+        "align",
+        "infer",
+        "transcribe",
+        "describe",
+        "gateway",
+        "simulator",
+        "dashboard",
+    }
     advertised = re.findall(r"PLAINTEXT://([\w.:]+)", services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"])
     for name, service in ours.items():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["environment"]["STREAMER_KAFKA"] in advertised
-        if name != "transcribe":  # it needs Kafka alone
+        if name not in ("transcribe", "gateway"):  # they need Kafka alone
             assert urlsplit(service["environment"]["STREAMER_REDIS"]).hostname in services
     for service in services.values():
         assert set(service.get("depends_on", [])) <= set(services)

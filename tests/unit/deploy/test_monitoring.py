@@ -20,6 +20,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from streamer.describe.metrics import Metrics as DescribeMetrics
 from streamer.errors import Reason
 from streamer.events import KIND_NAMES, ClosedBy
+from streamer.gateway.metrics import GatewayMetrics
 from streamer.observe.metrics import Metrics
 from streamer.observe.tally import Tally
 from streamer.speak.metrics import Metrics as SpeakMetrics
@@ -56,7 +57,7 @@ VALUES = {
     "job": {"streamer"},
 }
 
-PROGRAMS = (Metrics, DescribeMetrics, SpeakMetrics, TranscribeMetrics)
+PROGRAMS = (Metrics, DescribeMetrics, GatewayMetrics, SpeakMetrics, TranscribeMetrics)
 
 
 @cache

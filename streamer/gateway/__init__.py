@@ -1,0 +1,1 @@
+"""Records come in by HTTP and WebSocket, from devices with a token."""

@@ -1,0 +1,578 @@
+"""The gateway over HTTP and WebSocket, with Kafka replaced at its seam by futures that the test ends."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RequestTimedOutError
+from cloudevents.core.bindings import http as sdk
+from cloudevents.core.v1.event import CloudEvent
+from prometheus_client import CollectorRegistry
+
+from streamer.align.decode import Decoder, home_partition, time_us
+from streamer.broker.sending import Place
+from streamer.errors import UsageError
+from streamer.events import EPOCH, KINDS, Record, rfc3339
+from streamer.gateway import tokens
+from streamer.gateway.cloudevents import framed
+from streamer.gateway.intake import Intake
+from streamer.gateway.metrics import GatewayMetrics
+from streamer.gateway.outgoing import Outgoing
+from streamer.gateway.problems import Problem
+from streamer.gateway.quotas import BURST_S, Bucket, Quotas, Room
+from streamer.gateway.records import Records
+from streamer.gateway.server import Gateway, tls_context
+from streamer.gateway.stream import BEARER, PROTOCOL
+from streamer.gateway.tokens import Tokens
+from streamer.settings import Settings
+
+NOW_US = 1_767_225_600_000_000  # 2026-01-01
+PARTITIONS = 12
+SESSION = "cab 7/ä"  # needs percent-encoding
+PATH = "/v1/sessions/cab%207%2F%C3%A4"
+JPEG = b"\xff\xd8\xff\xe0 jpeg"
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+SENSORS = {"camera_rear": {"kind": "image"}, "audio": {"offset_ms": 30}}
+
+
+class Memory:
+    """A sender whose futures end at once, or as the test says."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, int, bytes, bytes, dict[str, bytes]]] = []
+        self.futures: list[asyncio.Future[Place]] = []
+        self.answers = True
+        self.raises: Exception | None = None
+        self.come = asyncio.Event()
+
+    async def until(self, count: int) -> None:
+        """Wait for as many records."""
+        while len(self.futures) < count:
+            self.come.clear()
+            await self.come.wait()
+
+    async def send(
+        self, topic: str, partition: int, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]]
+    ) -> asyncio.Future[Place]:
+        if self.raises is not None:
+            raise self.raises
+        assert len(dict(headers)) == len(headers)
+        self.sent.append((topic, partition, key, value, dict(headers)))
+        future: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
+        self.futures.append(future)
+        self.come.set()
+        if self.answers:
+            future.set_result(Place(partition, len(self.sent) - 1))
+        return future
+
+
+class Rig:
+    """A gateway that listens, a client of it with a token, and what it has sent."""
+
+    def __init__(self, settings: Settings, token: str) -> None:
+        self.settings = settings
+        self.token = token
+        self.kafka = Memory()
+        self.metrics = GatewayMetrics(CollectorRegistry())
+        self.broken: list[BaseException] = []
+        self.room = Room(settings.gateway_inflight_bytes)
+        records = Records(settings, PARTITIONS, lambda: NOW_US)
+        self.outgoing = Outgoing(settings, self.kafka, self.room, self.metrics, self.broken.append)
+        self.clock_s = 0.0
+        quotas = Quotas(settings, lambda: self.clock_s)
+        intake = Intake(records, self.outgoing, quotas, self.metrics)
+        self.gateway = Gateway(settings, Tokens(settings.gateway_tokens), records, intake, self.room, self.metrics)
+        self.http: aiohttp.ClientSession
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.gateway.port}"
+
+    async def post(self, path: str, body: Any, **headers: str) -> tuple[int, Any, Any]:
+        """Status, document and headers of the answer; underscores of names become hyphens."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        given = {"Authorization": f"Bearer {self.token}"} | named
+        async with self.http.post(f"{self.url}{path}", data=body, headers=given) as answer:
+            document = await answer.json(content_type=None)
+            assert answer.content_type == ("application/json" if answer.ok else "application/problem+json")
+            if not answer.ok:
+                assert document["status"] == answer.status
+                assert "\n" not in document["detail"]
+            return answer.status, document, answer.headers
+
+    def count(self, sensor: str, outcome: str) -> float:
+        labels = {"sensor": sensor, "outcome": outcome}
+        return self.metrics.registry.get_sample_value("streamer_gateway_records_total", labels) or 0.0
+
+    def event(self, at: int = -1) -> Any:
+        """A record as a worker reads it, and its headers."""
+        topic, partition, key, value, headers = self.kafka.sent[at]
+        row = self.settings.source_topics.index(topic)
+        record = Record(row, partition, 0, NOW_US, key, value, tuple(headers.items()))
+        return Decoder(self.settings, PARTITIONS).decode(record), headers
+
+
+Making = Callable[..., Any]
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Making:
+    @asynccontextmanager
+    async def make(*sessions: str, **given: Any) -> AsyncIterator[Rig]:
+        path = tmp_path / "tokens.toml"
+        token = tokens.make(path, sessions or (SESSION,))
+        settings = Settings.load(sensors=SENSORS, gateway_port=0, gateway_tokens=path, stop_after_ms=300, **given)
+        made = Rig(settings, token)
+        await made.gateway.start()
+        try:
+            async with aiohttp.ClientSession() as made.http:
+                yield made
+        finally:
+            await made.gateway.stop()
+
+    return make
+
+
+# what is sent
+
+
+async def test_a_plain_body_becomes_a_record_of_its_sensor(rig: Making) -> None:
+    async with rig() as one:
+        status, answer, _ = await one.post(
+            f"{PATH}/camera_rear?time=2025-12-31T23:59:59.5Z", JPEG, Content_Type="image/jpeg", traceparent=TRACE
+        )
+        event, headers = one.event()
+        home = home_partition(SESSION.encode(), PARTITIONS)
+        topic = "streamer.frames"
+        assert (status, answer) == (
+            200,
+            {"id": headers["ce_id"].decode(), "topic": topic, "partition": home, "offset": 0},
+        )
+        assert one.kafka.sent[0][:4] == (topic, home, SESSION.encode(), JPEG)
+        assert (event.session, event.start_us) == (SESSION, NOW_US - 500_000)
+        assert one.settings.sensor_set.names[event.sensor] == "camera_rear"
+        assert headers["ce_timesource"] == b"device"
+        assert headers["traceparent"] == TRACE.encode()
+        assert headers["ce_source"] == b"/sessions/cab%207%2F%C3%A4/camera_rear"
+        assert one.count("camera_rear", "acknowledged") == 1
+        assert one.room.used_bytes == 0
+
+
+async def test_what_says_no_time_ends_as_it_arrives_and_a_sensors_offset_still_counts(rig: Making) -> None:
+    async with rig() as one:
+        await one.post(f"{PATH}/audio", bytes(3200), Content_Type="audio/L16;rate=16000")
+        event, headers = one.event()
+        assert headers["ce_timesource"] == b"arrival"
+        assert time_us(headers["ce_time"].decode()) == NOW_US - 100_000
+        assert event.end_us == NOW_US + 30_000
+        words = json.dumps({"text": "mind the van", "start": 0.5, "end": 1.5})
+        await one.post(f"{PATH}/text", words, Content_Type="application/json")
+        event, _ = one.event()
+        assert (event.start_us, event.end_us) == (NOW_US - 1_000_000, NOW_US)
+        await one.post(f"{PATH}/image", JPEG, Content_Type="image/jpeg")
+        assert one.event()[0].start_us == NOW_US
+
+
+def cloud_event(payload: bytes = JPEG, **attributes: Any) -> CloudEvent:
+    given = {
+        "id": "1 ü%",
+        "source": "/devices/cab-7",
+        "type": KINDS[0].ce_type,
+        "specversion": "1.0",
+        "time": EPOCH + timedelta(microseconds=NOW_US - 1_000),
+        "datacontenttype": "image/jpeg",
+        "partitionkey": SESSION,
+        "sensor": "camera_rear",
+        "traceparent": TRACE,
+        **attributes,
+    }
+    return CloudEvent({name: value for name, value in given.items() if value is not None}, payload)
+
+
+@pytest.mark.parametrize("bind", [sdk.to_binary_event, sdk.to_structured_event])
+async def test_the_cloudevents_sdk_can_send(bind: Callable[[CloudEvent], Any], rig: Making) -> None:
+    async with rig() as one:
+        message = bind(cloud_event())
+        status, answer, _ = await one.post("/v1/events", message.body, **message.headers)
+        assert (status, answer["id"]) == (200, "1 ü%")
+        event, headers = one.event()
+        assert (event.session, event.record.value, event.start_us) == (SESSION, JPEG, NOW_US - 1_000)
+        assert headers["ce_source"] == b"/devices/cab-7"
+        assert headers["content-type"] == b"image/jpeg"
+        assert headers["traceparent"] == TRACE.encode()
+        assert {"ce_partitionkey", "ce_traceparent", "ce_datacontenttype"}.isdisjoint(headers)
+
+
+def as_json(**changed: Any) -> dict[str, Any]:
+    document = {
+        "id": "7",
+        "source": "/devices/cab-7",
+        "type": KINDS[0].ce_type,
+        "specversion": "1.0",
+        "datacontenttype": "image/jpeg",
+        "data_base64": base64.b64encode(JPEG).decode(),
+        **changed,
+    }
+    return {name: value for name, value in document.items() if value is not None}
+
+
+BLOCK = {"channels": {"speed": {"values": [1.5, 2.5]}}, "rate_hz": 20}
+BATCH = "application/cloudevents-batch+json"
+EVENT = "application/cloudevents+json; charset=utf-8"
+
+
+async def test_data_in_json_arrive_as_they_are_and_attributes_of_all_types_become_text(rig: Making) -> None:
+    async with rig() as one:
+        document = as_json(type=KINDS[3].ce_type, data=BLOCK, sequence=41, urgent=True, gone=None)
+        del document["data_base64"], document["datacontenttype"]
+        body = json.dumps({**document, "nothing": None}, separators=(", ", ":"))
+        status, _, _ = await one.post("/v1/events", body, Content_Type=EVENT)
+        assert status == 200
+        event, headers = one.event()
+        assert event.record.value.decode() in body  # to the byte
+        assert (event.sequence, headers["ce_urgent"], headers["content-type"]) == (41, b"true", b"application/json")
+        assert "ce_nothing" not in headers
+
+
+async def test_a_batch_is_answered_event_by_event_and_one_wrong_event_lets_none_pass(rig: Making) -> None:
+    async with rig() as one:
+        events = [as_json(id=str(number)) for number in range(3)]
+        status, answers, _ = await one.post("/v1/events", json.dumps(events), Content_Type=BATCH)
+        assert (status, [answer["id"] for answer in answers]) == (200, ["0", "1", "2"])
+        events[1]["sensor"] = "nose"
+        status, problem, _ = await one.post("/v1/events", json.dumps(events), Content_Type=BATCH)
+        assert (status, problem["index"], problem["id"], problem["reason"]) == (422, 1, "1", "unknown_sensor")
+        assert "camera_rear" in problem["sensors"]
+        assert len(one.kafka.sent) == 3
+        assert (await one.post("/v1/events", "[]", Content_Type=BATCH))[:2] == (200, [])
+
+
+async def test_the_end_of_a_session_can_be_sent(rig: Making) -> None:
+    async with rig() as one:
+        status, _, _ = await one.post("/v1/events", b"", ce_id="9", ce_source="/x", ce_type="streamer.end.v1",
+                                      ce_specversion="1.0")  # fmt: skip
+        assert status == 200
+        assert one.kafka.sent[0][0] == "streamer.telemetry"
+        assert one.event()[0].type == 1
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status", "said"),
+    [
+        (f"{PATH}/nose", JPEG, {"Content_Type": "image/jpeg"}, 404, "image, camera_rear, audio, text, telemetry"),
+        (f"{PATH}/image", JPEG, {"Content_Type": "image/tiff"}, 415, "image/tiff"),
+        (f"{PATH}/image", b"", {"Content_Type": "image/jpeg"}, 422, "empty"),
+        (f"{PATH}/image?when=now", JPEG, {"Content_Type": "image/jpeg"}, 400, "when"),
+        (f"{PATH}/image?time=now", JPEG, {"Content_Type": "image/jpeg"}, 422, "RFC 3339"),
+        (f"{PATH}/image?time=2026-01-01T00:01:00Z", JPEG, {"Content_Type": "image/jpeg"}, 422, "clock"),
+        (f"{PATH}/image", JPEG, {"Content_Type": "image/jpeg", "Content_Encoding": "gzip"}, 415, "compressed"),
+        (f"{PATH}/image", JPEG, {"Content_Type": "image/jpeg", "ce_id": "%ff"}, 400, "UTF-8"),
+        (f"{PATH}/image", JPEG, {"Content_Type": "image/jpeg", "ce_sub_ject": "x"}, 400, "small letters and digits"),
+        ("/v1/sessions/other/image", JPEG, {"Content_Type": "image/jpeg"}, 403, "other"),
+        ("/v1/events", JPEG, {"Content_Type": "image/jpeg"}, 400, "'id'"),
+        ("/v1/events", "{", {"Content_Type": EVENT}, 400, "JSON"),
+        ("/v1/events", "[]", {"Content_Type": EVENT}, 400, "JSON"),
+        ("/v1/events", "[1]", {"Content_Type": BATCH}, 400, "JSON"),
+        ("/v1/events", json.dumps(as_json(data="x")), {"Content_Type": EVENT}, 400, "not both"),
+        ("/v1/events", json.dumps(as_json(data_base64="?")), {"Content_Type": EVENT}, 400, "base64"),
+        ("/v1/events", json.dumps(as_json(where={})), {"Content_Type": EVENT}, 400, "where"),
+        ("/v1/events", json.dumps(as_json(specversion="0.3")), {"Content_Type": EVENT}, 422, "1.0"),
+        ("/v1/events", json.dumps(as_json(type="streamer.tick.v1")), {"Content_Type": EVENT}, 422, "streamer.end.v1"),
+        ("/v1/events", json.dumps(as_json(partitionkey="cab-8")), {"Content_Type": EVENT}, 403, "cab-8"),
+        ("/v1/events", json.dumps(as_json(timesource="!")), {"Content_Type": EVENT}, 400, "timesource"),
+        ("/v1/events", json.dumps([as_json()] * 4), {"Content_Type": BATCH}, 413, "3 events"),
+        ("/v1/events", bytes(70_000), {"Content_Type": "image/jpeg"}, 413, "65536"),
+        ("/v1/nothing", b"", {}, 404, "Not Found"),
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_is_told_in_one_line_and_counted(
+    path: str, body: Any, headers: dict[str, str], status: int, said: str, rig: Making
+) -> None:
+    async with rig(gateway_batch_records=3, gateway_body_bytes=65_536) as one:
+        found, problem, _ = await one.post(path, body, **headers)
+        assert (found, one.kafka.sent) == (status, [])
+        assert said in problem["detail"]
+        assert one.metrics.problems.labels(status)._value.get() == 1
+        assert one.room.used_bytes == 0
+
+
+async def test_a_body_of_unknown_length_is_read_to_the_limit_and_no_further(rig: Making) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(10_000)
+
+    async with rig(gateway_body_bytes=65_536) as one:
+        status, _, _ = await one.post(f"{PATH}/image", endless(), Content_Type="image/jpeg")
+        assert (status, one.room.used_bytes) == (413, 0)
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(rig: Making) -> None:
+    async with rig(gateway_body_ms=100) as one:
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.gateway.port)
+        writer.write(
+            f"POST {PATH}/image HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {one.token}\r\n"
+            "Content-Length: 1000\r\n\r\nhalf".encode()
+        )
+        assert b"408" in await reader.readline()
+        writer.close()
+        silent, other = await asyncio.open_connection("127.0.0.1", one.gateway.port)
+        other.write(b"POST /v1/ev")  # nor is a request
+        assert await silent.read() == b""
+        other.close()
+        assert one.room.used_bytes == 0
+
+
+async def test_a_connection_beyond_the_most_is_told_to_come_later(rig: Making) -> None:
+    async with rig(gateway_connections=1) as one:
+        _, first = await asyncio.open_connection("127.0.0.1", one.gateway.port)
+        await asyncio.sleep(0)
+        reader, second = await asyncio.open_connection("127.0.0.1", one.gateway.port)
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"Retry-After" in answer
+        first.close()
+        second.close()
+
+
+# who may send
+
+
+async def test_only_a_token_of_the_file_opens_and_a_changed_file_holds_at_once(rig: Making) -> None:
+    async with rig() as one:
+        for given in ("Bearer x", f"Bearer {one.token}x", f"Basic {one.token}", "", "Bearer "):
+            status, _, headers = await one.post(f"{PATH}/image", JPEG, Authorization=given)
+            assert (status, headers["WWW-Authenticate"]) == (401, 'Bearer realm="streamer"')
+        found = one.gateway._tokens
+        other = tokens.make(one.settings.gateway_tokens, ("b", "c"))
+        found.refresh()
+        known = found.find(other)
+        assert known is not None
+        assert known.sessions == ("b", "c")
+        one.settings.gateway_tokens.write_text("[[token]]\n")
+        found.refresh()
+        assert "sessions" in found.fault or "id" in found.fault
+        assert found.find(one.token) is not None  # a broken file locks nobody out
+        one.settings.gateway_tokens.write_text("")
+        found.refresh()
+        assert (found.fault, found.find(one.token)) == ("", None)
+
+
+async def test_a_token_of_several_sessions_must_say_which(rig: Making) -> None:
+    async with rig("a", "b") as one:
+        status, problem, _ = await one.post("/v1/events", json.dumps(as_json()), Content_Type=EVENT)
+        assert (status, problem["sessions"]) == (400, ["a", "b"])
+        assert (await one.post("/v1/events", json.dumps(as_json(partitionkey="b")), Content_Type=EVENT))[0] == 200
+        assert one.event()[0].session == "b"
+
+
+def test_the_file_has_no_secret_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "tokens.toml"
+    made = tokens.make(path, ("x", "ä"))
+    assert made.partition("_")[2] not in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [entry.name for entry in path.parent.iterdir()] == ["tokens.toml"]
+    with pytest.raises(UsageError, match="bytes of text"):
+        tokens.make(path, ("x" * 129,))
+    with pytest.raises(UsageError, match="streamer gateway token"):
+        Tokens(tmp_path / "none")
+
+
+def test_beyond_this_machine_it_wants_tls(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="GATEWAY_CERT_FILE"):
+        tls_context(Settings.load(gateway_host="0.0.0.0"))
+    assert tls_context(Settings.load(gateway_host="0.0.0.0", gateway_plain=True)) is None
+    (tmp_path / "x").write_text("x")
+    with pytest.raises(UsageError, match="PEM"):
+        tls_context(Settings.load(gateway_cert_file=tmp_path / "x", gateway_key_file=tmp_path / "x"))
+    with pytest.raises(UsageError, match="need each other"):
+        Settings.load(gateway_cert_file=tmp_path / "x")
+
+
+# how much
+
+
+async def test_a_token_that_sends_too_much_waits_as_long_as_it_is_told(rig: Making) -> None:
+    async with rig(gateway_records_a_second=2) as one:
+
+        async def send() -> tuple[int, Any, Any]:
+            found: tuple[int, Any, Any] = await one.post(f"{PATH}/image", JPEG, Content_Type="image/jpeg")
+            return found
+
+        for _ in range(int(2 * BURST_S) + 1):  # the last one is a debt
+            assert (await send())[0] == 200
+        status, problem, headers = await send()
+        assert (status, headers["Retry-After"]) == (429, "1")
+        assert problem["retry_after_s"] == 1
+        one.clock_s += 1.0
+        assert (await send())[0] == 200
+        assert one.count("none", "quota") == 1
+
+
+def test_a_debt_is_paid_at_the_rate() -> None:
+    now_s = [0.0]
+    bucket = Bucket(100.0, lambda: now_s[0])
+    bucket.charge(1000.0)  # a body larger than any burst
+    assert bucket.wait_s() == pytest.approx(8.0)
+    now_s[0] = 8.0 + 1e-9
+    assert bucket.wait_s() == 0.0
+    now_s[0] = 1e9
+    bucket.charge(100.0 * BURST_S)
+    assert math.isclose(bucket.wait_s(), 0.0)  # a pause saves up a burst, not more
+
+
+# Kafka
+
+
+async def test_no_answer_comes_before_kafka_has_the_record(rig: Making) -> None:
+    async with rig() as one:
+        one.kafka.answers = False
+        asked = asyncio.create_task(one.post(f"{PATH}/image", JPEG, Content_Type="image/jpeg"))
+        await one.kafka.until(1)
+        await asyncio.sleep(0.05)
+        assert not asked.done()
+        assert one.room.used_bytes > len(JPEG)
+        one.kafka.futures[0].set_result(Place(3, 17))
+        status, answer, _ = await asked
+        assert (status, answer["partition"], answer["offset"]) == (200, 3, 17)
+
+
+async def test_a_stuck_kafka_fills_the_room_and_no_more(rig: Making) -> None:
+    async with rig(gateway_inflight_bytes=1 << 20, gateway_ack_ms=100) as one:
+        one.kafka.answers = False
+        picture = bytes(300_000)
+        answers = [await one.post(f"{PATH}/image", picture, Content_Type="image/jpeg") for _ in range(5)]
+        assert {status for status, _, _ in answers} == {503}
+        assert all(headers["Retry-After"] == "2" for _, _, headers in answers)
+        assert len(one.kafka.sent) == 3
+        assert one.room.used_bytes <= 1 << 20
+        for future in one.kafka.futures:  # it comes back
+            future.set_result(Place(0, 0))
+        one.kafka.answers = True
+        assert (await one.post(f"{PATH}/image", picture, Content_Type="image/jpeg"))[0] == 200
+        assert one.room.used_bytes == 0
+        assert one.count("image", "acknowledged") == 4  # those that were answered 503 too: they are sent again
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "is_broken"),
+    [
+        (RequestTimedOutError(), 503, False),
+        (MessageSizeTooLargeError("9 MiB"), 413, False),
+        (KafkaError("Unexpected error during batch delivery"), 503, True),
+    ],
+)
+async def test_what_kafka_refuses_is_no_success(error: Exception, status: int, is_broken: bool, rig: Making) -> None:
+    async with rig() as one:
+        one.kafka.raises = error
+        assert (await one.post(f"{PATH}/image", JPEG, Content_Type="image/jpeg"))[0] == status
+        one.kafka.raises, one.kafka.answers = None, False
+        asked = asyncio.create_task(one.post(f"{PATH}/image", JPEG, Content_Type="image/jpeg"))
+        await one.kafka.until(1)
+        one.kafka.futures[0].set_exception(error)
+        assert (await asked)[0] == status
+        assert bool(one.broken) is is_broken
+        assert one.room.used_bytes == 0
+
+
+async def test_a_batch_of_which_kafka_has_a_part_says_which(rig: Making) -> None:
+    async with rig(gateway_ack_ms=200) as one:
+        one.kafka.answers = False
+        body = json.dumps([as_json(id=str(number)) for number in range(3)])
+        asked = asyncio.create_task(one.post("/v1/events", body, Content_Type=BATCH))
+        await one.kafka.until(3)
+        one.kafka.futures[1].set_result(Place(0, 0))
+        status, problem, _ = await asked
+        assert (status, problem["accepted"]) == (503, ["1"])
+
+
+# WebSocket
+
+
+@asynccontextmanager
+async def stream(one: Rig, **given: Any) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    async with one.http.ws_connect(
+        f"{one.url}/v1/stream", protocols=(PROTOCOL, f"{BEARER}{one.token}"), **given
+    ) as socket:
+        yield socket
+
+
+def frame(payload: bytes, **attributes: Any) -> bytes:
+    head = as_json(data_base64=None, **attributes)
+    return len(raw := json.dumps(head).encode()).to_bytes(4, "big") + raw + payload
+
+
+async def test_each_message_is_answered_by_its_id(rig: Making) -> None:
+    async with rig() as one, stream(one) as socket:
+        assert socket.protocol == PROTOCOL
+        await socket.send_str(json.dumps(as_json(id="a")))
+        await socket.send_bytes(frame(JPEG, id="b", sensor="camera_rear"))
+        await socket.send_str("{")
+        await socket.send_bytes(b"\xff\xff\xff\xff")
+        await socket.send_bytes(frame(JPEG, id="c", sensor="nose"))
+        answers = {answer["message"]: answer for answer in [await socket.receive_json(timeout=5) for _ in range(5)]}
+        assert [answers[number]["status"] for number in range(5)] == [200, 200, 400, 400, 422]
+        assert [answers[number].get("id") for number in (0, 1, 4)] == ["a", "b", "c"]
+        assert [value for _, _, _, value, _ in one.kafka.sent] == [JPEG, JPEG]
+        assert "camera_rear" in answers[4]["detail"]
+        assert one.room.used_bytes == 0
+
+
+async def test_a_stop_answers_what_was_taken_and_says_why_it_closes(rig: Making) -> None:
+    async with rig() as one, stream(one) as socket:
+        one.kafka.answers = False
+        await socket.send_bytes(frame(JPEG, id="a"))
+        await one.kafka.until(1)
+        stopping = asyncio.create_task(one.gateway.stop())
+        await asyncio.sleep(0.05)
+        one.kafka.futures[0].set_result(Place(0, 0))
+        assert (await socket.receive_json(timeout=5))["status"] == 200
+        assert (await socket.receive(timeout=5)).data == aiohttp.WSCloseCode.GOING_AWAY
+        await stopping
+
+
+async def test_a_message_that_is_too_large_ends_the_connection_with_the_code_for_that(rig: Making) -> None:
+    async with rig(gateway_message_bytes=1024) as one, stream(one) as socket:
+        await socket.send_bytes(frame(bytes(2000)))
+        message = await socket.receive(timeout=5)
+        assert message.data == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
+
+
+async def test_without_a_token_there_is_no_stream(rig: Making) -> None:
+    async with rig() as one:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await one.http.ws_connect(f"{one.url}/v1/stream", protocols=(PROTOCOL, f"{BEARER}x"))
+        assert refused.value.status == 401
+        status, _, _ = await one.post("/v1/stream", b"")
+        assert status == 405
+
+
+def test_no_bytes_of_a_frame_raise_anything_but_a_problem() -> None:
+    for message in (b"", b"\0\0\0\0", b"\0\0\0\x02{}", b"\0\0\0\x02[]", b"\0\0\0\x01\xff", frame(b"")[:-3]):
+        with suppress(Problem):
+            assert framed(message).payload == b""
+
+
+async def test_a_device_can_ask_what_it_may_send_and_what_time_it_is(rig: Making) -> None:
+    async with rig() as one:
+        headers = {"Authorization": f"bearer {one.token}"}
+        async with one.http.get(f"{one.url}/v1/device", headers=headers) as answer:
+            found = await answer.json()
+        assert found["sessions"] == [SESSION]
+        assert {"name": "camera_rear", "kind": "image"} in found["sensors"]
+        assert found["limits"]["records_a_second"] == 500
+        async with one.http.get(f"{one.url}/v1/clock") as answer:
+            assert (await answer.json())["time_us"] > NOW_US
+    assert rfc3339(NOW_US) == "2026-01-01T00:00:00.000000Z"
