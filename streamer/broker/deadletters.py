@@ -73,6 +73,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     truncated: bool = False
     first_offset: int | None = None
+    ce_sensor: str | None = None
 
 
 def dead_letter(record: Record, reason: Reason, detail: str, topic: str) -> Letter:
@@ -108,6 +109,22 @@ def read(settings: Settings, reason: str | None = None) -> Iterator[DeadLetter]:
         for _, message in _messages(reader, _ends(reader), settings):
             letter = _parsed(message)
             if letter is not None and (reason is None or letter.reason in wanted):
+                yield letter
+
+
+def newest(settings: Settings, count: int) -> Iterator[DeadLetter]:
+    """The newest dead letters, at most so many of each partition.
+
+    Raises:
+        UsageError: As :func:`read`.
+    """
+    with _reader(settings) as reader:
+        ends = _ends(reader)
+        begins = reader.beginning_offsets([*ends])
+        for tp, end in ends.items():
+            reader.seek(tp, max(begins[tp], end - count))
+        for _, message in _messages(reader, ends, settings):
+            if (letter := _parsed(message)) is not None:
                 yield letter
 
 
@@ -297,6 +314,7 @@ def _parsed(message: KafkaMessage) -> DeadLetter | None:
             size_bytes=truncated if truncated is not None else len(message.value or b""),
             truncated=truncated is not None,
             first_offset=_number(headers.get(FIRST_OFFSET)) if of_batch else None,
+            ce_sensor=headers.get("ce_sensor"),
         )
     except (KeyError, ValueError):
         return None

@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from time import time
 
 import redis
@@ -18,9 +18,9 @@ import redis
 from streamer.clients import codecs
 from streamer.clients import redis as redis_clients
 from streamer.events import Drift
-from streamer.model.spec import SPEC_FILE, read_spec
-from streamer.operate import kafka_checks
-from streamer.operate.findings import MOST_SKEW_S, Finding, fail, guarded, ok, warn
+from streamer.model.spec import SPEC_FILE, check_sensors, read_spec
+from streamer.operate import kafka_checks, sensor_checks
+from streamer.operate.findings import MOST_SKEW_S, Finding, Status, fail, guarded, ok, warn
 from streamer.settings import Settings
 from streamer.store import drifts
 from streamer.store.results import Keys
@@ -35,13 +35,26 @@ OLDEST_REDIS = (6, 2)  # for ZADD GT, XTRIM MINID and explicit ids in XADD
 def examine(settings: Settings) -> Iterator[Finding]:
     """Check everything, except what an earlier finding makes impossible."""
     yield from guarded("codecs", settings, _codecs)
-    yield from guarded("kafka", settings, lambda: kafka_checks.examine(settings))
-    yield from guarded("redis", settings, lambda: _redis(settings))
+    kafka_works = yield from _works(guarded("kafka", settings, lambda: kafka_checks.examine(settings)))
+    redis_works = yield from _works(guarded("redis", settings, lambda: _redis(settings)))
+    if redis_works:
+        yield from guarded("sensors", settings, lambda: sensor_checks.seen(settings))
+    if kafka_works:
+        yield from guarded("sensors", settings, lambda: sensor_checks.unknown(settings))
     yield from guarded("model", settings, lambda: _model(settings))
     if settings.role != "align":  # role align uses no device
         yield from guarded("device", settings, lambda: _device(settings))
     yield _port(settings)
     yield _disk()
+
+
+def _works(findings: Iterator[Finding]) -> Generator[Finding, None, bool]:
+    """The findings, and whether none is a failure."""
+    works = True
+    for finding in findings:
+        yield finding
+        works = works and finding.status is not Status.FAIL
+    return works
 
 
 def _codecs() -> Iterator[Finding]:
@@ -137,6 +150,7 @@ def _redis_promises(client: redis.Redis) -> Iterator[Finding]:
 
 def _model(settings: Settings) -> Iterator[Finding]:
     spec = read_spec(settings.model)
+    check_sensors(spec, settings.sensor_set)
     if settings.role == "align":  # it reads only this file, without PyTorch
         found = f"{settings.model / SPEC_FILE} is right: {spec.name} {spec.version}"
     elif spec.senses is not None:

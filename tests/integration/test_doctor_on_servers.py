@@ -7,10 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from kafka import KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
+from streamer.broker import deadletters
 from streamer.clients import redis as redis_clients
-from streamer.events import Drift
+from streamer.errors import Reason
+from streamer.events import IMAGE, TOPIC_DEADLETTER, Drift, Record
 from streamer.local.stack import Stack
 from streamer.operate import doctor, kafka_checks
 from streamer.operate.findings import Finding, Status
@@ -18,6 +21,7 @@ from streamer.settings import Settings
 from streamer.store import drifts
 from streamer.store.results import Keys
 from tests.harness import second, send, wait_for
+from tests.terminals import result
 
 pytestmark = pytest.mark.integration
 
@@ -42,6 +46,29 @@ def test_records_that_wait_for_a_worker_that_is_not_there_are_counted(topics: Se
     assert group.status is Status.WARN
     assert f"0 workers, {len(records)} records behind" in group.found
     assert [finding for finding in doctor.examine(topics) if finding.status is Status.FAIL] == []
+
+
+def test_sensors_that_never_come_and_records_of_none_that_is_declared_are_told(topics: Settings) -> None:
+    settings = topics.model_copy(update={"sensors": Settings.load(sensors={"rear": {"kind": "image"}}).sensors})
+    (none,) = of("sensors", settings)
+    assert (none.status, "there are no windows" in none.found) == (Status.OK, True)
+    names = settings.sensor_set.names
+    window = result(present=("image", "audio", "text"), coverage=dict.fromkeys(names, 1.0))
+    keys = Keys(settings.key_prefix)
+    with redis.Redis.from_url(settings.redis) as client:
+        client.zadd(keys.sessions, {window.session: window.end_us})
+        client.xadd(keys.results(window.session), window.to_fields(), id=f"{window.end_us}-0")
+    stray = Record(IMAGE, 0, 7, window.end_us, b"car", b"jpeg", (("ce_sensor", b"top"),))
+    told = deadletters.dead_letter(stray, Reason.UNKNOWN_SENSOR, "not declared", settings.source_topics[IMAGE])
+    with KafkaProducer(bootstrap_servers=settings.kafka) as producer:
+        for _ in range(9):
+            topic = settings.topic(TOPIC_DEADLETTER)
+            producer.send(topic, key=told.key, value=told.value, headers=list(told.headers)).get(10)
+    rear, telemetry, there, top = of("sensors", settings)
+    assert [one.status for one in (rear, telemetry, there, top)] == [Status.WARN, Status.WARN, Status.OK, Status.WARN]
+    assert rear.found.startswith("rear was in none of the newest 1 windows")
+    assert top.found.startswith("5 of the newest 5 dead letters are records on ")  # of each partition the newest
+    assert "of the sensor 'top'" in top.found
 
 
 def test_a_short_retention_is_a_warning(topics: Settings) -> None:

@@ -62,6 +62,12 @@ def test_a_model_of_other_windows_is_a_warning_and_none_at_all_a_failure(setting
     assert found(settings.model_copy(update={"model": Path("nowhere")}))["model"].status is Status.FAIL
 
 
+def test_a_model_that_reads_a_sensor_which_is_not_declared_fails(settings: Settings) -> None:
+    model = found(settings.model_copy(update={"model": Path("models/surround")}))["model"]
+    assert model.status is Status.FAIL
+    assert "reads the sensor camera_front, which is not declared: add [sensors.camera_front]" in model.found
+
+
 def test_a_device_that_is_not_there_fails(settings: Settings) -> None:
     device = found(settings.model_copy(update={"device": "cuda:99"}))["device"]
     assert device.status is Status.FAIL
