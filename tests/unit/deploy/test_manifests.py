@@ -24,7 +24,7 @@ from streamer.events import TOPIC_WINDOWS
 from streamer.local import compose
 from streamer.observe.endpoints import Endpoints
 from streamer.operate import costs
-from streamer.sensors import DEFAULTS, SensorSettings
+from streamer.sensors import SensorSettings
 from streamer.settings import FILE_SUFFIX, SECRETS, Settings
 from streamer.worker.process import REDIS_START_S
 from tests.conftest import KAFKA_IMAGE, REDIS_IMAGE
@@ -152,7 +152,18 @@ def test_every_manifest_is_part_of_a_kustomization() -> None:
 
 def test_overlays_and_components_are_those_that_are_tested() -> None:
     assert {path.name for path in (K8S / "overlays").iterdir()} == set(OVERLAYS)
-    ours = {"monitoring", *ONE_ROLE, *SPLIT, *SECURED, "create-topics", "gpu", "transcribe", "describe", "gateway"}
+    ours = {
+        "monitoring",
+        *ONE_ROLE,
+        *SPLIT,
+        *SECURED,
+        "create-topics",
+        "gpu",
+        "transcribe",
+        "describe",
+        "gateway",
+        "surround",
+    }
     assert {path.name for path in (K8S / "components").iterdir()} == ours
 
 
@@ -368,9 +379,9 @@ def test_only_workers_that_run_the_model_on_a_gpu_ask_for_one() -> None:
 
 
 def names_of_settings() -> set[str]:
-    nested = {f"SENSORS__{sensor}__{name}" for sensor in DEFAULTS for name in SensorSettings.model_fields}
+    rules = {f"SENSORS____{name}" for name in SensorSettings.model_fields}
     files = {f"{secret}{FILE_SUFFIX}" for secret in SECRETS}
-    return {f"STREAMER_{name.upper()}" for name in {*Settings.model_fields, *nested, *files}} | {"STREAMER_CONFIG"}
+    return {f"STREAMER_{name.upper()}" for name in {*Settings.model_fields, *rules, *files}} | {"STREAMER_CONFIG"}
 
 
 def test_every_setting_that_a_file_names_exists() -> None:
@@ -383,7 +394,8 @@ def test_every_setting_that_a_file_names_exists() -> None:
     ]
     named = {name for path in files for name in re.findall(r"STREAMER_[A-Z_]*[A-Z]", path.read_text("utf-8"))}
     assert {"STREAMER_KAFKA", "STREAMER_REDIS", "STREAMER_HOST", "STREAMER_PORT"} <= named
-    assert named - names_of_settings() == set()
+    rules = re.compile(r"(?<=STREAMER_SENSORS__)[A-Z][A-Z_]*?(?=__)")  # of a sensor of any name
+    assert {rules.sub("", name) for name in named} - names_of_settings() == set()
 
 
 def test_the_worker_accepts_the_settings_of_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,6 +412,23 @@ def test_the_worker_accepts_the_settings_of_each_overlay(built: list[Object], mo
         assert settings.partitions == int(BASE_ENV["STREAMER_PARTITIONS"])
         # A static member that stops does not leave the group; docs/decisions/0007 says why no pod is one.
         assert settings.instance_id is None
+
+
+def test_the_sensors_of_an_example_are_those_of_its_model_for_all_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = Settings.load(**tomllib.loads((ROOT / "models/surround/streamer.toml").read_text("utf-8")))
+    built = with_components("split", "surround", "transcribe", "describe")
+    plain = with_components("split", "transcribe", "describe")
+    found = workers(built)
+    assert len(found) == 4
+    for deployment in found:
+        settings = settings_of(built, deployment, monkeypatch)
+        assert (settings.sensors, settings.model) == (wanted.sensors, wanted.model)
+    ours, theirs = (
+        {source["configMapRef"]["name"] for one in workers(some) for source in pod(one)["containers"][0]["envFrom"]}
+        for some in (built, plain)
+    )
+    assert len(ours) == len(theirs) == 1
+    assert ours != theirs  # a change of sensors replaces the pods
 
 
 def test_the_redis_url_comes_from_a_secret_and_no_file_has_a_password() -> None:
@@ -809,6 +838,13 @@ def test_containers_and_manifests_are_of_the_same_servers() -> None:
     assert (image("kafka"), image("redis")) == (KAFKA_IMAGE, REDIS_IMAGE)
     dev = [o for name in ("kafka", "redis") for o in read(K8S / "overlays/dev" / f"{name}.yaml")]
     assert [pod(o)["containers"][0]["image"] for o in workloads(dev)] == [KAFKA_IMAGE, REDIS_IMAGE]
+
+
+def test_settings_of_all_containers_are_lines_of_one_file() -> None:
+    ours = {name: service for name, service in COMPOSE["services"].items() if service["image"].startswith("streamer:")}
+    assert {"worker", "align", "infer", "simulator", "dashboard", "describe", "transcribe", "topics"} <= ours.keys()
+    for service in ours.values():
+        assert service["env_file"] == [{"path": "streamer.env", "required": False}]
 
 
 def test_the_containers_find_one_another() -> None:
