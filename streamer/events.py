@@ -91,6 +91,7 @@ class Sensors(msgspec.Struct, frozen=True, dict=True):
 
 # One of each kind that comes with the program; sensors of other kinds are declared.
 DEFAULT_SENSORS = Sensors.of(Sensor(kind.name, row) for row, kind in enumerate(OWN))
+DEFAULT_NAMES = DEFAULT_SENSORS.names
 
 END_TYPE = "streamer.end.v1"  # control record: this session ends
 TICK_TYPE = "streamer.tick.v1"  # control record: carries nothing but its log time

@@ -26,6 +26,7 @@ class Audio(Kind):
     ce_type = "streamer.audio.v1"
     content_types = ("audio/l16", "audio/wav", "audio/flac", "audio/ogg")
     input = AudioInput
+    model = "streamer.model.kinds.audio:Sounds"
 
     def read(self, payload: bytes | None, media_type: str, params: Mapping[str, str], said_us: int | None) -> Read:
         if payload is not None and media_type == "audio/l16":

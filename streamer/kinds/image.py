@@ -30,6 +30,7 @@ class Image(Kind):
     content_types = ("image/jpeg", "image/png", "image/webp")
     input = ImageInput
     rules: ClassVar = {"expected_hz": 10.0}
+    model = "streamer.model.kinds.image:Images"
 
     def read(self, payload: bytes | None, media_type: str, params: Mapping[str, str], said_us: int | None) -> Read:
         return A_MOMENT

@@ -1,12 +1,15 @@
 """What a kind of payloads is: all that differs between images, sounds, words and measurements, under one object.
 
-Aligners have kinds, so none of this imports PyTorch.
+Aligners have kinds, so none of this imports PyTorch: what a model does with a kind is in another module, which is named
+here as ``module:attribute`` and imported when it is first used, by :func:`streamer.model.handling.handling`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import msgspec
@@ -58,6 +61,7 @@ class Kind(ABC):
         content_types: Media types that they may have, lower case.
         input: What a model may say about an input of this kind.
         rules: Fields of ``SensorSettings`` in which its sensors differ from others, if nothing is declared.
+        model: ``module:attribute`` of its :class:`streamer.model.handling.Handling`, a class.
     """
 
     name: ClassVar[str]
@@ -66,6 +70,7 @@ class Kind(ABC):
     content_types: ClassVar[tuple[str, ...]]
     input: ClassVar[type[KindOfInput]]
     rules: ClassVar[Mapping[str, object]] = {}
+    model: ClassVar[str]
 
     @abstractmethod
     def read(self, payload: bytes | None, media_type: str, params: Mapping[str, str], said_us: int | None) -> Read:
@@ -88,3 +93,10 @@ class Kind(ABC):
             wanted: The model's input of this sensor; ``None``: it has none.
         """
         return (wanted is not None,) * len(events)
+
+
+@cache
+def part(where: str) -> Any:
+    """What a kind names as ``module:attribute``."""
+    module, _, name = where.partition(":")
+    return getattr(import_module(module), name)

@@ -64,6 +64,7 @@ class Measurements(Kind):
     ce_type = "streamer.telemetry.v1"
     content_types = ("application/json",)
     input = TelemetryInput
+    model = "streamer.model.kinds.telemetry:Grids"
 
     def read(self, payload: bytes | None, media_type: str, params: Mapping[str, str], said_us: int | None) -> Read:
         if payload is None:

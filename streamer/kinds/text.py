@@ -52,6 +52,7 @@ class Text(Kind):
     content_types = ("application/json",)
     input = TextInput
     rules: ClassVar = {"max_delay_ms": 2000, "idle_after_ms": None}  # speech recognition is late, and people pause
+    model = "streamer.model.kinds.text:Words"
 
     def read(self, payload: bytes | None, media_type: str, params: Mapping[str, str], said_us: int | None) -> Read:
         if payload is None:

@@ -24,21 +24,16 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from streamer.errors import ModelError, UsageError, one_line
+from streamer.model.handling import handling
 from streamer.model.nets.architecture import Architecture, BuildError, HuggingFace
 from streamer.model.nets.build import Data, build
-from streamer.model.nets.encoders.text import Vocabulary
 from streamer.model.nets.heads import Head
 from streamer.model.spec import (
     CODE_FILE,
     SPEC_FILE,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
-    AudioInput,
-    ImageInput,
-    Input,
     ModelSpec,
-    TelemetryInput,
-    TextInput,
     read_network_spec,
 )
 from streamer.senses import files as senses
@@ -77,9 +72,9 @@ def new_module(spec: ModelSpec, folder: Path, tokenizer: Tokenizer | None, *, pr
         if wanted.share:
             data["shared"][name] = wanted.share
         elif name in spec.inputs.more:
-            data["more"][name] = Data(**_dimensions(wanted, tokenizer))
+            data["more"][name] = Data(**handling(wanted.kind).dimensions(wanted, tokenizer))
         else:
-            data |= _dimensions(wanted, tokenizer)
+            data |= handling(wanted.kind).dimensions(wanted, tokenizer)
     heads = {name: Head(output.size, output.kind == "number") for name, output in spec.outputs.items()}
     try:
         seen = bool(spec.inputs.of_kind("image"))
@@ -87,22 +82,6 @@ def new_module(spec: ModelSpec, folder: Path, tokenizer: Tokenizer | None, *, pr
         return build(architecture, Data(**data), heads, folder, pretrained=pretrained)
     except BuildError as error:
         raise ModelError(f"{folder / SPEC_FILE}: {error}") from None
-
-
-def _dimensions(wanted: Input, tokenizer: Tokenizer | None) -> dict[str, Any]:
-    """Fields of :class:`Data`."""
-    match wanted:
-        case ImageInput():
-            return {"image_size": (wanted.height, wanted.width)}
-        case AudioInput():
-            return {"audio_rate_hz": wanted.rate_hz}
-        case TextInput():
-            words = vocabulary(tokenizer) if tokenizer is not None else None
-            return {"vocabulary": words, "max_tokens": wanted.max_tokens}
-        case TelemetryInput():
-            return {"telemetry_channels": len(wanted.channels)}
-        case _:
-            raise AssertionError(wanted)
 
 
 def _with_backbone(architecture: Architecture) -> Architecture:
@@ -122,17 +101,6 @@ def _with_backbone(architecture: Architecture) -> Architecture:
         raise BuildError(f"architecture.image.pretrained = {BACKBONE!r}: {sense.name} is not one file of weights")
     path = next(iter(sense.files.values())).absolute()
     return msgspec.structs.replace(architecture, image=image | {"pretrained": str(path)})
-
-
-def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
-    """What a network needs to know about a tokenizer."""
-    numbers: dict[str, int] = tokenizer.get_vocab()
-    tokens = [""] * (1 + max(numbers.values(), default=0))
-    for token, number in numbers.items():
-        tokens[number] = token
-    plain, framed = (tokenizer.encode("a", add_special_tokens=special).ids for special in (False, True))
-    at = next((n for n in range(len(framed)) if framed[n : n + len(plain)] == plain), 0)
-    return Vocabulary(tuple(tokens), tuple(framed[:at]), tuple(framed[at + len(plain) :]))
 
 
 def backbone_tokenizer(spec: ModelSpec, folder: Path) -> Tokenizer | None:

@@ -17,7 +17,7 @@ from kafka.admin import (
 from streamer.broker import deadletters, topics
 from streamer.errors import UsageError
 from streamer.feeds import Producer
-from streamer.model import frames
+from streamer.kinds.image import reading_order
 from streamer.operate import doctor
 from streamer.operate.findings import Status
 from streamer.settings import Settings
@@ -84,7 +84,7 @@ def base(broker: Broker, authority: Authority, redis_url: str, model_folder: Pat
 
 def drive(settings: Settings, session: str, start_us: int) -> None:
     """Whole windows; of each the frame that the model opens first is broken, so that another has to take its place."""
-    broken, *_ = frames.reading_order(FRAMES, 2)
+    broken, *_ = reading_order(FRAMES, 2)
     with Producer(settings) as producer:
         for second in range(SECONDS):
             at_us = start_us + second * S_US

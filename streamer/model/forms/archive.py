@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from streamer.errors import ModelError
-from streamer.events import KIND_NAMES
+from streamer.events import DEFAULT_NAMES
 from streamer.model.collate import collate
+from streamer.model.handling import handling
 from streamer.model.nets.inputs import JOINT, Inputs, Outputs
 from streamer.model.repository import Model
 from streamer.model.sample import Sample
@@ -23,11 +24,9 @@ from streamer.model.spec import (
     SPEC_FILE,
     TOKENIZER_FILE,
     WEIGHTS_FILE,
-    AudioInput,
     Input,
     InputSpec,
     ModelSpec,
-    TelemetryInput,
 )
 
 EMBEDDING = "embedding"  # name of that output in a graph; the others have the names of the heads
@@ -58,7 +57,7 @@ def seal_of(folder: Path, spec: ModelSpec) -> Seal:
 
 def _network(folder: Path, spec: ModelSpec) -> str:
     # As it was before inputs had names, where it says the same: archives of before stay valid.
-    inputs = {name: _facts(getattr(spec.inputs, name)) for name in KIND_NAMES}
+    inputs = {name: _facts(getattr(spec.inputs, name)) for name in DEFAULT_NAMES}
     inputs |= {name: {"kind": one.kind, **(_facts(one) or {})} for name, one in spec.inputs.more.items()}
     digest = hashlib.sha256(msgspec.json.encode((spec.window_ms, inputs, spec.outputs, spec.architecture)))
     for name in (CODE_FILE, TOKENIZER_FILE):
@@ -156,13 +155,8 @@ def time_lengths(inputs: InputSpec, window_ms: int) -> dict[str, int]:
     """Length of the last axis of each input whose last axis is time."""
     lengths: dict[str, int] = {}
     for sensor, wanted in inputs.all.items():
-        before = "" if sensor in KIND_NAMES else f"{sensor}{JOINT}"
-        if isinstance(wanted, AudioInput):
-            names = "audio_BS", "audio_mask_BS"
-            lengths |= dict.fromkeys([before + name for name in names], window_ms * wanted.rate_hz // 1000)
-        elif isinstance(wanted, TelemetryInput):
-            names = "telemetry_BCT", "telemetry_mask_BCT"
-            lengths |= dict.fromkeys([before + name for name in names], int(window_ms * wanted.rate_hz / 1000))
+        own = handling(wanted.kind).lengths(wanted, window_ms)
+        lengths |= {_flat(inputs, sensor, field): length for field, length in own.items()}
     return lengths
 
 
@@ -178,12 +172,11 @@ def named(inputs: Inputs) -> dict[str, Tensor]:
 
 def names_of(spec: InputSpec) -> list[str]:
     """Names of the tensors that a model may take."""
-    fields = {kind: [name for name in Inputs._fields if name.startswith(f"{kind}_")] for kind in KIND_NAMES}
-    return [
-        name if sensor in KIND_NAMES else f"{sensor}{JOINT}{name}"
-        for sensor, wanted in spec.all.items()
-        for name in fields[wanted.kind]
-    ]
+    return [_flat(spec, sensor, field) for sensor, wanted in spec.all.items() for field in handling(wanted.kind).fields]
+
+
+def _flat(inputs: InputSpec, sensor: str, field: str) -> str:
+    return f"{sensor}{JOINT}{field}" if sensor in inputs.more else field
 
 
 def field_of(name: str) -> str:

@@ -1,4 +1,4 @@
-"""PyTorch modules of the fused model; they depend on tensors alone, and on no other module of this package.
+"""PyTorch modules of the fused model; they depend on tensors alone, and ``build`` on what a kind says of its encoder.
 
 inputs        the tensors that go in and come out
 architecture  every name, option and size that a model may choose

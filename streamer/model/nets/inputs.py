@@ -21,7 +21,8 @@ class Inputs(NamedTuple):
 
     Where a mask is False the content is undefined and cannot affect the output. A sensor that a window lacks has no
     True in its mask. ``more`` has the sensors that are not called like their kind: each as a batch that has nothing
-    else, e.g. ``inputs.more["camera_rear"].image_BFCHW``; :meth:`of` finds it in either place.
+    else, e.g. ``inputs.more["camera_rear"].image_BFCHW``; :meth:`of` finds it in either place. ``others`` has tensors
+    of kinds that have no fields here, by name.
     """
 
     image_BFCHW: Tensor | None = None  # uint8, RGB
@@ -34,6 +35,7 @@ class Inputs(NamedTuple):
     telemetry_BCT: Tensor | None = None  # float32 in the producer's units
     telemetry_mask_BCT: Tensor | None = None
     more: dict[str, Inputs] | None = None
+    others: dict[str, Tensor] | None = None
 
     def of(self, sensor: str) -> dict[str, Tensor]:
         """The tensors of a sensor by their names here; empty if there is no such input."""
@@ -44,7 +46,8 @@ class Inputs(NamedTuple):
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name; those of ``more`` as ``camera_rear__image_BFCHW``."""
-        found = {name: part for name, part in self._asdict().items() if name != "more" and part is not None}
+        own = (*self._asdict().items(), *(self.others or {}).items())
+        found = {name: part for name, part in own if name not in ("more", "others") and part is not None}
         for sensor, part in (self.more or {}).items():
             found |= {f"{sensor}{JOINT}{name}": tensor for name, tensor in part.tensors().items()}
         return found
@@ -53,12 +56,14 @@ class Inputs(NamedTuple):
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Inputs:
         """What :meth:`tensors` took apart."""
         own: dict[str, Any] = {name: tensor for name, tensor in tensors.items() if JOINT not in name}
+        others = {name: own.pop(name) for name in [*own] if name not in cls._fields}
         more: dict[str, dict[str, Any]] = {}
         for name, tensor in tensors.items():
             sensor, joint, field = name.partition(JOINT)
             if joint:
                 more.setdefault(sensor, {})[field] = tensor
-        return cls(**own, more={sensor: cls(**part) for sensor, part in more.items()} or None)
+        parts = {sensor: cls.from_tensors(part) for sensor, part in more.items()}
+        return cls(**own, more=parts or None, others=others or None)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Inputs:
         """The same with every tensor changed, e.g. moved to a device."""
@@ -86,7 +91,9 @@ class Inputs(NamedTuple):
                 if _is_mask(name)
             }
             if changed.more is not None and sensor in changed.more:
-                changed = changed._replace(more={**changed.more, sensor: changed.more[sensor]._replace(**masks)})
+                changed = changed._replace(
+                    more={**changed.more, sensor: self.from_tensors({**changed.more[sensor].tensors(), **masks})}
+                )
             else:
                 changed = changed._replace(**masks)
         return changed

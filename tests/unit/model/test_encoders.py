@@ -18,6 +18,7 @@ from torch import nn
 
 from streamer.errors import ModelError
 from streamer.model import repository
+from streamer.model.kinds.text import vocabulary
 from streamer.model.nets.architecture import KINDS, Architecture, BuildError, Wav2Vec2
 from streamer.model.nets.encoders.audio import wav2vec2_encoder
 from streamer.model.nets.model import FusedModel
@@ -496,7 +497,7 @@ def test_a_model_folder_takes_the_tokenizer_of_the_encoder_and_is_read_without_i
     spec = read_spec(tmp_path)
     tokenizer = repository.backbone_tokenizer(spec, tmp_path)
     assert tokenizer is not None
-    assert repository.vocabulary(tokenizer) == small_nets.VOCABULARY
+    assert vocabulary(tokenizer) == small_nets.VOCABULARY
     module = repository.new_module(spec, tmp_path, tokenizer)
     repository.write(tmp_path, module, tokenizer, {})
     (tmp_path / "bert" / "model.safetensors").unlink()

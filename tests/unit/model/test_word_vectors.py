@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from streamer.errors import ModelError
 from streamer.model import repository
+from streamer.model.kinds.text import vocabulary
 from streamer.model.nets.architecture import BuildError
 from streamer.model.nets.model import FusedModel
 from streamer.model.nets.word_vectors import VOCABULARY_FILE, WordVectors
@@ -187,7 +188,7 @@ def test_the_tokenizer_knows_the_words_of_the_texts_and_then_those_of_the_file(t
     told: list[str] = []
     file = WordVectors(write(tmp_path, "glove.txt"))
     tokenizer = word_tokenizer(["Go, go now!", "GO then"], file, 8, told.append)
-    assert list(repository.vocabulary(tokenizer).tokens) == [
+    assert list(vocabulary(tokenizer).tokens) == [
         "[UNK]",
         "go",
         "!",

@@ -1,0 +1,1 @@
+"""What models do with each kind of payloads: cut to a window, collate, encode."""
