@@ -27,6 +27,7 @@ class Audio(Kind):
     content_types = ("audio/l16", "audio/wav", "audio/flac", "audio/ogg")
     input = AudioInput
     model = "streamer.model.kinds.audio:Sounds"
+    column = "streamer.training.data.columns:Sounds"
 
     def read(self, payload: bytes | None, media_type: str, params: Mapping[str, str], said_us: int | None) -> Read:
         if payload is not None and media_type == "audio/l16":

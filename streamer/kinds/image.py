@@ -31,6 +31,7 @@ class Image(Kind):
     input = ImageInput
     rules: ClassVar = {"expected_hz": 10.0}
     model = "streamer.model.kinds.image:Images"
+    column = "streamer.training.data.columns:Images"
 
     def read(self, payload: bytes | None, media_type: str, params: Mapping[str, str], said_us: int | None) -> Read:
         return A_MOMENT

@@ -1,7 +1,8 @@
 """What a kind of payloads is: all that differs between images, sounds, words and measurements, under one object.
 
-Aligners have kinds, so none of this imports PyTorch: what a model does with a kind is in another module, which is named
-here as ``module:attribute`` and imported when it is first used, by :func:`streamer.model.handling.handling`.
+Aligners have kinds, so none of this imports PyTorch: what models do with a kind, and how data sets have it, are in
+other modules, which are named here as ``module:attribute`` and imported when they are first used, by
+:func:`streamer.model.handling.handling` and :func:`streamer.training.data.column.column`.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class Kind(ABC):
         input: What a model may say about an input of this kind.
         rules: Fields of ``SensorSettings`` in which its sensors differ from others, if nothing is declared.
         model: ``module:attribute`` of its :class:`streamer.model.handling.Handling`, a class.
+        column: ``module:attribute`` of its :class:`streamer.training.data.column.Column`, a class.
     """
 
     name: ClassVar[str]
@@ -71,6 +73,7 @@ class Kind(ABC):
     input: ClassVar[type[KindOfInput]]
     rules: ClassVar[Mapping[str, object]] = {}
     model: ClassVar[str]
+    column: ClassVar[str]
 
     @abstractmethod
     def read(self, payload: bytes | None, media_type: str, params: Mapping[str, str], said_us: int | None) -> Read:

@@ -65,6 +65,7 @@ class Measurements(Kind):
     content_types = ("application/json",)
     input = TelemetryInput
     model = "streamer.model.kinds.telemetry:Grids"
+    column = "streamer.training.data.columns:Measurements"
 
     def read(self, payload: bytes | None, media_type: str, params: Mapping[str, str], said_us: int | None) -> Read:
         if payload is None:

@@ -53,6 +53,7 @@ class Text(Kind):
     input = TextInput
     rules: ClassVar = {"max_delay_ms": 2000, "idle_after_ms": None}  # speech recognition is late, and people pause
     model = "streamer.model.kinds.text:Words"
+    column = "streamer.training.data.columns:Texts"
 
     def read(self, payload: bytes | None, media_type: str, params: Mapping[str, str], said_us: int | None) -> Read:
         if payload is None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import UsageError
-from streamer.events import KIND_NAMES
+from streamer.events import DEFAULT_NAMES
 from streamer.model import wording
 from streamer.model.learned import LearnedOutputs
 from streamer.model.sample import Phrase, Sample, only
@@ -104,8 +104,8 @@ class Sensing:
         sizes = (inputs.image.height, inputs.image.width, 3) if inputs.image is not None else (0, 0, 3)
         length = inputs.audio.rate_hz if inputs.audio is not None else 0
         return Sample(
-            present=(True,) * len(KIND_NAMES),
-            coverage=(1.0,) * len(KIND_NAMES),
+            present=(True,) * len(DEFAULT_NAMES),
+            coverage=(1.0,) * len(DEFAULT_NAMES),
             image_FHW3=np.zeros((1, *sizes), np.uint8),
             image_mask_F=np.ones(1, np.bool_),
             audio_S=np.zeros(length, np.float32),

@@ -13,7 +13,7 @@ import torchaudio
 from torch import Tensor, nn
 from torch.nn import functional
 
-from streamer.events import KIND_NAMES
+from streamer.events import DEFAULT_NAMES
 from streamer.model.nets.inputs import Inputs
 from streamer.training.recipe import Augment
 
@@ -26,7 +26,7 @@ def gaps(inputs: Inputs, chance: float, solo: float = 0.0) -> dict[str, Tensor]:
     Returns:
         Sensor -> which windows show it, bool [B].
     """
-    names = [name for name in (*KIND_NAMES, *(inputs.more or {})) if inputs.mask(name) is not None]
+    names = [name for name in (*DEFAULT_NAMES, *(inputs.more or {})) if inputs.mask(name) is not None]
     windows = len(inputs.has(names[0]))
     keep_BM = torch.rand(windows, len(names)) >= chance
     there_BM = torch.stack([inputs.has(name) for name in names], dim=1)

@@ -60,11 +60,11 @@ def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
 def _row(where: str, path: Path, own: dict[str, Label], part: str) -> Found:
     content, kind = File(str(path), path.name), path.suffix.lower()
     if kind in IMAGES:
-        return Row(where, own, images=(content,), part=part, key=where)
+        return Row(where, own, contents={"image": (content,)}, part=part, key=where)
     if kind in SOUNDS:
-        return Row(where, own, audio=content, part=part, key=where)
+        return Row(where, own, contents={"audio": content}, part=part, key=where)
     if kind in TEXTS:
-        return Row(where, own, text=content, part=part, key=where)
+        return Row(where, own, contents={"text": content}, part=part, key=where)
     known = " ".join((*IMAGES, *SOUNDS, *TEXTS))
     return BadRow(where, f"is neither image, sound nor text by its name; known: {known}")
 

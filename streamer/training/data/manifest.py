@@ -1,6 +1,7 @@
 """Manifests: JSON lines, one example per line, see ``schemas/manifest.json``.
 
     {"image": "frames/1.jpg", "audio": "sounds/1.wav", "text": "stop here", "label": "brake"}
+    {"camera_front": "front/1.jpg", "camera_rear": "rear/1.jpg", "imu": "imu/1.csv", "label": "brake"}
 
 Paths are relative to the manifest's folder and stay inside it (links are followed), so that a data set can be moved.
 JSON Lines: https://jsonlines.org.
@@ -9,29 +10,30 @@ JSON Lines: https://jsonlines.org.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
-from streamer.errors import BadRecord, UsageError
-from streamer.events import MAX_OFFSET_S
-from streamer.feeds.replay.tables import table
-from streamer.kinds.telemetry import parse_telemetry
+from streamer.errors import UsageError
+from streamer.events import DEFAULT_NAMES, MAX_OFFSET_S
 from streamer.model.spec import ModelSpec
 from streamer.settings import Settings
 from streamer.training.data import labels
+from streamer.training.data.column import column
 from streamer.training.data.parts import NAMES
-from streamer.training.data.rows import BadRow, File, Found, Row, RowError
+from streamer.training.data.rows import BadRow, Found, Row, RowError
 
 SUFFIXES = (".jsonl", ".ndjson")
 STEM = "manifest"  # name, without suffix, of a folder's manifest
-RATE = "rate_hz"
+
+
+Value = str | list[str] | dict[str, float | list[float]]  # of a column that is called like a sensor
 
 
 class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A line of a manifest.
+    """A line of a manifest, without the columns that are called like sensors of other names.
 
     Attributes:
         image: Path, or paths in order of time.
@@ -53,30 +55,7 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     start_s: float = 0.0
 
 
-class Inline(msgspec.Struct, frozen=True):
-    """Telemetry in the manifest itself, as the payload of a record."""
-
-    payload: bytes
-
-    def blocks(self) -> Iterable[tuple[int, bytes]]:
-        return ((0, self.payload),)
-
-
-class Table(msgspec.Struct, frozen=True):
-    """Telemetry in a CSV table, read as ``streamer replay`` reads it."""
-
-    path: str
-    name: str
-
-    def blocks(self) -> Iterator[tuple[int, bytes]]:
-        try:
-            for record in table.part(Path(self.path)).records(0):
-                yield record.time_us, record.payload
-        except UsageError as error:
-            raise RowError(str(error).replace(self.path, self.name)) from None
-
-
-_decoder = msgspec.json.Decoder(Line)
+_decoder: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 
 
 def looks_so(path: Path) -> bool:
@@ -98,70 +77,83 @@ def load(path: Path, spec: ModelSpec, settings: Settings) -> Iterator[Found]:
                 if line.strip():
                     where = f"{path.name} line {number}"
                     try:
-                        yield _row(path.parent, where, line.removeprefix(b"\xef\xbb\xbf"), spec)
+                        yield _row(path.parent, where, line.removeprefix(b"\xef\xbb\xbf"), spec, settings)
                     except RowError as error:
                         yield BadRow(where, str(error))
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _row(folder: Path, where: str, text: bytes, spec: ModelSpec) -> Row:
+def parsed(text: bytes) -> tuple[Line, dict[str, Value]]:
+    """A line, and its columns that are called like sensors.
+
+    Raises:
+        RowError: It is no line of a manifest.
+    """
     try:
-        line = _decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        given = _decoder.decode(text)
+        own = {name: given.pop(name) for name in Line.__struct_fields__ if name in given}
+        line = msgspec.convert(own, Line)
+        values = {name: _converted(name, value, Value | None) for name, value in given.items()}
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
         raise RowError(str(error)) from None
+    return line, {name: value for name, value in values.items() if value is not None}
+
+
+def _row(folder: Path, where: str, text: bytes, spec: ModelSpec, settings: Settings) -> Row:
+    line, sensors = parsed(text)
     if line.label is not None and line.labels is not None:
         raise RowError("has both label and labels")
     own = {} if line.labels is None else labels.checked(spec, line.labels)
-    images = (line.image,) if isinstance(line.image, str) else tuple(line.image or ())
-    telemetry: Inline | Table | None = None
-    if isinstance(line.telemetry, str):
-        telemetry = Table(_path(folder, line.telemetry), line.telemetry)
-    elif line.telemetry is not None:
-        telemetry = _inline(line.telemetry)
+    given = {name: value for name in DEFAULT_NAMES if (value := getattr(line, name)) is not None} | sensors
+    kinds = {name: _kind(name, spec, settings) for name in given}
+    contents = {name: _cell(folder, name, kinds[name], value) for name, value in given.items()}
     if not -MAX_OFFSET_S < line.start_s < MAX_OFFSET_S:
         raise RowError(f"start_s is {line.start_s}: seconds from the start of the audio or telemetry are wanted")
+    files = [file for name, value in given.items() for file in column(kinds[name]).files(value)]
     return Row(
         where=where,
         labels=own if line.label is None else labels.sole(spec, line.label),
-        images=tuple(File(_path(folder, name), name) for name in images),
-        audio=None if line.audio is None else File(_path(folder, line.audio), line.audio),
-        text=line.text or "",
-        telemetry=telemetry,
+        contents=contents,
         start_s=line.start_s,
         part=NAMES[line.split] if line.split else "",
         group=line.group or "",
-        key=_key(line, images),
+        key=files[0] if files else _hash(line, sensors),
     )
 
 
-def _path(folder: Path, name: str) -> str:
-    path = PurePosixPath(name)
-    if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
-        raise RowError(f"path {name!r} leaves the manifest's folder: move the manifest up, or put a link inside")
-    return str(folder / path)
+def _kind(name: str, spec: ModelSpec, settings: Settings) -> str:
+    """The kind of a column's sensor: by the model, else by the settings."""
+    if name in DEFAULT_NAMES:
+        return name
+    if name in spec.inputs.more:
+        return spec.inputs.more[name].kind
+    if name in settings.sensors:
+        return settings.sensors[name].kind
+    sensors = ", ".join(dict.fromkeys((*spec.inputs.all, *settings.sensors)))
+    raise RowError(f"has an unknown field `{name}`, and no sensor is called so; sensors are {sensors}")
 
 
-def _inline(given: dict[str, float | list[float]]) -> Inline:
-    rate_hz = given.get(RATE)
-    if not isinstance(rate_hz, float):
-        raise RowError(f"telemetry needs a number {RATE} beside its channels")
-    channels = {}
-    for name, values in given.items():
-        if name != RATE:
-            if not isinstance(values, list):
-                raise RowError(f"telemetry channel {name!r} is a list of values, not {values}")
-            channels[name] = {"values": values}
-    payload = msgspec.json.encode({RATE: rate_hz, "channels": channels})
+def _cell(folder: Path, name: str, kind: str, value: Value) -> object:
+    own = column(kind)
     try:
-        parse_telemetry(payload)
-    except BadRecord as error:
-        raise RowError(f"telemetry: {error.detail}") from None
-    return Inline(payload)
+        return own.cell(_converted(name, value, own.value), folder)
+    except msgspec.ValidationError as error:
+        raise RowError(str(error)) from None
+    except RowError as error:
+        raise error if name in DEFAULT_NAMES else RowError(f"{name}: {error}") from None
 
 
-def _key(line: Line, images: tuple[str, ...]) -> str:
-    """Key of a row for drawing parts: rows with the same files have the same key, so are in the same part."""
-    files = (*images, line.audio, line.telemetry if isinstance(line.telemetry, str) else None)
-    named = [name for name in files if name]
-    return named[0] if named else hashlib.sha256(msgspec.json.encode((line.text, line.telemetry))).hexdigest()
+def _converted(name: str, value: object, wanted: Any) -> Any:
+    """A column's value as what it must be; an error says where it is wrong as those of whole lines do."""
+    try:
+        return msgspec.convert(value, wanted)
+    except msgspec.ValidationError as error:
+        reason, _, inside = str(error).partition(" - at `$")
+        raise msgspec.ValidationError(f"{reason} - at `$.{name}{inside or '`'}") from None
+
+
+def _hash(line: Line, sensors: dict[str, Value]) -> str:
+    """Key, for drawing parts, of a row without files; those with the same files have the same key."""
+    contents = (line.text, line.telemetry, sensors) if sensors else (line.text, line.telemetry)
+    return hashlib.sha256(msgspec.json.encode(contents)).hexdigest()

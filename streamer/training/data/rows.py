@@ -2,42 +2,38 @@
 
 A row's contents become the events of one window ``[0, window_ms)``, which ``streamer.model.sample.cut`` cuts as in
 serving: the same code scales images, mixes audio to mono and resamples it, and interpolates telemetry on the model's
-grid. Images of a row are evenly spaced over the window. Audio and telemetry begin with the window and are cut off at
-its end; if they are shorter, the rest is masked, not silent.
+grid. How a kind's contents become events: ``columns``. Audio and telemetry begin with the window and are cut off at its
+end; if they are shorter, the rest is masked, not silent.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from streamer.errors import BadRecord, StreamerError, UsageError
+from streamer.errors import StreamerError, UsageError
 from streamer.events import (
-    AUDIO,
-    IMAGE,
+    DEFAULT_NAMES,
+    DEFAULT_SENSORS,
     KIND_NAMES,
-    KINDS,
-    TELEMETRY,
-    TEXT,
     ClosedBy,
     Event,
     EventType,
     Position,
     Record,
-    Telemetry,
-    Transcript,
+    Sensor,
+    Sensors,
     Window,
 )
-from streamer.kinds.telemetry import parse_telemetry
-from streamer.model import pictures
 from streamer.model.sample import Limits, Sample, cut
 from streamer.model.spec import ModelSpec
+from streamer.training.data.column import Piece, column
 from streamer.training.dataset import Example, Label
 
 MAX_FILE_BYTES = 64 << 20  # of one image, sound or text of a row: a window needs no more
@@ -134,6 +130,8 @@ class Row(msgspec.Struct, frozen=True):
     Attributes:
         where: File and line, for messages.
         text: The text, or where it is.
+        contents: Sensor -> its cell, see :meth:`streamer.training.data.column.Column.pieces`. A kind's name stands for
+            the model's only sensor of this kind, if that is called otherwise.
         start_s: Where in the row's audio and telemetry the window begins.
         part: ``training``, ``validation`` or ``test``; empty if the data do not say.
         group: Rows of a group are in the same part (a patient, a drive); empty: the row is its own group.
@@ -144,10 +142,7 @@ class Row(msgspec.Struct, frozen=True):
 
     where: str
     labels: dict[str, Label]
-    images: tuple[Content, ...] = ()
-    audio: Content | None = None
-    text: str | Content = ""
-    telemetry: Blocks | None = None
+    contents: dict[str, Any] = {}
     start_s: float = 0.0
     part: str = ""
     group: str = ""
@@ -179,7 +174,7 @@ def of_pixels(
         if label is None:
             yield BadRow(where, f"class {number} has no label in output {output}")
         else:
-            yield Row(where, {output: label}, (Pixels(pixels),), part=part, key=where, checked=True)
+            yield Row(where, {output: label}, {"image": (Pixels(pixels),)}, part=part, key=where, checked=True)
 
 
 class Rows:
@@ -203,11 +198,19 @@ class Rows:
     def texts(self) -> Iterator[str]:
         for row in self.rows:
             try:
-                text = _text(row)
+                yield from self._texts(row)
             except RowError as error:
                 raise UsageError(f"{row.where}: {error}") from None
-            if text:
-                yield text
+
+    def _texts(self, row: Row) -> Iterator[str]:
+        names = self._spec.inputs.of_kind("text")
+        if row.sample is not None:
+            found = (" ".join(phrase.text for phrase in row.sample.of(name).text) for name in names)
+        else:
+            contents = contents_of(row, self._spec)
+            pieces = (column("text").pieces(contents[name], 0, 0) for name in names if name in contents)
+            found = (piece.body.text for own in pieces for piece in own)
+        yield from (text for text in found if text)
 
     def sample(self, row: Row) -> Sample:
         """What the model sees of a row.
@@ -216,19 +219,33 @@ class Rows:
             RowError: A part of it is broken, or it has no content that the model takes.
         """
         sample = row.sample if row.sample is not None else self._cut(row)
-        taken = [name for name in KIND_NAMES if getattr(self._spec.inputs, name) is not None]
-        if not any(here for name, here in zip(KIND_NAMES, sample.present, strict=True) if name in taken):
+        taken = self._spec.inputs.all
+        present = [name for name, here in zip(sample.sensors.names, sample.present, strict=True) if here]
+        if taken.keys().isdisjoint(present):
             raise RowError(f"has none of what the model takes: {', '.join(taken)}")
-        wanted = self._spec.inputs.telemetry
-        if wanted and sample.telemetry_mask_CT is not None and not sample.telemetry_mask_CT.any():
-            raise RowError(f"telemetry has none of the model's channels {', '.join(wanted.channels)}")
+        for name, wanted in taken.items():
+            if name in present and (fault := column(wanted.kind).fault(sample.of(name), wanted)) is not None:
+                raise RowError(f"{name} {fault}")
         return sample
 
     def _cut(self, row: Row) -> Sample:
-        sample, rejects = cut(window(row, self._spec), self._spec.inputs, self._limits)
+        seen = window(row, self._spec)
+        sample, rejects = cut(seen, self._spec.inputs, self._limits)
         for event, error in rejects:
-            raise RowError(f"{KIND_NAMES[event.row]}: {error.detail}")
+            raise RowError(f"{seen.sensors.names[event.sensor]}: {error.detail}")
         return sample
+
+
+def contents_of(row: Row, spec: ModelSpec) -> dict[str, Any]:
+    """The row's cells by the sensors that the model reads; others are left out."""
+    inputs = spec.inputs
+    found: dict[str, Any] = {}
+    for name, cell in row.contents.items():
+        alone = [*inputs.of_kind(name)] if name not in inputs.all else []
+        sensor = alone[0] if len(alone) == 1 else name
+        if sensor in inputs.all:
+            found.setdefault(sensor, cell)
+    return found
 
 
 def window(row: Row, spec: ModelSpec) -> Window:
@@ -237,61 +254,33 @@ def window(row: Row, spec: ModelSpec) -> Window:
     Raises:
         RowError: A file cannot be read.
     """
-    events: list[list[Event]] = [[] for _ in KINDS]
-    length_us = spec.window_ms * 1000
+    more = [Sensor(name, KIND_NAMES.index(wanted.kind)) for name, wanted in spec.inputs.more.items()]
+    sensors = Sensors.of((*DEFAULT_SENSORS.all, *more))
+    events: list[tuple[Event, ...]] = [()] * len(sensors.all)
+    end_us = spec.window_ms * 1000
     start_us = -round(row.start_s * S_US)
-    if spec.inputs.image:
-        for place, content in enumerate(row.images):
-            at_us = (2 * place + 1) * length_us // (2 * len(row.images))
-            payload = content.read()
-            media_type = pictures.media_type(payload)
-            if media_type is None:
-                raise RowError("the image is neither JPEG, PNG nor WebP")
-            events[IMAGE].append(_event(IMAGE, at_us, at_us, payload, media_type))
-    if spec.inputs.audio and row.audio is not None:
-        # ends with the window, since the sound's length is known only from its file
-        events[AUDIO].append(_event(AUDIO, start_us, length_us, row.audio.read(), "audio/wav"))
-    if spec.inputs.text and (text := _text(row)):
-        events[TEXT].append(_event(TEXT, 0, length_us, b"", "application/json", Transcript(text)))
-    if spec.inputs.telemetry:
-        events[TELEMETRY] += _blocks(row, start_us)
+    for name, cell in contents_of(row, spec).items():
+        number = sensors.numbers[name]
+        kind = sensors.rows[number]
+        try:
+            pieces = list(column(KIND_NAMES[kind]).pieces(cell, start_us, end_us))
+        except RowError as error:
+            raise error if name in DEFAULT_NAMES else RowError(f"{name}: {error}") from None
+        events[number] = tuple(_event(kind, number, piece) for piece in pieces)
     return Window(
         session="",
         partition=0,
         start_us=0,
-        end_us=length_us,
+        end_us=end_us,
         closed_by=ClosedBy.COMPLETE,
         closed_at=Position(0, 0, 0),
-        events=tuple(map(tuple, events)),
-        heard_us=(0,) * len(KINDS),
+        events=tuple(events),
+        heard_us=(0,) * len(sensors.all),
+        sensors=sensors,
     )
 
 
-def _blocks(row: Row, start_us: int) -> Iterator[Event]:
-    if row.telemetry is None:
-        return
-    for at_us, payload in row.telemetry.blocks():
-        try:
-            body, span = parse_telemetry(payload)
-        except BadRecord as error:
-            raise RowError(f"telemetry: {error.detail}") from None
-        begin_us = start_us + at_us + span.start_us
-        yield _event(TELEMETRY, begin_us, begin_us + span.length_us, b"", "application/json", body)
-
-
-def _text(row: Row) -> str:
-    if row.sample is not None:
-        return " ".join(phrase.text for phrase in row.sample.text)
-    if isinstance(row.text, str):
-        return row.text
-    try:
-        return row.text.read().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise RowError("is not UTF-8 text: convert it, e.g. with iconv") from None
-
-
-def _event(
-    row: int, start_us: int, end_us: int, payload: bytes, media_type: str, body: Transcript | Telemetry | None = None
-) -> Event:
-    record = Record(row, 0, 0, 0, None, payload, ())
-    return Event(record, "", EventType.DATA, start_us, end_us, media_type, body=body)
+def _event(kind: int, sensor: int, piece: Piece) -> Event:
+    record = Record(kind, 0, 0, 0, None, piece.payload, ())
+    start_us, end_us, _, media_type, body = piece
+    return Event(record, "", EventType.DATA, start_us, end_us, media_type, body=body, sensor=sensor)

@@ -154,7 +154,7 @@ def _json(path: Path, name: str) -> Iterator[Found]:
         for number in range(len(_paragraphs(article))):
             paragraph = Paragraph(source, number)
             yield Row(
-                f"{where} paragraph {number + 1}", {}, text=paragraph, group=f"article {article.id}", checked=True
+                f"{where} paragraph {number + 1}", {}, {"text": paragraph}, group=f"article {article.id}", checked=True
             )
 
 
@@ -173,7 +173,7 @@ def _row(path: Path, name: str, lines: Sequence[Line], group: str) -> Found:
         return BadRow(where, "is not UTF-8 text: convert it, e.g. with iconv")
     begin = lines[0].begin
     source = File(str(path), name, begin, lines[-1].begin + len(lines[-1].text) - begin)
-    return Row(where, {}, text=source, group=group, key=hashlib.sha256(text).hexdigest()[:16], checked=True)
+    return Row(where, {}, {"text": source}, group=group, key=hashlib.sha256(text).hexdigest()[:16], checked=True)
 
 
 READERS = {"wiki": _wiki, "json": _json, "plain": _plain}
