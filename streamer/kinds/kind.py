@@ -62,8 +62,8 @@ class Kind(ABC):
         content_types: Media types that they may have, lower case.
         input: What a model may say about an input of this kind.
         rules: Fields of ``SensorSettings`` in which its sensors differ from others, if nothing is declared.
-        model: ``module:attribute`` of its :class:`streamer.model.handling.Handling`, a class.
-        column: ``module:attribute`` of its :class:`streamer.training.data.column.Column`, a class.
+        model: ``module:attribute`` of what makes its :class:`streamer.model.handling.Handling`: a class.
+        column: ``module:attribute`` of what makes its :class:`streamer.training.data.column.Column`: a class.
     """
 
     name: ClassVar[str]
