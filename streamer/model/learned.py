@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from streamer.errors import UsageError, one_line
 from streamer.model.sample import Sample
-from streamer.model.senses import FEATURES, Learned
+from streamer.model.senses import Learned, Senses
 from streamer.model.spec import decided
 from streamer.senses.backbone import PictureFeatures
 from streamer.senses.sentences import SentenceEncoder
@@ -40,15 +40,16 @@ class Features:
         versions: Sense -> the version of its files: features of others mean something else.
     """
 
-    def __init__(self, senses: Sequence[str], settings: Settings) -> None:
-        """Load the senses, some of ``FEATURES``.
+    def __init__(self, senses: Senses, settings: Settings) -> None:
+        """Load the senses that something is to be learned on, some of ``FEATURES``.
 
         Raises:
             UsageError: One is not there, or cannot be run; says how to get it.
         """
-        self._pictures = PictureFeatures(settings) if "pictures" in senses else None
-        self._sounds = SoundEvents(settings) if "sounds" in senses else None
-        self._words = SentenceEncoder(settings) if "words" in senses else None
+        self._sensors = senses.sensors
+        self._pictures = PictureFeatures(settings) if senses.judged_by("pictures") else None
+        self._sounds = SoundEvents(settings) if senses.judged_by("sounds") else None
+        self._words = SentenceEncoder(settings) if senses.judged_by("words") else None
         loaded = {"pictures": self._pictures, "sounds": self._sounds, "words": self._words}
         self.versions = {name: sense.version for name, sense in loaded.items() if sense is not None}
 
@@ -56,11 +57,11 @@ class Features:
         """The features of windows, by sense."""
         found: dict[str, list[Floats | None]] = {}
         if self._pictures is not None:
-            found["pictures"] = _seen(self._pictures, samples)
+            found["pictures"] = _seen(self._pictures, [self._sensors.frames(sample) for sample in samples])
         if self._sounds is not None:
-            found["sounds"] = [_heard(self._sounds, sample) for sample in samples]
+            found["sounds"] = [_heard(self._sounds, self._sensors.sounds(sample)) for sample in samples]
         if self._words is not None:
-            found["words"] = _said(self._words, samples)
+            found["words"] = _said(self._words, [" ".join(self._sensors.phrases(sample)) for sample in samples])
         return {name: _stacked(rows) for name, rows in found.items()}
 
 
@@ -98,15 +99,14 @@ class LearnedOutputs:
         version: Changes with the heads, and so with the senses.
     """
 
-    def __init__(self, folder: Path, learned: Mapping[str, Learned], settings: Settings) -> None:
+    def __init__(self, folder: Path, senses: Senses, settings: Settings) -> None:
         """Read the heads and load the senses.
 
         Raises:
             UsageError: The file is missing, broken, or was learned for other labels or on other senses.
         """
-        senses = [name for name in FEATURES if any(name in one.senses for one in learned.values())]
         self._features = Features(senses, settings)
-        self._heads = read(folder, learned, self._features.versions)
+        self._heads = read(folder, senses.learned, self._features.versions)
         self.version = hashlib.sha256((folder / LEARNED_FILE).read_bytes()).hexdigest()
 
     def judge(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
@@ -162,16 +162,21 @@ def _head(output: str, learned: Learned, tensors: Mapping[str, Floats]) -> Head:
     return Head(learned.labels, tensors[f"{output}/bias"], blocks)
 
 
-def _seen(pictures: PictureFeatures, samples: Sequence[Sample]) -> list[Floats | None]:
+def highest(sounds: SoundEvents, parts: Sequence[tuple[Floats, NDArray[np.bool_]]]) -> dict[str, float] | None:
+    """The highest score of each event in what several microphones heard; ``None`` if none of them heard enough."""
+    found = [scores for samples_S, heard_S in parts if (scores := sounds.scores(samples_S, heard_S)) is not None]
+    return {name: max(scores[name] for scores in found) for name in found[0]} if found else None
+
+
+def _seen(pictures: PictureFeatures, frames: Sequence[Sequence[NDArray[np.uint8]]]) -> list[Floats | None]:
     """The mean over the frames of each window."""
-    frames = [sample.frames for sample in samples]
     found = iter(pictures.features([frame for some in frames for frame in some]))
     return [np.mean([next(found) for _ in some], axis=0, dtype=np.float32) if some else None for some in frames]
 
 
-def _heard(sounds: SoundEvents, sample: Sample) -> Floats | None:
+def _heard(sounds: SoundEvents, parts: Sequence[tuple[Floats, NDArray[np.bool_]]]) -> Floats | None:
     """Log-odds of each event."""
-    scores = None if sample.audio_S is None else sounds.scores(sample.audio_S, sample.audio_mask_S)
+    scores = highest(sounds, parts)
     if scores is None:
         return None
     chance_D = np.clip(np.array([*scores.values()], np.float32), LEAST_SCORE, 1 - LEAST_SCORE)
@@ -179,8 +184,7 @@ def _heard(sounds: SoundEvents, sample: Sample) -> Floats | None:
     return odds_D
 
 
-def _said(words: SentenceEncoder, samples: Sequence[Sample]) -> list[Floats | None]:
-    texts = [" ".join(phrase.text for phrase in sample.text) for sample in samples]
+def _said(words: SentenceEncoder, texts: Sequence[str]) -> list[Floats | None]:
     spoken = [text for text in texts if text]
     found = iter(words.encode(spoken)) if spoken else iter(())
     return [next(found) if text else None for text in texts]

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import UsageError
-from streamer.events import DEFAULT_NAMES
+from streamer.events import DEFAULT_SENSORS, KIND_NAMES, TEXT
 from streamer.model import wording
-from streamer.model.learned import LearnedOutputs
+from streamer.model.learned import LearnedOutputs, highest
 from streamer.model.sample import Phrase, Sample, only
 from streamer.model.senses import OBJECTS, PEOPLE, PERSON, SOUNDS, WORDS, Objects, Senses, Sounds
-from streamer.model.spec import SCORE_DIGITS, VALUE_DIGITS, ModelSpec
+from streamer.model.spec import SCORE_DIGITS, VALUE_DIGITS, AudioInput, ImageInput, ModelSpec, TelemetryInput
 from streamer.senses import files
 from streamer.senses.objects import LABELS, Detection, Detector
 from streamer.senses.sentences import SentenceEncoder
@@ -52,7 +52,7 @@ class Sensing:
         self._objects = Detector(settings) if senses.objects is not None else None
         self._sounds = SoundEvents(settings) if senses.sounds is not None else None
         self._sentences = SentenceEncoder(settings) if senses.sentences is not None else None
-        self._learned = LearnedOutputs(folder, senses.learned, settings) if senses.learned else None
+        self._learned = LearnedOutputs(folder, senses, settings) if senses.learned else None
         parts = (self._objects, self._sounds, self._sentences, self._learned)
         loaded = [sense.version for sense in parts if sense is not None]
         digest = hashlib.sha256(msgspec.json.encode([spec, loaded])).hexdigest()
@@ -83,11 +83,11 @@ class Sensing:
             for output, text, vector_D in zip(outputs, texts, vectors_ND, strict=True)
         ]
 
-    def words(self, samples: Sequence[Sample], modality: str) -> list[str]:
-        """What samples hold of one modality, in words: transcripts as they are, else what its senses find."""
-        if modality == "text":
-            return [" ".join(phrase.text for phrase in sample.text) for sample in samples]
-        return [_words(output) for output in self._outputs([only(sample, [modality]) for sample in samples])]
+    def words(self, samples: Sequence[Sample], sensor: str) -> list[str]:
+        """What samples hold of one sensor, in words: transcripts as they are, else what its senses find."""
+        if sensor in self._senses.sensors.text:
+            return [" ".join(phrase.text for phrase in sample.of(sensor).text) for sample in samples]
+        return [_words(output) for output in self._outputs([only(sample, [sensor]) for sample in samples])]
 
     def vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """A vector for each text: float32 [N, D], each of length 1, or zeros for an empty text."""
@@ -99,19 +99,19 @@ class Sensing:
         return np.stack([found.get(text, nothing) for text in texts])
 
     def plain(self) -> Sample:
-        """A black picture, silence and a word, to warm up with: an empty window would reach no network."""
-        inputs = self._spec.inputs
-        sizes = (inputs.image.height, inputs.image.width, 3) if inputs.image is not None else (0, 0, 3)
-        length = inputs.audio.rate_hz if inputs.audio is not None else 0
-        return Sample(
-            present=(True,) * len(DEFAULT_NAMES),
-            coverage=(1.0,) * len(DEFAULT_NAMES),
-            image_FHW3=np.zeros((1, *sizes), np.uint8),
-            image_mask_F=np.ones(1, np.bool_),
-            audio_S=np.zeros(length, np.float32),
-            audio_mask_S=np.ones(length, np.bool_),
-            text=(Phrase("hello", 1.0),),
-        )
+        """Black pictures, silence and a word, to warm up with: an empty window would reach no network."""
+        parts: dict[str, dict[str, Any]] = {}
+        for name, wanted in self._spec.inputs.all.items():
+            if isinstance(wanted, ImageInput):
+                picture_FHW3 = np.zeros((1, wanted.height, wanted.width, 3), np.uint8)
+                parts[name] = {"image_FHW3": picture_FHW3, "image_mask_F": np.ones(1, np.bool_)}
+            elif isinstance(wanted, AudioInput):
+                silence_S = np.zeros(wanted.rate_hz, np.float32)
+                parts[name] = {"audio_S": silence_S, "audio_mask_S": np.ones(wanted.rate_hz, np.bool_)}
+        plain = Sample.empty()
+        for name, fields in parts.items():
+            plain = _with(plain, name, fields)
+        return _with(plain, next(iter(self._senses.sensors.text), KIND_NAMES[TEXT]), {"text": (Phrase("hello", 1.0),)})
 
     def _outputs(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         seen = self._seen(samples)
@@ -124,7 +124,7 @@ class Sensing:
         """For each sample the detections in each of its frames; one run of the network for all."""
         if self._objects is None:
             return [[] for _ in samples]
-        frames = [sample.frames for sample in samples]
+        frames = [self._senses.sensors.frames(sample) for sample in samples]
         detections = iter(self._objects.detect([frame for some in frames for frame in some]))
         return [[next(detections) for _ in some] for some in frames]
 
@@ -144,22 +144,30 @@ class Sensing:
             outputs.get(OBJECTS, {}).get("counts", {}),
             outputs.get(SOUNDS, {}).get("labels", ()),
             {name: (value, senses.numbers[name].unit) for name, value in measured.items()},
-            [phrase.text for phrase in sample.text],
+            senses.sensors.phrases(sample),
         )
         return {WORDS: {"text": text}, **outputs} if text else outputs
 
     def _heard(self, sample: Sample) -> dict[str, float] | None:
-        if self._sounds is None or sample.audio_S is None:
-            return None
-        return self._sounds.scores(sample.audio_S, sample.audio_mask_S)
+        return None if self._sounds is None else highest(self._sounds, self._senses.sensors.sounds(sample))
 
     def _mean(self, sample: Sample, name: str) -> float | None:
-        inputs = self._spec.inputs.telemetry
-        if inputs is None or sample.telemetry_CT is None or sample.telemetry_mask_CT is None:
-            return None
-        row = inputs.channels.index(self._senses.numbers[name].channel)
-        values_T = sample.telemetry_CT[row][sample.telemetry_mask_CT[row]]
-        return float(f"{values_T.mean(dtype=np.float64):.{VALUE_DIGITS}g}") if values_T.size else None
+        for sensor in self._senses.sensors.telemetry:
+            inputs, part = self._spec.inputs.all.get(sensor), sample.of(sensor)
+            if not isinstance(inputs, TelemetryInput) or part.telemetry_CT is None or part.telemetry_mask_CT is None:
+                continue
+            row = inputs.channels.index(self._senses.numbers[name].channel)
+            values_T = part.telemetry_CT[row][part.telemetry_mask_CT[row]]
+            if values_T.size:
+                return float(f"{values_T.mean(dtype=np.float64):.{VALUE_DIGITS}g}")
+        return None
+
+
+def _with(sample: Sample, sensor: str, content: dict[str, Any]) -> Sample:
+    """The sample with content of a sensor."""
+    if sensor in DEFAULT_SENSORS.numbers:
+        return msgspec.structs.replace(sample, **content)
+    return msgspec.structs.replace(sample, more={**sample.more, sensor: Sample((), (), **content)})
 
 
 def _check_there(senses: Senses, settings: Settings) -> None:

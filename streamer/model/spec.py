@@ -193,6 +193,14 @@ def check_sensors(spec: ModelSpec, sensors: Sensors) -> None:
     """
     for name, wanted in spec.inputs.all.items():
         number = sensors.numbers.get(name)
+        if number is None and spec.senses is not None:
+            row = KIND_NAMES.index(wanted.kind)
+            yours = ", ".join(f'"{sensors.names[own]}"' for own in sensors.of_kind(row))
+            raise ModelError(
+                f"model {spec.name} takes {wanted.kind} of the sensor {name}, which is not declared: name yours in its "
+                f"model.toml, [senses.sensors] {wanted.kind} = [{yours}]"
+                + ("" if yours else f", and take out the tables that need {wanted.kind}")
+            )
         if number is None:
             raise ModelError(
                 f"model {spec.name} reads the sensor {name}, which is not declared: add [sensors.{name}] with "
@@ -223,12 +231,15 @@ def _with_senses(spec: ModelSpec, senses: Senses) -> ModelSpec:
     objects, sounds = senses.objects, senses.sounds
     frames = objects.frames if objects is not None else int(senses.judged_by("pictures"))
     channels = tuple(dict.fromkeys(measured.channel for measured in senses.numbers.values()))
-    inputs = InputSpec(
-        image=ImageInput(frames, SENSED_PIXELS, SENSED_PIXELS) if frames else None,
-        audio=AudioInput(SENSED_RATE_HZ) if sounds is not None or senses.judged_by("sounds") else None,
-        text=TextInput(SENSED_TOKENS),
-        telemetry=TelemetryInput(channels, SENSED_TELEMETRY_HZ) if channels else None,
-    )
+    taken: dict[str, KindOfInput] = dict.fromkeys(senses.sensors.text, TextInput(SENSED_TOKENS))
+    if frames:
+        taken |= dict.fromkeys(senses.sensors.image, ImageInput(frames, SENSED_PIXELS, SENSED_PIXELS))
+    if sounds is not None or senses.judged_by("sounds"):
+        taken |= dict.fromkeys(senses.sensors.audio, AudioInput(SENSED_RATE_HZ))
+    if channels:
+        taken |= dict.fromkeys(senses.sensors.telemetry, TelemetryInput(channels, SENSED_TELEMETRY_HZ))
+    own: dict[str, Any] = {name: wanted for name, wanted in taken.items() if name in DEFAULT_SENSORS.numbers}
+    inputs = InputSpec(**own, more={name: wanted for name, wanted in taken.items() if name not in own})
     outputs = {WORDS: Output(kind="text")}
     if objects is not None:
         outputs[OBJECTS] = Output(objects.labels, "tags")

@@ -22,7 +22,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from streamer.errors import ModelError, UsageError
 from streamer.model.learned import Blocks, Features, Head, write
-from streamer.model.senses import FEATURES, Learned
+from streamer.model.senses import Learned
 from streamer.model.spec import ModelSpec, read_spec
 from streamer.settings import Settings
 from streamer.terminal.progress import track
@@ -84,9 +84,9 @@ def learn(folder: Path, data: Path, settings: Settings, console: Console, *, ski
     started_s, started_cpu_s = time.monotonic(), time.process_time()
     spec = read_spec(folder)
     learned = spec.senses.learned if spec.senses is not None else {}
-    if not learned:
+    if spec.senses is None or not learned:
         raise ModelError(f"{folder} has no [senses.learned.NAME] in its model.toml, so there is nothing to learn")
-    features = Features([name for name in FEATURES if any(name in one.senses for one in learned.values())], settings)
+    features = Features(spec.senses, settings)
     rows, blocks = _sensed(spec, learned, data, features, settings, console, skip_bad)
     heads, scores = {}, []
     used: set[int] = set()

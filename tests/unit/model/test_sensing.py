@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from streamer.errors import ModelError, UsageError
 from streamer.local.process import free_port
 from streamer.model import forms, repository, sensing
+from streamer.model.learned import highest
 from streamer.model.predictor import ModelFault, Network, Prediction, Predictor, predict_each
 from streamer.model.sample import Phrase, Sample
-from streamer.model.spec import read_spec
+from streamer.model.senses import Learned, Sensed, Senses
+from streamer.model.spec import check_sensors, read_spec
 from streamer.operate import doctor, sizing
 from streamer.operate.findings import Status
 from streamer.senses import files
@@ -235,6 +238,114 @@ def test_pictures_and_sounds_are_asked_with_by_what_they_are_called(folder: Path
     assert np.allclose(np.linalg.norm(heard, axis=1), [1, 0])
     with pytest.raises(ModelFault, match="it recognises nothing in the image"):
         predictor.embed([sample(frames=[(0, 0, 0)])], "image")
+
+
+NAMED = (
+    TOML
+    + """
+[senses.sensors]
+image = ["camera_front", "camera_rear"]
+audio = ["roof_mic", "cabin_mic"]
+text = ["radio", "text"]
+telemetry = ["can", "imu"]
+"""
+)
+
+
+def named(**parts: Sample) -> Sample:
+    """A window of named sensors, each with what such a sample has of its kind."""
+    own = parts.pop("text", Sample.empty())
+    return msgspec.structs.replace(own, more=parts)
+
+
+CAR = named(
+    camera_front=sample(frames=[(1, 1, 0)]),
+    camera_rear=sample(frames=[(2, 0, 35)]),
+    roof_mic=sample(sound=(0.6, 0.1)),
+    cabin_mic=sample(sound=(0.2, 0.2)),
+    radio=sample(said="fire on Main"),
+    text=sample(said="turn left"),
+    imu=sample(speeds=[10.0, 11.0]),  # the CAN bus is silent
+)
+
+
+def test_senses_take_the_sensors_that_model_toml_names(folder: Path) -> None:
+    predictor: Any = Predictor.load(written(folder, NAMED))
+    assert list(predictor.spec.inputs.all) == [
+        "text",
+        "radio",
+        "camera_front",
+        "camera_rear",
+        "roof_mic",
+        "cabin_mic",
+        "can",
+        "imu",
+    ]
+    (found,) = predictor.predict([CAR])
+    told = "two people, a car and a dog; engine, siren; speed 10.5 m/s; says: fire on Main turn left"
+    assert found.outputs["words"] == {"text": told}
+    assert found.outputs["sounds"]["scores"] == {"engine": 0.6, "siren": 0.2}  # the best of each microphone
+    assert predictor._sensing._objects.batches == [2]
+    (rear,) = predictor.embed([CAR], "camera_rear")
+    (words,) = predictor.embed([named(radio=sample(said="two people and a dog"))], "radio")
+    assert np.allclose(rear, words)
+
+
+def test_warming_up_reaches_every_named_sensor(folder: Path) -> None:
+    predictor: Any = Predictor.load(written(folder, NAMED))
+    predictor.warm_up()
+    assert predictor._sensing._objects.batches == [2]
+    assert predictor._sensing._sentences.encoded == ["says: hello"]
+
+
+def test_learned_outputs_are_judged_by_the_named_sensors() -> None:
+    spec = Senses(learned={"doing": Learned(("a", "b"), ("sounds",))}, sensors=Sensed(audio=("roof_mic", "cabin_mic")))
+    heard = highest(FakeSounds(Settings()), spec.sensors.sounds(CAR))  # type: ignore[arg-type]
+    assert heard is not None
+    assert (round(heard["Idling"], 3), round(heard["Siren"], 3)) == (0.6, 0.2)
+    assert highest(FakeSounds(Settings()), []) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("sensors", "said"),
+    [
+        ({"image": {"enabled": False}}, r"\[senses.sensors\] image = \[\], and take out the tables that need image"),
+        (
+            {"image": {"enabled": False}, "rear": {"kind": "image"}, "front": {"kind": "image"}},
+            r'model toy takes image of the sensor image, .*\[senses.sensors\] image = \["front", "rear"\]$',
+        ),
+    ],
+)
+def test_where_there_is_no_such_sensor_one_line_says_how_to_name_those_that_there_are(
+    folder: Path, sensors: Any, said: str
+) -> None:
+    with pytest.raises(ModelError, match=said):
+        check_sensors(read_spec(folder), Settings.load(sensors=sensors).sensor_set)
+    check_sensors(read_spec(folder), Settings.load().sensor_set)
+
+
+def test_without_a_source_of_words_the_other_senses_go_on(folder: Path) -> None:
+    quiet = written(folder, TOML + "[senses.sensors]\ntext = []\n")
+    check_sensors(read_spec(quiet), Settings.load(sensors={"text": {"enabled": False}}).sensor_set)
+    predictor = Predictor.load(quiet)
+    predictor.warm_up()
+    (found,) = predictor.predict([FULL])
+    assert "says" not in found.outputs["words"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('image = ["camera front"]', "senses.sensors.image: a sensor's name has 1 to 40 small letters"),
+        ('image = ["audio"]', "senses.sensors.image names audio, which is another one"),
+        ('image = ["a"]\naudio = ["a"]', "senses.sensors.audio names a, which is another one"),
+        ("image = []", "senses.objects needs a sensor of kind image, and senses.sensors.image is empty"),
+        ("telemetry = []", "senses.numbers needs a sensor of kind telemetry"),
+    ],
+)
+def test_sensors_that_cannot_be_are_refused_in_one_line(folder: Path, line: str, said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        read_spec(written(folder, f"{TOML}[senses.sensors]\n{line}\n"))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from streamer.model import learned
 from streamer.model.learned import LEARNED_FILE, Features, Head
 from streamer.model.predictor import Predictor
 from streamer.model.sample import Sample
-from streamer.model.senses import Learned
+from streamer.model.senses import Learned, Senses
 from streamer.settings import Settings
 from streamer.training import few_shot
 from streamer.training.data import open_data
@@ -219,7 +219,7 @@ def test_heads_are_read_as_they_were_written(tmp_path: Path) -> None:
 def test_features_are_the_same_in_any_company() -> None:
     rng = np.random.default_rng(0)
     pictures = [np.asarray(picture(label, rng)) for label in ("tiles", "plain", "stripes")]
-    features = Features(["pictures"], here())
+    features = Features(Senses(learned={"x": Learned(("a", "b"), ("pictures",))}), here())
     samples = [
         Sample(
             present=(True, False, False, False),
