@@ -120,6 +120,9 @@ class EventType(IntEnum):
     TICK = 2
 
 
+DATA, END, TICK = EventType  # for what every event goes through: a class's member takes 0.1 µs to find in Python 3.11
+
+
 class TimeSource(StrEnum):
     """Which clock told the time of an event: header ``ce_timesource``; workers do not read it."""
 

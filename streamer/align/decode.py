@@ -17,12 +17,14 @@ from streamer.align import advice
 from streamer.clients.batches import FAULT
 from streamer.errors import BadRecord, Reason
 from streamer.events import (
+    DATA,
+    END,
     END_TYPE,
     EPOCH,
     KIND_NAMES,
     KINDS,
     MAX_SESSION_BYTES,
-    MICROSECOND,
+    TICK,
     TICK_TYPE,
     Event,
     EventType,
@@ -30,6 +32,7 @@ from streamer.events import (
 )
 from streamer.settings import Settings
 
+DAY_S = 86_400
 MAX_CONTENT_TYPE = 200  # characters; parsed ones are kept
 EARLIEST_US = 0  # 1970
 LATEST_US = 7_258_118_400_000_000  # 2200: later stamps are mistakes, and sums with them stay far from int64's end
@@ -80,8 +83,8 @@ class Decoder:
         if FAULT in headers:
             raise BadRecord(Reason.UNREADABLE_BATCH, headers[FAULT])
         event_type = self._type(record, headers)
-        session = "" if event_type is EventType.TICK and record.key is None else self._session(record)
-        if event_type is not EventType.DATA:
+        session = "" if event_type is TICK and record.key is None else self._session(record)
+        if event_type is not DATA:
             return Event(record, session, event_type, record.log_time_us, record.log_time_us)
         if len(record.value) > self._max_bytes:
             raise BadRecord(Reason.TOO_LARGE, f"{len(record.value)} bytes, the limit is {self._max_bytes}")
@@ -171,11 +174,11 @@ class Decoder:
         if version != "1.0":
             raise BadRecord(Reason.BAD_HEADER, f"ce_specversion {version[:80]!r} is not 1.0{advice.quoted(version)}")
         if ce_type == KINDS[record.row].ce_type:
-            return EventType.DATA
+            return DATA
         if ce_type == END_TYPE:
-            return EventType.END
+            return END
         if ce_type == TICK_TYPE:
-            return EventType.TICK
+            return TICK
         raise BadRecord(
             Reason.UNKNOWN_TYPE, f"ce_type {ce_type[:80]!r} does not belong on this topic{advice.quoted(ce_type)}"
         )
@@ -285,7 +288,8 @@ def time_us(text: str) -> int:
     upper = text.upper()  # "t" and "z" are allowed
     if RFC_3339.fullmatch(upper):
         try:
-            return (datetime.fromisoformat(upper) - EPOCH) // MICROSECOND
+            since = datetime.fromisoformat(upper) - EPOCH
+            return (since.days * DAY_S + since.seconds) * 1_000_000 + since.microseconds  # twice as fast as to divide
         except (ValueError, OverflowError):
             pass  # the 30th of February
     raise BadRecord(

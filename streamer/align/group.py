@@ -13,7 +13,7 @@ from streamer.align.merged import MergedLog
 from streamer.align.skew import Skews
 from streamer.align.windows import Aligner, Joined, Late, Outcome, Repeated, Rules
 from streamer.errors import BadRecord, Stop
-from streamer.events import KIND_NAMES, KINDS, Event, EventType, Position, Record, Stored, Window
+from streamer.events import DATA, KIND_NAMES, KINDS, TICK, Event, Position, Record, Stored, Window
 from streamer.observe.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -93,10 +93,11 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         self._decoder = decoder
         self._metrics = metrics
         self._names = rules.sensors.names
-        self._counted: Counter[tuple[str, str]] = (
-            Counter()
-        )  # since the last update of the metrics, by sensor and outcome
-        self._received_bytes: Counter[str] = Counter()  # likewise
+        # Since the last update of the metrics: events that joined, and bytes, by sensor's number; then what is rarer.
+        self._joined = [0] * len(self._names)
+        self._data_bytes = [0] * len(self._names)
+        self._counted: Counter[tuple[str, str]] = Counter()  # by sensor and outcome
+        self._received_bytes: Counter[str] = Counter()
         self._counted_violations = self._counted_steps_back = 0  # likewise, as of then
         self._dead: set[Position] = set()
         self._committed = committed
@@ -111,25 +112,25 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         if (admitted := self._admit(record)) is None:
             return
         record = admitted
-        item: Event | Rejected
         try:
             item = self._decoder.decode(record)
-            name = self._name(item)
         except BadRecord as error:
             name = self._decoder.label(record)
-            item = Rejected(record, error, name)
-        self._received_bytes[name] += len(record.value)
-        if (
-            isinstance(item, Event)
-            and item.type is EventType.TICK
-            and self._opened
-            and not self.merge.nbytes(record.row)
-        ):
-            # It brings only its time. In the merge it would wait for ticks of other topics, and those for more of this.
-            self.merge.advance(record.row, record.log_time_us)
-            self.ledger.add(record.position, 0)
-            self._count(name, "control")
+            self._received_bytes[name] += len(record.value)
+            self.merge.push(record.row, Rejected(record, error, name))
             return
+        if item.type is DATA:
+            self._data_bytes[item.sensor] += len(record.value)
+        else:
+            name = KIND_NAMES[record.row]
+            self._received_bytes[name] += len(record.value)
+            if item.type is TICK and self._opened and not self.merge.nbytes(record.row):
+                # It brings only its time. In the merge it would wait for ticks of other topics, and those for more of
+                # this.
+                self.merge.advance(record.row, record.log_time_us)
+                self.ledger.add(record.position, 0)
+                self._count(name, "control")
+                return
         self.merge.push(record.row, item)
 
     @property
@@ -179,7 +180,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
                 continue
             log_time_us = item.record.log_time_us
             self._settle(aligner.tick(log_time_us), leaving)
-            if item.type is not EventType.TICK and not aligner.knows(item.session):
+            if item.type is not TICK and not aligner.knows(item.session):
                 await self._restore(store, item.session, log_time_us)
                 if not self.alive:
                     return [], False
@@ -263,7 +264,10 @@ class PartitionGroup(MergedLog[Event | Rejected]):
             if isinstance(outcome, Joined):
                 event = outcome.event
                 self.ledger.add(event.position, outcome.holders)
-                self._count(self._name(event), "joined" if event.type is EventType.DATA else "control")
+                if event.type is DATA:
+                    self._joined[event.sensor] += 1
+                else:
+                    self._count(self._name(event), "control")
             elif isinstance(outcome, Window):
                 self._metrics.windows.labels(str(outcome.closed_by)).inc()
                 leaving.append(outcome)
@@ -283,7 +287,7 @@ class PartitionGroup(MergedLog[Event | Rejected]):
                     self.ledger.done(event.position)
                 else:
                     self.ledger.add(event.position, 0)
-                    self._count(self._name(event), "replayed" if event.type is EventType.DATA else "control")
+                    self._count(self._name(event), "replayed" if event.type is DATA else "control")
 
     def window_done(self, window: Window) -> None:
         """A window is published: drop its references to its members."""
@@ -304,13 +308,20 @@ class PartitionGroup(MergedLog[Event | Rejected]):
 
     def _name(self, event: Event) -> str:
         """The sensor that an event counts for; a control record is nobody's and counts for its topic's kind."""
-        return self._names[event.sensor] if event.type is EventType.DATA else KIND_NAMES[event.row]
+        return self._names[event.sensor] if event.type is DATA else KIND_NAMES[event.row]
 
     def _count(self, sensor: str, outcome: str) -> None:
         self._counted[sensor, outcome] += 1
 
     def _update_metrics(self) -> None:
         """Once a turn, since each update looks up a label and takes a lock."""
+        for number, (joined, nbytes) in enumerate(zip(self._joined, self._data_bytes, strict=True)):
+            if joined:
+                self._counted[self._names[number], "joined"] += joined
+                self._joined[number] = 0
+            if nbytes:
+                self._received_bytes[self._names[number]] += nbytes
+                self._data_bytes[number] = 0
         for (sensor, outcome), count in self._counted.items():
             self._metrics.events.labels(sensor, outcome).inc(count)
         self._counted.clear()

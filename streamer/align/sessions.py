@@ -42,16 +42,27 @@ class Session:
     """A session with events.
 
     Attributes:
+        reached_us: The largest frontier.
         floor_us: No window starts before this: after a change of the window settings.
         windows: Ascending.
         scheduled_us: Its earliest entry in the heap of closings.
     """
 
-    __slots__ = ("closed_end_us", "end_record", "floor_us", "frontier_us", "heard_us", "scheduled_us", "windows")
+    __slots__ = (
+        "closed_end_us",
+        "end_record",
+        "floor_us",
+        "frontier_us",
+        "heard_us",
+        "reached_us",
+        "scheduled_us",
+        "windows",
+    )
 
     def __init__(self, heard_us: list[int], closed_end_us: int, floor_us: int) -> None:
         self.heard_us = heard_us
         self.frontier_us = [-NEVER_US] * len(heard_us)
+        self.reached_us = -NEVER_US
         self.closed_end_us = closed_end_us
         self.floor_us = floor_us
         self.windows: list[OpenWindow] = []

@@ -28,7 +28,7 @@ from itertools import combinations
 from statistics import median, median_low
 from zlib import crc32
 
-from streamer.events import Drift, Event, EventType
+from streamer.events import DATA, Drift, Event
 from streamer.observe.metrics import SKEW_BOUNDS_US
 from streamer.observe.tally import Tally
 
@@ -120,9 +120,9 @@ class Skews:
 
     def observe(self, items: Iterable[object]) -> None:
         """Take events in the order of the merged log; whatever is no event with data is passed over."""
-        counts, sessions, data = self._counts, self._sessions, EventType.DATA
+        counts, sessions = self._counts, self._sessions
         for item in items:  # every event comes here
-            if not isinstance(item, Event) or item.type is not data:
+            if not isinstance(item, Event) or item.type is not DATA:
                 continue
             log_time_us, sensor = item.position[0], item.sensor
             skew_us = log_time_us - item.end_us

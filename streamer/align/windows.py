@@ -31,7 +31,7 @@ from heapq import heappop, heappush
 import msgspec
 
 from streamer.align.sessions import NEVER_US, OpenWindow, Session
-from streamer.events import DEFAULT_SENSORS, ClosedBy, Event, EventType, Position, Saved, Sensors, Window
+from streamer.events import DEFAULT_SENSORS, END, TICK, ClosedBy, Event, Position, Saved, Sensors, Window
 from streamer.settings import Settings
 
 
@@ -192,9 +192,9 @@ class Aligner:
             KeyError: The session is not known, see :meth:`knows`.
         """
         outcomes = self.tick(event.record.log_time_us)
-        if event.type is EventType.TICK:
+        if event.type is TICK:
             outcomes.append(Done(event))
-        elif event.type is EventType.END:
+        elif event.type is END:
             self._on_end(event, outcomes)
         else:
             self._on_data(event, outcomes)
@@ -244,7 +244,7 @@ class Aligner:
         oldest = session.windows[0] if session.windows else None
         if oldest is not None and (oldest.due_us >= NEVER_US or self._lacks(session, oldest, sensor)):
             oldest = None
-        reached_us = max(session.frontier_us)
+        reached_us = session.reached_us
         joined = 0
         for end_us in ends:
             window = self._window(session, end_us, event, reached_us)
@@ -258,6 +258,7 @@ class Aligner:
         if event.end_us > session.frontier_us[sensor]:
             session.frontier_us[sensor] = event.end_us
         if event.end_us > reached_us:
+            session.reached_us = event.end_us
             for window in session.windows:
                 if window.end_us > event.end_us:
                     break
