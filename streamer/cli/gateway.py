@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from streamer.cli.options import load_settings, say
+from streamer.errors import UsageError, extra
 
 gateway = typer.Typer(add_completion=False, rich_markup_mode=None, invoke_without_command=True)
 
@@ -29,6 +31,14 @@ def _gateway(context: typer.Context) -> None:
 @gateway.command("token")
 def gateway_token(
     session: Annotated[list[str], typer.Option(help="A session that its owner may send; can be repeated.")],
+    link: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Address of the gateway as a phone reaches it, https://HOST:8443: print a link to its page instead of "
+            "the token, and its QR code.",
+        ),
+    ] = None,
 ) -> None:
     """Make a token for a device, and print it: it is nowhere else.
 
@@ -37,7 +47,17 @@ def gateway_token(
     """
     from streamer.gateway import tokens
 
+    if link is not None:
+        if not link.startswith(("https://", "http://")):
+            raise UsageError(f"--link {link!r} is no address: https://HOST:8443 is wanted")
+        with extra("gateway", "a QR code"):
+            import segno
     settings = load_settings()
     made = tokens.make(settings.gateway_tokens, tuple(dict.fromkeys(session)))
     say(f"added to {settings.gateway_tokens}; whoever has this token may send as {', '.join(session)}:")
-    typer.echo(made)
+    if link is None:
+        typer.echo(made)
+        return
+    address = f"{link.rstrip('/')}/send#{made}"  # a fragment, which browsers send to no server
+    segno.make_qr(address, error="l").terminal(sys.stderr, compact=True, border=2)
+    typer.echo(address)

@@ -41,6 +41,18 @@ from streamer.gateway.stream import BEARER, Streams
 from streamer.gateway.tokens import Token, Tokens
 from streamer.settings import Settings
 
+PAGE = {
+    "/send": ("send.html", "text/html"),
+    "/send.js": ("send.js", "text/javascript"),
+    "/send.css": ("send.css", "text/css"),
+    "/microphone.js": ("microphone.js", "text/javascript"),
+}
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src "
+    "'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Permissions-Policy": "camera=(self), microphone=(self), geolocation=(self), accelerometer=(self), "
+    "gyroscope=(self), screen-wake-lock=(self)",
+}
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 SCHEME = "bearer "
 BACKLOG = 512  # connections that wait to be accepted
@@ -102,6 +114,7 @@ class Gateway:
                 web.get("/v1/stream", self._stream),
                 web.get("/v1/device", self._device),
                 web.get("/v1/clock", self._clock),
+                *(web.get(path, self._page) for path in PAGE),
             ]
         )
         # A body that unpacks to more than it says would pass the limits, so that none is unpacked.
@@ -273,6 +286,11 @@ class Gateway:
             }
         )
 
+    async def _page(self, request: web.Request) -> web.Response:
+        name, content_type = PAGE[request.path]
+        body = (files("streamer.gateway") / name).read_bytes()
+        return web.Response(body=body, content_type=content_type, charset="utf-8", headers=HEADERS | PAGE_HEADERS)
+
     async def _clock(self, request: web.Request) -> web.Response:
         return _json({"time_us": time_ns() // 1000})
 
@@ -312,11 +330,6 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     except OSError as error:
         raise UsageError(f"cannot read {cert} or {key}: {error.strerror}") from None
     return context
-
-
-def page_file(name: str) -> bytes:
-    """A file of the page."""
-    return (files("streamer.gateway") / name).read_bytes()
 
 
 def _json(what: object) -> web.Response:

@@ -18,9 +18,11 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RequestTimedOu
 from cloudevents.core.bindings import http as sdk
 from cloudevents.core.v1.event import CloudEvent
 from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
 
 from streamer.align.decode import Decoder, home_partition, time_us
 from streamer.broker.sending import Place
+from streamer.cli.app import app
 from streamer.errors import UsageError
 from streamer.events import EPOCH, KINDS, Record, rfc3339
 from streamer.gateway import tokens
@@ -576,3 +578,26 @@ async def test_a_device_can_ask_what_it_may_send_and_what_time_it_is(rig: Making
         async with one.http.get(f"{one.url}/v1/clock") as answer:
             assert (await answer.json())["time_us"] > NOW_US
     assert rfc3339(NOW_US) == "2026-01-01T00:00:00.000000Z"
+
+
+async def test_the_page_is_open_and_allows_no_foreign_script(rig: Making) -> None:
+    async with rig() as one:
+        for path in ("/send", "/send.js", "/send.css", "/microphone.js"):
+            async with one.http.get(f"{one.url}{path}") as answer:
+                assert answer.status == 200
+                assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+                assert one.token not in await answer.text()
+
+
+def test_a_link_for_a_phone_has_the_token_in_its_fragment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMER_GATEWAY_TOKENS", str(tmp_path / "tokens.toml"))
+    link = ["gateway", "token", "--session", "phone", "--link"]
+    done = CliRunner().invoke(app, [*link, "https://192.168.1.10:8443/"])
+    address, _, token = done.stdout.strip().partition("#")
+    assert address == "https://192.168.1.10:8443/send"
+    assert Tokens(tmp_path / "tokens.toml").find(token) is not None
+    code = [line for line in done.stderr.splitlines() if "█" in line]
+    assert max(map(len, code)) <= 80
+    assert len(code) > 15
+    wrong = CliRunner().invoke(app, [*link, "192.168.1.10"])
+    assert isinstance(wrong.exception, UsageError)
