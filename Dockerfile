@@ -3,6 +3,7 @@
 #   docker build -t streamer .                                                    with PyTorch for CUDA: 4.7 GB
 #   docker build -t streamer:cpu --build-arg TORCH_INDEX=<index of CPU builds> .  without CUDA's libraries: 3.4 GB less
 #   docker build -t streamer:senses --build-arg EXTRAS=senses .                   and what `streamer transcribe` needs
+#   docker build -t streamer:feeds --build-arg EXTRAS=feeds .                     and what `streamer capture` needs
 #   docker run --rm --read-only --tmpfs /tmp -e STREAMER_KAFKA=… -e STREAMER_REDIS=… streamer
 ARG PYTHON=3.11-slim
 

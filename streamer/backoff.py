@@ -19,5 +19,10 @@ class Backoff:
 
     async def pause(self) -> None:
         """Wait."""
-        await asyncio.sleep(self._next_s * random.uniform(0.5, 1.0))
+        await asyncio.sleep(self.next_s())
+
+    def next_s(self) -> float:
+        """How long to wait now, for who waits by other means."""
+        now_s = self._next_s * random.uniform(0.5, 1.0)
         self._next_s = min(2 * self._next_s, MOST_S)
+        return now_s

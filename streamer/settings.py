@@ -162,10 +162,24 @@ class Settings(DescribeSettings, GatewaySettings):
         description="language that a recogniser of several is told, ISO 639-1; null: it detects it in each utterance",
     )
 
+    # capturing
+    capture_buffer_bytes: int = Field(
+        64 * MIB, ge=MIB, description="what `streamer capture` holds for Kafka, bytes; beyond, the oldest is dropped"
+    )
+    capture_silence_ms: int = Field(
+        5000, ge=500, description="a source from which nothing comes for so long is connected to again, ms"
+    )
+    capture_clock_ms: int = Field(
+        2000, ge=1, description="times by a source's clock that are further from their arrival are not believed, ms"
+    )
+
     # operation
     host: str = Field("127.0.0.1", description="address of /metrics, /healthz and /readyz")
     port: int = Field(9100, ge=0, le=65535, description="their port; 0: any free one")
     speak_port: int = Field(9102, ge=0, le=65535, description="port of `streamer speak` for the same; 0: any")
+    capture_port: int = Field(
+        9104, ge=0, le=65535, description="port of `streamer capture` for the same; 0: any free one"
+    )
     dashboard_host: str = Field(
         "127.0.0.1", description="address of the live page; beyond loopback it asks for a token"
     )

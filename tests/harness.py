@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,12 +50,20 @@ class WorkerProcess(worker.WorkerProcess):
 
     Args:
         command: Another one that runs until it is ended.
+        arguments: Of the command.
         extra: Settings that differ from ``settings``.
     """
 
-    def __init__(self, settings: Settings, log: Path, command: str = "worker", **extra: Any) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        log: Path,
+        command: str = "worker",
+        arguments: Sequence[str] = (),
+        **extra: Any,
+    ) -> None:
         given = settings.model_dump(exclude_unset=True) | extra
-        super().__init__(Settings.load(**given), log, cwd=ROOT, command=command)
+        super().__init__(Settings.load(**given), log, cwd=ROOT, command=command, arguments=arguments)
 
     def __exit__(self, *error: object) -> None:
         self.kill()

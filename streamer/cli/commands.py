@@ -25,6 +25,7 @@ COMMANDS = {  # in the order of the help
     "simulate": Entry("feeds", "Send simulated drives to Kafka, with faults on demand."),
     "replay": Entry("feeds", "Send recordings to Kafka."),
     "gateway": Entry("gateway", "Take records by HTTP and WebSocket, from devices with a token."),
+    "capture": Entry("capture", "Send cameras and microphones to Kafka, live."),
     "record": Entry("golden", "Record a stretch of the source topics to a file."),
     "verify": Entry("golden", "Run a recording through alignment and the model, and compare."),
     "worker": Entry("servers", "Read Kafka, align, infer, publish to Redis."),

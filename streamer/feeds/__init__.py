@@ -1,4 +1,4 @@
-"""Where records come from: devices (``Producer``), simulated drives, recordings."""
+"""Where records come from: devices (``Producer``), live cameras, simulated drives, recordings."""
 
 from streamer.feeds.producer import Outgoing, Producer
 

@@ -156,6 +156,11 @@ class Producer:
             UsageError: A worker with these settings would dead-letter the record; or Kafka has no such topic, or has
                 not answered for a minute.
         """
+        self.begin(outgoing).add_errback(self._errors.append)
+        self._sent += 1
+
+    def begin(self, outgoing: Outgoing) -> Any:
+        """As :meth:`send`, but returns the client's future, whose outcome :meth:`flush` does not report."""
         try:
             key = outgoing.session.encode()
         except UnicodeEncodeError:  # half of a surrogate pair
@@ -198,10 +203,9 @@ class Producer:
             ) from None
         except KafkaError as error:
             raise UsageError(f"Kafka at {self._kafka} takes no record for {topic}: {error}") from None
-        future.add_errback(self._errors.append)
         if span is not None:
             future.add_both(lambda _: span.end())
-        self._sent += 1
+        return future
 
     def frame(
         self,

@@ -6,7 +6,7 @@ import json
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from streamer.local.process import free_port
@@ -24,6 +24,7 @@ class WorkerProcess(Program):
         settings: Handed on through the environment; the port of the probes is chosen here.
         env: Takes precedence over the settings.
         command: Another command with the probes of a worker, which runs until it is ended; such as ``transcribe``.
+        arguments: Of the command.
     """
 
     def __init__(
@@ -33,10 +34,13 @@ class WorkerProcess(Program):
         env: Mapping[str, str] = NO_VARIABLES,
         cwd: Path | None = None,
         command: str = "worker",
+        arguments: Sequence[str] = (),
     ) -> None:
         self.port = free_port()
-        given = environment(settings) | {"STREAMER_PORT": str(self.port)} | dict(env)
-        super().__init__([sys.executable, "-m", "streamer", command], log, given, cwd, f"the {command}")
+        own = f"{command}_port"
+        port = own if own in Settings.model_fields else "port"
+        given = environment(settings) | {f"STREAMER_{port.upper()}": str(self.port)} | dict(env)
+        super().__init__([sys.executable, "-m", "streamer", command, *arguments], log, given, cwd, f"the {command}")
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a probe or of the metrics; status 0 and the reason if there is no answer."""

@@ -153,7 +153,7 @@ def test_every_manifest_is_part_of_a_kustomization() -> None:
 def test_overlays_and_components_are_those_that_are_tested() -> None:
     assert {path.name for path in (K8S / "overlays").iterdir()} == set(OVERLAYS)
     ours = {"monitoring", *ONE_ROLE, *SPLIT, *SECURED, "create-topics", "gpu"}
-    beside = {"transcribe", "describe", "gateway", "surround"}
+    beside = {"transcribe", "describe", "gateway", "surround", "capture"}
     assert {path.name for path in (K8S / "components").iterdir()} == ours | beside
 
 
@@ -799,6 +799,7 @@ def test_kafka_and_redis_are_all_that_compose_starts_without_a_profile() -> None
         "transcribe",
         "describe",
         "gateway",
+        "capture",
         "monitoring",
         "grafana",
     }
@@ -848,6 +849,7 @@ def test_the_containers_find_one_another() -> None:
         "transcribe",
         "describe",
         "gateway",
+        "capture",
         "simulator",
         "dashboard",
     }
@@ -856,7 +858,7 @@ def test_the_containers_find_one_another() -> None:
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["environment"]["STREAMER_KAFKA"] in advertised
-        if name not in ("transcribe", "gateway"):  # they need Kafka alone
+        if name not in ("transcribe", "gateway", "capture"):  # they need Kafka alone
             assert urlsplit(service["environment"]["STREAMER_REDIS"]).hostname in services
     for service in services.values():
         assert set(service.get("depends_on", [])) <= set(services)

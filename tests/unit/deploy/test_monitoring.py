@@ -20,6 +20,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from streamer.describe.metrics import Metrics as DescribeMetrics
 from streamer.errors import Reason
 from streamer.events import KIND_NAMES, ClosedBy
+from streamer.feeds.capture.metrics import CaptureMetrics
 from streamer.gateway.metrics import GatewayMetrics
 from streamer.observe.metrics import Metrics
 from streamer.observe.tally import Tally
@@ -57,7 +58,7 @@ VALUES = {
     "job": {"streamer"},
 }
 
-PROGRAMS = (Metrics, DescribeMetrics, GatewayMetrics, SpeakMetrics, TranscribeMetrics)
+PROGRAMS = (Metrics, CaptureMetrics, DescribeMetrics, GatewayMetrics, SpeakMetrics, TranscribeMetrics)
 
 
 @cache

@@ -182,6 +182,12 @@ class Choice:
 # what a picture is
 
 
+def pixel_of(stream: Any) -> Fraction:
+    """Width of a track's pixels divided by their height."""
+    ratio = stream.sample_aspect_ratio
+    return ratio if ratio and 1 <= max(ratio, 1 / ratio) <= WIDEST else SQUARE
+
+
 class Look:
     """What the pictures of a track need to be shown right. What is changed in them is noted, or should have been.
 
@@ -191,8 +197,7 @@ class Look:
 
     def __init__(self, tracks: Tracks, stream: Any) -> None:
         self._tracks, self._index, self._codec_tag = tracks, stream.index, stream.codec_tag
-        ratio = stream.sample_aspect_ratio
-        self.pixel: Fraction = ratio if ratio and 1 <= max(ratio, 1 / ratio) <= WIDEST else SQUARE
+        self.pixel = pixel_of(stream)
         self._seen: object = None
         self._matrix: Matrix = AS_IS
 
