@@ -119,7 +119,7 @@ class ByModel:
         frames = await self._redacted(seen.frames)
         parts = {"frames": seen.gone, "words": scene.words.gone, "telemetry": measured.gone}
         missing = [name for name, gone in parts.items() if gone]
-        return prompts.describing(scene.result, scene.words, measured, frames, missing), missing
+        return prompts.describing(scene.result, scene.words, measured, frames, missing, seen.cameras), missing
 
     async def _redacted(self, frames: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
         if self._faces is None:

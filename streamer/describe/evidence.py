@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
@@ -36,22 +37,29 @@ class Sights(msgspec.Struct, frozen=True):
 
     Attributes:
         frames: uint8 [H, W, 3] each, RGB, upright, in order of time.
+        cameras: The sensor of each.
         gone: There were some, and none is left or can be read.
     """
 
     frames: tuple[NDArray[np.uint8], ...] = ()
+    cameras: tuple[str, ...] = ()
     gone: bool = False
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """Telemetry of a window, by channel; ``gone``: there was more, which Kafka has deleted."""
+    """Telemetry of a window.
+
+    Attributes:
+        channels: By name; one that several sensors have is ``SENSOR.CHANNEL``.
+        gone: There was more, which Kafka has deleted.
+    """
 
     channels: dict[str, Signal] = {}
     gone: bool = False
 
 
 def sights(records: Records, result: Result, count: int, longest: int, max_pixels: int) -> Sights:
-    """Frames of a window, spread evenly.
+    """Frames of a window: of one camera spread evenly, of several the newest of each.
 
     Args:
         count: At most this many.
@@ -62,15 +70,23 @@ def sights(records: Records, result: Result, count: int, longest: int, max_pixel
         Unavailable: Kafka does not answer in time.
     """
     offsets = [offset for first, last in records.ranges(result, IMAGE) for offset in range(first, last + 1)]
-    chosen = sorted({offsets[(2 * i + 1) * len(offsets) // (2 * count)] for i in range(count)}) if offsets else []
+    if not offsets or not count:
+        return Sights()
+    sensors = records.sensors(result)
+    cameras = [sensors.names[number] for number in sensors.of_kind(IMAGE) if sensors.names[number] in result.present]
     events: list[Event] = []
-    for offset in chosen:  # one by one, since frames are large and most are not wanted
-        events += _there(records, result, IMAGE, [(offset, offset)])
+    if len(cameras) > 1:
+        events = _newest(records, result)[:count]
+    else:
+        chosen = sorted({offsets[(2 * i + 1) * len(offsets) // (2 * count)] for i in range(count)})
+        for offset in chosen:  # one by one, since frames are large and most are not wanted
+            events += _there(records, result, IMAGE, [(offset, offset)])
     frames = []
     for event in events:
         with suppress(BadRecord, Image.DecompressionBombError, ValueError, OSError, SyntaxError, MemoryError):
-            frames.append(pictures.fitted(payloads.payload(event), event.media_type, longest, max_pixels))
-    return Sights(tuple(frames), gone=bool(chosen) and not frames)
+            picture = pictures.fitted(payloads.payload(event), event.media_type, longest, max_pixels)
+            frames.append((picture, sensors.names[event.sensor]))
+    return Sights(tuple(picture for picture, _ in frames), tuple(name for _, name in frames), gone=not frames)
 
 
 def measured(records: Records, result: Result) -> Measured:
@@ -80,8 +96,26 @@ def measured(records: Records, result: Result) -> Measured:
         Unavailable: Kafka does not answer in time.
     """
     ranges = records.ranges(result, TELEMETRY)
-    events = _there(records, result, TELEMETRY, ranges) if ranges else []
-    return Measured(signals(events, result.start_us, result.end_us), gone=bool(ranges) and not events)
+    blocks: dict[int, list[Event]] = {}
+    for event in _there(records, result, TELEMETRY, ranges) if ranges else []:
+        blocks.setdefault(event.sensor, []).append(event)
+    names = records.sensors(result).names
+    found = {names[sensor]: signals(own, result.start_us, result.end_us) for sensor, own in blocks.items()}
+    often = Counter(channel for channels in found.values() for channel in channels)
+    named = {
+        channel if often[channel] == 1 else f"{sensor}.{channel}": signal
+        for sensor, channels in found.items()
+        for channel, signal in channels.items()
+    }
+    return Measured(named, gone=bool(ranges) and not blocks)
+
+
+def _newest(records: Records, result: Result) -> list[Event]:
+    """The newest frame of each camera, as far as Kafka still has it."""
+    try:
+        return [event for event in records.newest_frames(result).values() if event is not None]
+    except Gone:
+        return []
 
 
 def _there(records: Records, result: Result, row: int, ranges: Ranges) -> list[Event]:

@@ -53,13 +53,19 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 def describing(
-    result: Result, words: Words, measured: Measured, frames: Sequence[NDArray[np.uint8]], missing: Sequence[str]
+    result: Result,
+    words: Words,
+    measured: Measured,
+    frames: Sequence[NDArray[np.uint8]],
+    missing: Sequence[str],
+    cameras: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """The question for a description.
 
     Args:
         frames: uint8 [H, W, 3] each, RGB.
         missing: What the window lacks, each in a few words.
+        cameras: Which camera each frame is of.
     """
     data = {
         "begins": rfc3339(result.start_us, "milliseconds"),
@@ -68,6 +74,7 @@ def describing(
         "words": words.phrases,
         "telemetry": {name: _summary(signal) for name, signal in measured.channels.items() if signal.values},
         "missing": list(missing),
+        **({"frames": list(cameras)} if cameras else {}),
     }
     parts: list[dict[str, Any]] = [{"type": "text", "text": msgspec.json.encode(data).decode()}]
     for frame_HW3 in frames:

@@ -23,7 +23,7 @@ class Difference(msgspec.Struct, frozen=True):
         kind: ``missing`` (expected, not found), ``extra`` (found, not expected), or what differs in both: ``members``,
             ``closed_by``, ``present``, ``coverage``, ``status``, ``label`` (or tags), ``score``, ``value`` and ``unit``
             of a number, ``outputs`` (the heads or labels themselves), ``embedding``.
-        where: Topic, modality, head or head/label; empty where the kind suffices.
+        where: Topic, sensor, head or head/label; empty where the kind suffices.
         expected, found: The values; ``None`` for an absent one.
     """
 

@@ -252,6 +252,33 @@ class Records:
             found.setdefault(names[event.sensor], []).append(event)
         return found
 
+    def newest_frames(self, result: Result) -> dict[str, Event | None]:
+        """The newest frame of each camera that the window has; ``None`` where Kafka has it no more.
+
+        Reads from the newest record backwards until each was seen.
+
+        Raises:
+            Gone: Kafka has deleted those that it would have to read.
+            Unavailable: Kafka does not answer in time.
+        """
+        sensors = self.sensors(result)
+        names = [sensors.names[number] for number in sensors.of_kind(IMAGE)]
+        offsets = [offset for first, last in self.ranges(result, IMAGE) for offset in range(first, last + 1)]
+        if not offsets:
+            return {}
+        there = [name for name in names if name in result.present]
+        wanted = there or names  # a window that failed may not say whose frames it had
+        found: dict[str, Event] = {}
+        count = 2 * len(names) - 1  # of sensors that take turns, all are among so many
+        while offsets and not found.keys() >= set(wanted):
+            newest, offsets = offsets[-count:], offsets[:-count]
+            for name, events in self.by_sensor(result, IMAGE, ranges_of(newest)).items():
+                found.setdefault(name, max(events, key=lambda event: event.record.offset))
+            if not there:
+                break
+            count *= 2
+        return {name: found.get(name) for name in wanted}
+
     def _as_it_was(self, names: tuple[str, ...]) -> tuple[Sensors, Decoder]:
         """The sensors that a window had, and what decodes its records as the worker did."""
         settings, declared = self._settings, self._settings.sensors
@@ -335,24 +362,7 @@ class Windows:
             self._cached_bytes -= _size(dropped)
 
     def _read_frames(self, result: Result) -> Frames:
-        """Reads from the newest record backwards until each sensor that the window has was seen."""
-        sensors = self._records.sensors(result)
-        names = [sensors.names[number] for number in sensors.of_kind(IMAGE)]
-        offsets = [offset for first, last in self._records.ranges(result, IMAGE) for offset in range(first, last + 1)]
-        if not offsets:
-            return {}
-        there = [name for name in names if name in result.present]
-        wanted = there or names  # a window that failed may not say whose frames it had
-        found: dict[str, Event] = {}
-        count = 2 * len(names) - 1  # of sensors that take turns, all are among so many
-        while offsets and not found.keys() >= set(wanted):
-            newest, offsets = offsets[-count:], offsets[:-count]
-            for name, events in self._records.by_sensor(result, IMAGE, ranges_of(newest)).items():
-                found.setdefault(name, max(events, key=lambda event: event.record.offset))
-            if not there:
-                break
-            count *= 2
-        return {name: self._shown(found.get(name)) for name in wanted}
+        return {name: self._shown(event) for name, event in self._records.newest_frames(result).items()}
 
     def _shown(self, event: Event | None) -> Frame | str:
         if event is None:

@@ -6,11 +6,13 @@ import json
 
 import pytest
 
-from streamer.describe.evidence import MAX_GAP, Words, words
-from streamer.events import TEXT, Record
+from streamer.describe.evidence import MAX_GAP, Words, measured, sights, words
+from streamer.events import IMAGE, TELEMETRY, TEXT, Record
 from streamer.result import Result
 from streamer.retrieval.contents import Gone, Ranges, Records
 from streamer.settings import Settings
+from tests import kept
+from tests.harness import jpeg
 
 S_US = 1_000_000
 BEGIN_US = 1_767_225_600_000_000
@@ -91,3 +93,33 @@ def test_windows_without_words_read_nothing() -> None:
 @pytest.mark.parametrize("windows", [0, 1])
 def test_no_windows_have_no_words(windows: int) -> None:
     assert read(Log(), *[window(0)] * windows) == [Words()] * windows
+
+
+CAR = Settings.load(sensors={"rear": {"kind": "image"}, "imu": {"kind": "telemetry"}})
+
+
+def of_car(log: kept.Log, *present: str) -> Result:
+    return kept.window(log, present, CAR.sensor_set.names)
+
+
+def test_of_several_cameras_the_newest_frame_of_each_is_shown_and_of_one_some_spread_evenly() -> None:
+    pictures = [(IMAGE, name, jpeg(place), "image/jpeg") for place, name in enumerate(["rear", None, "rear", None])]
+    both = kept.Log(*pictures)
+    seen = sights(Records(CAR, both), of_car(both, "image", "rear"), 4, 64, 10_000)
+    assert (len(seen.frames), seen.cameras, seen.gone) == (2, ("image", "rear"), False)
+    assert sights(Records(CAR, both), of_car(both, "image", "rear"), 1, 64, 10_000).cameras == ("image",)
+    one = kept.Log(*[picture for picture in pictures if picture[1] == "rear"] * 4)
+    assert sights(Records(CAR, one), of_car(one, "rear"), 3, 64, 10_000).cameras == ("rear",) * 3
+    assert sights(Records(CAR, one), of_car(one, "rear"), 0, 64, 10_000).cameras == ()
+
+
+def test_channels_that_several_sensors_have_are_told_apart() -> None:
+    def block(*channels: str) -> bytes:
+        return json.dumps({"channels": {name: {"values": [1.0]} for name in channels}, "rate_hz": 10.0}).encode()
+
+    log = kept.Log(
+        (TELEMETRY, None, block("speed", "temperature"), "application/json"),
+        (TELEMETRY, "imu", block("yaw", "temperature"), "application/json"),
+    )
+    found = measured(Records(CAR, log), of_car(log, "telemetry", "imu"))
+    assert sorted(found.channels) == ["imu.temperature", "speed", "telemetry.temperature", "yaw"]

@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from streamer.events import AUDIO, IMAGE, KINDS, TELEMETRY, TEXT, Record, rfc3339
-from streamer.result import Result, ranges
-from streamer.retrieval.contents import Content, Frame, Gone, Ranges, Records, Windows
+from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT
+from streamer.result import Result
+from streamer.retrieval.contents import Content, Frame, Gone, Records, Windows
 from streamer.settings import Settings
+from tests import kept
+from tests.kept import START_US, Log
 
-S_US = 1_000_000
-START_US = 1_750_000_000 * S_US
 L16 = "audio/L16;rate=8000;channels=1"
 SENSORS = {
     "image": {"enabled": False},
@@ -31,60 +31,8 @@ SENSORS = {
 NAMES = Settings.load(sensors=SENSORS).sensor_set.names
 
 
-class Log:
-    """Partition 0 of every topic in memory; a record's offset is its place in its topic."""
-
-    partitions = 1
-
-    def __init__(self, *records: tuple[int, str | None, bytes, str]) -> None:
-        self.topics: list[list[Record]] = [[] for _ in KINDS]
-        self.reads: list[int] = []
-        for row, sensor, payload, content_type in records:
-            headers = {
-                "ce_specversion": "1.0",
-                "ce_id": "1",
-                "ce_source": "/test",
-                "ce_type": KINDS[row].ce_type,
-                "ce_time": rfc3339(START_US),
-                "content-type": content_type,
-                **({} if sensor is None else {"ce_sensor": sensor}),
-            }
-            pairs = tuple((name, value.encode()) for name, value in headers.items())
-            self.topics[row].append(Record(row, 0, len(self.topics[row]), START_US + S_US, b"car", payload, pairs))
-
-    def read(self, row: int, partition: int, ranges: Ranges) -> list[Record]:
-        found = [one for one in self.topics[row] if any(first <= one.offset <= last for first, last in ranges)]
-        self.reads.append(len(found))
-        return found
-
-    def close(self) -> None:
-        pass
-
-
 def window(log: Log, present: Sequence[str], of: Sequence[str] = NAMES, **changed: Any) -> Result:
-    """A window with all records of the log as members."""
-    members = {
-        f"streamer.{kind.topic}": ranges(range(len(records)))
-        for kind, records in zip(KINDS, log.topics, strict=True)
-        if records
-    }
-    coverage = {name: float(name in present) for name in of}
-    made = Result(
-        session="car",
-        start_us=START_US,
-        end_us=START_US + S_US,
-        closed_by="deadline",
-        present=tuple(present),
-        coverage=coverage,
-        members=members,
-        outputs={},
-        embedding=b"",
-        model="m",
-        version="1",
-        status="ok",
-        latencies_us={},
-    )
-    return msgspec.structs.replace(made, **changed)
+    return kept.window(log, present, of, **changed)
 
 
 def frames(log: Log, result: Result, *sensors: str | None, declared: Any = SENSORS) -> list[str]:
