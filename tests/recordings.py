@@ -17,7 +17,7 @@ import numpy as np
 from mcap.writer import Writer
 
 from streamer.align.decode import Decoder
-from streamer.events import Event, EventType, Record, Telemetry
+from streamer.events import Event, EventType, Record, Telemetry, Transcript
 from streamer.feeds import replay
 from streamer.feeds.producer import headers
 from streamer.settings import Settings
@@ -54,7 +54,7 @@ def spans(found: Iterable[Event]) -> list[tuple[float, float]]:
 
 
 def texts(found: Iterable[Event]) -> list[str]:
-    return [e.body.text for e in found if e.body is not None and not isinstance(e.body, Telemetry)]
+    return [e.body.text for e in found if isinstance(e.body, Transcript)]
 
 
 def pcm(found: Iterable[Event], channels: int = 1) -> np.ndarray[Any, np.dtype[np.int16]]:
