@@ -22,6 +22,8 @@ class Result(msgspec.Struct, frozen=True):
         status: ``ok``; ``partial``: data may be missing because Redis lost its state; ``failed``: the model or the
             decoding raised an error, or killed the process each time: the window counts as done, without outputs.
         latencies_us: Stage -> microseconds.
+        novelty: Sensor -> how far what it shows is from all that the model met in training; above 1 it is strange to
+            the model. Of sensors that the model can tell it of.
     """
 
     session: str
@@ -37,6 +39,7 @@ class Result(msgspec.Struct, frozen=True):
     version: str
     status: str
     latencies_us: dict[str, int]
+    novelty: dict[str, float] = {}
 
     @property
     def id(self) -> str:
@@ -73,6 +76,7 @@ class Result(msgspec.Struct, frozen=True):
                     **{name: text[name].decode() for name in _TEXT},
                     **{name: int(text[name]) for name in ("start_us", "end_us")},
                     **{name: msgspec.json.decode(text[name]) for name in _JSON},
+                    "novelty": msgspec.json.decode(text.get("novelty", b"{}")),  # absent from older results
                     "present": present.split(",") if present else [],
                     "embedding": text["embedding"],
                 },
@@ -105,10 +109,24 @@ def ranges(offsets: Iterable[int]) -> tuple[tuple[int, int], ...]:
 
 
 def decision(result: Result) -> tuple[str, float | None]:
-    """The model's first output as text, and the score if it is a label; the status where there are no outputs."""
-    for output in result.outputs.values():
-        return in_words(output), output.get("score")
-    return result.status, None
+    """The model's first output as text, and the score if it is a label; the status where there are no outputs.
+
+    A question mark follows what the model is unsure of.
+    """
+    output = first(result)
+    if not output:
+        return result.status, None
+    return in_words(output) + ("?" if output.get("unsure") else ""), output.get("score")
+
+
+def first(result: Result) -> Mapping[str, Any]:
+    """The model's first output; empty where there is none."""
+    return next(iter(result.outputs.values()), {})
+
+
+def strange(result: Result) -> tuple[str, ...]:
+    """The sensors that show what the model has not met."""
+    return tuple(name for name, far in result.novelty.items() if far > 1)
 
 
 def in_words(output: Mapping[str, Any]) -> str:

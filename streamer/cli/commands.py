@@ -31,6 +31,7 @@ COMMANDS = {  # in the order of the help
     "worker": Entry("servers", "Read Kafka, align, infer, publish to Redis."),
     "transcribe": Entry("servers", "Read sound from Kafka, write what is said to Kafka."),
     "train": Entry("models", "Train a model, on your data or on simulated drives."),
+    "calibrate": Entry("models", "Measure what a model's weights know of their limits."),
     "learn": Entry("models", "Learn your labels from ten windows each, on frozen senses."),
     "evaluate": Entry("models", "Measure a model on held-out data: quality and speed."),
     "export": Entry("models", "Write a model in another form, beside its weights."),

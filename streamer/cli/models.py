@@ -1,4 +1,4 @@
-"""A model is made and measured: ``train``, ``learn``, ``evaluate``, ``export``, ``forms``."""
+"""A model is made and measured: ``train``, ``learn``, ``calibrate``, ``evaluate``, ``export``, ``forms``."""
 
 from __future__ import annotations
 
@@ -113,6 +113,35 @@ def learn(
     say(f"learned from {report.windows} windows in {report.seconds:.0f} s; STREAMER_MODEL={model_dir} serves it")
 
 
+def calibrate(
+    model_dir: ModelDir,
+    data: DataPath = None,
+    skip_bad: SkipBad = False,
+    drives: Annotated[int, typer.Option(help="Without --data: as in training.")] = 120,
+    seconds: Annotated[int, typer.Option(help="Length of each drive, s: as in training.")] = 60,
+    seed: Annotated[int, typer.Option(help="As in training.")] = 0,
+    device: Device = "auto",
+    cache: CacheDir = DRIVES_CACHE,
+) -> None:
+    """Measure what a model's weights know of their limits.
+
+    How sure the outputs may be, and what each sensor has shown in training: calibration.safetensors. `streamer train`
+    does this at its end; this command is for weights that were trained without.
+    """
+    with extra("train", "calibrating"):
+        from streamer.training.train import Source, recalibrate
+
+        path = recalibrate(
+            model_dir,
+            data if data is not None else Source(cache, drives, seconds),
+            seed,
+            console(),
+            device=device,
+            skip_bad=skip_bad,
+        )
+    say(f"wrote {path}; `streamer evaluate {model_dir}` says how often the model is sure, and right then")
+
+
 def evaluate(
     model_dir: ModelDir,
     data: DataPath = None,
@@ -127,12 +156,16 @@ def evaluate(
     card: Annotated[
         bool, typer.Option("--card", help="Write the tables into the model's README.md, and pictures beside it.")
     ] = False,
+    other: Annotated[
+        list[Path] | None,
+        typer.Option(help="Also say what it makes of this recording, which it was not made for; can be repeated."),
+    ] = None,
     cache: CacheDir = DRIVES_CACHE,
 ) -> None:
     """Measure a model on held-out data: quality and speed.
 
-    Each output with all sensors, with each one alone, and with each one missing; how well the sensors find one
-    another in the common space; latency and windows a second by batch size.
+    Each output with all sensors, with each one alone, and with each one missing; what the model is sure of; how well
+    the sensors find one another in the common space; latency and windows a second by batch size.
     """
     from streamer.model.predictor import Network
 
@@ -146,7 +179,7 @@ def evaluate(
         held_out = evaluate.from_data(predictor.spec, data, seed, console(), skip_bad=skip_bad)
     else:
         held_out = evaluate.simulated(predictor.spec, Source(cache, drives, seconds), seed, console())
-    evaluation = evaluate.evaluate(model_dir, predictor, held_out, console())
+    evaluation = evaluate.evaluate(model_dir, predictor, held_out, console(), other or ())
     tables.show(evaluation, console())
     if json_file is not None:
         evaluate.write_json(evaluation, json_file)

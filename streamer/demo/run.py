@@ -35,7 +35,7 @@ from streamer.feeds.sound import RATE_HZ
 from streamer.kinds.text import parse_transcript
 from streamer.local import stack
 from streamer.local.worker import WorkerProcess
-from streamer.result import Result, decision
+from streamer.result import Result, first, in_words
 from streamer.senses import synthesis
 from streamer.settings import STATE_DIR, Settings
 from streamer.store import results
@@ -345,7 +345,7 @@ class Screen:
         """Show a result, or ``None`` if there was none for a while."""
         if result is not None:
             label = self._labels.get((result.session, result.end_us))
-            self._board.update(result, None if label is None else decision(result)[0] == label)
+            self._board.update(result, None if label is None else in_words(first(result)) == label)
             self._progress.advance(self._task, (result.session, result.end_us) in self._labels)
         self._progress.update(self._task, sent=sent)
 

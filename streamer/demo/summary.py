@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamer.demo.listening import Heard
-from streamer.result import Result, decision
+from streamer.result import Result, first, in_words
 from streamer.terminal.tables import facts, plain
 
 
@@ -96,7 +96,7 @@ def summarise(
     expected = list(expected)
     found = {(result.session, result.end_us): result for result in results}
     pairs = [
-        (window.label, decision(found[key])[0])
+        (window.label, in_words(first(found[key])))
         for window in expected
         if (key := (window.session, window.end_us)) in found and window.label is not None
     ]

@@ -9,14 +9,14 @@ before and this window lacks is named; silence is not, since people pause.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from streamer.describe.evidence import Words
 from streamer.model.wording import counted, listed
-from streamer.result import Result
+from streamer.result import Result, strange
 from streamer.settings import Settings
 
 MAX_SAID = 300  # characters of what was said
@@ -43,7 +43,7 @@ class Before(msgspec.Struct, frozen=True):
 
     def after(self, result: Result) -> Before:
         """The same after one more window."""
-        labels = {name: str(output["label"]) for name, output in result.outputs.items() if "label" in output}
+        labels = {name: str(output["label"]) for name, output in _decided(result)}
         seen = dict.fromkeys((*self.seen, *result.present))
         return Before(self.labels | labels, tuple(seen))
 
@@ -51,10 +51,13 @@ class Before(msgspec.Struct, frozen=True):
 def changed(result: Result, before: Before) -> bool:
     """Whether an output of classes has another label than in the window before."""
     return any(
-        name in before.labels and str(output.get("label")) != before.labels[name]
-        for name, output in result.outputs.items()
-        if "label" in output
+        name in before.labels and str(output.get("label")) != before.labels[name] for name, output in _decided(result)
     )
+
+
+def _decided(result: Result) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The outputs of classes that the model is sure of."""
+    return ((n, output) for n, output in result.outputs.items() if "label" in output and not output.get("unsure"))
 
 
 def sparse(settings: Settings) -> frozenset[str]:
@@ -74,6 +77,7 @@ def sentences(result: Result, words: Words, before: Before, silent: frozenset[st
     parts = [_sentence("; ".join(told)) if told else ""]
     parts.append(_said(words, " ".join(texts)))
     parts.append(_missing(result, before, silent))
+    parts.append(_strange(result))
     parts.append(STATUS.get(result.status, ""))
     if result.closed_by == "end":
         parts.append("The session ends here.")
@@ -87,6 +91,8 @@ def _output(name: str, output: Mapping[str, Any], labels: Mapping[str, str]) -> 
         label = str(output["label"])
         score = output.get("score")
         sure = f" ({100 * score:.0f} %)" if isinstance(score, (int, float)) else ""
+        if output.get("unsure"):
+            return f"{what} may be {plain(label)}{sure}"
         was = labels.get(name, label)
         return f"{what} is {plain(label)}{sure}" + (f", and was {plain(was)} before" if was != label else "")
     if "labels" in output:
@@ -97,6 +103,14 @@ def _output(name: str, output: Mapping[str, Any], labels: Mapping[str, str]) -> 
         unit = str(output.get("unit") or "")
         return f"{what} is {output['value']:.5g} {PER.get(unit, unit)}".rstrip()
     return " ".join(str(output.get("text", "")).split())
+
+
+def _strange(result: Result) -> str:
+    """What is unlike all that the model has met."""
+    names = strange(result)
+    return (
+        _sentence(f"the model has met nothing like this in {listed([plain(name) for name in names])}") if names else ""
+    )
 
 
 def _tag(label: str, count: Any) -> str:

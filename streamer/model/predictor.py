@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from torch import Tensor
 
 from streamer.errors import DeviceLost, ModelError, StreamerError, UsageError, one_line
 from streamer.events import Window
-from streamer.model import forms, repository
+from streamer.model import calibration, forms, repository
+from streamer.model.calibration import Calibration
 from streamer.model.collate import collate
 from streamer.model.nets.inputs import Inputs, Outputs
 from streamer.model.sample import Limits, Reject, Sample, cut
@@ -48,10 +49,16 @@ class Prediction(msgspec.Struct, frozen=True):
             number}`` with tags that are counted, and ``{"text": …}``; what they had nothing to judge by is absent.
         embedding: float16 [D], length 1: the window in the common embedding space; empty if a model of ready senses has
             no words for it.
+        novelty: Sensor -> how far what it shows is from all that it showed in training; above 1 it is strange to the
+            model. Empty without a calibration.
+
+    An output with ``"unsure": True`` is not to be acted on: the best label's score is below the model's threshold, or
+    a sensor is strange to it.
     """
 
     outputs: dict[str, Any]
     embedding: NDArray[np.float16]
+    novelty: dict[str, float] = {}
 
 
 def result_of(
@@ -84,6 +91,7 @@ def result_of(
         members=_members(window, topics),
         outputs=prediction.outputs if prediction is not None else {},
         embedding=prediction.embedding.tobytes() if prediction is not None else b"",
+        novelty=prediction.novelty if prediction is not None else {},
         model=model,
         version=version,
         status=status,
@@ -242,10 +250,18 @@ class Senses(Predictor):
 class Network(Predictor):
     """A network on a device, in any of its forms."""
 
-    def __init__(self, model: repository.Model, device: torch.device, limits: Limits) -> None:
-        super().__init__(model.spec, model.version, device, limits)
+    def __init__(
+        self,
+        model: repository.Model,
+        device: torch.device,
+        limits: Limits,
+        calibration: Calibration = Calibration(),  # noqa: B008 - frozen
+    ) -> None:
+        version = f"{model.version}.{calibration.version}" if calibration.version else model.version
+        super().__init__(model.spec, version, device, limits)
         self._module = model.module.to(device)
         self._tokenizer = model.tokenizer
+        self._calibration = calibration
 
     @classmethod
     def load(
@@ -279,20 +295,33 @@ class Network(Predictor):
         form = form or (settings.model_form if settings is not None else forms.EAGER)
         if settings is not None:
             forms.check_window(folder, form, settings.window_ms)
-        return cls(forms.read(folder, form, there), there, limits)
+        model = forms.read(folder, form, there)
+        return cls(model, there, limits, calibration.read(folder, model.weights))
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         """See :class:`Predictor`; one forward pass."""
         if not samples:
             return []
-        said, embedding_BD = self.answer(samples)
+        with torch.inference_mode():
+            outputs = self._outputs(samples)
+            said, embedding_BD = self._checked(outputs, samples)
+            judged = {name: outputs.parts[name] for name in self._calibration.sensors if name in outputs.parts}
+            novelties = self._calibration.novelties(_arrays(judged), len(samples))
         return [
             Prediction(
-                {name: _decision(self.spec.outputs[name], said_BL[row]) for name, said_BL in said.items()},
+                {name: self._decision(name, said_BL[row], novelty) for name, said_BL in said.items()},
                 embedding_BD[row].astype(np.float16),
+                novelty,
             )
-            for row in range(len(samples))
+            for row, novelty in enumerate(novelties)
         ]
+
+    def _decision(self, name: str, said_L: NDArray[np.float32], novelty: dict[str, float]) -> dict[str, Any]:
+        said = _decision(self.spec.outputs[name], said_L)
+        strange = any(far > 1 for far in novelty.values())
+        if strange or said.get("score", 1.0) < self.spec.unsure_below.get(name, 0.0):
+            said["unsure"] = True
+        return said
 
     def answer(self, samples: Sequence[Sample]) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
         """One forward pass, not yet rounded.
@@ -307,7 +336,7 @@ class Network(Predictor):
             ModelFault: The model's answer has the wrong shape or is not finite.
         """
         with torch.inference_mode():
-            return self._checked(self._outputs(samples), len(samples))
+            return self._checked(self._outputs(samples), samples)
 
     def embed(self, samples: Sequence[Sample], sensor: str) -> NDArray[np.float32]:
         """See :class:`Predictor`; one forward pass."""
@@ -327,11 +356,7 @@ class Network(Predictor):
         """
         with torch.inference_mode():
             outputs = self._outputs(samples)
-            parts = {
-                name: (own_BD.float().cpu().numpy(), present_B.cpu().numpy())
-                for name, (own_BD, present_B) in outputs.parts.items()
-            }
-            return parts, outputs.embedding_BD.float().cpu().numpy()
+            return _arrays(outputs.parts), outputs.embedding_BD.float().cpu().numpy()
 
     def _outputs(self, samples: Sequence[Sample]) -> Outputs:
         inputs = self._to_device(collate(samples, self.spec.inputs, self._tokenizer))
@@ -346,24 +371,43 @@ class Network(Predictor):
             lambda tensor: tensor.to(self.device, non_blocking=True)
         )
 
-    def _checked(self, outputs: Outputs, count: int) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
-        said = {name: self._said(name, outputs.logits.get(name), count) for name in self.spec.outputs}
+    def _checked(
+        self, outputs: Outputs, samples: Sequence[Sample]
+    ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+        count = len(samples)
+        said = {name: self._said(name, outputs.logits.get(name), samples) for name in self.spec.outputs}
         embedding_BD: NDArray[np.float32] = outputs.embedding_BD.float().cpu().numpy()
         if embedding_BD.ndim != 2 or len(embedding_BD) != count or not np.isfinite(embedding_BD).all():
             raise ModelFault(f"embedding of shape {embedding_BD.shape} for {count} windows, or not finite")
         return said, embedding_BD
 
-    def _said(self, name: str, logits_BL: Tensor | None, count: int) -> NDArray[np.float32]:
+    def _said(self, name: str, logits_BL: Tensor | None, samples: Sequence[Sample]) -> NDArray[np.float32]:
         """Probabilities of classes and tags, values of a number [B, L]."""
         output = self.spec.outputs[name]
-        wanted = (count, output.size)
+        wanted = (len(samples), output.size)
         if logits_BL is None or tuple(logits_BL.shape) != wanted:
             shape = None if logits_BL is None else tuple(logits_BL.shape)
             raise ModelFault(f"output {name} has shape {shape}, not {wanted}")
-        said_BL: NDArray[np.float32] = ACTIVATIONS[output.kind](logits_BL.float()).cpu().numpy()
+        logits_BL = logits_BL.float()
+        if name in self._calibration.temperatures:
+            present = [sensors_in(sample) for sample in samples]
+            temperature_B = torch.from_numpy(self._calibration.temperatures[name].of(present))
+            logits_BL = logits_BL / temperature_B.to(logits_BL.device)[:, None]
+        said_BL: NDArray[np.float32] = ACTIVATIONS[output.kind](logits_BL).cpu().numpy()
         if not np.isfinite(said_BL).all():
             raise ModelFault(f"output {name} is not finite")
         return said_BL
+
+
+def sensors_in(sample: Sample) -> frozenset[str]:
+    """Names of the sensors that a window has."""
+    return frozenset(n for n, here in zip(sample.sensors.names, sample.present, strict=True) if here)
+
+
+def _arrays(parts: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Vectors]:
+    return {
+        name: (own_BD.float().cpu().numpy(), present_B.cpu().numpy()) for name, (own_BD, present_B) in parts.items()
+    }
 
 
 def predict_each(predictor: Predictor, samples: Sequence[Sample]) -> list[Prediction | BaseException]:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from streamer.errors import ModelError, StreamerError, one_line
 from streamer.model import forms
+from streamer.model.calibration import CALIBRATION_FILE
 from streamer.model.predictor import Predictor
 from streamer.model.spec import (
     CODE_FILE,
@@ -32,7 +33,15 @@ from streamer.model.spec import (
 from streamer.observe.metrics import Metrics
 from streamer.settings import Settings
 
-FILES = (SPEC_FILE, WEIGHTS_FILE, TOKENIZER_FILE, CODE_FILE, forms.MAPPING_FILE, *forms.ARCHIVES.values())
+FILES = (
+    SPEC_FILE,
+    WEIGHTS_FILE,
+    CALIBRATION_FILE,
+    TOKENIZER_FILE,
+    CODE_FILE,
+    forms.MAPPING_FILE,
+    *forms.ARCHIVES.values(),
+)
 
 State = tuple[tuple[int, int, int] | None, ...]
 

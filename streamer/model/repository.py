@@ -47,12 +47,14 @@ class Model(msgspec.Struct, frozen=True):
 
     Attributes:
         version: The spec's version and the first 8 hex digits of the weights' SHA-256, e.g. ``1-3f2a9c01``.
+        weights: All of that SHA-256.
     """
 
     spec: ModelSpec
     module: nn.Module
     tokenizer: Tokenizer | None
     version: str
+    weights: str = ""
 
 
 def new_module(spec: ModelSpec, folder: Path, tokenizer: Tokenizer | None, *, pretrained: bool = True) -> nn.Module:
@@ -152,7 +154,7 @@ def read(folder: Path) -> Model:
     if tokenizer is not None and metadata.get("tokenizer", fingerprint(tokenizer)) != fingerprint(tokenizer):
         raise ModelError(f"{path} was trained with another {TOKENIZER_FILE} than the one beside it")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Model(spec, module.eval(), tokenizer, f"{spec.version}-{digest[:8]}")
+    return Model(spec, module.eval(), tokenizer, f"{spec.version}-{digest[:8]}", digest)
 
 
 def _load_weights(module: nn.Module, path: Path) -> dict[str, str]:
@@ -210,11 +212,14 @@ def fingerprint(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def write(folder: Path, module: nn.Module, tokenizer: Tokenizer | None, notes: dict[str, Any]) -> None:
+def write(folder: Path, module: nn.Module, tokenizer: Tokenizer | None, notes: dict[str, Any]) -> str:
     """Write weights and tokenizer; a reader never sees half a file.
 
     Args:
         notes: What the weights were trained on; stored in the file's metadata.
+
+    Returns:
+        SHA-256 of the file of weights.
     """
     metadata = {"notes": json.dumps(notes, sort_keys=True)}
     if tokenizer is not None:
@@ -222,6 +227,7 @@ def write(folder: Path, module: nn.Module, tokenizer: Tokenizer | None, notes: d
         replace(folder / TOKENIZER_FILE, lambda path: tokenizer.save(str(path)))
     weights = {name: weight.detach().cpu().contiguous() for name, weight in module.state_dict().items()}
     replace(folder / WEIGHTS_FILE, lambda path: save_file(weights, path, metadata=metadata))
+    return hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
 
 
 def replace(path: Path, save: Callable[[Path], object]) -> None:

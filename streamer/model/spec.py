@@ -118,6 +118,8 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         outputs: Name of an output -> its head.
         senses: Of a model of ready senses, whose inputs and outputs follow from them; ``None``: it has a network.
         speak: Name of an output -> its labels that are said aloud -> how.
+        unsure_below: Name of an output of kind classes -> the score that its best label needs; below it the output is
+            ``unsure``.
     """
 
     name: str
@@ -129,6 +131,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str = ""
     senses: Senses | None = None
     speak: dict[str, dict[str, Sentence]] = {}
+    unsure_below: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1)]] = {}
 
 
 def read_network_spec(folder: Path) -> ModelSpec:
@@ -286,6 +289,9 @@ def _problem(spec: ModelSpec) -> str | None:
             return f"outputs.{name}.labels needs {least} or more different labels"
     if not spec.outputs:
         return "[outputs] names no head"
+    for name in spec.unsure_below:
+        if name not in spec.outputs or spec.outputs[name].kind != "classes":
+            return f"unsure_below.{name} is not one of the outputs of kind classes"
     if (problem := _unspeakable(spec)) is not None:
         return problem
     try:

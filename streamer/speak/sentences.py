@@ -145,6 +145,8 @@ class Speaker:
     def _decided(self, result: Result) -> Iterator[tuple[str, Sentence]]:
         for name, of in self._table.items():
             output = result.outputs.get(name, {})
+            if output.get("unsure"):
+                continue
             labels = output.get("labels") or [output.get("label")]
             for label, sentence in of.items():
                 if label in labels:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streamer.errors import UsageError
-from streamer.training.evaluate import GALLERY, REPEATS, Evaluation, Head, Row, confusion_file
+from streamer.training.evaluate import GALLERY, REPEATS, Evaluation, Head, Other, Row, Sure, confusion_file
 from streamer.training.scores import ECE_BINS, RECALL_AT, Classes, Number, Recall, Tags
 
 CARD_FILE = "README.md"
@@ -23,6 +23,10 @@ def show(evaluation: Evaluation, console: Console) -> None:
     console.print(f"{evaluation.model} {evaluation.version}: {evaluation.windows} windows of {evaluation.data}")
     tables = [(f"{head.name}{_unit(head)}", _quality_rows(head)) for head in evaluation.heads]
     tables += [(f"{head.name}, tag by tag", rows) for head in evaluation.heads if (rows := _tag_rows(head))]
+    if evaluation.sure:
+        tables.append(("what it is sure of", _sure_rows(evaluation.sure)))
+    if evaluation.others:
+        tables.append(("recordings that it was not made for", _other_rows(evaluation.others)))
     if evaluation.recalls:
         tables.append(("common embedding space, in brackets by chance", _recall_rows(evaluation.recalls)))
     tables.append((f"speed on {evaluation.device}", _speed_rows(evaluation)))
@@ -57,7 +61,7 @@ def _blocks(evaluation: Evaluation) -> Iterator[str]:
     present = ", ".join(f"{name} {share:.1%}" for name, share in evaluation.present.items())
     yield (
         f"Version `{evaluation.version}`, measured on {evaluation.windows} windows of {evaluation.data}, none of which "
-        f"was used in training. Share of the windows that have each sensor: {present}."
+        f"was used in training. Share of the windows that have each modality: {present}."
     )
     for head in evaluation.heads:
         yield f"Output `{head.name}`{_unit(head)}:"
@@ -66,16 +70,29 @@ def _blocks(evaluation: Evaluation) -> Iterator[str]:
         if isinstance(whole, Classes):
             yield (
                 f"ECE: expected calibration error of the predicted label's score, {ECE_BINS} bins. With all "
-                f"sensors, rows true, columns predicted ([picture]({confusion_file(head.name)})):"
+                f"modalities, rows true, columns predicted ([picture]({confusion_file(head.name)})):"
             )
             yield _table(_confusion_rows(head, whole))
         elif isinstance(whole, Tags):
-            yield "Each tag, with all sensors:"
+            yield "Each tag, with all modalities:"
             yield _table(_tag_rows(head))
+    if evaluation.sure:
+        strange = ", ".join(f"{name} {share:.1%}" for name, share in evaluation.strange.items()) or "none is judged"
+        yield (
+            "What it is sure of: the best label's score is enough (`unsure_below` of model.toml) and no sensor is "
+            f"strange to it. Share of these windows that are called strange, by sensor: {strange}."
+        )
+        yield _table(_sure_rows(evaluation.sure))
+    if evaluation.others:
+        yield (
+            "Recordings that it was not made for: windows, the share of them in which a sensor is strange, and the "
+            "share with a sure output; in brackets by its score alone."
+        )
+        yield _table(_other_rows(evaluation.others))
     if evaluation.recalls:
         yield (
             f"The common embedding space: each of up to {GALLERY} windows is searched for among all of them, with its "
-            "vector of one sensor among the vectors of another. Right is the window itself, and in a search among "
+            "vector of one modality among the vectors of another. Right is the window itself, and in a search among "
             "texts every window with the same words; ties count as wrong. *Same labels*: share of the nearest other "
             "windows that have the query's labels. In brackets: by chance."
         )
@@ -118,6 +135,25 @@ def _tag_rows(head: Head) -> Rows:
         return []
     figures = [[t.label, str(t.windows), *map(_figure, (t.f1, t.auroc, t.average_precision))] for t in whole.each]
     return [["tag", "windows", "F1", "AUROC", "AP"], *figures]
+
+
+def _sure_rows(sure: Sequence[Sure]) -> Rows:
+    rows = [[s.output, s.given, f"{s.share:.1%}", "–" if s.right is None else f"{s.right:.1%}"] for s in sure]
+    return [["output", "given", "sure", "right where sure"], *rows]
+
+
+def _other_rows(others: Sequence[Other]) -> Rows:
+    heading = ["recording", "windows", "strange", "sure"]
+    return [heading, *([o.name, str(o.windows), _strange(o), _said_surely(o)] for o in others)]
+
+
+def _strange(other: Other) -> str:
+    return ", ".join(f"{name} {share:.0%}" for name, share in other.strange.items()) or "–"
+
+
+def _said_surely(other: Other) -> str:
+    shares = ((name, share, other.scores.get(name)) for name, share in other.sure.items())
+    return ", ".join(f"{n} {s:.0%}" + ("" if score is None else f" ({score:.0%})") for n, s, score in shares)
 
 
 def _recall_rows(recalls: Sequence[Recall]) -> Rows:

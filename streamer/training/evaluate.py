@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +15,15 @@ from rich.console import Console
 
 from streamer.errors import UsageError
 from streamer.events import TEXT
-from streamer.model.predictor import Network, Predictor, Vectors
+from streamer.model.predictor import Network, Prediction, Predictor, Vectors
 from streamer.model.sample import Sample, only
 from streamer.model.spec import WEIGHTS_FILE, ModelSpec, Output
 from streamer.terminal.progress import track
 from streamer.training import scores
 from streamer.training.batches import Dataset
+from streamer.training.calibrate import sets_of
 from streamer.training.dataset import Example, Label
+from streamer.training.recordings import samples_of
 from streamer.training.scores import Classes, Quality, Recall
 from streamer.training.simulated import FIRST_HELD_OUT_SEED, examples
 from streamer.training.train import Source, opened
@@ -30,18 +32,18 @@ BATCH = 32
 GALLERY = 1000  # most windows to search among
 SPEED_BATCHES = (1, 8, 32)
 REPEATS, WARM_UPS = 50, 3
-WINDOW = "window"  # the fused vector of a window with all sensors, as published
+WINDOW = "window"  # the fused vector of a window with all modalities, as published
 
 
 class Row(msgspec.Struct, frozen=True):
-    """Quality of an output with some of the sensors."""
+    """Quality of an output with some of the modalities."""
 
     given: str
     quality: Quality
 
 
 class Head(msgspec.Struct, frozen=True):
-    """Measurements of one output; ``rows``: all sensors first, then each alone, then each missing."""
+    """Measurements of one output; ``rows``: all modalities first, then each alone, then each missing."""
 
     name: str
     kind: str
@@ -59,12 +61,47 @@ class Speed(msgspec.Struct, frozen=True):
     windows_per_s: float
 
 
+class Sure(msgspec.Struct, frozen=True):
+    """How often the model is sure of an output of classes, and how often it is right then.
+
+    Attributes:
+        share: Of the windows.
+        right: Share of those; ``None`` if there is none.
+    """
+
+    output: str
+    given: str
+    share: float
+    right: float | None
+
+
+class Other(msgspec.Struct, frozen=True):
+    """What the model says of a recording that it was not made for.
+
+    Attributes:
+        windows: With anything that the model reads.
+        strange: Sensor -> share of the windows with it in which it is strange to the model.
+        sure: Output -> share of the windows in which the model is sure of it.
+        scores: Output of classes -> share of the windows whose best label has a score that would be enough, were
+            nothing strange.
+    """
+
+    name: str
+    windows: int
+    strange: dict[str, float]
+    sure: dict[str, float]
+    scores: dict[str, float]
+
+
 class Evaluation(msgspec.Struct, frozen=True):
     """What was measured, and on what.
 
     Attributes:
-        present: Share of the windows that have each sensor.
-        recalls: Of every ordered pair of sensors in the common embedding space, and of each to whole windows; empty
+        present: Share of the windows that have each modality.
+        sure: Of each output of classes, all modalities first; empty without a calibration.
+        strange: Sensor -> share of the windows with it in which it is strange to the model.
+        others: Recordings that the model was not made for.
+        recalls: Of every ordered pair of modalities in the common embedding space, and of each to whole windows; empty
             if the model has no such vectors.
     """
 
@@ -74,6 +111,9 @@ class Evaluation(msgspec.Struct, frozen=True):
     windows: int
     present: dict[str, float]
     heads: tuple[Head, ...]
+    sure: tuple[Sure, ...]
+    strange: dict[str, float]
+    others: tuple[Other, ...]
     recalls: tuple[Recall, ...]
     device: str
     speeds: tuple[Speed, ...]
@@ -109,8 +149,13 @@ def from_data(spec: ModelSpec, path: Path, seed: int, console: Console, *, skip_
     return HeldOut(opened(path, spec, seed, console, skip_bad=skip_bad)[2], f"the test part of {path.name}")
 
 
-def evaluate(folder: Path, predictor: Network, held_out: HeldOut, console: Console) -> Evaluation:
-    """Measure a model: each output, the common embedding space, the speed.
+def evaluate(
+    folder: Path, predictor: Network, held_out: HeldOut, console: Console, others: Sequence[Path] = ()
+) -> Evaluation:
+    """Measure a model: each output, what it is sure of, the common embedding space, the speed.
+
+    Args:
+        others: Recordings that it was not made for.
 
     Raises:
         ModelError: The folder cannot be loaded.
@@ -121,7 +166,7 @@ def evaluate(folder: Path, predictor: Network, held_out: HeldOut, console: Conso
         raise UsageError(f"{held_out.told} has no windows to measure on")
     spec = predictor.spec
     names = list(spec.inputs.all)
-    shown = _shown(names)
+    shown = sets_of(names)
     seen = look(predictor, windows, shown, console)
     heads = []
     for name, output in spec.outputs.items():
@@ -137,42 +182,38 @@ def evaluate(folder: Path, predictor: Network, held_out: HeldOut, console: Conso
         windows=len(windows),
         present=_shares(seen.present),
         heads=tuple(heads),
+        sure=tuple(_sure(heads, seen)) if any(seen.novelties) or spec.unsure_below else (),
+        strange=_strange(seen.novelties),
+        others=tuple(_other(predictor, path, console) for path in others),
         recalls=tuple(recalls(folder, predictor, gallery, console)),
         device=str(predictor.device),
         speeds=tuple(speed(predictor, [example.sample for example in gallery], console)),
     )
 
 
-def _shown(names: Sequence[str]) -> dict[str, list[str]]:
-    """The sets of sensors to test: all, each alone, all but one."""
-    shown = {"all": [*names]}
-    if len(names) > 1:
-        shown |= {f"{name} alone": [name] for name in names}
-        shown |= {f"{missing} missing": [name for name in names if name != missing] for missing in names}
-    return shown
-
-
 class Seen(NamedTuple):
     """Result of one pass over the windows.
 
     Attributes:
-        said: Name of a set of sensors -> for each window, output -> decision.
+        said: Name of a set of modalities -> for each window, output -> decision.
         labels: Of each window.
         present: Of each window, which sensors it has and which not.
+        novelties: Of each window with all modalities.
     """
 
     said: dict[str, list[dict[str, Any]]]
     labels: list[dict[str, Label]]
     present: list[dict[str, bool]]
+    novelties: list[dict[str, float]]
 
 
 def look(predictor: Predictor, windows: Dataset, shown: Mapping[str, Sequence[str]], console: Console) -> Seen:
-    """Predict windows with different sets of sensors; each window is read once.
+    """Predict windows with different sets of modalities; each window is read once.
 
     Args:
-        shown: Name of a set -> its sensors.
+        shown: Name of a set -> its modalities.
     """
-    seen = Seen({given: [] for given in shown}, [], [])
+    seen = Seen({given: [] for given in shown}, [], [], [])
     for start in track(range(0, len(windows), BATCH), "measuring the outputs", console):
         batch = [windows[n] for n in range(start, min(start + BATCH, len(windows)))]
         seen.labels.extend(example.labels for example in batch)
@@ -180,7 +221,52 @@ def look(predictor: Predictor, windows: Dataset, shown: Mapping[str, Sequence[st
         for given, names in shown.items():
             predictions = predictor.predict([only(example.sample, names) for example in batch])
             seen.said[given] += [prediction.outputs for prediction in predictions]
+            if len(names) == len(predictor.spec.inputs.all):
+                seen.novelties.extend(prediction.novelty for prediction in predictions)
     return seen
+
+
+def _sure(heads: Sequence[Head], seen: Seen) -> Iterator[Sure]:
+    for head in (head for head in heads if head.kind == "classes"):
+        labelled = [n for n, row in enumerate(seen.labels) if head.name in row]
+        for given, said in seen.said.items():
+            sure = [n for n in labelled if not said[n][head.name].get("unsure")]
+            right = [said[n][head.name]["label"] == seen.labels[n][head.name] for n in sure]
+            share = round(len(sure) / len(labelled), 4)
+            yield Sure(head.name, given, share, round(float(np.mean(right)), 4) if right else None)
+
+
+def _strange(novelties: Sequence[dict[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for novelty in novelties for name in novelty)
+    return {
+        name: round(float(np.mean([novelty[name] > 1 for novelty in novelties if name in novelty])), 4)
+        for name in names
+    }
+
+
+def _other(predictor: Network, path: Path, console: Console) -> Other:
+    samples = samples_of(path, predictor.spec)
+    if not samples:
+        raise UsageError(f"{path} has nothing that {predictor.name} reads")
+    said: list[Prediction] = []
+    for start in track(range(0, len(samples), BATCH), f"a recording, {path.name}", console):
+        said += predictor.predict(samples[start : start + BATCH])
+    least = predictor.spec.unsure_below
+    return Other(
+        path.name,
+        len(samples),
+        _strange([one.novelty for one in said]),
+        {name: _share(not one.outputs[name].get("unsure") for one in said) for name in predictor.spec.outputs},
+        {
+            name: _share(one.outputs[name]["score"] >= least.get(name, 0.0) for one in said)
+            for name, output in predictor.spec.outputs.items()
+            if output.kind == "classes"
+        },
+    )
+
+
+def _share(of: Iterable[bool]) -> float:
+    return round(float(np.mean([*of])), 4)
 
 
 def _shares(present: Sequence[dict[str, bool]]) -> dict[str, float]:
@@ -207,14 +293,14 @@ def quality(output: Output, true: Sequence[Label], said: Sequence[dict[str, Any]
 
 
 def recalls(folder: Path, predictor: Network, gallery: Sequence[Example], console: Console) -> Iterator[Recall]:
-    """How well each sensor finds the others in the common embedding space; empty for models without weights.
+    """How well each modality finds the others in the common embedding space; empty for models without weights.
 
     Args:
         predictor: In any form; only eager has all vectors, so that is loaded if the form is another.
         gallery: The windows to search with and among.
     """
     if not (folder / WEIGHTS_FILE).is_file():
-        return  # a foreign ONNX model has no vectors of single sensors
+        return  # a foreign ONNX model has no vectors of single modalities
     plain = Network.load(folder, str(predictor.device)) if "+" in predictor.version else predictor
     vectors = _vectors(plain, gallery, console)
     labels = [tuple(sorted(e.labels.items())) for e in gallery] if any(e.labels for e in gallery) else None
@@ -230,7 +316,7 @@ def recalls(folder: Path, predictor: Network, gallery: Sequence[Example], consol
 
 
 def _vectors(predictor: Network, gallery: Sequence[Example], console: Console) -> dict[str, Vectors]:
-    """Sensor or WINDOW -> its vectors of length 1 [N, D], and which windows have it [N]."""
+    """Modality or WINDOW -> its vectors of length 1 [N, D], and which windows have it [N]."""
     rows: dict[str, list[Vectors]] = {}
     starts = range(0, len(gallery), BATCH)
     for start in track(starts, "measuring the common space", console):
@@ -241,12 +327,12 @@ def _vectors(predictor: Network, gallery: Sequence[Example], console: Console) -
     return {name: (np.concatenate([v for v, _ in p]), np.concatenate([h for _, h in p])) for name, p in rows.items()}
 
 
-def _content(sample: Sample, sensor: str, number: int) -> object:
+def _content(sample: Sample, modality: str, number: int) -> object:
     """The content by which candidates are equal: their words; measurements are never equal."""
-    number_of_sensor = sample.sensors.numbers.get(sensor)
+    number_of_sensor = sample.sensors.numbers.get(modality)
     if number_of_sensor is None or sample.sensors.rows[number_of_sensor] != TEXT:
         return number
-    return tuple(phrase.text for phrase in sample.of(sensor).text)
+    return tuple(phrase.text for phrase in sample.of(modality).text)
 
 
 def speed(predictor: Predictor, samples: Sequence[Sample], console: Console) -> Iterator[Speed]:
@@ -269,7 +355,7 @@ def write_json(evaluation: Evaluation, path: Path) -> None:
 
 
 def draw_confusions(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """A picture of the confusion matrix of each output of kind classes, with all sensors."""
+    """A picture of the confusion matrix of each output of kind classes, with all modalities."""
     from streamer.training import plots
 
     paths = []

@@ -79,14 +79,14 @@ def _looked_at_hz(spec: ModelSpec) -> int:
 
 def _key(spec: ModelSpec, seconds: int, frame_hz: int) -> str:
     """Changes with what examples are made of: ``VERSION``, the model's inputs, the drive, the rules of alignment."""
-    settings = _settings(spec)
+    settings = settings_of(spec)
     rules, limits = windows.Rules.from_settings(settings), Limits.of(settings)
     options = _options(spec, frame_hz)
     facts = msgspec.json.encode((VERSION, spec.inputs, seconds, options, rules, limits))
     return hashlib.sha256(facts).hexdigest()[:12]
 
 
-def _settings(spec: ModelSpec) -> Settings:
+def settings_of(spec: ModelSpec) -> Settings:
     """The defaults, with the sensors that drives send and no others, whatever the environment of this machine says."""
     settings = with_sensors(spec, Settings.model_construct(window_ms=spec.window_ms))
     sent = _options(spec, 1).sensors
@@ -114,7 +114,7 @@ def drive_examples(
         frame_hz: Frames a second of the camera.
     """
     drive = simulate.Drive(seed, f"drive-{seed}", START_US, seconds, _options(spec, frame_hz))
-    settings = _settings(spec)
+    settings = settings_of(spec)
     truth = drive.truth()
     for window in aligned(logged(drive.outgoing()), settings):
         cut_out, rejects = cut(window, spec.inputs, Limits.of(settings))

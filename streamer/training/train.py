@@ -13,8 +13,9 @@ import torch
 from rich.console import Console
 
 from streamer.errors import UsageError
-from streamer.model import repository
-from streamer.model.predictor import pick_device
+from streamer.model import calibration, repository
+from streamer.model.predictor import Network, pick_device
+from streamer.model.sample import Limits
 from streamer.model.spec import ModelSpec, read_network_spec
 from streamer.training import fit as loop
 from streamer.training.batches import Dataset
@@ -25,7 +26,7 @@ from streamer.training.recipe import Recipe
 from streamer.training.simulated import FIRST_HELD_OUT_SEED, examples
 
 CURVES_FILE = "learning_curves.png"
-NEEDED = ("matplotlib", "tensorboard")
+NEEDED = ("matplotlib", "tensorboard", "sklearn")
 SHOWN_BAD_ROWS = 10
 VALIDATION_SHARE = 8  # training drives per validation drive
 
@@ -81,6 +82,8 @@ def train(
     missing = next((name for name in NEEDED if find_spec(name) is None), None)
     if missing:
         raise UsageError(f"training needs {missing}: pip install 'streamer-multimodal[train]'")
+    from streamer.training.calibrate import calibrate  # needs what was looked for
+
     started_s = time.monotonic()
     spec = read_network_spec(folder)
     with joined() as processes:
@@ -99,11 +102,39 @@ def train(
         module, tokenizer, epochs = loop.fit(folder, spec, training, validation, recipe, told, where)
         if processes.first:
             notes = {"recipe": msgspec.to_builtins(recipe), "windows": len(training), "data": _named(data)}
-            repository.write(folder, module, tokenizer, notes)
+            network = Network(repository.Model(spec, module, tokenizer, ""), own, Limits())
+            measured = calibrate(network, training, validation, told)
+            calibration.write(folder, measured, repository.write(folder, module, tokenizer, notes))
             _draw_curves(folder / CURVES_FILE, epochs)
             (run_dir / CHECKPOINT_FILE).unlink(missing_ok=True)
         processes.wait()
     return Report(len(training), epochs, time.monotonic() - started_s, _cpu_s())
+
+
+def recalibrate(
+    folder: Path, data: Source | Path, seed: int, console: Console, *, device: str = "auto", skip_bad: bool = False
+) -> Path:
+    """Measure the limits of weights that are there, as training does at its end.
+
+    Args:
+        data, seed: Those that the weights were trained with.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        ModelError: The folder cannot be read.
+        UsageError: The data are bad.
+    """
+    from streamer.training.calibrate import calibrate
+
+    model = repository.read(folder)
+    network = Network(model, pick_device(device), Limits())
+    if isinstance(data, Path):
+        training, validation = opened(data, model.spec, seed, console, skip_bad=skip_bad)[:2]
+    else:
+        training, validation = _simulated(data, model.spec, seed, console, Processes())
+    return calibration.write(folder, calibrate(network, training, validation, console), model.weights)
 
 
 def opened(path: Path, spec: ModelSpec, seed: int, console: Console, *, skip_bad: bool) -> tuple[Dataset, ...]:

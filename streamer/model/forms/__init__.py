@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import nn
 
@@ -63,11 +64,12 @@ def read(folder: Path, form: str, device: torch.device) -> Model:
         model = repository.read(folder)
         if form == EAGER:
             return model
-        return Model(model.spec, compiled.compiled(model.module, device), model.tokenizer, f"{model.version}+{form}")
+        fast = compiled.compiled(model.module, device)
+        return msgspec.structs.replace(model, module=fast, version=f"{model.version}+{form}")
     spec = read_network_spec(folder)
     tokenizer = repository.read_tokenizer(folder) if spec.inputs.of_kind("text") else None
     module, weights_hash = _READERS[form](folder, spec, device)
-    return Model(spec, module.eval(), tokenizer, f"{spec.version}-{weights_hash[:8]}+{form}")
+    return Model(spec, module.eval(), tokenizer, f"{spec.version}-{weights_hash[:8]}+{form}", weights_hash)
 
 
 def check_window(folder: Path, form: str, window_ms: int) -> None:
