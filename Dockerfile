@@ -4,6 +4,7 @@
 #   docker build -t streamer:cpu --build-arg TORCH_INDEX=<index of CPU builds> .  without CUDA's libraries: 3.4 GB less
 #   docker build -t streamer:senses --build-arg EXTRAS=senses .                   and what `streamer transcribe` needs
 #   docker build -t streamer:feeds --build-arg EXTRAS=feeds .                     and what `streamer capture` needs
+#   docker build -t streamer:parquet --build-arg EXTRAS=parquet .                 and what `streamer sink parquet` needs
 #   docker run --rm --read-only --tmpfs /tmp -e STREAMER_KAFKA=… -e STREAMER_REDIS=… streamer
 ARG PYTHON=3.11-slim
 
@@ -51,8 +52,8 @@ LABEL org.opencontainers.image.title="streamer" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN groupadd --gid 10001 streamer \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin streamer
-# A volume that is mounted here has this owner: tokens of `streamer gateway`.
-RUN install -d -o 10001 -g 10001 /var/lib/streamer
+# A volume that is mounted here has this owner: tokens of `streamer gateway`, files of `streamer sink parquet`.
+RUN install -d -o 10001 -g 10001 /var/lib/streamer /results
 COPY --from=build /opt/streamer /opt/streamer
 WORKDIR /app
 COPY models models

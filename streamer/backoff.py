@@ -9,13 +9,17 @@ FIRST_S, MOST_S = 0.05, 2.0
 
 
 class Backoff:
-    """Pauses between the attempts at one call: each twice as long as the one before, up to ``MOST_S``.
+    """Pauses between the attempts at one call: each twice as long as the one before, up to the longest.
 
     Each is shortened by a random share of up to half, so that workers that lost the same server do not return at once.
+
+    Args:
+        most_s: The longest pause, seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_s: float = MOST_S) -> None:
         self._next_s = FIRST_S
+        self._most_s = most_s
 
     async def pause(self) -> None:
         """Wait."""
@@ -24,5 +28,5 @@ class Backoff:
     def next_s(self) -> float:
         """How long to wait now, for who waits by other means."""
         now_s = self._next_s * random.uniform(0.5, 1.0)
-        self._next_s = min(2 * self._next_s, MOST_S)
+        self._next_s = min(2 * self._next_s, self._most_s)
         return now_s

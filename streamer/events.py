@@ -97,8 +97,10 @@ END_TYPE = "streamer.end.v1"  # control record: this session ends
 TICK_TYPE = "streamer.tick.v1"  # control record: carries nothing but its log time
 WINDOW_TYPE = "streamer.window.v1"  # a closed window on its way from role align to role infer
 SPEECH_TYPE = "streamer.speech.v1"  # a sentence said aloud
+RESULT_TYPE = "streamer.result.v1"  # a window's result, on its way out
 
-TOPIC_WINDOWS, TOPIC_LATE, TOPIC_DEADLETTER, TOPIC_SPEECH = "windows", "late", "deadletter", "speech"
+TOPIC_WINDOWS, TOPIC_LATE, TOPIC_DEADLETTER = "windows", "late", "deadletter"
+TOPIC_SPEECH, TOPIC_RESULTS = "speech", "results"
 
 MAX_SESSION_BYTES = 128  # of the UTF-8 name
 

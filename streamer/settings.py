@@ -25,6 +25,7 @@ from streamer.events import KINDS, TEXT, TOPIC_WINDOWS, Sensors
 from streamer.sensors import DEFAULTS, SensorSettings, enabled, over_defaults
 from streamer.settings_describe import DescribeSettings
 from streamer.settings_gateway import GatewaySettings
+from streamer.settings_sinks import SinkSettings
 
 STATE_DIR = Path(".streamer")
 PACKAGED = Path(__file__).parent / "_data"  # made by the build of a wheel; a checkout has its folders at its root
@@ -48,11 +49,11 @@ SENSE_ROLES = ("speech", "voice", "synthesis", "objects", "letters", "faces", "s
 PASSWORD = re.compile(r"(?<=://)([^:/?@]*:).*(?=@)")
 PASSWORD_IN_QUERY = re.compile(r"([?&]password=)[^&#]*", re.IGNORECASE)
 
-SECRETS = ("kafka_password", "redis_password", "dashboard_token", "describe_key")
+SECRETS = ("kafka_password", "redis_password", "dashboard_token", "describe_key", "webhook_url", "webhook_key")
 FILE_SUFFIX = "_FILE"
 
 
-class Settings(DescribeSettings, GatewaySettings):
+class Settings(DescribeSettings, GatewaySettings, SinkSettings):
     """All settings of all commands. Frozen; every bare number has its unit in the name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

@@ -23,6 +23,7 @@ DEADLETTER_MARGIN_BYTES = 64 << 10  # for the headers with reason and origin, be
 TIMESTAMP_TYPE, MAX_BYTES = "message.timestamp.type", "max.message.bytes"
 RETENTION_MS = "retention.ms"
 MIN_IN_SYNC = "min.insync.replicas"
+CLEANUP = "cleanup.policy"
 LOG_APPEND_TIME = "LogAppendTime"
 SPREAD_S = 5.0  # the longest that a new topic takes to be known to all brokers
 RETRY_S = 0.1
@@ -58,6 +59,7 @@ class _Wanted(msgspec.Struct, frozen=True):
     name: str
     is_source: bool
     max_message_bytes: int
+    compacted: bool = False
 
 
 def _wanted(settings: Settings) -> list[_Wanted]:
@@ -96,10 +98,13 @@ def create(settings: Settings) -> list[Topic]:
     return [msgspec.structs.replace(topic, created=topic.name in made) for topic in now.values()]
 
 
-def ensure(settings: Settings, suffix: str) -> str:
+def ensure(settings: Settings, suffix: str, compacted: bool = False) -> str:
     """Create the topic of a program of its own, with a session's records in one partition; returns its name.
 
     Workers do without it, so :func:`create` does not make it.
+
+    Args:
+        compacted: Only the newest record of each key is kept, for ever.
 
     Raises:
         UsageError: No broker, or not enough of them for the replication.
@@ -107,12 +112,12 @@ def ensure(settings: Settings, suffix: str) -> str:
     name = settings.topic(suffix)
     with admin(settings, TIMEOUT_MS) as client:
         if client.describe_topics([name])[0]["error_code"]:
-            _make(client, [_own(settings, suffix)], settings)
+            _make(client, [_own(settings, suffix, compacted)], settings)
     return name
 
 
-def _own(settings: Settings, suffix: str) -> _Wanted:
-    return _Wanted(settings.topic(suffix), False, settings.max_message_bytes)
+def _own(settings: Settings, suffix: str, compacted: bool = False) -> _Wanted:
+    return _Wanted(settings.topic(suffix), False, settings.max_message_bytes, compacted)
 
 
 def _make(client: KafkaAdminClient, missing: list[_Wanted], settings: Settings) -> None:
@@ -125,6 +130,7 @@ def _make(client: KafkaAdminClient, missing: list[_Wanted], settings: Settings) 
                 MAX_BYTES: str(wanted.max_message_bytes),
                 # One broker may be away; what is acknowledged is on another one all the same.
                 MIN_IN_SYNC: str(max(1, settings.replication - 1)),
+                CLEANUP: "compact" if wanted.compacted else "delete",
             },
         }
         for wanted in missing

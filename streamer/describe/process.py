@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import signal
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 
 from streamer.clients import redis as redis_clients
 from streamer.describe import evidence
@@ -17,16 +14,14 @@ from streamer.describe.chat import Chat
 from streamer.describe.describer import Describer, Scene, Told, by_outputs
 from streamer.describe.metrics import Metrics
 from streamer.describe.sentences import sparse
-from streamer.observe.endpoints import Endpoints
 from streamer.observe.health import Service
 from streamer.retrieval.contents import Log, Records
 from streamer.settings import Settings
-from streamer.store import results
+from streamer.store import following
 from streamer.store.descriptions import Description, Descriptions
 from streamer.store.readers import Cursors, Reader
 from streamer.store.results import Keys
 
-SOCKET_TIMEOUT_S = 10.0
 THREADS = 2  # that read Kafka, each with a consumer
 
 
@@ -49,13 +44,7 @@ def run(
         UsageError: Kafka or Redis does not answer, or the port is taken.
         Stop: Redis refuses us.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
-    )
-    if settings.log_level != "debug":
-        logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it meets is raised, and reported once
-    with results.connected(settings):
-        pass  # raises UsageError if Redis does not answer
+    following.prepare(settings)
     asyncio.run(_run(settings, only, since_us, once, on_description, say))
 
 
@@ -75,7 +64,7 @@ async def _run(
         stack.push_async_callback(asyncio.to_thread, source.close)
         threads = stack.enter_context(ThreadPoolExecutor(THREADS, "words"))  # left before the source is closed
         records = Records(settings, source)
-        client = redis_clients.async_client(settings, socket_timeout=SOCKET_TIMEOUT_S)
+        client = redis_clients.async_client(settings, socket_timeout=following.SOCKET_TIMEOUT_S)
         stack.push_async_callback(client.aclose)
         keys = Keys(settings.key_prefix)
         tell: Callable[[Scene], Awaitable[Told]] = by_outputs
@@ -94,18 +83,14 @@ async def _run(
         reader = Reader(
             client, keys, cursors, describer.take, redis=services[1], other=services[0], only=only, since_us=since_us
         )
-        endpoints = Endpoints(
+        await following.follow(
+            reader,
+            services,
             metrics.registry,
-            not_ready=lambda: [service.error for service in services if service.error is not None],
-            degraded=list,
-            before_scrape=lambda: metrics.behind_seconds.set(reader.behind_s),
+            metrics.behind_seconds,
+            host=settings.host,
+            port=None if once else settings.describe_port,
+            port_setting="STREAMER_DESCRIBE_PORT",
+            say=lambda address: say(f"describing new windows; {address}"),
+            once=once,
         )
-        if not once:
-            await endpoints.start(settings.host, settings.describe_port, "STREAMER_DESCRIBE_PORT")
-            stack.push_async_callback(endpoints.stop)
-            say(f"describing new windows; metrics on http://{settings.host}:{endpoints.port}/metrics")
-        task = asyncio.ensure_future(reader.run(once))
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, task.cancel)
-        with suppress(asyncio.CancelledError):  # asked to stop: the next process describes what was not finished
-            await task

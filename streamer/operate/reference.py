@@ -15,6 +15,7 @@ from streamer.sensors import DEFAULTS, SensorSettings
 from streamer.settings import SECRETS, Settings
 from streamer.settings_describe import DescribeSettings
 from streamer.settings_gateway import GatewaySettings
+from streamer.settings_sinks import SinkSettings
 
 HEAD = """\
 # Configuration
@@ -30,8 +31,8 @@ name. Where several say something, the first of these wins:
 4. the addresses that `streamer up` wrote to `.streamer/endpoints.json`,
 5. the defaults below; where the working directory has no `models/driving` or `schemas`, those inside the package.
 
-A secret (`kafka_password`, `redis_password`, `dashboard_token`, `describe_key`) can lie in a file that a variable with
-`_FILE` at its end names, as Kubernetes and Docker mount secrets:
+A secret (`kafka_password`, `redis_password`, `dashboard_token`, `describe_key`, `webhook_url`, `webhook_key`) can
+lie in a file that a variable with `_FILE` at its end names, as Kubernetes and Docker mount secrets:
 `STREAMER_KAFKA_PASSWORD_FILE=/run/secrets/kafka-password`.
 
 `streamer settings` prints what is in effect, in the form of a TOML file, without secrets. In the environment lists and
@@ -52,6 +53,19 @@ GATEWAY_HEAD = """\
 
 Of `streamer gateway`: [gateway](gateway.md).
 """
+
+SINKS_HEAD = """\
+## Sinks
+
+Of `streamer sink`: [sinks](sinks.md).
+"""
+
+# Settings with a section of their own, in its order.
+GROUPS: dict[str, type[BaseModel]] = {
+    DESCRIBE_HEAD: DescribeSettings,
+    GATEWAY_HEAD: GatewaySettings,
+    SINKS_HEAD: SinkSettings,
+}
 
 SENSORS_HEAD = """\
 ## Sensors
@@ -78,8 +92,8 @@ SETTING = ("setting", "default", "allowed", "meaning")
 def markdown() -> str:
     """The reference of all settings as Markdown."""
     fields = Settings.model_json_schema()["properties"]
-    rows: list[tuple[str, ...]] = []
-    apart: dict[type[BaseModel], list[tuple[str, ...]]] = {DescribeSettings: [], GatewaySettings: []}
+    grouped = {name: head for head, group in GROUPS.items() for name in group.model_fields}
+    rows: dict[str, list[tuple[str, ...]]] = {HEAD: [], **{head: [] for head in GROUPS}}
     for name, schema in fields.items():
         if name != "sensors":
             row = (
@@ -88,7 +102,7 @@ def markdown() -> str:
                 _allowed(schema),
                 _prose(schema["description"]),
             )
-            next((own for part, own in apart.items() if name in part.model_fields), rows).append(row)
+            rows[grouped.get(name, HEAD)].append(row)
     rules = SensorSettings.model_json_schema()["properties"]
     defaults = {name: rule.model_dump() for name, rule in DEFAULTS.items()}
     rule_rows = [
@@ -102,12 +116,7 @@ def markdown() -> str:
     ]
     return "\n".join(
         [
-            HEAD,
-            _table(SETTING, rows),
-            DESCRIBE_HEAD,
-            _table(SETTING, apart[DescribeSettings]),
-            GATEWAY_HEAD,
-            _table(SETTING, apart[GatewaySettings]),
+            *(part for head, own in rows.items() for part in (head, _table(SETTING, own))),
             SENSORS_HEAD,
             _table(("setting", *DEFAULTS, "allowed", "meaning"), rule_rows).rstrip("\n"),
             "",
@@ -118,8 +127,8 @@ def markdown() -> str:
 def toml(settings: Settings) -> str:
     """The values in effect as TOML; passwords are masked, and what is not set is a comment."""
     values = settings.model_dump(mode="json")
-    for part in (DescribeSettings, GatewaySettings):  # last, as in the reference
-        values |= {name: values.pop(name) for name in part.model_fields}
+    # last, as in the reference
+    values |= {name: values.pop(name) for group in GROUPS.values() for name in group.model_fields}
     tables = {"senses": values.pop("senses")}
     tables |= {f"sensors.{name}": rules for name, rules in values.pop("sensors").items()}
     values["redis"] = settings.redis_shown

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import signal
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from streamer.broker import topics
@@ -16,18 +13,15 @@ from streamer.clients import redis as redis_clients
 from streamer.errors import UsageError
 from streamer.events import TOPIC_SPEECH
 from streamer.model.spec import read_spec
-from streamer.observe.endpoints import Endpoints
 from streamer.observe.health import Service
 from streamer.senses import synthesis
 from streamer.settings import Settings
 from streamer.speak.metrics import Metrics
 from streamer.speak.mouth import Mouth
 from streamer.speak.sentences import Speaker, Utterance, sentences
-from streamer.store import results
+from streamer.store import following
 from streamer.store.readers import Cursors, Reader
 from streamer.store.results import Keys
-
-SOCKET_TIMEOUT_S = 10.0
 
 
 def run(
@@ -53,11 +47,7 @@ def run(
         UsageError: There is no voice, nothing to be said, Kafka or Redis does not answer, or the port is taken.
         Stop: Redis refuses us, or a file cannot be written.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
-    )
-    if settings.log_level != "debug":
-        logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it meets is raised, and reported once
+    following.prepare(settings)
     speaker = Speaker(sentences(read_spec(settings.model)))
     voice = synthesis.voice(settings)
     if folder is not None:
@@ -65,8 +55,6 @@ def run(
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot write to {folder}: {error.strerror}") from None
-    with results.connected(settings):
-        pass  # raises UsageError if Redis does not answer
     topic = topics.ensure(settings, TOPIC_SPEECH)
 
     async def speak() -> None:
@@ -75,7 +63,7 @@ def run(
         async with AsyncExitStack() as stack:
             producer = await asyncio.to_thread(kafka_clients.producer, settings, acks="all", linger_ms=5)
             stack.push_async_callback(asyncio.to_thread, producer.close, timeout=1)
-            client = redis_clients.async_client(settings, socket_timeout=SOCKET_TIMEOUT_S)
+            client = redis_clients.async_client(settings, socket_timeout=following.SOCKET_TIMEOUT_S)
             stack.push_async_callback(client.aclose)
             keys = Keys(settings.key_prefix)
             cursors = Cursors(client, keys, keys.spoken)
@@ -87,19 +75,15 @@ def run(
             )
             if since_us is None:
                 await reader.skip()
-            endpoints = Endpoints(
+            await following.follow(
+                reader,
+                (kafka, redis),
                 metrics.registry,
-                not_ready=lambda: [service.error for service in (kafka, redis) if service.error is not None],
-                degraded=list,
-                before_scrape=lambda: metrics.behind_seconds.set(reader.behind_s),
+                metrics.behind_seconds,
+                host=settings.host,
+                port=settings.speak_port,
+                port_setting="STREAMER_SPEAK_PORT",
+                say=lambda address: say(f"speaking by {voice.name}; {address}"),
             )
-            await endpoints.start(settings.host, settings.speak_port, "STREAMER_SPEAK_PORT")
-            stack.push_async_callback(endpoints.stop)
-            say(f"speaking by {voice.name}; metrics on http://{settings.host}:{endpoints.port}/metrics")
-            task = asyncio.ensure_future(reader.run())
-            for signum in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(signum, task.cancel)
-            with suppress(asyncio.CancelledError):  # asked to stop: what was not finished is said by the next process
-                await task
 
     asyncio.run(speak())

@@ -1,6 +1,6 @@
-"""Readers of the results of all sessions, each with a cursor of its own in Redis.
+"""Readers of the results of all sessions, each with a cursor of its own, in Redis or where the results go.
 
-Where a reader is in a session, and what it needs of the windows before, lie in one hash: fields ``end_us`` and
+Where a reader is in a session, and what it needs of the windows before, lie in one hash of Redis: fields ``end_us`` and
 ``state``. A restart continues there. Nothing waits for a reader: what the results streams have deleted before it came
 is noted.
 """
@@ -11,6 +11,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from time import monotonic
+from typing import Protocol
 
 import msgspec
 import redis.asyncio
@@ -51,8 +53,28 @@ class Cursor(msgspec.Struct, frozen=True):
     state: bytes = b""
 
 
+class Places(Protocol):
+    """Where one reader is, in every session."""
+
+    async def read(self, session: str) -> Cursor:
+        """Where the reader is.
+
+        Raises:
+            RedisError, OSError, Unavailable: What holds the cursors does not answer.
+        """
+        ...
+
+    async def move(self, session: str, before: Cursor, after: Cursor) -> bool:
+        """Move the cursor; ``False`` if it is not where it was, or the session was forgotten: nothing was done.
+
+        Raises:
+            RedisError, OSError, Unavailable: No answer; the cursor may have moved or not.
+        """
+        ...
+
+
 class Cursors:
-    """The cursors of one reader.
+    """The cursors of one reader, in Redis.
 
     Args:
         key: Session -> the key of its hash, in the session's hash slot.
@@ -89,6 +111,7 @@ class Page(msgspec.Struct, frozen=True):
     Attributes:
         results: In their order; one or more.
         missed: Which results may have been trimmed before they were read; empty if none.
+        missed_us: How much event time lies between the cursor and these results, if some may have been trimmed.
         reached: To be called with the end of each window that is done, where a page takes long.
     """
 
@@ -96,7 +119,14 @@ class Page(msgspec.Struct, frozen=True):
     cursor: Cursor
     results: tuple[Result, ...]
     missed: str = ""
+    missed_us: int = 0
     reached: Callable[[int], object] = lambda end_us: None
+
+
+class Later(msgspec.Struct, frozen=True):
+    """A session that cannot go on now: it is read again after some seconds, the others go on."""
+
+    after_s: float
 
 
 class Reader:
@@ -106,24 +136,27 @@ class Reader:
         client: Not closed here.
         cursors: Where it is.
         take: Called with each page, for several sessions at the same time; moves the session's cursor, and returns how
-            far it did: ``None`` if the cursor was not where the page has it. What it raises ends the page: it is read
-            again, from wherever the cursor is. ``Unavailable`` and Redis' errors are retried with back-off.
+            far it did: ``None`` if the cursor was not where the page has it, ``Later`` if this session has to wait.
+            What it raises ends the page: it is read again, from wherever the cursor is. ``Unavailable`` and Redis'
+            errors are retried with back-off.
         redis, other: Learn whether Redis, and the service that ``take`` needs, answer.
         only: Only these sessions; empty for all.
         since_us: In sessions without a cursor, begin with the windows that end at or after this time.
+        at_once: Sessions that are read at the same time.
     """
 
     def __init__(
         self,
         client: redis.asyncio.Redis,
         keys: Keys,
-        cursors: Cursors,
-        take: Callable[[Page], Awaitable[int | None]],
+        cursors: Places,
+        take: Callable[[Page], Awaitable[int | Later | None]],
         *,
         redis: Service,
         other: Service,
         only: Sequence[str] = (),
         since_us: int = 0,
+        at_once: int = AT_ONCE,
     ) -> None:
         self._client = client
         self._keys = keys
@@ -135,7 +168,8 @@ class Reader:
         self._since_us = since_us
         self._places_us: dict[str, int] = {}  # session -> end of its newest window that is done
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._free = asyncio.Semaphore(AT_ONCE)
+        self._later_s: dict[str, float] = {}  # session -> when it may be read again, by the monotonic clock
+        self._free = asyncio.Semaphore(at_once)
         self.behind_s = 0.0  # event time by which the furthest session is behind its newest result
 
     async def skip(self) -> None:
@@ -144,7 +178,10 @@ class Reader:
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        for session, end_us in (await self._newest()).items():
+        await asyncio.gather(*(self._skip(session, end_us) for session, end_us in (await self._newest()).items()))
+
+    async def _skip(self, session: str, end_us: int) -> None:
+        async with self._free:
             if (await self._cursors.read(session)).end_us is None:
                 await self._cursors.move(session, Cursor(), Cursor(end_us))
 
@@ -174,7 +211,7 @@ class Reader:
                     backoff = Backoff()
                     if once and not waiting and not self._tasks:
                         return
-                    await asyncio.sleep(0 if once or self._tasks else POLL_S)
+                    await asyncio.sleep(0 if self._tasks or (once and not self._later_s) else POLL_S)
                     continue
                 await backoff.pause()
         finally:
@@ -195,8 +232,10 @@ class Reader:
             del self._places_us[gone]
         # below its place: forgotten, and published again
         waiting = [name for name, end_us in newest.items() if self._places_us.get(name) != end_us]
+        now_s = monotonic()
+        self._later_s = {name: at_s for name, at_s in self._later_s.items() if at_s > now_s}
         for name in waiting:
-            if name not in self._tasks:
+            if name not in self._tasks and name not in self._later_s:
                 self._tasks[name] = asyncio.create_task(self._read(name, newest[name]))
         behind_us = max((newest[name] - self._places_us.get(name, newest[name]) for name in waiting), default=0)
         self.behind_s = max(0, behind_us) / 1e6
@@ -216,6 +255,9 @@ class Reader:
         async with self._free:
             while (page := await self._page(session)) is not None:
                 reached_us = await self._take(page)
+                if isinstance(reached_us, Later):
+                    self._later_s[session] = monotonic() + reached_us.after_s
+                    return
                 self._other.answers()
                 if reached_us is not None:
                     self._places_us[session] = reached_us
@@ -230,7 +272,8 @@ class Reader:
         if not results:
             return None
         missed = await self._missed(session, cursor, results[0])
-        return Page(session, cursor, results, missed, partial(self._places_us.__setitem__, session))
+        missed_us = results[0].start_us - cursor.end_us if missed and cursor.end_us is not None else 0
+        return Page(session, cursor, results, missed, missed_us, partial(self._places_us.__setitem__, session))
 
     async def _missed(self, session: str, cursor: Cursor, first: Result) -> str:
         if cursor.end_us is None or first.start_us <= cursor.end_us:

@@ -10,6 +10,9 @@
     {prefix}:{SESSION}:descriptions   stream: what each window shows in words, see descriptions.py
     {prefix}:{SESSION}:described  hash: how far `streamer describe` has come
     {prefix}:{SESSION}:spoken     hash: how far `streamer speak` has come
+    {prefix}:{SESSION}:sink:NAME  hash: how far the sink of this name has come
+    {prefix}:sinks                hash: name of a sink -> when it was first started
+    {prefix}:sink:NAME:deadletters   stream: results that a receiver has refused
     {prefix}:groups               hash: partition groups that have committed, see publish.Publisher.open_group
     {prefix}:drifts               stream of reports of clocks that drift, see drifts.py
     {prefix}:sessions             sorted set of session names by the end of their newest window, µs
@@ -47,6 +50,7 @@ class Keys:
         self.drifts = f"{prefix}:drifts"
         self.channel = f"{prefix}:results"
         self.described_channel = f"{prefix}:descriptions"
+        self.sinks = f"{prefix}:sinks"
         self.index_covered = f"{prefix}:index:covered"
         self.index_spaces = f"{prefix}:index:spaces"
 
@@ -81,6 +85,14 @@ class Keys:
     def spoken(self, session: str) -> str:
         """Hash with how far the session's decisions have been said aloud."""
         return self._of(session, "spoken")
+
+    def sink(self, session: str, name: str) -> str:
+        """Hash with how far a sink has come in a session."""
+        return self._of(session, f"sink:{name}")
+
+    def sink_deadletters(self, name: str) -> str:
+        """Stream of the results that a sink's receiver has refused."""
+        return f"{self._prefix}:sink:{name}:deadletters"
 
     def indexed(self, session: str) -> str:
         """Sorted set of the windows in the search index of Redis, by end."""
@@ -192,6 +204,7 @@ def forget(client: redis.Redis, keys: Keys, session: str) -> int:
     count = int(client.xlen(keys.results(session)))
     of_session = (keys.results, keys.latest, keys.state, keys.closings, keys.inflight, keys.emitted)
     of_readers = (keys.emitted_closings, keys.descriptions, keys.described, keys.spoken)
-    client.delete(*(key(session) for key in (*of_session, *of_readers)))
+    of_sinks = [keys.sink(session, name.decode()) for name in client.hkeys(keys.sinks)]
+    client.delete(*(key(session) for key in (*of_session, *of_readers)), *of_sinks)
     client.zrem(keys.sessions, session)
     return count

@@ -29,7 +29,6 @@ from streamer.local.program import Program
 from streamer.local.worker import environment
 from streamer.model.spec import read_spec
 from streamer.observe.health import Service
-from streamer.result import Result
 from streamer.senses.synthesis import ESPEAK, RATE_HZ, Speech
 from streamer.settings import Settings
 from streamer.speak import records
@@ -38,11 +37,12 @@ from streamer.speak.mouth import Mouth
 from streamer.speak.sentences import Severity, Speaker, Utterance, sentences
 from streamer.store.readers import Cursor, Cursors, Reader
 from streamer.store.results import Keys, forget
+from tests import published
 from tests.harness import ROOT, S_US, read_topic, wait_for
+from tests.published import START_US
 
 pytestmark = pytest.mark.integration
 
-START_US = 1_750_000_000 * S_US
 SESSION = "car/7 ü"
 DRIVE = ("proceed", "proceed", "brake", "emergency_stop", "emergency_stop", "hold")
 WANTED = [(0, "Proceed."), (2, "Brake."), (3, "Emergency stop!"), (5, "Hold.")]
@@ -63,19 +63,8 @@ class Tone:
 
 
 def publish(settings: Settings, session: str, actions: tuple[str, ...], start_us: int = START_US) -> None:
-    """Results as a worker publishes them, for those who read."""
-    keys = Keys(settings.key_prefix)
-    with redis.Redis.from_url(settings.redis) as client:
-        for index, action in enumerate(actions):
-            end_us = start_us + (index + 1) * S_US
-            outputs = {"action": {"label": action, "score": 0.9, "scores": {action: 0.9}}}
-            result = Result(
-                session, end_us - S_US, end_us, "complete", (), {}, {}, outputs, b"", "driving", "1", "ok", {"total": 9}
-            )
-            client.xadd(keys.results(session), result.to_fields(), id=f"{end_us}-0")
-            client.hset(keys.latest(session), mapping=result.to_fields())
-            client.zadd(keys.sessions, {session: end_us})
-            client.publish(keys.channel, result.to_json())
+    first = (start_us - START_US) // S_US
+    published.publish(settings, [published.result(session, first + i, action) for i, action in enumerate(actions)])
 
 
 def heard(settings: Settings, session: str = SESSION) -> list[tuple[Utterance, Any]]:

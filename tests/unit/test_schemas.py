@@ -32,6 +32,7 @@ from streamer.events import (
     SPEECH_TYPE,
     TEXT,
     TICK_TYPE,
+    TOPIC_RESULTS,
     TOPIC_SPEECH,
     Channel,
     ClosedBy,
@@ -47,10 +48,12 @@ from streamer.kinds.telemetry import parse_telemetry
 from streamer.kinds.text import parse_transcript
 from streamer.result import Result
 from streamer.settings import Settings
+from streamer.sinks import events as sinks
 from streamer.speak import records as speech
 from streamer.speak.sentences import Severity, Utterance
 from streamer.training.data.manifest import Line
 from streamer.worker import handover
+from tests import published
 from tests.unit.worker.test_handover import windows
 
 FOLDER = Path(__file__).parents[2] / "schemas"
@@ -605,7 +608,8 @@ def kafka_channels() -> dict[str, Any]:
 
 
 def test_the_topics_are_those_that_the_code_makes_with_their_configuration() -> None:
-    wanted = {topic.name: topic for topic in [*topics._wanted(SETTINGS), topics._own(SETTINGS, TOPIC_SPEECH)]}
+    own = (topics._own(SETTINGS, suffix) for suffix in (TOPIC_SPEECH, TOPIC_RESULTS))
+    wanted = {topic.name: topic for topic in [*topics._wanted(SETTINGS), *own]}
     told = {channel["address"]: resolved(channel["bindings"])["kafka"] for channel in kafka_channels().values()}
     assert set(told) == set(wanted)
     for name, binding in told.items():
@@ -692,6 +696,20 @@ def test_every_sentence_said_aloud_has_the_headers_that_are_told(
     told = ASYNCAPI["components"]["schemas"]["speechHeaders"]["properties"]
     assert told["ce_severity"]["enum"] == [severity.name.lower() for severity in Severity]
     assert told["ce_type"]["const"] == SPEECH_TYPE
+
+
+# ---- results on their way out
+
+
+@settings(max_examples=30, deadline=None)
+@given(names, st.integers(0, 2**37))
+def test_every_result_in_kafka_has_the_headers_and_the_payload_that_are_told(session: str, number: int) -> None:
+    one = published.result(session, number)
+    found = {name: value.decode() for name, value in sinks.headers(one)}
+    assert headers_accepted("resultHeaders", found)
+    assert found["ce_type"] == ASYNCAPI["components"]["schemas"]["resultHeaders"]["properties"]["ce_type"]["const"]
+    assert accepts("result.json", json.loads(one.to_json(embedding=True)))
+    assert accepts("result.json", json.loads(sinks.structured(one))["data"])
 
 
 # ---- headers

@@ -33,6 +33,7 @@ from tests.kustomized import EXTENSIONS, K8S, OVERLAYS, Object, overlay, pod, wi
 ROOT = Path(__file__).parents[3]
 ONE_ROLE, SPLIT = ("keda", "strimzi"), ("keda-split", "strimzi-split")
 SECURED = ("kafka-tls", "redis-tls", "keda-tls")
+SINKS = ("sink-kafka", "sink-webhook", "sink-parquet")
 SUPPORTED = ("1.31", "1.37")  # oldest and newest Kubernetes that the manifests are for
 IN_SECRETS = {"STREAMER_REDIS": "rediss://redis.example.org:6379/0", "STREAMER_KAFKA_PASSWORD": "password"}
 MIB = 1 << 20
@@ -153,7 +154,7 @@ def test_every_manifest_is_part_of_a_kustomization() -> None:
 def test_overlays_and_components_are_those_that_are_tested() -> None:
     assert {path.name for path in (K8S / "overlays").iterdir()} == set(OVERLAYS)
     ours = {"monitoring", *ONE_ROLE, *SPLIT, *SECURED, "create-topics", "gpu"}
-    beside = {"transcribe", "describe", "gateway", "surround", "capture"}
+    beside = {"transcribe", "describe", "gateway", "surround", "capture", *SINKS}
     assert {path.name for path in (K8S / "components").iterdir()} == ours | beside
 
 
@@ -800,6 +801,7 @@ def test_kafka_and_redis_are_all_that_compose_starts_without_a_profile() -> None
         "describe",
         "gateway",
         "capture",
+        *SINKS,
         "monitoring",
         "grafana",
     }
@@ -841,18 +843,8 @@ def test_settings_of_all_containers_are_lines_of_one_file() -> None:
 def test_the_containers_find_one_another() -> None:
     services = COMPOSE["services"]
     ours = {name: service for name, service in services.items() if "build" in service}
-    assert set(ours) == {
-        "topics",
-        "worker",
-        "align",
-        "infer",
-        "transcribe",
-        "describe",
-        "gateway",
-        "capture",
-        "simulator",
-        "dashboard",
-    }
+    beside = {"transcribe", "describe", "gateway", "capture", *SINKS}
+    assert set(ours) == {"topics", "worker", "align", "infer", "simulator", "dashboard"} | beside
     advertised = re.findall(r"PLAINTEXT://([\w.:]+)", services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"])
     for name, service in ours.items():
         assert service["read_only"] is True

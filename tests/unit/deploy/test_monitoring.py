@@ -24,6 +24,7 @@ from streamer.feeds.capture.metrics import CaptureMetrics
 from streamer.gateway.metrics import GatewayMetrics
 from streamer.observe.metrics import Metrics
 from streamer.observe.tally import Tally
+from streamer.sinks.metrics import Metrics as SinkMetrics
 from streamer.speak.metrics import Metrics as SpeakMetrics
 from streamer.transcribe.metrics import TranscribeMetrics
 
@@ -58,7 +59,15 @@ VALUES = {
     "job": {"streamer"},
 }
 
-PROGRAMS = (Metrics, CaptureMetrics, DescribeMetrics, GatewayMetrics, SpeakMetrics, TranscribeMetrics)
+PROGRAMS = (
+    Metrics,
+    CaptureMetrics,
+    DescribeMetrics,
+    GatewayMetrics,
+    SinkMetrics,
+    SpeakMetrics,
+    TranscribeMetrics,
+)
 
 
 @cache
