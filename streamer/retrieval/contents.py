@@ -280,11 +280,15 @@ class Records:
         return {name: found.get(name) for name in wanted}
 
     def _as_it_was(self, names: tuple[str, ...]) -> tuple[Sensors, Decoder]:
-        """The sensors that a window had, and what decodes its records as the worker did."""
-        settings, declared = self._settings, self._settings.sensors
-        if any(name in declared for name in names):
-            there = {name: declared[name].model_copy(update={"enabled": True}) for name in names if name in declared}
-            settings = settings.model_copy(update={"sensors": there})
+        """The sensors that a window had, and what decodes its records as the worker did.
+
+        Of a kind of which it names none, the settings' own are taken.
+        """
+        declared = self._settings.sensors
+        there = {name: declared[name].model_copy(update={"enabled": True}) for name in names if name in declared}
+        kinds = {one.kind for one in there.values()}
+        there |= {name: one for name, one in declared.items() if one.kind not in kinds}
+        settings = self._settings.model_copy(update={"sensors": there})
         return settings.sensor_set, Decoder(settings, self._source.partitions)
 
 
