@@ -96,19 +96,19 @@ class Letters:
         Args:
             whole: Never leave anything out, even if the broker refuses the record's size.
         """
-        backoff = Backoff()
-        while True:
-            try:
-                await self._send(topic, letter.key, letter.value, letter.headers)
-            except (ProducerSendError, aiokafka.errors.KafkaError) as error:
-                if not whole and _is_too_large(error) and (smaller := _smaller(letter)) != letter:
-                    letter = smaller
-                    continue
-                self._kafka.away(error, f"Kafka does not take a record for {topic}")
-                await backoff.pause()
-            else:
-                self._kafka.answers()
-                return
+        backoff, this = Backoff(), object()
+        try:
+            while True:
+                try:
+                    return await self._send(topic, letter.key, letter.value, letter.headers)
+                except (ProducerSendError, aiokafka.errors.KafkaError) as error:
+                    if not whole and _is_too_large(error) and (smaller := _smaller(letter)) != letter:
+                        letter = smaller
+                        continue
+                    self._kafka.away(error, f"Kafka does not take a record for {topic}", this)
+                    await backoff.pause()
+        finally:
+            self._kafka.answers(this)
 
     async def drain(self) -> None:
         """Wait a moment for letters on their way."""
