@@ -61,7 +61,7 @@ def _blocks(evaluation: Evaluation) -> Iterator[str]:
     present = ", ".join(f"{name} {share:.1%}" for name, share in evaluation.present.items())
     yield (
         f"Version `{evaluation.version}`, measured on {evaluation.windows} windows of {evaluation.data}, none of which "
-        f"was used in training. Share of the windows that have each modality: {present}."
+        f"was used in training. Share of the windows that have each sensor: {present}."
     )
     for head in evaluation.heads:
         yield f"Output `{head.name}`{_unit(head)}:"
@@ -70,11 +70,11 @@ def _blocks(evaluation: Evaluation) -> Iterator[str]:
         if isinstance(whole, Classes):
             yield (
                 f"ECE: expected calibration error of the predicted label's score, {ECE_BINS} bins. With all "
-                f"modalities, rows true, columns predicted ([picture]({confusion_file(head.name)})):"
+                f"sensors, rows true, columns predicted ([picture]({confusion_file(head.name)})):"
             )
             yield _table(_confusion_rows(head, whole))
         elif isinstance(whole, Tags):
-            yield "Each tag, with all modalities:"
+            yield "Each tag, with all sensors:"
             yield _table(_tag_rows(head))
     if evaluation.sure:
         strange = ", ".join(f"{name} {share:.1%}" for name, share in evaluation.strange.items()) or "none is judged"
@@ -92,7 +92,7 @@ def _blocks(evaluation: Evaluation) -> Iterator[str]:
     if evaluation.recalls:
         yield (
             f"The common embedding space: each of up to {GALLERY} windows is searched for among all of them, with its "
-            "vector of one modality among the vectors of another. Right is the window itself, and in a search among "
+            "vector of one sensor among the vectors of another. Right is the window itself, and in a search among "
             "texts every window with the same words; ties count as wrong. *Same labels*: share of the nearest other "
             "windows that have the query's labels. In brackets: by chance."
         )

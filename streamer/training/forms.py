@@ -1,6 +1,6 @@
 """How far the forms of a model differ from eager, and how fast each is, on windows of simulated drives.
 
-The windows are shown whole, with each modality alone, with each one missing, and empty: every form must give the same
+The windows are shown whole, with each sensor alone, with each one missing, and empty: every form must give the same
 answers in all of these cases, whatever the values where a mask is False.
 """
 
@@ -166,7 +166,7 @@ def view(found: Sequence[Measured]) -> Table:
 def notes(found: Sequence[Measured]) -> Iterator[str]:
     """Notes to the table: what the differences are, which are too large, what does not run and why."""
     first = next(one.form for one in found if one.reason is None)
-    yield f"scores, embedding: largest difference from {first}, with modalities missing too; windows/s: the best of all"
+    yield f"scores, embedding: largest difference from {first}, with sensors missing too; windows/s: the best of all"
     for one in found:
         if one.reason is not None:
             yield f"{one.form} does not run here: {one.reason}"
