@@ -32,18 +32,18 @@ BATCH = 32
 GALLERY = 1000  # most windows to search among
 SPEED_BATCHES = (1, 8, 32)
 REPEATS, WARM_UPS = 50, 3
-WINDOW = "window"  # the fused vector of a window with all modalities, as published
+WINDOW = "window"  # the fused vector of a window with all sensors, as published
 
 
 class Row(msgspec.Struct, frozen=True):
-    """Quality of an output with some of the modalities."""
+    """Quality of an output with some of the sensors."""
 
     given: str
     quality: Quality
 
 
 class Head(msgspec.Struct, frozen=True):
-    """Measurements of one output; ``rows``: all modalities first, then each alone, then each missing."""
+    """Measurements of one output; ``rows``: all sensors first, then each alone, then each missing."""
 
     name: str
     kind: str
@@ -97,11 +97,11 @@ class Evaluation(msgspec.Struct, frozen=True):
     """What was measured, and on what.
 
     Attributes:
-        present: Share of the windows that have each modality.
-        sure: Of each output of classes, all modalities first; empty without a calibration.
+        present: Share of the windows that have each sensor.
+        sure: Of each output of classes, all sensors first; empty without a calibration.
         strange: Sensor -> share of the windows with it in which it is strange to the model.
         others: Recordings that the model was not made for.
-        recalls: Of every ordered pair of modalities in the common embedding space, and of each to whole windows; empty
+        recalls: Of every ordered pair of sensors in the common embedding space, and of each to whole windows; empty
             if the model has no such vectors.
     """
 
@@ -195,10 +195,10 @@ class Seen(NamedTuple):
     """Result of one pass over the windows.
 
     Attributes:
-        said: Name of a set of modalities -> for each window, output -> decision.
+        said: Name of a set of sensors -> for each window, output -> decision.
         labels: Of each window.
         present: Of each window, which sensors it has and which not.
-        novelties: Of each window with all modalities.
+        novelties: Of each window with all sensors.
     """
 
     said: dict[str, list[dict[str, Any]]]
@@ -208,10 +208,10 @@ class Seen(NamedTuple):
 
 
 def look(predictor: Predictor, windows: Dataset, shown: Mapping[str, Sequence[str]], console: Console) -> Seen:
-    """Predict windows with different sets of modalities; each window is read once.
+    """Predict windows with different sets of sensors; each window is read once.
 
     Args:
-        shown: Name of a set -> its modalities.
+        shown: Name of a set -> its sensors.
     """
     seen = Seen({given: [] for given in shown}, [], [], [])
     for start in track(range(0, len(windows), BATCH), "measuring the outputs", console):
@@ -293,14 +293,14 @@ def quality(output: Output, true: Sequence[Label], said: Sequence[dict[str, Any]
 
 
 def recalls(folder: Path, predictor: Network, gallery: Sequence[Example], console: Console) -> Iterator[Recall]:
-    """How well each modality finds the others in the common embedding space; empty for models without weights.
+    """How well each sensor finds the others in the common embedding space; empty for models without weights.
 
     Args:
         predictor: In any form; only eager has all vectors, so that is loaded if the form is another.
         gallery: The windows to search with and among.
     """
     if not (folder / WEIGHTS_FILE).is_file():
-        return  # a foreign ONNX model has no vectors of single modalities
+        return  # a foreign ONNX model has no vectors of single sensors
     plain = Network.load(folder, str(predictor.device)) if "+" in predictor.version else predictor
     vectors = _vectors(plain, gallery, console)
     labels = [tuple(sorted(e.labels.items())) for e in gallery] if any(e.labels for e in gallery) else None
@@ -316,7 +316,7 @@ def recalls(folder: Path, predictor: Network, gallery: Sequence[Example], consol
 
 
 def _vectors(predictor: Network, gallery: Sequence[Example], console: Console) -> dict[str, Vectors]:
-    """Modality or WINDOW -> its vectors of length 1 [N, D], and which windows have it [N]."""
+    """Sensor or WINDOW -> its vectors of length 1 [N, D], and which windows have it [N]."""
     rows: dict[str, list[Vectors]] = {}
     starts = range(0, len(gallery), BATCH)
     for start in track(starts, "measuring the common space", console):
@@ -327,12 +327,12 @@ def _vectors(predictor: Network, gallery: Sequence[Example], console: Console) -
     return {name: (np.concatenate([v for v, _ in p]), np.concatenate([h for _, h in p])) for name, p in rows.items()}
 
 
-def _content(sample: Sample, modality: str, number: int) -> object:
+def _content(sample: Sample, sensor: str, number: int) -> object:
     """The content by which candidates are equal: their words; measurements are never equal."""
-    number_of_sensor = sample.sensors.numbers.get(modality)
+    number_of_sensor = sample.sensors.numbers.get(sensor)
     if number_of_sensor is None or sample.sensors.rows[number_of_sensor] != TEXT:
         return number
-    return tuple(phrase.text for phrase in sample.of(modality).text)
+    return tuple(phrase.text for phrase in sample.of(sensor).text)
 
 
 def speed(predictor: Predictor, samples: Sequence[Sample], console: Console) -> Iterator[Speed]:
@@ -355,7 +355,7 @@ def write_json(evaluation: Evaluation, path: Path) -> None:
 
 
 def draw_confusions(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """A picture of the confusion matrix of each output of kind classes, with all modalities."""
+    """A picture of the confusion matrix of each output of kind classes, with all sensors."""
     from streamer.training import plots
 
     paths = []

@@ -43,11 +43,11 @@ class Epoch(msgspec.Struct, frozen=True):
 
     Attributes:
         training_loss: The task's loss, mean over the epoch's windows with their gaps and variations.
-        validation_loss: Mean of the loss with all modalities and of that with gaps; both include the contrastive part,
+        validation_loss: Mean of the loss with all sensors and of that with gaps; both include the contrastive part,
             the only one for examples without labels.
-        scores: Output -> score on the validation examples with all modalities: accuracy for classes, share of right
+        scores: Output -> score on the validation examples with all sensors: accuracy for classes, share of right
             tags for tags, mean absolute error in the output's unit for numbers.
-        scores_with_gaps: The same with modalities hidden, the same ones in every epoch.
+        scores_with_gaps: The same with sensors hidden, the same ones in every epoch.
     """
 
     number: int
@@ -126,7 +126,7 @@ class _Objective(nn.Module):
         """The loss to minimise, the task's part of it, and the logits.
 
         Args:
-            shown: Modality -> which windows show it. The built-in network does not fuse hidden modalities but computes
+            shown: Sensor -> which windows show it. The built-in network does not fuse hidden sensors but computes
                 their vectors, for the contrastive loss; a network of ``model.py`` does not see them at all.
         """
         if shown is None:
@@ -146,7 +146,7 @@ class _Objective(nn.Module):
 
 @torch.no_grad()
 def _widths(network: nn.Module, example: Inputs) -> dict[str, int]:
-    """Modality -> length of its vectors, found by a forward pass; a network may have none."""
+    """Sensor -> length of its vectors, found by a forward pass; a network may have none."""
     outputs: Outputs = network.eval()(example)
     return {name: part_BD.shape[1] for name, (part_BD, _) in outputs.parts.items()}
 
@@ -277,7 +277,7 @@ class _Run:
         return task  # type: ignore[no-any-return]
 
     def _validate(self, number: int, training_loss: float) -> Epoch:
-        """Losses and scores with all modalities, and with some hidden, the same ones in every epoch."""
+        """Losses and scores with all sensors, and with some hidden, the same ones in every epoch."""
         self._trained.eval()
         own = self._where.processes
         order = in_order(len(self._validation), self._recipe.batch, own.rank, own.world)

@@ -59,10 +59,10 @@ def _loss(logits_BL: Tensor, target: Tensor, output: Output, deviation: float) -
 
 
 class Contrast(nn.Module):
-    """Pull the vectors of a window together, and away from other windows': one embedding space for all modalities.
+    """Pull the vectors of a window together, and away from other windows': one embedding space for all sensors.
 
-    Symmetric InfoNCE with a learned temperature (CLIP, Radford et al. 2021) between every two modalities, and between
-    each modality and the fused vector, which links modalities that are rarely in the same window, as images do in
+    Symmetric InfoNCE with a learned temperature (CLIP, Radford et al. 2021) between every two sensors, and between
+    each sensor and the fused vector, which links sensors that are rarely in the same window, as images do in
     ImageBind (Girdhar et al. 2023). Negatives are the other windows of the same process and forward pass.
     """
 
@@ -71,10 +71,10 @@ class Contrast(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(FIRST_TEMPERATURE)))
 
     def forward(self, parts: Mapping[str, tuple[Tensor, Tensor]], fused_BD: Tensor, same_BB: Tensor) -> Tensor:
-        """Compare every two modalities, and each with the fused vector.
+        """Compare every two sensors, and each with the fused vector.
 
         Args:
-            parts: Modality -> (vectors [B, D] of length 1, present [B]).
+            parts: Sensor -> (vectors [B, D] of length 1, present [B]).
             same_BB: Which windows have the same content: these are not negatives of one another.
 
         Returns:
@@ -103,10 +103,10 @@ class Contrast(nn.Module):
 
 
 class Probes(nn.Module):
-    """A linear probe (Alain & Bengio 2016) for each output on each modality's vector.
+    """A linear probe (Alain & Bengio 2016) for each output on each sensor's vector.
 
     Args:
-        widths: Modality -> length of its vectors.
+        widths: Sensor -> length of its vectors.
         numbers: Output of kind number -> mean and deviation of its targets, in its unit.
     """
 
@@ -117,23 +117,23 @@ class Probes(nn.Module):
         self._outputs, self._numbers = outputs, numbers
         self.probes = nn.ModuleDict(
             {
-                modality: nn.ModuleDict({name: nn.Linear(width, output.size) for name, output in outputs.items()})
-                for modality, width in widths.items()
+                sensor: nn.ModuleDict({name: nn.Linear(width, output.size) for name, output in outputs.items()})
+                for sensor, width in widths.items()
             }
         )
 
     def forward(self, parts: Mapping[str, tuple[Tensor, Tensor]], targets: Mapping[str, Tensor]) -> Tensor:
-        """The task's loss of each modality alone.
+        """The task's loss of each sensor alone.
 
         Args:
-            parts: Modality -> (vectors [B, D] of length 1, present [B]).
+            parts: Sensor -> (vectors [B, D] of length 1, present [B]).
 
         Returns:
-            The mean over the modalities, a scalar.
+            The mean over the sensors, a scalar.
         """
         losses = []
-        for modality, probes in self.probes.items():
-            part_BD, present_B = parts[modality]
+        for sensor, probes in self.probes.items():
+            part_BD, present_B = parts[sensor]
             scaled_BD = part_BD * part_BD.shape[1] ** 0.5  # entries of a vector of length 1 are too small
             logits = {name: probe(scaled_BD) for name, probe in cast(nn.ModuleDict, probes).items()}
             for name, (mean, deviation) in self._numbers.items():

@@ -42,11 +42,11 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         accumulate: Forward passes whose gradients are added up before a step: a larger batch in the same memory.
         learning_rate: The highest of the one-cycle schedule (Smith & Topin 2018), reached after a tenth of the steps.
         patience: Epochs without a better validation loss after which training ends.
-        drop: Probability of each modality of a window to be hidden, so that the model learns to work without it.
-        solo: Probability of a window to be shown through one modality alone: else the model learns from the easiest
-            modality only, and fails where that is missing.
+        drop: Probability of each sensor of a window to be hidden, so that the model learns to work without it.
+        solo: Probability of a window to be shown through one sensor alone: else the model learns from the easiest
+            sensor only, and fails where that is missing.
         contrast: Weight of the contrastive loss; the task's has weight 1.
-        probe: Weight of the task's loss of linear probes on each modality's vector. They are discarded after training;
+        probe: Weight of the task's loss of linear probes on each sensor's vector. They are discarded after training;
             they give every encoder a gradient from every window, even one that the fused output does not need.
         precision: Of the forward pass; ``auto``: bfloat16 on CUDA, float32 elsewhere.
         compile: Whether to run the network through ``torch.compile``: takes minutes, which pay on long runs.

@@ -137,10 +137,10 @@ def of_number(true_N: Floats, said_N: Floats) -> Number:
 
 
 class Recall(msgspec.Struct, frozen=True):
-    """How well the vectors of one modality find those of another.
+    """How well the vectors of one sensor find those of another.
 
     Attributes:
-        query, found: Modality that is searched with, and modality that is searched for.
+        query, found: Sensor that is searched with, and sensor that is searched for.
         windows: Number of windows that have both: each is once a query and once a candidate.
         at: k -> share of the queries with a right candidate among the k nearest.
         chance: k -> the same for a random order.
@@ -161,7 +161,7 @@ class Recall(msgspec.Struct, frozen=True):
 def recall(
     query_QD: Floats, found_GD: Floats, content_G: Sequence[object], labels: Sequence[object] | None
 ) -> tuple[dict[str, float], dict[str, float], float | None, float | None]:
-    """Search with each window's vector of one modality among all windows' vectors of another.
+    """Search with each window's vector of one sensor among all windows' vectors of another.
 
     Right is the query's window, and every window with equal content: a search for a sentence cannot distinguish two
     windows that contain it. A wrong candidate as near as a right one counts as nearer, so vectors that are all equal

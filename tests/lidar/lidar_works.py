@@ -5,6 +5,7 @@ on ``PYTHONPATH``: the table of kinds is made when a process starts.
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -37,26 +38,6 @@ BEAMS = 6
 PARTS = ("train", "validation", "test")
 SETTINGS = Settings.load(sensors={"lidar_roof": {"kind": "lidar", "offset_ms": 5}})
 NUMBER = SETTINGS.sensor_set.numbers["lidar_roof"]
-MODEL = f"""
-name = "near"
-version = "1"
-window_ms = 1000
-
-[inputs.telemetry]
-channels = ["speed"]
-rate_hz = 10
-
-[inputs.lidar_roof]
-kind = "lidar"
-scans = 2
-beams = {BEAMS}
-
-[outputs.ahead]
-labels = ["free", "wall"]
-
-[architecture]
-size = "tiny"
-"""
 
 
 def scan(metres: float) -> bytes:
@@ -91,7 +72,7 @@ def windows(values: list[bytes]) -> list[Window]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that was trained on rows with scans: near ones are a wall."""
     folder = tmp_path_factory.mktemp("near")
-    (folder / "model.toml").write_text(MODEL)
+    shutil.copy(Path(__file__).parent / "near" / "model.toml", folder)
     data = open_data(rows(folder), read_spec(folder), settings=SETTINGS)
     recipe = Recipe(epochs=8, batch=8, seed=1, patience=8)
     quiet = Console(file=io.StringIO())

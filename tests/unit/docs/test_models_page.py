@@ -73,7 +73,7 @@ def test_the_model_toml_and_the_manifest_lines_of_the_page_are_valid(tmp_path: P
     lines = [
         json.loads(line) for text in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL) for line in text.splitlines()
     ]
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert all(schema.is_valid(line) for line in lines)
 
 

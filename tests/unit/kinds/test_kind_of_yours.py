@@ -55,5 +55,5 @@ def test_a_module_without_a_kind_of_its_own_is_refused_in_one_line(tmp_path: Pat
     (tmp_path / "streamer_kinds" / "mine.py").write_text(module)
     (tmp_path / "streamer_kinds" / "_part.py").write_text("raise AssertionError('not looked at')")
     done = run("-m", "streamer", "settings", folder=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.strip() == f"error: {says}"
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"streamer: {says}"
