@@ -73,8 +73,6 @@ class Offline:
 
     def __init__(self, settings: Settings, path: Path, under_way: Callable[[str, int], bool]) -> None:
         self.about = recording.describe(path)
-        if len(self.about.kinds) != len(KINDS):
-            raise UsageError(f"{path} has only payloads of the kinds {', '.join(self.about.kinds)}")
         self.next_offsets = [list(offsets) for offsets in self.about.first_offsets]
         self.begins_us: dict[str, int] = {}
         self.open: set[Identity] = set()

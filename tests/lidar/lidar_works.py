@@ -17,6 +17,8 @@ from streamer.align.decode import Decoder
 from streamer.align.windows import Aligner, Rules
 from streamer.errors import BadRecord, Reason
 from streamer.events import DEFAULT_SENSORS, KIND_NAMES, KINDS, Record, Window, rfc3339
+from streamer.golden.offline import Offline
+from streamer.golden.recording import About, Recorded, Writer
 from streamer.model import frames, repository
 from streamer.model.collate import collate
 from streamer.model.forms import archive, exported
@@ -152,6 +154,22 @@ def test_an_exported_graph_takes_it_and_says_the_same(folder: Path) -> None:
     with torch.inference_mode():
         wanted, found = model.module(inputs), graph(inputs)
     torch.testing.assert_close(found.logits["ahead"], wanted.logits["ahead"])
+
+
+@pytest.mark.parametrize("kinds", [KIND_NAMES[:LIDAR], KIND_NAMES])
+async def test_recordings_are_run_again_with_scans_and_from_before_there_were_any(
+    kinds: tuple[str, ...], tmp_path: Path
+) -> None:
+    count = len(kinds)
+    about = About(kinds, SETTINGS.source_topics[:count], 1, ((0,),) * count, (0,))
+    with Writer(tmp_path / "day.mcap", about) as writer:
+        for n in range(4 if count > LIDAR else 0):
+            sent = record(T0_US + n * S_US // 4, scan(2), n)
+            writer.write(Recorded(LIDAR, 0, n, sent.log_time_us, b"car", sent.value, sent.headers))
+        writer.end(T0_US + 60 * S_US)
+    again = Offline(SETTINGS, tmp_path / "day.mcap", lambda session, partition: False)
+    found = [[len(events) for events in window.events] async for window in again.windows()]
+    assert found == ([[0, 0, 0, 0, 4]] if count > LIDAR else [])
 
 
 def test_rows_without_a_usable_scan_are_bad_rows(folder: Path, tmp_path: Path) -> None:

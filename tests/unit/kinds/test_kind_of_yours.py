@@ -32,7 +32,7 @@ def run(*arguments: str, folder: Path = LIDAR) -> subprocess.CompletedProcess[st
 def test_a_kind_in_one_file_of_its_own_works_from_its_topic_to_a_result_and_in_training() -> None:
     done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(LIDAR / "lidar_works.py"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "6 passed" in done.stdout
+    assert "8 passed" in done.stdout
 
 
 def test_an_aligner_with_such_a_kind_imports_no_pytorch() -> None:

@@ -18,6 +18,7 @@ NAMES = {"IMAGE", "AUDIO", "TEXT", "TELEMETRY", *(kind.input.__name__ for kind i
 # module -> why it may
 OTHERS = {
     "model/reload.py": "a successor must look at as many frames, since aligners send no others",
+    "model/sensing.py": "ready senses are networks for certain kinds",
     "model/spec.py": "the inputs of ready senses, which are networks for certain kinds",
     "training/batches.py": "the scales of telemetry are measured before a network is made",
     "training/evaluate.py": "windows with the same words are each other's answer in a search",
