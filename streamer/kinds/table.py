@@ -12,7 +12,7 @@ import sys
 from importlib import import_module
 from importlib.machinery import PathFinder
 
-from streamer.errors import UsageError
+from streamer.errors import UsageError, one_line
 from streamer.kinds.audio import Audio
 from streamer.kinds.image import Image
 from streamer.kinds.kind import Kind
@@ -31,7 +31,7 @@ def _others() -> list[Kind]:
     Entry points would do as well, but reading those of 236 distributions takes 0.12 s of every command.
 
     Raises:
-        UsageError: A module has no kind, or one that is there already.
+        UsageError: A module cannot be imported, or has no kind, or one that is there already.
     """
     found = PathFinder.find_spec(NAMESPACE, sys.path)
     if found is None or found.submodule_search_locations is None:
@@ -41,7 +41,11 @@ def _others() -> list[Kind]:
     kinds: list[Kind] = []
     names = [module.name for module in pkgutil.iter_modules(list(found.submodule_search_locations))]
     for name in sorted(name for name in names if not name.startswith("_")):
-        kind = getattr(import_module(f"{NAMESPACE}.{name}"), "KIND", None)
+        try:
+            kind = getattr(import_module(f"{NAMESPACE}.{name}"), "KIND", None)
+        except Exception as error:  # the code is the user's and may raise anything
+            what = f"{type(error).__name__}: {one_line(error)}"
+            raise UsageError(f"{NAMESPACE}.{name} cannot be imported: {what}") from error
         if not isinstance(kind, Kind):
             raise UsageError(f"{NAMESPACE}.{name} has no KIND, which is a streamer.kinds.kind.Kind")
         for other in (*OWN, *kinds):

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamer.errors import DeviceLost, ModelError, StreamerError, UsageError, one_line
-from streamer.events import Window
+from streamer.events import KIND_NAMES, Window
 from streamer.model import calibration, forms, repository
 from streamer.model.calibration import Calibration
 from streamer.model.collate import collate
+from streamer.model.handling import handling
 from streamer.model.nets.inputs import Inputs, Outputs
 from streamer.model.sample import Limits, Reject, Sample, cut
 from streamer.model.sensing import Sensing
@@ -130,6 +131,8 @@ class Predictor(ABC):
         self.version = version
         self.device = device
         self._limits = limits
+        for kind in KIND_NAMES:
+            handling(kind)  # imported now, so that the first window need not wait for it
 
     @staticmethod
     def load(

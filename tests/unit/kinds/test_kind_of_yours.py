@@ -43,6 +43,7 @@ def test_an_aligner_with_such_a_kind_imports_no_pytorch() -> None:
 @pytest.mark.parametrize(
     ("module", "says"),
     [
+        ("import radar", "streamer_kinds.mine cannot be imported: ModuleNotFoundError: No module named 'radar'"),
         ("KIND = 3", "streamer_kinds.mine has no KIND, which is a streamer.kinds.kind.Kind"),
         (
             "from streamer.kinds.image import Image\nKIND = Image()",

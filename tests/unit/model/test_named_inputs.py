@@ -13,6 +13,7 @@ from streamer.errors import ModelError
 from streamer.events import (
     DEFAULT_SENSORS,
     IMAGE,
+    KINDS,
     TELEMETRY,
     ClosedBy,
     Event,
@@ -26,6 +27,7 @@ from streamer.events import (
 from streamer.model import frames, repository
 from streamer.model.collate import collate
 from streamer.model.forms import archive, exported
+from streamer.model.handling import handling
 from streamer.model.nets.inputs import Inputs
 from streamer.model.predictor import Network, result_of
 from streamer.model.sample import Limits, Sample, cut, only
@@ -205,6 +207,12 @@ def test_examples_keep_what_each_sensor_had(folder: Path, tmp_path: Path) -> Non
     for name, field in (("camera_rear", "image_FHW3"), ("imu", "telemetry_CT")):
         assert np.array_equal(getattr(first.sample.more[name], field), getattr(sample.more[name], field))
     assert second.sample == empty
+
+
+def test_a_loaded_model_has_imported_what_it_does_with_every_kind(folder: Path) -> None:
+    handling.cache_clear()
+    network(folder)
+    assert handling.cache_info().currsize == len(KINDS)
 
 
 def test_an_exported_form_takes_the_named_inputs(folder: Path) -> None:
