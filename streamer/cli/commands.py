@@ -46,6 +46,7 @@ COMMANDS = {  # in the order of the help
     "describe": Entry("describe", "Describe each window in a sentence or two of plain English."),
     "speak": Entry("speak", "Say decisions and alarms aloud, when they change."),
     "sink": Entry("sinks", "Take results out: to a Kafka topic, a webhook, Parquet files."),
+    "rules": Entry("rules", "Raise alarms by rules over results; list and acknowledge them."),
     "ask": Entry("describe", "Ask what happened in a stretch of a session's time."),
     "deadletters": Entry("operate", "List the records that could not be processed."),
     "forget": Entry("results", "Delete what Redis and the search index hold of a session."),

@@ -57,7 +57,7 @@ Of `streamer gateway`: [gateway](gateway.md).
 SINKS_HEAD = """\
 ## Sinks
 
-Of `streamer sink`: [sinks](sinks.md).
+Of `streamer sink`: [sinks](sinks.md), and of `streamer rules`: [rules](rules.md).
 """
 
 # Settings with a section of their own, in its order.

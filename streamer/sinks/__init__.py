@@ -8,7 +8,7 @@ sink       what a sink is: the base class for those here and for yours
 registry   which sinks there are, by entry points
 events     a result as a CloudEvent
 kafka      a topic, each result once: a transaction holds results and cursors
-webhook    signed posts, at least once, in the order of each session
+webhook    signed posts (posting), at least once, in the order of each session
 parquet    files by day and model, each result once
 metrics    every metric
 process    the process of `streamer sink`

@@ -13,7 +13,6 @@ from streamer.events import RESULT_TYPE, rfc3339
 from streamer.result import Result
 
 CONTENT_TYPE = "application/json"
-STRUCTURED = "application/cloudevents+json"
 
 
 def attributes(result: Result) -> dict[str, str]:

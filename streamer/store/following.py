@@ -50,6 +50,7 @@ async def follow(
     say: Callable[[str], object],
     once: bool = False,
     degraded: Callable[[], list[str]] = list,
+    observe: Callable[[], object] = lambda: None,
 ) -> None:
     """Read until SIGTERM or Ctrl-C, or until everything is read, with /metrics and probes on a port.
 
@@ -59,16 +60,22 @@ async def follow(
         port_setting: What the port is set by, for the message if it is taken.
         say: Called with the address of the metrics once the port is open.
         degraded: Returns what does not work although it can.
+        observe: Called before each scrape.
 
     Raises:
         UsageError: The port is taken.
         Stop: Redis refuses us.
     """
+
+    def before_scrape() -> None:
+        behind_seconds.set(reader.behind_s)
+        observe()
+
     endpoints = Endpoints(
         registry,
         not_ready=lambda: [service.error for service in services if service.error is not None],
         degraded=degraded,
-        before_scrape=lambda: behind_seconds.set(reader.behind_s),
+        before_scrape=before_scrape,
     )
     async with AsyncExitStack() as stack:
         if port is not None:

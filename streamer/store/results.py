@@ -11,6 +11,7 @@
     {prefix}:{SESSION}:described  hash: how far `streamer describe` has come
     {prefix}:{SESSION}:spoken     hash: how far `streamer speak` has come
     {prefix}:{SESSION}:sink:NAME  hash: how far the sink of this name has come
+    {prefix}:{SESSION}:rules      hash: how far `streamer rules` has come; its alarms beside it: see rules/alarms.py
     {prefix}:sinks                hash: name of a sink -> when it was first started
     {prefix}:sink:NAME:deadletters   stream: results that a receiver has refused
     {prefix}:groups               hash: partition groups that have committed, see publish.Publisher.open_group
@@ -85,6 +86,22 @@ class Keys:
     def spoken(self, session: str) -> str:
         """Hash with how far the session's decisions have been said aloud."""
         return self._of(session, "spoken")
+
+    def ruled(self, session: str) -> str:
+        """Hash with how far rules have been applied to the session."""
+        return self._of(session, "rules")
+
+    def alarms(self, session: str) -> str:
+        """Hash of the session's alarms that are not acknowledged."""
+        return self._of(session, "alarms")
+
+    def alarm_actions(self, session: str) -> str:
+        """Hash of what is still to be done for the session's alarms."""
+        return self._of(session, "alarm_actions")
+
+    def alarm_log(self, session: str) -> str:
+        """Stream of what happened to the session's alarms."""
+        return self._of(session, "alarm_log")
 
     def sink(self, session: str, name: str) -> str:
         """Hash with how far a sink has come in a session."""
@@ -204,7 +221,8 @@ def forget(client: redis.Redis, keys: Keys, session: str) -> int:
     count = int(client.xlen(keys.results(session)))
     of_session = (keys.results, keys.latest, keys.state, keys.closings, keys.inflight, keys.emitted)
     of_readers = (keys.emitted_closings, keys.descriptions, keys.described, keys.spoken)
+    of_rules = (keys.ruled, keys.alarms, keys.alarm_actions, keys.alarm_log)
     of_sinks = [keys.sink(session, name.decode()) for name in client.hkeys(keys.sinks)]
-    client.delete(*(key(session) for key in (*of_session, *of_readers)), *of_sinks)
+    client.delete(*(key(session) for key in (*of_session, *of_readers, *of_rules)), *of_sinks)
     client.zrem(keys.sessions, session)
     return count

@@ -24,6 +24,7 @@ from streamer.feeds.capture.metrics import CaptureMetrics
 from streamer.gateway.metrics import GatewayMetrics
 from streamer.observe.metrics import Metrics
 from streamer.observe.tally import Tally
+from streamer.rules.metrics import Metrics as RulesMetrics
 from streamer.sinks.metrics import Metrics as SinkMetrics
 from streamer.speak.metrics import Metrics as SpeakMetrics
 from streamer.transcribe.metrics import TranscribeMetrics
@@ -64,6 +65,7 @@ PROGRAMS = (
     CaptureMetrics,
     DescribeMetrics,
     GatewayMetrics,
+    RulesMetrics,
     SinkMetrics,
     SpeakMetrics,
     TranscribeMetrics,

@@ -1,0 +1,201 @@
+"""What alarms set off: each action at least once, and apart from the others, so that one that fails delays no other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from threading import Event
+from time import time
+from urllib.parse import quote
+
+from kafka.errors import KafkaError
+from redis.exceptions import RedisError
+
+from streamer.backoff import Backoff
+from streamer.broker import topics
+from streamer.clients import kafka as kafka_clients
+from streamer.errors import Unavailable, UsageError, one_line
+from streamer.golden.record import Stretch, record
+from streamer.rules.alarms import Alarms
+from streamer.rules.engine import Alarm
+from streamer.rules.metrics import Metrics
+from streamer.settings import Settings
+from streamer.sinks.posting import Poster
+
+TOPIC_ALARMS = "alarms"
+AT_ONCE = 16  # actions of a kind
+LONGEST_PAUSE_S = 60.0
+ACK_S = 20.0  # longest wait for Kafka's acknowledgement
+
+log = logging.getLogger(__name__)
+
+
+class Action(ABC):
+    """Something to be done with an alarm.
+
+    Args:
+        settings: Where and how.
+
+    Raises:
+        UsageError: It cannot be done as it is set up.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def open(self) -> None:  # noqa: B027 - some need none
+        """Connect."""
+
+    async def close(self) -> None:  # noqa: B027
+        """Disconnect."""
+
+    @abstractmethod
+    async def do(self, alarm: Alarm) -> str:
+        """Do it; returns what became of it, in words.
+
+        Raises:
+            Unavailable: Not now.
+        """
+
+
+class Post(Action):
+    """Posts the alarm to the webhook of the settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._poster = Poster(settings, AT_ONCE)
+
+    async def open(self) -> None:
+        await self._poster.open()
+
+    async def close(self) -> None:
+        await self._poster.close()
+
+    async def do(self, alarm: Alarm) -> str:
+        answer = await self._poster.post(alarm.id, alarm.event())
+        if answer.why and not answer.for_good:
+            await asyncio.sleep(answer.after_s)
+            raise Unavailable(f"{self._poster.shown}: {answer.why}")
+        return f"refused: {answer.why}" if answer.why else "done"
+
+
+class Write(Action):
+    """Writes the alarm to the topic of alarms."""
+
+    async def open(self) -> None:
+        self._topic = await asyncio.to_thread(topics.ensure, self._settings, TOPIC_ALARMS)
+        self._producer = await asyncio.to_thread(kafka_clients.producer, self._settings, acks="all")
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._producer.close, timeout=1)
+
+    async def do(self, alarm: Alarm) -> str:
+        headers = [("content-type", b"application/cloudevents+json")]
+        try:
+            sent = self._producer.send(self._topic, key=alarm.session.encode(), value=alarm.event(), headers=headers)
+            await asyncio.to_thread(sent.get, ACK_S)
+        except KafkaError as error:
+            raise Unavailable(f"Kafka took no alarm: {one_line(error)}") from error
+        return "done"
+
+
+class Clip(Action):
+    """Records what the session sent around the window, as `streamer record` does."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._stop = Event()
+        try:
+            settings.rules_clips.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot write to {settings.rules_clips}: {error.strerror}") from None
+
+    async def close(self) -> None:
+        self._stop.set()
+
+    async def do(self, alarm: Alarm) -> str:
+        settings = self._settings
+        since_us = alarm.start_us - settings.rules_clip_before_ms * 1000
+        until_us = alarm.end_us + settings.rules_clip_after_ms * 1000
+        await asyncio.sleep(max(0.0, until_us / 1e6 - time()))
+        path = settings.rules_clips / f"{quote(alarm.id, safe='')}.mcap"
+        stretch = Stretch(since_us, (until_us - since_us) / 1e6, (alarm.session,))
+        return await asyncio.to_thread(self._record, path, stretch)
+
+    def _record(self, path: Path, stretch: Stretch) -> str:
+        draft = path.with_suffix(".part")
+        try:
+            outcome = record(self._settings, draft, stretch, force=True, stop=self._stop)
+            if self._stop.is_set():
+                raise Unavailable("it was stopped while it recorded")
+            os.replace(draft, path)
+        except (UsageError, KafkaError, OSError) as error:
+            raise Unavailable(f"no clip: {one_line(error)}") from error
+        return f"{outcome.records} records in {path.name}"
+
+
+ACTIONS: dict[str, type[Action]] = {"webhook": Post, "kafka": Write, "clip": Clip}
+
+
+class Doing:
+    """Does what is to be done, until it is done.
+
+    Args:
+        actions: Name -> action, open.
+    """
+
+    def __init__(self, actions: dict[str, Action], alarms: Alarms, metrics: Metrics) -> None:
+        self._actions = actions
+        self._alarms = alarms
+        self._metrics = metrics
+        self._free = {name: asyncio.Semaphore(AT_ONCE) for name in actions}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failing: dict[str, str] = {}
+
+    def begin(self, todo: Iterable[tuple[str, Alarm]]) -> None:
+        """Do these; one whose action is not in the rules any more is left."""
+        for name, alarm in todo:
+            if name in self._actions:
+                task = asyncio.create_task(self._do(name, alarm))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def end(self) -> None:
+        """Leave the rest to the next process."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def rest(self) -> None:
+        """Wait until all is done."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+
+    def degraded(self) -> list[str]:
+        """Which actions do not work at the moment."""
+        return [f"{name}: {why}" for name, why in self._failing.items()]
+
+    async def _do(self, name: str, alarm: Alarm) -> None:
+        backoff = Backoff(LONGEST_PAUSE_S)
+        while True:
+            try:
+                async with self._free[name]:
+                    note = await self._actions[name].do(alarm)
+                await self._alarms.done(name, alarm, note)
+            except (Unavailable, RedisError, OSError) as error:
+                if name not in self._failing:
+                    log.warning("action %s: %s; tried again", name, error)
+                self._failing[name] = str(error)
+                self._metrics.actions.labels(name, "failed").inc()
+                await backoff.pause()
+                continue
+            self._failing.pop(name, None)
+            outcome = "refused" if note.startswith("refused") else "done"
+            if outcome == "refused":
+                log.error("action %s of %s: %s", name, alarm.id, note)
+            self._metrics.actions.labels(name, outcome).inc()
+            return

@@ -1,0 +1,185 @@
+"""Results of a session in their order -> alarms. Pure: what is remembered between two results is a value.
+
+Expressions are three-valued, as CEL has it: where an output, a label or a number is missing, the answer is unknown,
+unless what is there decides (``false && missing`` is false). On a window on which the model failed every rule is
+unknown. Of the last m windows n must be true: with fewer that are true, but enough together with the unknown ones,
+nothing is decided and nothing changes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import cel
+import msgspec
+
+from streamer.events import rfc3339
+from streamer.model.spec import PLACEHOLDER
+from streamer.result import Result, in_words
+from streamer.rules.table import Rule
+
+ALARM_TYPE = "streamer.alarm.v1"
+TRUE, FALSE, UNKNOWN = "t", "f", "u"
+BEFORE, WINDOW = "before", "window"
+
+
+class Alarm(msgspec.Struct, frozen=True):
+    """A rule that became true.
+
+    Attributes:
+        start_us, end_us: The window that made it true.
+        text: For people.
+        count: How often it has been raised since it was last acknowledged.
+    """
+
+    rule: str
+    severity: str
+    session: str
+    start_us: int
+    end_us: int
+    text: str
+    count: int = 1
+
+    @property
+    def id(self) -> str:
+        """Follows from rule and window, so that a repetition is known; the session is percent-encoded."""
+        return f"{quote(self.session, safe='')}/{self.rule}/{self.end_us}"
+
+    def event(self) -> bytes:
+        """A CloudEvent in structured mode."""
+        return msgspec.json.encode({**self.attributes(), "data": {"id": self.id, **msgspec.structs.asdict(self)}})
+
+    def attributes(self) -> dict[str, str]:
+        """The context attributes of CloudEvents."""
+        return {
+            "specversion": "1.0",
+            "id": self.id,
+            "source": f"/sessions/{quote(self.session, safe='')}/alarms",
+            "type": ALARM_TYPE,
+            "subject": f"{self.session}/{self.end_us}",
+            "time": rfc3339(self.end_us),
+            "datacontenttype": "application/json",
+        }
+
+
+class Memory(msgspec.Struct):
+    """What is remembered of a session between two results; kept beside the cursor as JSON.
+
+    Attributes:
+        seen: Rule -> answers for the last windows, a letter each; no rule whose answers were all false.
+        raised: Rules that are true; 0: nothing else is known of them.
+        newest_us: Rule -> end of the window of its newest alarm; only for rules with ``again_after_s``.
+        ended_us: End of the newest window if it closed because the session ended.
+        before: The variables of the window before, if a rule asks for them.
+    """
+
+    seen: dict[str, str] = {}
+    raised: dict[str, int] = {}
+    newest_us: dict[str, int] = {}
+    ended_us: int | None = None
+    before: dict[str, Any] | None = None
+
+
+class Engine:
+    """Applies rules.
+
+    Args:
+        rules: Of :func:`streamer.rules.table.read`.
+
+    Attributes:
+        unknown: Rule -> number of windows in which it was neither true nor false, and the last reason.
+    """
+
+    def __init__(self, rules: Mapping[str, Rule]) -> None:
+        programs = {name: cel.compile(rule.when) for name, rule in rules.items()}
+        self._rules = [(name, rule, programs[name].execute) for name, rule in rules.items()]
+        self._looks_back = any(BEFORE in program.variables() for program in programs.values())
+        self.unknown: dict[str, tuple[int, str]] = {}
+
+    def see(self, result: Result, memory: Memory) -> list[Alarm]:
+        """Take a session's next result; gives the alarms that it raises, and updates the memory."""
+        # Several windows close when a session ends. What comes after them is another session of the name.
+        if memory.ended_us is not None and (result.closed_by != "end" or result.start_us > memory.ended_us):
+            memory.seen, memory.raised, memory.newest_us, memory.before = {}, {}, {}, None
+        memory.ended_us = result.end_us if result.closed_by == "end" else None
+        found = variables(result)
+        before = {} if memory.before is None else {BEFORE: memory.before}
+        context = cel.Context(variables={**found, **before})
+        failed = result.status == "failed"
+        seen, raised, alarms = memory.seen, memory.raised, []
+        for name, rule, execute in self._rules:
+            answer: Any = None
+            try:
+                answer = None if failed else execute(context)
+            except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+                self._note(name, error)
+            if answer is False and name not in seen and name not in raised:
+                continue  # as nearly always
+            decided = self._decide(name, rule, answer, seen)
+            if decided is False:
+                raised.pop(name, None)
+            elif decided and name not in raised:
+                raised[name] = 0
+                if self._due(name, rule, result, memory):
+                    alarms.append(_alarm(name, rule, result))
+        memory.before = found if self._looks_back else None
+        return alarms
+
+    def _decide(self, name: str, rule: Rule, answer: object, seen: dict[str, str]) -> bool | None:
+        """Whether enough of the last windows are true; ``None`` if that depends on unknown ones."""
+        least, windows = rule.of
+        letter = TRUE if answer is True else FALSE if answer is False else UNKNOWN
+        if letter == UNKNOWN and answer is not None:
+            self._note(name, TypeError(f"the expression gives {answer!r}, not true or false"))
+        letters = (seen.get(name, "") + letter)[-windows:]
+        if windows > 1 and letters.strip(FALSE):
+            seen[name] = letters
+        else:
+            seen.pop(name, None)
+        true = letters.count(TRUE)
+        if true >= least:
+            return True
+        return None if true + letters.count(UNKNOWN) >= least else False
+
+    def _due(self, name: str, rule: Rule, result: Result, memory: Memory) -> bool:
+        if not rule.again_after_s:
+            return True
+        newest_us = memory.newest_us.get(name)
+        if newest_us is not None and result.end_us - newest_us <= rule.again_after_s * 1e6:
+            return False
+        memory.newest_us[name] = result.end_us
+        return True
+
+    def _note(self, name: str, error: Exception) -> None:
+        count, _ = self.unknown.get(name, (0, ""))
+        self.unknown[name] = count + 1, str(error)
+
+
+def variables(result: Result) -> dict[str, Any]:
+    """What expressions see: each output by its name, with a yes or no for each of its labels, and the window."""
+    outputs = {name: _answers(output) for name, output in result.outputs.items()}
+    window = {
+        "session": result.session,
+        "start_s": result.start_us / 1e6,
+        "end_s": result.end_us / 1e6,
+        "closed_by": result.closed_by,
+        "present": list(result.present),
+        "coverage": result.coverage,
+        "status": result.status,
+        "model": result.model,
+        "version": result.version,
+    }
+    return outputs | {WINDOW: window}
+
+
+def _answers(output: Mapping[str, Any]) -> dict[str, Any]:
+    decided = output["labels"] if "labels" in output else [output.get("label")]
+    return {label: label in decided for label in output.get("scores", ())} | dict(output)
+
+
+def _alarm(name: str, rule: Rule, result: Result) -> Alarm:
+    text = re.sub(PLACEHOLDER, lambda found: in_words(result.outputs.get(found[1], {})), rule.say) or name
+    return Alarm(name, rule.severity, result.session, result.start_us, result.end_us, text)

@@ -1,0 +1,161 @@
+"""`streamer rules` on a real Redis and a real Kafka, with a receiver of webhooks."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from typer.testing import CliRunner
+
+from streamer.cli.app import app
+from streamer.golden import recording
+from streamer.local.program import Program
+from streamer.local.worker import environment
+from streamer.result import Result
+from streamer.rules import alarms
+from streamer.rules.actions import ACTIONS, TOPIC_ALARMS
+from streamer.rules.engine import Engine, Memory
+from streamer.rules.table import read
+from streamer.settings import Settings
+from streamer.store.results import Keys, forget
+from tests.harness import ROOT, S_US, read_topic, second, send, wait_for
+from tests.published import publish, result
+from tests.receiver import KEY, Receiver
+
+pytestmark = pytest.mark.integration
+
+RULES = """
+[rules.brake]
+when = "action.label == 'brake'"
+of = [2, 3]
+again_after_s = 5
+severity = "alarm"
+say = "Brake: {action}."
+actions = ["webhook", "kafka"]
+
+[rules.changed]
+when = "action.label != before.action.label"
+severity = "notice"
+"""
+SESSIONS = ("car-1", "Straße 7/€")
+WITHIN_S = 60.0
+
+
+def drive(session: str, count: int, first: int = 0, seed: int = 7) -> list[Result]:
+    rng = random.Random(f"{session}{seed}{first}")
+    return [result(session, first + i, rng.choice(["brake", "brake", "proceed"])) for i in range(count)]
+
+
+@contextmanager
+def ruling(settings: Settings, log: Path) -> Iterator[Program]:
+    command = [sys.executable, "-m", "streamer", "rules", "run", "--all"]
+    with Program(command, log, environment(settings), ROOT, "streamer rules") as program:
+        yield program
+
+
+def given(settings: Settings, tmp_path: Path, text: str, **more: object) -> Settings:
+    (tmp_path / "rules.toml").write_text(text, "utf-8")
+    values = settings.model_dump(exclude_unset=True)
+    return Settings.load(**values | {"rules": tmp_path / "rules.toml", "rules_port": 0} | more)
+
+
+def expected(settings: Settings, results: list[Result]) -> list[str]:
+    """Ids of the alarms of one uninterrupted run."""
+    engine, memory = Engine(read(settings.rules, list(ACTIONS))), Memory()
+    return [alarm.id for one in results for alarm in engine.see(one, memory)]
+
+
+def test_alarms_survive_kills_each_once_and_their_actions_are_done(
+    topics: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, drives = random.Random(5), {session: drive(session, 120) for session in SESSIONS}
+    with Receiver() as receiver, redis.Redis.from_url(topics.redis) as client:
+        settings = given(topics, tmp_path, RULES, webhook_url=receiver.url, webhook_key=KEY)
+        keys = Keys(settings.key_prefix)
+        with ruling(settings, tmp_path / "rules.log") as program:
+            for part in range(4):  # three kills
+                if part:
+                    time.sleep(rng.uniform(0.0, 0.5))
+                    program.kill()
+                    program.start()
+                wait_for(lambda: "2 rules" in program.text(), WITHIN_S, program.text)
+                publish(settings, [one for d in drives.values() for one in d[part * 30 : part * 30 + 30]])
+
+            def logged(session: str, what: str) -> list[alarms.Entry]:
+                return [entry for entry in alarms.history(client, keys, session) if entry.what == what]
+
+            def behind() -> bool:
+                return any(
+                    client.hget(keys.ruled(session), "end_us") != str(d[-1].end_us).encode()
+                    or client.exists(keys.alarm_actions(session))
+                    for session, d in drives.items()
+                )
+
+            wait_for(lambda: not behind(), WITHIN_S, program.text)
+            program.end()
+            assert program.code == 0, program.text()
+        for session, results in drives.items():
+            wanted = expected(settings, results)
+            told = [entry.alarm.id for entry in logged(session, "raised") if entry.alarm is not None]
+            assert told == wanted
+            acted = {name for name in wanted if "/brake/" in name}
+            assert len(acted) > 5
+            assert {name for name, post in receiver.accepted if post["data"]["session"] == session} == acted
+            for action in ("webhook", "kafka"):
+                assert len(logged(session, action)) == len(acted)
+        records = [json.loads(record.value) for record in read_topic(settings, settings.topic(TOPIC_ALARMS))]
+        assert {one["id"] for one in records} == {name for name, _ in receiver.accepted}
+
+        # people
+        opened = {(alarm.session, alarm.rule): alarm for alarm in alarms.opened(client, keys)}
+        assert set(opened) == {(session, rule) for session in SESSIONS for rule in ("brake", "changed")}
+        for name, value in environment(settings).items():
+            monkeypatch.setenv(name, value)
+        listed = CliRunner().invoke(app, ["rules", "alarms", "--session", SESSIONS[1]])
+        assert "Brake: brake. (" in listed.output
+        done = CliRunner().invoke(app, ["rules", "ack", SESSIONS[1], "brake", "--by", "ada", "--note", "seen"])
+        assert done.exit_code == 0, done.output
+        assert CliRunner().invoke(app, ["rules", "ack", SESSIONS[1], "brake"]).exit_code == 1
+        assert (SESSIONS[1], "brake") not in {(a.session, a.rule) for a in alarms.opened(client, keys)}
+        shown = CliRunner().invoke(app, ["rules", "log", SESSIONS[1]])
+        assert "brake acknowledged by ada: seen" in shown.output
+        forget(client, keys, SESSIONS[1])
+        assert not list(client.scan_iter(f"{settings.key_prefix}:{{{'Stra%C3%9Fe%207%2F%E2%82%AC'}}}:*"))
+
+
+def test_an_alarm_keeps_a_clip_of_its_session(topics: Settings, tmp_path: Path) -> None:
+    text = "[rules.brake]\nwhen = \"action.label == 'brake'\"\nactions = ['clip']\n"
+    clips = tmp_path / "clips"
+    settings = given(topics, tmp_path, text, rules_clips=clips, rules_clip_after_ms=500)
+    end_us = (time.time_ns() // 1000 // S_US + 2) * S_US  # records come at once: before it, by the broker's clock
+    for session in ("car", "other"):
+        send(settings, second(settings, session, end_us - S_US))
+    with ruling(settings, tmp_path / "rules.log") as program:
+        publish(settings, [result("car", 0, "brake", start_us=end_us - S_US, end_us=end_us)])
+        wait_for(lambda: list(clips.glob("*.mcap")) != [], WITHIN_S, program.text)
+    (path,) = clips.iterdir()
+    assert {record.key for record in recording.read(path)} == {b"car"}
+
+
+def test_rules_are_tried_on_results_in_a_file_and_nothing_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = [one for session in SESSIONS for one in drive(session, 60)]
+    (tmp_path / "rules.toml").write_text(RULES + '[rules.typo]\nwhen = "actoin.brake"\n', "utf-8")
+    (tmp_path / "golden.ndjson").write_bytes(b"\n".join(one.to_json() for one in results))
+    monkeypatch.chdir(tmp_path)  # no Kafka, no Redis, no webhook are configured
+    tried = CliRunner().invoke(app, ["rules", "test", "golden.ndjson", "--json"])
+    assert tried.exit_code == 0, tried.output
+    found = [json.loads(line)["id"] for line in tried.stdout.splitlines()]
+    settings = Settings.load()
+    wanted = [name for s in SESSIONS for name in expected(settings, [one for one in results if one.session == s])]
+    assert sorted(found) == sorted(wanted)
+    assert f"{len(wanted)} alarms in 120 windows" in tried.stderr
+    assert "typo: neither true nor false in 120 of 120 windows" in tried.stderr

@@ -1,0 +1,68 @@
+"""``rules.toml``: what is read, and what is refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamer.errors import UsageError
+from streamer.rules import table
+from streamer.rules.actions import ACTIONS
+from streamer.rules.table import Rule
+
+GOOD = """
+[rules.hazard]
+when = "tags.hazard && action.score > 0.8"
+of = [3, 5]
+again_after_s = 60
+severity = "alarm"
+say = "Hazard ahead, {speed}."
+actions = ["webhook", "clip"]
+
+[rules.simple]
+when = "tags.labels.exists(t, t.startsWith('h')) || has(before.action)"
+"""
+
+
+def read(path: Path, text: str) -> dict[str, Rule]:
+    (path / "rules.toml").write_text(text, "utf-8")
+    return table.read(path / "rules.toml", list(ACTIONS))
+
+
+def test_rules_are_read_in_their_order_with_defaults(tmp_path: Path) -> None:
+    found = read(tmp_path, GOOD)
+    assert list(found) == ["hazard", "simple"]
+    assert found["hazard"] == Rule(
+        "tags.hazard && action.score > 0.8", (3, 5), 60.0, "alarm", "Hazard ahead, {speed}.", ("webhook", "clip")
+    )
+    assert found["simple"].of == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "rules"),
+        ("[rules]", "there is none"),
+        ("[rules.a", "rules.toml: "),
+        ("[rules.a]\nsay = 'x'", "missing required field `when`"),
+        ("[rules.a]\nwhen = 'true'\ngiven = 1", "unknown field `given`"),
+        ("[rules.'a b']\nwhen = 'true'", "regex"),
+        ("[rules.a]\nwhen = 'tags.'", "a: when: Failed to parse"),
+        ("[rules.a]\nwhen = 'len(tags) > 1'", "there is no function 'len'; known: .*size"),
+        ("[rules.a]\nwhen = 'true'\nof = [3, 2]", r"of = \[3, 2\] must be"),
+        ("[rules.a]\nwhen = 'true'\nof = [0, 2]", r"of = \[0, 2\] must be"),
+        ("[rules.a]\nwhen = 'true'\nagain_after_s = -1", "again_after_s"),
+        ("[rules.a]\nwhen = 'true'\nseverity = 'high'", "severity"),
+        ("[rules.a]\nwhen = 'true'\nactions = ['mail']", "no action 'mail'; known: webhook, kafka, clip"),
+    ],
+)
+def test_a_rule_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as refused:
+        read(tmp_path, text)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="STREAMER_RULES"):
+        table.read(tmp_path / "none.toml", [])
