@@ -19,7 +19,7 @@ from streamer.settings import Settings
 
 __all__ = ["Fault", "KafkaError", "Place", "Sending", "fault"]
 
-BATCH_BYTES = 256 << 10  # as feeds/producer.py, which says why
+BATCH_BYTES = 1 << 20
 LINGER_MS = 2
 
 

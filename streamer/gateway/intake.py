@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from time import perf_counter
-from typing import Any, NamedTuple
+from time import monotonic
+from typing import Any
 
-from streamer.broker.sending import Place
 from streamer.gateway.cloudevents import Given
 from streamer.gateway.metrics import QUOTA, REFUSED, UNAVAILABLE, GatewayMetrics
-from streamer.gateway.outgoing import Outgoing
+from streamer.gateway.outgoing import Outgoing, Sent
 from streamer.gateway.problems import Problem
 from streamer.gateway.quotas import Quotas
-from streamer.gateway.records import NO_SENSOR, Ready, Records
+from streamer.gateway.records import NO_SENSOR, Records
 from streamer.gateway.tokens import Token
 
 Trace = tuple[tuple[str, bytes], ...]
-
-
-class Sent(NamedTuple):
-    """Records of one request that were put behind others, and since when they wait."""
-
-    records: list[Ready]
-    futures: list[asyncio.Future[Place]]
-    since_s: float
 
 
 class Intake:
@@ -55,9 +45,8 @@ class Intake:
             nbytes: Of the request that they came in.
 
         Raises:
-            Problem: One of them is refused, and none is sent; or Kafka does not take them now.
+            Problem: One of them is refused, and none is sent.
         """
-        since_s = perf_counter()
         self._quotas.charge(token.id, nbytes, len(given))
         records = []
         for index, one in enumerate(given):
@@ -68,15 +57,7 @@ class Intake:
                 if len(given) > 1:
                     problem.members["index"] = index
                 raise
-        futures: list[asyncio.Future[Place]] = []
-        for record in records:
-            try:
-                futures.append(await self._outgoing.send(record))
-            except Problem as problem:
-                accepted = await self._accepted(records, futures)
-                problem.members["accepted"] = accepted
-                raise
-        return Sent(records, futures, since_s)
+        return await self._outgoing.send(records)
 
     async def acknowledged(self, sent: Sent) -> list[dict[str, Any]]:
         """Wait for Kafka; what the answer says of each record: its id, and where it is.
@@ -84,8 +65,8 @@ class Intake:
         Raises:
             Problem: 503: Kafka does not have all of them.
         """
-        places = await self._outgoing.acknowledged(sent.records, sent.futures)
-        self._metrics.ack_seconds.observe(perf_counter() - sent.since_s)
+        places = await self._outgoing.acknowledged(sent)
+        self._metrics.ack_seconds.observe(monotonic() - sent.since_s)
         return [
             {"id": record.id, "topic": record.topic, "partition": place.partition, "offset": place.offset}
             for record, place in zip(sent.records, places, strict=True)
@@ -97,14 +78,3 @@ class Intake:
         if "accepted" not in problem.members:
             outcome = {429: QUOTA, 503: UNAVAILABLE}.get(problem.status, REFUSED)
             self._metrics.records.labels(problem.members.get("sensor", NO_SENSOR), outcome).inc()
-
-    async def _accepted(self, records: list[Ready], futures: list[asyncio.Future[Place]]) -> list[str]:
-        """Ids of the records that Kafka has, of those that were sent before one could not be."""
-        if not futures:
-            return []
-        try:
-            await self._outgoing.acknowledged(records[: len(futures)], futures)
-        except Problem as problem:
-            accepted: list[str] = problem.members["accepted"]
-            return accepted
-        return [record.id for record in records[: len(futures)]]

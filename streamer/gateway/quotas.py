@@ -54,14 +54,15 @@ class Quotas:
             Problem: 429, with the seconds to wait.
         """
         nbytes, records = self._of(token)
-        for bucket, rate, what in zip((nbytes, records), self._rates, ("bytes", "records"), strict=True):
-            if (wait_s := bucket.wait_s()) > 0:
-                raise Problem(429, f"this token may send {rate} {what} a second", max(1, math.ceil(wait_s)))
+        if (wait_s := max(nbytes.wait_s(), records.wait_s())) > 0:
+            limits = "{} bytes and {} records a second".format(*self._rates)
+            raise Problem(429, f"this token may send {limits}", math.ceil(wait_s))
 
     def charge(self, token: str, nbytes: int, records: int) -> None:
         """Note what a token has sent."""
-        for bucket, amount in zip(self._of(token), (nbytes, records), strict=True):
-            bucket.charge(amount)
+        of_bytes, of_records = self._of(token)
+        of_bytes.charge(nbytes)
+        of_records.charge(records)
 
     def _of(self, token: str) -> tuple[Bucket, Bucket]:
         found = self._buckets.get(token)

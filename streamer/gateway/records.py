@@ -6,8 +6,8 @@ unless its picture or sound cannot be opened.
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 from collections.abc import Callable
 from functools import lru_cache
 from time import time_ns
@@ -74,8 +74,10 @@ class Records:
         self._topics = settings.source_topics
         self._sensors = settings.sensor_set
         self._decoder = Decoder(settings, partitions=1)  # where a record goes is chosen here
+        # of events without a time, which then begin at the record's and may end as long after it as they last
+        longest = max(settings.max_ahead_ms, settings.max_event_ms)
+        self._arrivals = Decoder(settings.model_copy(update={"max_ahead_ms": longest}), partitions=1)
         self._max_bytes = settings.max_message_bytes
-        self._longest_us = settings.max_event_ms * 1000
         self._offsets_us = [round(settings.sensors[name].offset_ms * 1000) for name in self._sensors.names]
         self._home: Callable[[bytes], int] = lru_cache(maxsize=65_536)(lambda key: home_partition(key, partitions))
 
@@ -96,7 +98,7 @@ class Records:
             )
         made = {
             "specversion": "1.0",
-            "id": uuid.uuid4().hex,
+            "id": os.urandom(16).hex(),
             "source": f"/sessions/{quote(session, safe='')}/{sensor}",
             "type": KINDS[self._sensors.rows[number]].ce_type,
             **attributes,
@@ -126,13 +128,10 @@ class Records:
             known = ", ".join(_ROWS)
             raise Problem(422, f"type {ce_type[:80]!r} is none of {known}", reason=str(Reason.UNKNOWN_TYPE))
         now_us = self._now_us()
-        base_us = now_us - self._longest_us
         is_timed = "time" in attributes
         attributes.setdefault("timesource", TimeSource.DEVICE if is_timed else TimeSource.ARRIVAL)
         if not _WORD.fullmatch(attributes["timesource"]):
             raise Problem(400, "timesource is no word of small letters", reason=str(Reason.BAD_HEADER))
-        if not is_timed:
-            attributes["time"] = rfc3339(base_us)
         own_trace = _trace_of(attributes)
         media_type = attributes.pop(CONTENT_TYPE, JSON if ce_type == END_TYPE else None)
         headers = [(f"ce_{name}", text.encode()) for name, text in attributes.items()]
@@ -140,22 +139,18 @@ class Records:
             headers.append(("content-type", media_type.encode("utf-8", "replace")))
         record = Record(row, 0, 0, now_us, key, given.payload, tuple(headers))
         try:
-            event = self._decoder.decode(record)
+            event = (self._decoder if is_timed else self._arrivals).decode(record)
         except BadRecord as error:
             problem = refused(error)
             if error.reason is Reason.UNKNOWN_SENSOR:
                 problem.members["sensors"] = self._sensors.names
             problem.members["sensor"] = self._decoder.label(record)
             raise problem from None
-        sensor = NO_SENSOR
-        if event.type is EventType.DATA:
-            sensor = self._sensors.names[event.sensor]
-        if not is_timed:
-            time_us = now_us
-            if event.type is EventType.DATA:  # it ends as it arrives
-                time_us = now_us - (event.end_us - base_us - self._offsets_us[event.sensor])
-            told = f"{rfc3339(time_us)}".encode()
-            headers = [(name, told if name == "ce_time" else value) for name, value in headers]
+        is_data = event.type is EventType.DATA
+        sensor = self._sensors.names[event.sensor] if is_data else NO_SENSOR
+        if not is_timed:  # it ends as it arrives; what its sensor's clock is off by is added by the workers
+            lasts_us = event.end_us - now_us - self._offsets_us[event.sensor] if is_data else 0
+            headers.append(("ce_time", rfc3339(now_us - lasts_us).encode()))
         headers += own_trace or trace
         size = len(given.payload) + len(key) + sum(len(name) + len(value) for name, value in headers)
         if size > self._max_bytes:

@@ -89,7 +89,7 @@ class Gateway:
         self._room = room
         self._metrics = metrics
         self._body_s = settings.gateway_body_ms / 1000
-        self._streams = Streams(settings, intake, room, metrics)
+        self._streams = Streams(settings, tokens, intake, room, metrics)
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
         self.port = 0
@@ -240,17 +240,18 @@ class Gateway:
             raise Problem(415, "a body must not be compressed: leave out Content-Encoding")
         limit = self._settings.gateway_body_bytes
         taken = request.content_length or 0
-        too_large = Problem(413, f"a body has at most {limit} bytes (STREAMER_GATEWAY_BODY_BYTES)")
         if taken > limit:
-            raise too_large
+            raise _too_large(limit)
         self._room.take(taken)
+        if taken and request.content.is_eof():  # small bodies come with their heads, and need no timer
+            return request.content.read_nowait(), taken
         chunks, size = [], 0
         try:
             async with asyncio.timeout(self._body_s):
                 while chunk := await request.content.readany():
                     size += len(chunk)
                     if size > limit:
-                        raise too_large
+                        raise _too_large(limit)
                     if size > taken:  # its length was not said
                         self._room.take(size - taken)
                         taken = size
@@ -302,6 +303,10 @@ class _Full(asyncio.Protocol):
         assert isinstance(transport, asyncio.WriteTransport)
         transport.write(FULL)
         transport.close()
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(413, f"a body has at most {limit} bytes (STREAMER_GATEWAY_BODY_BYTES)")
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from streamer.gateway import cloudevents
-from streamer.gateway.intake import Intake, Sent, Trace
+from streamer.gateway.intake import Intake, Trace
 from streamer.gateway.metrics import GatewayMetrics
+from streamer.gateway.outgoing import Sent
 from streamer.gateway.problems import Problem
 from streamer.gateway.quotas import Room
 from streamer.gateway.records import trace_of
-from streamer.gateway.tokens import Token
+from streamer.gateway.tokens import Token, Tokens
 from streamer.settings import Settings
 
 PROTOCOL = "cloudevents.json"  # WebSocket binding 1.0.2, section 1.2
@@ -33,7 +35,8 @@ MAX_WAITING = 64  # events of a connection that Kafka does not have yet
 class Streams:
     """All open WebSockets."""
 
-    def __init__(self, settings: Settings, intake: Intake, room: Room, metrics: GatewayMetrics) -> None:
+    def __init__(self, settings: Settings, tokens: Tokens, intake: Intake, room: Room, metrics: GatewayMetrics) -> None:
+        self._tokens = tokens
         self._max_bytes = settings.gateway_message_bytes
         self._intake = intake
         self._room = room
@@ -53,8 +56,9 @@ class Streams:
             raise Problem(400, "this address is for a WebSocket")
         await socket.prepare(request)
         trace = trace_of(request.headers.get("traceparent"), request.headers.get("tracestate"))
-        one = _Stream(socket, token, trace, self._intake, self._room)
+        one = _Stream(socket, token, self._tokens, trace, self._intake, self._room)
         reading = asyncio.create_task(one.read())
+        answering = asyncio.create_task(one.answer())
         closing = asyncio.create_task(self._closing.wait())
         self._metrics.streams.inc()
         try:
@@ -63,24 +67,39 @@ class Streams:
             for task in (reading, closing):
                 task.cancel()
             await asyncio.gather(reading, closing, return_exceptions=True)
-            await one.finish()
+            finishing = asyncio.create_task(one.finish())
+            await asyncio.wait({finishing, answering}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (finishing, answering):
+                task.cancel()
+            await asyncio.gather(finishing, answering, return_exceptions=True)
             self._metrics.streams.dec()
         if self._closing.is_set():
             await socket.close(code=WSCloseCode.GOING_AWAY, message=b"the gateway stops: connect again")
-        if not reading.cancelled() and (error := reading.exception()) is not None:
-            raise error
+        for task in (reading, answering):
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
         return socket
 
 
 class _Stream:
-    def __init__(self, socket: web.WebSocketResponse, token: Token, trace: Trace, intake: Intake, room: Room) -> None:
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        token: Token,
+        tokens: Tokens,
+        trace: Trace,
+        intake: Intake,
+        room: Room,
+    ) -> None:
         self._socket = socket
         self._token = token
+        self._tokens = tokens
         self._trace = trace
         self._intake = intake
         self._room = room
-        self._answers: set[asyncio.Task[None]] = set()
         self._free = asyncio.Semaphore(MAX_WAITING)
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._over: asyncio.Queue[tuple[int, Sent]] = asyncio.Queue()
 
     async def read(self) -> None:
         """Take messages until the connection ends."""
@@ -94,17 +113,30 @@ class _Stream:
                     self._free.release()
                     await self._refuse(number, problem)
                 else:
-                    task = asyncio.create_task(self._answer(number, sent))
-                    self._answers.add(task)
-                    task.add_done_callback(self._answers.discard)
+                    self._waiting.add(sent.over)
+                    sent.over.add_done_callback(partial(self._answerable, number, sent))
                 number += 1
 
     async def finish(self) -> None:
         """Answer all that was taken."""
-        if self._answers:
-            await asyncio.wait(self._answers)
+        while self._waiting:
+            await asyncio.wait(self._waiting)
+        await self._over.join()
+
+    async def answer(self) -> None:
+        """Answer events as their outcomes come, until cancelled."""
+        while True:
+            number, sent = await self._over.get()
+            await self._answer(number, sent)
+            self._over.task_done()
+
+    def _answerable(self, number: int, sent: Sent, over: asyncio.Future[None]) -> None:
+        self._waiting.discard(over)
+        self._over.put_nowait((number, sent))
 
     async def _sent(self, data: str | bytes) -> Sent:
+        if not self._tokens.holds(self._token):
+            raise Problem(401, "this token was revoked")
         self._intake.check(self._token)
         nbytes = len(data)
         self._room.take(nbytes)

@@ -117,6 +117,10 @@ class Tokens:
         right = hmac.compare_digest(_hash(secret), token.sha256 if token is not None else "0" * 64)
         return token if right else None
 
+    def holds(self, token: Token) -> bool:
+        """Whether a token that was found is in the file still."""
+        return self._tokens.get(token.id) == token
+
     def _report(self, fault: str) -> None:
         if fault != self.fault:
             log.error("%s; the tokens that were read before still hold", fault)

@@ -552,6 +552,15 @@ async def test_a_message_that_is_too_large_ends_the_connection_with_the_code_for
         assert message.data == aiohttp.WSCloseCode.MESSAGE_TOO_BIG
 
 
+async def test_a_token_that_is_revoked_ends_what_a_stream_may_send(rig: Making) -> None:
+    async with rig() as one, stream(one) as socket:
+        one.settings.gateway_tokens.write_text("")
+        one.gateway._tokens.refresh()
+        await socket.send_bytes(frame(JPEG))
+        assert (await socket.receive_json(timeout=5))["status"] == 401
+        assert one.kafka.sent == []
+
+
 async def test_without_a_token_there_is_no_stream(rig: Making) -> None:
     async with rig() as one:
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
