@@ -7,7 +7,7 @@
 
 Each tree's worker reads the same full topics, in turns, as in ``bench.pipeline``, or topics with frames of a camera's
 size, as in ``bench.growth``; with ``--offered`` cars send that many windows a second in real time, as in
-``bench.batching``. Every tree is compared with the one named first. Not part of
+``bench.batching``. Every tree runs its own models/driving, and is compared with the one named first. Not part of
 ``make bench``.
 """
 
@@ -29,6 +29,7 @@ from streamer.errors import UsageError
 SESSIONS, SECONDS, QUICK_SECONDS = 16, 50, 15
 LARGE_SESSIONS, SIMULATED_KB = 16, 16  # about as many bytes with large frames as with simulated ones
 OFFERED_S = 20
+MODEL = Path("models/driving")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,7 +64,8 @@ def on_full_topics(
         load, _ = preloaded(bench, Config("frames", frame_kb, feed))
     for number in rounds:
         for tree in trees:
-            runs[tree].append(bench.worker(load, tree=tree))
+            own = load.fresh().model_copy(update={"model": tree / MODEL})  # older ones do not read newer
+            runs[tree].append(bench.worker(load, own, tree=tree))
             rig.console.log(f"round {number}: {tree.name}: {rig.described(runs[tree][-1])}")
     cost = {tree: [run.cpu_ms_per_window for run in found] for tree, found in runs.items()}
     speed = {tree: [run.windows_per_s for run in found] for tree, found in runs.items()}
