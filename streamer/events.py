@@ -227,17 +227,20 @@ class ClosedBy(StrEnum):
     DEADLINE = "deadline"  # a sensor was too slow or silent
     END = "end"  # the session ended or fell silent
     MEMORY = "memory"  # closed early to stay within max_open_bytes
+    OPEN = "open"  # it has not closed: this is what it holds at its early run
 
 
 class Window(msgspec.Struct, frozen=True):
-    """A closed window ``[start_us, end_us)`` of a session with its members.
+    """A closed window ``[start_us, end_us)`` of a session with its members, or an open one as it stands.
 
     Attributes:
         events: One tuple for each sensor, in order of (start, end, merge position).
         closed_at: Merge position of the record at which it closed; for a closing by time alone, the position
-            (closing time, -1, -1), which sorts before every record of that log time.
+            (closing time, -1, -1), which sorts before every record of that log time. Of an open one likewise: it holds
+            what came before that time.
         heard_us: For each sensor the log time of the last event that joined a window of the session, as of the
             closing; stored with the publication, since a restart needs it.
+        due_us: Log time from which it only waited for what was missing; 0 if it closed before.
     """
 
     session: str
@@ -249,6 +252,7 @@ class Window(msgspec.Struct, frozen=True):
     events: tuple[tuple[Event, ...], ...]
     heard_us: tuple[int, ...]
     sensors: Sensors = DEFAULT_SENSORS
+    due_us: int = 0
 
     @property
     def id(self) -> str:
@@ -261,6 +265,11 @@ class Window(msgspec.Struct, frozen=True):
     @property
     def nbytes(self) -> int:
         return sum(event.nbytes for events in self.events for event in events)
+
+    @property
+    def count(self) -> int:
+        """Number of its members."""
+        return sum(map(len, self.events))
 
 
 class Saved(msgspec.Struct, frozen=True):

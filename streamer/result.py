@@ -1,4 +1,4 @@
-"""A result: what is published of one window. Pure; ``store.results`` has its form in Redis."""
+"""A result: what is published of one window, at last or for now. Pure; ``store.results`` has its form in Redis."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ class Result(msgspec.Struct, frozen=True):
         present: Names of the sensors that have data in the window.
         coverage: Sensor -> share of the window that its data cover, 0 to 1.
         members: Topic -> offset ranges ``[first, last]`` of the records in the window.
-        outputs: Head of the model -> its output; empty if ``status`` is ``failed``.
+        outputs: Head of the model -> its output; empty if ``status`` is ``failed`` or ``empty``.
         embedding: float16, little-endian: the window in the common space.
         status: ``ok``; ``partial``: data may be missing because Redis lost its state; ``failed``: the model or the
-            decoding raised an error, or killed the process each time: the window counts as done, without outputs.
+            decoding raised an error, or killed the process each time: the window counts as done, without outputs;
+            ``empty``: nothing of what the model takes is in the window, so it was not run.
         latencies_us: Stage -> microseconds.
         novelty: Sensor -> how far what it shows is from all that the model met in training; above 1 it is strange to
             the model. Of sensors that the model can tell it of.
+        final: Whether the window has closed. Else another result of it follows: this one is of the records that were
+            there some time after the window was due.
     """
 
     session: str
@@ -40,6 +43,7 @@ class Result(msgspec.Struct, frozen=True):
     status: str
     latencies_us: dict[str, int]
     novelty: dict[str, float] = {}
+    final: bool = True
 
     @property
     def id(self) -> str:
@@ -53,6 +57,8 @@ class Result(msgspec.Struct, frozen=True):
             value = getattr(self, name)
             if isinstance(value, bytes):
                 fields[name] = value
+            elif isinstance(value, bool):
+                fields[name] = msgspec.json.encode(value)
             elif isinstance(value, (str, int)):
                 fields[name] = str(value).encode()
             elif name == "present":
@@ -79,10 +85,23 @@ class Result(msgspec.Struct, frozen=True):
                     "novelty": msgspec.json.decode(text.get("novelty", b"{}")),  # absent from older results
                     "present": present.split(",") if present else [],
                     "embedding": text["embedding"],
+                    "final": text.get("final", b"true") == b"true",  # results of before had no such field
                 },
                 cls,
             )
         except (KeyError, ValueError, UnicodeDecodeError) as error:
+            raise ValueError(f"not a result: {error!r}") from None
+
+    @classmethod
+    def from_json(cls, line: bytes) -> Result:
+        """Read back what :meth:`to_json` wrote without the embedding.
+
+        Raises:
+            ValueError: It is not a result.
+        """
+        try:
+            return msgspec.convert({**msgspec.json.decode(line), "embedding": b""}, cls)
+        except (msgspec.MsgspecError, TypeError, UnicodeDecodeError) as error:
             raise ValueError(f"not a result: {error!r}") from None
 
     def to_json(self, embedding: bool = False) -> bytes:

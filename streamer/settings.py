@@ -107,6 +107,12 @@ class Settings(DescribeSettings, GatewaySettings, SinkSettings):
     window_ms: int = Field(1000, ge=10, description="window length, ms of event time")
     hop_ms: int | None = Field(None, ge=10, description="distance of window starts, ms; null: window_ms")
     sensors: dict[str, SensorSettings] = Field(DEFAULTS, description="the sensors and how long to wait for each")
+    early_ms: int = Field(
+        100,
+        ge=0,
+        description="a window that still waits this long after it was due is run as it stands, ms of log time; its "
+        "final result follows; 0: never",
+    )
     session_gap_ms: int = Field(10_000, ge=1, description="silence that ends a session, ms of log time")
     max_ahead_ms: int = Field(5_000, ge=0, description="how far an event may lie ahead of its log time, ms")
     max_event_ms: int = Field(60_000, ge=1, description="longest event, ms")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from streamer.align.ledger import Ledger
-from streamer.align.windows import Aligner, Done, Joined, Late, Outcome, Repeated, Rules
+from streamer.align.windows import Aligner, Done, Early, Joined, Late, Outcome, Repeated, Rules
 from streamer.events import (
     AUDIO,
     IMAGE,
@@ -43,6 +43,7 @@ def rules(rng: random.Random, **fixed: object) -> Rules:
         "idle_after_us": tuple(rng.choice([50, 150, 400, PLENTY]) * MS for _ in sensors),
         "session_gap_us": rng.choice([300, 700, 1500]) * MS,
         "max_open_bytes": PLENTY,
+        "early_us": rng.choice([0, 10, 40, 120]) * MS,
         "sensors": SENSORS,
     }
     return Rules(**{**values, **fixed})  # type: ignore[arg-type]
@@ -101,6 +102,11 @@ def signature(window: Window) -> Closed:
     return Closed(window.session, window.end_us, str(window.closed_by), window.closed_at, members)
 
 
+def early(outcomes: list[Outcome]) -> list[Closed]:
+    """The early runs among the outcomes."""
+    return [signature(outcome.window) for outcome in outcomes if isinstance(outcome, Early)]
+
+
 def run(rules: Rules, events: list[Event], until_us: int, ticks: random.Random | None = None) -> list[Outcome]:
     """A run without restarts; with ``ticks``, ticked at random times in between."""
     aligner = Aligner(rules, 0)
@@ -135,6 +141,7 @@ class Store:
     late: set[tuple[int, int]] = field(default_factory=set)
     repeated: set[tuple[int, int]] = field(default_factory=set)
     replayed: set[tuple[int, int]] = field(default_factory=set)
+    early: set[Closed] = field(default_factory=set)  # of all lives
 
     @property
     def never_joined(self) -> set[tuple[int, int]]:
@@ -180,6 +187,8 @@ def _life(
             match outcome:
                 case Window():
                     waiting.append(outcome)
+                case Early(window):
+                    store.early.add(signature(window))
                 case Joined(event, holders):
                     ledger.add(event.position, holders)
                 case Late(event, late_by_us):

@@ -12,6 +12,8 @@ from streamer.events import Window
 from tests import logs
 from tests.oracle import Oracle
 
+SEEN = ("windows", "early runs", "late events", "repeated events")
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -26,8 +28,10 @@ def main() -> int:
         events = logs.log(rng, rng.randint(1, 120))
         until_us = events[-1].record.log_time_us + 100_000_000
         oracle = Oracle(rules).run(events, until_us)
-        live = [logs.signature(o) for o in logs.run(rules, events, until_us, ticks=rng) if isinstance(o, Window)]
+        outcomes = logs.run(rules, events, until_us, ticks=rng)
+        live = [logs.signature(o) for o in outcomes if isinstance(o, Window)]
         counts["live differs"] += live != oracle.closed
+        counts["early differs"] += logs.early(outcomes) != oracle.early
         try:
             store = logs.run_with_kills(rules, events, until_us, rng, rng.randint(1, 5))
         except AssertionError as error:
@@ -36,20 +40,24 @@ def main() -> int:
             continue
         restarted = store.published == {(c.session, c.end_us): c for c in oracle.closed}
         counts["restarted differs"] += not restarted
+        counts["restarted early differs"] += store.early != set(oracle.early)
         counts["late differs"] += store.late != oracle.late
         counts["repeated differs"] += store.never_joined != oracle.repeated
         if not restarted or store.late != oracle.late or store.never_joined != oracle.repeated:
             print(f"seed {seed}: restarted run differs", file=sys.stderr)
         counts["windows"] += len(oracle.closed)
+        counts["early runs"] += len(oracle.early)
         counts["late events"] += len(oracle.late)
         counts["repeated events"] += len(oracle.repeated)
     print(
-        f"{options.logs} logs, {counts['windows']} windows, {counts['late events']} late and "
-        f"{counts['repeated events']} repeated events in {monotonic() - began:.0f} s; differing: "
-        f"{counts['live differs']} live runs, {counts['restarted differs']} restarted runs, {counts['late differs']} "
-        f"in what was late, {counts['repeated differs']} in what was repeated"
+        f"{options.logs} logs, {counts['windows']} windows, {counts['early runs']} early runs, "
+        f"{counts['late events']} late and {counts['repeated events']} repeated events "
+        f"in {monotonic() - began:.0f} s; differing: "
+        f"{counts['live differs']} live runs, {counts['early differs']} in their early runs, "
+        f"{counts['restarted differs']} restarted runs, {counts['restarted early differs']} in their early runs, "
+        f"{counts['late differs']} in what was late, {counts['repeated differs']} in what was repeated"
     )
-    failed = sum(count for name, count in counts.items() if name not in ("windows", "late events", "repeated events"))
+    failed = sum(count for name, count in counts.items() if name not in SEEN)
     return 1 if failed else 0
 
 

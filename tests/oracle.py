@@ -28,11 +28,13 @@ class Rules(Protocol):
     def idle_after_us(self) -> tuple[int, ...]: ...
     @property
     def session_gap_us(self) -> int: ...
+    @property
+    def early_us(self) -> int: ...
 
 
 @dataclass(frozen=True)
 class Closed:
-    """What must be true of a window, in a comparable form."""
+    """What must be true of a window, in a comparable form; ``open`` is the reason of an early run."""
 
     session: str
     end_us: int
@@ -48,6 +50,7 @@ class Drive:
     heard_from: list[int]
     joined: list[tuple[int, Event]] = field(default_factory=list)  # (log time, event)
     opened: dict[int, int | None] = field(default_factory=dict)  # end -> L, if given at the opening
+    settled: set[int] = field(default_factory=set)  # windows that were run early or have missed it
     end_record: Event | None = None
 
 
@@ -58,6 +61,7 @@ class Oracle:
     closed_end: dict[str, int] = field(default_factory=dict)
     last_heard: dict[str, list[int]] = field(default_factory=dict)
     closed: list[Closed] = field(default_factory=list)
+    early: list[Closed] = field(default_factory=list)
     late: set[tuple[int, int]] = field(default_factory=set)
     repeated: set[tuple[int, int]] = field(default_factory=set)
 
@@ -105,6 +109,8 @@ class Oracle:
                 if end <= reached:
                     given = self._due(life, min(newer)) if newer else t
                 life.opened[end] = given
+                if given is not None and given + self.rules.early_us <= t:
+                    life.settled.add(end)
         life.joined.append((t, event))
         if not any((event.row, event.record.offset) in self._members(life, end) for end in ends):
             self.repeated.add((event.row, event.record.offset))
@@ -171,22 +177,29 @@ class Oracle:
 
     def _closings_until(self, t: int) -> None:
         while True:
-            due: list[tuple[float, str, int | None]] = []
+            due: list[tuple[float, str, int, int]] = []  # time, session, what comes first at one time, window
             for name, life in self.lives.items():
-                due.append((self._session_end(life), name, None))
+                due.append((self._session_end(life), name, 1, 0))
                 if life.opened:
-                    oldest = min(life.opened)
-                    deadline = self._deadline(life, oldest)
-                    if deadline <= self._session_end(life):
-                        due[-1] = (deadline, name, oldest)
-            if not due or min(due, key=lambda d: d[:2])[0] > t:
+                    due.append((self._deadline(life, min(life.opened)), name, 0, min(life.opened)))
+                due += [(at, name, 2, end) for end in life.opened if (at := self._early(life, end)) < INF]
+            if not due or min(due)[0] > t:
                 return
-            time, name, window = min(due, key=lambda d: d[:2])
-            life, at = self.lives[name], (int(time), -1, -1)
-            if window is not None:
-                self._close(name, life, window, at)
-                continue
-            self._end_life(name, life, at)
+            time, name, what, window = min(due)
+            life, place = self.lives[name], (int(time), -1, -1)
+            if what == 0:
+                self._close(name, life, window, place)
+            elif what == 1:
+                self._end_life(name, life, place)
+            else:
+                self.early.append(Closed(name, window, "open", place, self._members(life, window)))
+                life.settled.add(window)
+
+    def _early(self, life: Drive, end: int) -> float:
+        due = self._due(life, end)
+        if due is None or end in life.settled or not self.rules.early_us:
+            return INF
+        return due + self.rules.early_us
 
     def _end_life(self, name: str, life: Drive, at: tuple[int, int, int]) -> None:
         for end in sorted(life.opened):

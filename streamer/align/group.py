@@ -11,7 +11,7 @@ import msgspec
 from streamer.align.decode import Decoder
 from streamer.align.merged import MergedLog
 from streamer.align.skew import Skews
-from streamer.align.windows import Aligner, Joined, Late, Outcome, Repeated, Rules
+from streamer.align.windows import Aligner, Early, Joined, Late, Outcome, Repeated, Rules
 from streamer.errors import BadRecord, Stop
 from streamer.events import DATA, KIND_NAMES, KINDS, TICK, Event, Position, Record, Stored, Window
 from streamer.observe.metrics import Metrics
@@ -38,6 +38,9 @@ class Sink(Protocol):
     def submit(self, owner: PartitionGroup, window: Window) -> None:
         """Take a closed window."""
 
+    def submit_early(self, owner: PartitionGroup, window: Window) -> None:
+        """Take an open window as it stands."""
+
 
 class Rejected(msgspec.Struct, frozen=True):
     """A record that decode refused; it keeps its place in the merged order until its dead letter is acknowledged.
@@ -58,7 +61,7 @@ class Rejected(msgspec.Struct, frozen=True):
         return self.record.nbytes
 
 
-Leaving = Window | Late | Rejected
+Leaving = Window | Early | Late | Rejected
 
 
 class PartitionGroup(MergedLog[Event | Rejected]):
@@ -153,9 +156,12 @@ class PartitionGroup(MergedLog[Event | Rejected]):
         """See :class:`streamer.align.windows.Aligner`."""
         return self.aligner.next_closing_us
 
-    def submit(self, item: Window, sink: Sink) -> None:
+    def submit(self, item: Window | Early, sink: Sink) -> None:
         """Hand a window that left the group to the sink."""
-        sink.submit(self, item)
+        if isinstance(item, Early):
+            sink.submit_early(self, item.window)
+        else:
+            sink.submit(self, item)
 
     async def advance(self, store: Store, limit: int) -> tuple[list[Leaving], bool]:
         """Release what the merge lets go, at most ``limit`` records, and align it.
@@ -271,6 +277,9 @@ class PartitionGroup(MergedLog[Event | Rejected]):
             elif isinstance(outcome, Window):
                 self._metrics.windows.labels(str(outcome.closed_by)).inc()
                 leaving.append(outcome)
+            elif isinstance(outcome, Early):
+                if outcome.window.closed_at.log_time_us >= self.live_from_us:
+                    leaving.append(outcome)
             elif isinstance(outcome, Late):
                 event = outcome.event
                 self.ledger.add(event.position, 1)

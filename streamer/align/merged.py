@@ -29,6 +29,7 @@ class MergedLog(Generic[T]):
     Attributes:
         alive: ``False`` once the partition was revoked: later completions must have no effect.
         next_offset: For each row the offset after the newest record that was received.
+        live_from_us: Log time from which windows are run early: what is older was the part of the process before.
         cut_us: Log time from which a restart would replay, if all that is released now were committed.
         steps_back: Records whose broker append time was below that of a record before them.
         trim_below_us: Log time from which it would replay as of the last commit.
@@ -38,6 +39,7 @@ class MergedLog(Generic[T]):
         self.partition = partition
         self.name = name
         self.alive = True
+        self.live_from_us = 0
         self.cut_us = self.trim_below_us = 0
         self.next_offset = [0] * rows
         self._newest_us = [0] * rows

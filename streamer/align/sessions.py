@@ -12,16 +12,17 @@ class OpenWindow:
 
     Attributes:
         due_us: Log time from which it only waits for what is missing; ``NEVER_US`` before.
+        early_us: Log time of its early run; ``NEVER_US`` if it is not due, or gets none.
         events, identities: Members, and the names of those that have one, by sensor.
         first: Position of the record that opened it.
         nbytes: Of the events whose newest window this is.
     """
 
-    __slots__ = ("due_us", "end_us", "events", "first", "identities", "nbytes")
+    __slots__ = ("due_us", "early_us", "end_us", "events", "first", "identities", "nbytes")
 
     def __init__(self, end_us: int, sensors: int, first: Position) -> None:
         self.end_us = end_us
-        self.due_us = NEVER_US
+        self.due_us = self.early_us = NEVER_US
         self.events: list[list[Event]] = [[] for _ in range(sensors)]
         self.identities: list[set[tuple[str, str]]] = [set() for _ in range(sensors)]
         self.first = first
@@ -45,11 +46,13 @@ class Session:
         reached_us: The largest frontier.
         floor_us: No window starts before this: after a change of the window settings.
         windows: Ascending.
-        scheduled_us: Its earliest entry in the heap of closings.
+        early: Those that have an early run before them, in its order.
+        scheduled_us: Its earliest entry in the heap of closings and early runs.
     """
 
     __slots__ = (
         "closed_end_us",
+        "early",
         "end_record",
         "floor_us",
         "frontier_us",
@@ -66,5 +69,6 @@ class Session:
         self.closed_end_us = closed_end_us
         self.floor_us = floor_us
         self.windows: list[OpenWindow] = []
+        self.early: list[OpenWindow] = []
         self.end_record: Event | None = None
         self.scheduled_us = NEVER_US

@@ -15,16 +15,19 @@ Pure code: no Kafka, no asyncio, no clock; time comes in as the log time of reco
   ``deadline`` at D = max(L, over the sensors still short of that: min(L + max_delay[s], heard[s] + idle_after[s]));
   ``end`` at max(heard) + session_gap, or at the largest max_delay after the session's end record;
   ``memory`` when open windows hold ``max_open_bytes`` and it is the oldest.
+* A window that is still open at L + ``early`` is then run once as it stands: with its members from before that log
+  time. One that is opened at or after that time is not. An early run changes no state.
 
-On a record at log time t every closing whose time is at most t happens first, in time order over all sessions; then the
-record has its effect; then its session's windows that it made closable close, at t. A restart resumes
-from ``events.Saved``. Why that reproduces the same windows: docs/decisions/0001-alignment.md.
+On a record at log time t every closing and early run whose time is at most t happens first, in time order over all
+sessions, closings before early runs of the same time; then the record has its effect; then its session's windows that
+it made closable close, at t. A restart resumes from ``events.Saved``. Why that reproduces the same windows:
+docs/decisions/0001-alignment.md; why early runs: docs/decisions/0022-first-results.md.
 """
 
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 
@@ -40,6 +43,7 @@ class Rules(msgspec.Struct, frozen=True):
 
     Attributes:
         idle_after_us: ``NEVER_US`` for a sparse sensor, whose silence means nothing.
+        early_us: From when a window is due to its early run; 0: there is none.
     """
 
     window_us: int
@@ -50,6 +54,7 @@ class Rules(msgspec.Struct, frozen=True):
     session_gap_us: int
     max_open_bytes: int
     sensors: Sensors = DEFAULT_SENSORS
+    early_us: int = 0
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Rules:
@@ -65,6 +70,7 @@ class Rules(msgspec.Struct, frozen=True):
             session_gap_us=settings.session_gap_ms * 1000,
             max_open_bytes=settings.max_open_bytes,
             sensors=sensors,
+            early_us=settings.early_ms * 1000,
         )
 
     @property
@@ -109,7 +115,13 @@ class Done(msgspec.Struct, frozen=True, gc=False):
     event: Event
 
 
-Outcome = Window | Joined | Late | Repeated | Done
+class Early(msgspec.Struct, frozen=True):
+    """The early run of a window, which is ``closed_by`` ``OPEN``."""
+
+    window: Window
+
+
+Outcome = Window | Early | Joined | Late | Repeated | Done
 
 
 class Aligner:
@@ -131,7 +143,7 @@ class Aligner:
         self._saved: dict[str, Saved | None] = {}
         self._restored: dict[str, dict[int, Position]] = {}  # closings of published windows, for replayed members
         self._unpublished: dict[str, int] = {}
-        self._heap: list[tuple[int, str]] = []  # (earliest closing time, session); stale entries are recomputed
+        self._heap: list[tuple[int, str]] = []  # (earliest time of a closing or early run, session), perhaps stale
 
     @property
     def sessions(self) -> int:
@@ -140,7 +152,7 @@ class Aligner:
 
     @property
     def next_closing_us(self) -> int | None:
-        """Log time before which no window closes by time alone; ``None`` if no window is open."""
+        """Log time before which time alone neither closes a window nor runs one early; ``None`` if none is open."""
         return self._heap[0][0] if self._heap else None
 
     def knows(self, session: str) -> bool:
@@ -169,7 +181,7 @@ class Aligner:
             self._restored.pop(session, None)
 
     def tick(self, log_time_us: int) -> list[Outcome]:
-        """Close every window whose time has come."""
+        """Close every window, and run every one early, whose time has come."""
         outcomes: list[Outcome] = []
         heap = self._heap
         while heap and heap[0][0] <= log_time_us:
@@ -178,15 +190,15 @@ class Aligner:
             if session is None or session.scheduled_us != entry_us:
                 continue
             session.scheduled_us = NEVER_US
-            closing_us = self._next_us(session)
-            if closing_us <= log_time_us and (not heap or (closing_us, name) <= heap[0]):
-                self._close_in_time(name, session, closing_us, outcomes)
+            next_us = self._next_us(session)
+            if next_us <= log_time_us and (not heap or (next_us, name) <= heap[0]):
+                self._act_in_time(name, session, next_us, outcomes)
             if name in self._sessions:
                 self._schedule(name, session)
         return outcomes
 
     def on_event(self, event: Event) -> list[Outcome]:
-        """Do the closings up to the event's log time, then apply the event.
+        """Do the closings and early runs up to the event's log time, then apply the event.
 
         Raises:
             KeyError: The session is not known, see :meth:`knows`.
@@ -262,12 +274,15 @@ class Aligner:
             for window in session.windows:
                 if window.end_us > event.end_us:
                     break
-                window.due_us = min(window.due_us, t_us)
+                if t_us < window.due_us:
+                    self._becomes_due(session, window, t_us, t_us)
         outcomes.append(Joined(event, joined) if joined else Repeated(event))
         # A due window that lacks none of this sensor waits for others: the event cannot make it closable.
         if oldest is None or session.windows[0] is not oldest:
             while session.windows and self._closable(session, t_us):
                 outcomes.append(self._close(name, session, self._reason(session), event.position))
+            self._schedule(name, session)
+        elif session.early and session.early[0].early_us < session.scheduled_us:  # a newer one has become due
             self._schedule(name, session)
         while self.open_bytes > rules.max_open_bytes:
             outcomes += self.relieve(event.position)
@@ -308,12 +323,20 @@ class Aligner:
             return windows[place]
         window = OpenWindow(end_us, len(self._sensors), event.position)
         if end_us <= reached_us:  # opened after it was due
+            t_us = event.record.log_time_us
             newer_us = windows[place].due_us if place < len(windows) else NEVER_US
-            window.due_us = newer_us if newer_us < NEVER_US else event.record.log_time_us
+            self._becomes_due(session, window, newer_us if newer_us < NEVER_US else t_us, t_us)
         windows.insert(place, window)
         return window
 
-    # closing
+    def _becomes_due(self, session: Session, window: OpenWindow, due_us: int, t_us: int) -> None:
+        early_us = due_us + self.rules.early_us
+        if window.due_us >= NEVER_US and early_us > t_us:
+            window.early_us = early_us
+            insort(session.early, window, key=_early_of)
+        window.due_us = due_us
+
+    # closings and early runs
 
     def _complete(self, session: Session, window: OpenWindow) -> bool:
         return not any(self._lacks(session, window, sensor) for sensor in self._sensors)
@@ -353,16 +376,21 @@ class Aligner:
         return min(silence_us, session.end_record.record.log_time_us + self._end_delay_us)
 
     def _next_us(self, session: Session) -> int:
-        end_us = self._end_us(session)
-        return min(end_us, self._deadline_us(session, session.windows[0])) if session.windows else end_us
+        next_us = self._end_us(session)
+        if session.windows:
+            next_us = min(next_us, self._deadline_us(session, session.windows[0]))
+        return min(next_us, session.early[0].early_us) if session.early else next_us
 
-    def _close_in_time(self, name: str, session: Session, closing_us: int, outcomes: list[Outcome]) -> None:
-        """One closing by time: the oldest window at its deadline, or the whole session at its end."""
-        position = Position(closing_us, -1, -1)
-        if session.windows and self._deadline_us(session, session.windows[0]) <= closing_us:
+    def _act_in_time(self, name: str, session: Session, t_us: int, outcomes: list[Outcome]) -> None:
+        """What time alone brings first: the oldest window's deadline, the whole session's end, or an early run."""
+        position = Position(t_us, -1, -1)
+        if session.windows and self._deadline_us(session, session.windows[0]) <= t_us:
             outcomes.append(self._close(name, session, self._reason(session), position))
-        else:
+        elif self._end_us(session) <= t_us:
             self._end(name, session, position, outcomes)
+        else:
+            window = session.early.pop(0)
+            outcomes.append(Early(self._as_it_stands(name, session, window, ClosedBy.OPEN, position)))
 
     def _end(self, name: str, session: Session, position: Position, outcomes: list[Outcome]) -> None:
         while session.windows:
@@ -372,9 +400,16 @@ class Aligner:
 
     def _close(self, name: str, session: Session, reason: ClosedBy, position: Position) -> Window:
         window = session.windows.pop(0)
+        if window in session.early:
+            session.early.remove(window)
         session.closed_end_us = window.end_us
         self.open_bytes -= window.nbytes
         self._unpublished[name] = self._unpublished.get(name, 0) + 1
+        return self._as_it_stands(name, session, window, reason, position)
+
+    def _as_it_stands(
+        self, name: str, session: Session, window: OpenWindow, reason: ClosedBy, position: Position
+    ) -> Window:
         for events in window.events:
             events.sort(key=_member_order)
         return Window(
@@ -387,6 +422,7 @@ class Aligner:
             events=tuple(map(tuple, window.events)),
             heard_us=tuple(session.heard_us),
             sensors=self.rules.sensors,
+            due_us=window.due_us if window.due_us < NEVER_US else 0,
         )
 
     def _free(self, name: str, session: Session) -> None:
@@ -412,7 +448,7 @@ class Aligner:
         return [window]
 
     def _schedule(self, name: str, session: Session) -> None:
-        """Ensure that the heap has an entry no later than the session's next closing.
+        """Ensure that the heap has an entry no later than the session's next closing or early run.
 
         An entry that is too early is recomputed when its time comes, so an event that only postpones adds none.
         """
@@ -427,6 +463,10 @@ class Aligner:
 
 def _end_of(window: OpenWindow) -> int:
     return window.end_us
+
+
+def _early_of(window: OpenWindow) -> tuple[int, int]:
+    return window.early_us, window.end_us
 
 
 def _member_order(event: Event) -> tuple[int, int, Position]:

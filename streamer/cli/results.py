@@ -24,20 +24,20 @@ def watch(
     """Show results as they come, a row for each session.
 
     Columns: the window's start, the model's decision and its score, what share of the window each sensor covers (–
-    absent), why the window closed, and the milliseconds from Kafka to Redis.
+    absent), why the window closed, and the milliseconds from Kafka to Redis. "open": the window still waits for a
+    sensor, and the decision is for now; JSON has final results only.
     """
     from streamer.store import results
     from streamer.terminal import board
 
     only = [session] if session is not None else []
     with results.connected(load_settings()) as (client, keys):
-        fresh = results.follow(client, keys, only)
         if json:
-            for result in fresh:
+            for result in results.follow(client, keys, only):
                 if result is not None:
                     emit(result.to_json())
         else:
-            board.show(fresh, console())
+            board.show(results.listen(client, keys, only), console())
 
 
 def dashboard() -> None:

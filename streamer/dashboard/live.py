@@ -105,6 +105,11 @@ class Client:
             self._results.append(result.to_json())
         self._something.set()
 
+    def first(self, result: Result) -> None:
+        """Queue an early result; a newer one takes its place."""
+        if result.session == self.session:
+            self.note("first", msgspec.Raw(result.to_json()))
+
     def say(self, utterance: Utterance) -> None:
         """Queue what was said aloud; the oldest give way."""
         if utterance.session == self.session:
@@ -217,9 +222,13 @@ class Live:
 
     def _publish(self, message: bytes) -> None:
         try:
-            result = msgspec.convert({**msgspec.json.decode(message), "embedding": b""}, Result)
-        except (msgspec.MsgspecError, TypeError, UnicodeDecodeError):
+            result = Result.from_json(message)
+        except ValueError:
             return  # anybody may write to a channel
+        if not result.final:
+            for client in self._clients:
+                client.first(result)
+            return
         self._heard_s.pop(result.session, None)
         self._heard_s[result.session] = monotonic()
         if len(self._heard_s) > MAX_SESSIONS:

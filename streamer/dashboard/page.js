@@ -19,6 +19,7 @@ let gap_s = 10; // silence after which a session is no longer live
 let chosen = null; // name of the session that is shown
 let at_us = null; // end of the window that is shown; null: always the newest
 let results = []; // of the chosen session within the span, oldest first
+let first = null; // its newest early result, of a window that has not closed
 let contents = new Map(); // end_us -> content of that window; null: being read; false: cannot be read
 let reading = 0;
 let frame = { shown_us: 0, loading: false };
@@ -169,6 +170,7 @@ function choose(name, end_us = null) {
   chosen = name;
   at_us = end_us;
   results = [];
+  first = null;
   contents = new Map();
   frame = { shown_us: 0, loading: false };
   lanes = [];
@@ -179,7 +181,7 @@ function choose(name, end_us = null) {
   setText($("frame-caption"), "\u00a0");
   setText($("name"), name ?? "");
   $("heads").replaceChildren();
-  $("description").hidden = true;
+  $("description").hidden = $("provisional").hidden = true;
   for (const id of ["fact-window", "fact-closed", "fact-latency", "fact-model", "state", "when"]) setText($(id), "");
   $("back").hidden = end_us === null;
   $("back").href = address(name);
@@ -243,7 +245,7 @@ function add(name, more) {
   const from_us = results.at(-1).end_us - SPAN_US;
   results = results.filter((result) => result.end_us > from_us);
   for (const end_us of contents.keys()) if (end_us <= from_us) contents.delete(end_us);
-  showDecision(results.at(-1));
+  showDecision(newest());
   showEmpty();
   readFrame();
   readContents();
@@ -273,7 +275,14 @@ function showDescription(description) {
   node.title = `${clock(description.start_us)}, ${by}${description.note ? `; ${description.note}` : ""}`;
 }
 
+// of the newest window: an early result is shown in the decision alone, and marked as provisional
+function newest() {
+  const last = results.at(-1);
+  return first && at_us === null && !(last?.end_us >= first.end_us) ? first : last;
+}
+
 function showDecision(result) {
+  $("provisional").hidden = result.final !== false;
   const all = Object.entries(result.outputs);
   const short = all.filter(([, output]) => output.text === undefined); // the description has the words
   const heads = short.length ? short : all;
@@ -285,7 +294,8 @@ function showDecision(result) {
       element("div", { className: "head" }, element("p", { className: "what" }), element("p", { className: "label" }), score),
     );
   }
-  const shown = heads.length ? heads : [["the model failed on this window", { label: result.status, score: null }]];
+  const why = result.status === "empty" ? "nothing that the model takes" : "the model failed on this window";
+  const shown = heads.length ? heads : [[why, { label: result.status, score: null }]];
   shown.forEach(([name, output], index) => {
     const [what, label, score] = box.children[index].children;
     const [meter, value] = score.children;
@@ -852,7 +862,9 @@ function heard(news) {
   if (news.sessions.length) showSessions();
   if (news.redis !== undefined) news.redis ? connection("live", "Live") : connection("lost", "Redis does not answer");
   if (news.faults) showFaults(news.faults);
+  if (news.first) first = news.first;
   add(chosen, news.results);
+  if (news.first && newest()) showDecision(newest());
   news.spoken?.forEach(hearSpeech);
   if (news.description) showDescription(news.description);
   if (news.gap) catchUp();

@@ -24,6 +24,7 @@ POOR = 0.5  # a sensor that covers less of the window is named
 PER = {"1/min": "per minute", "1/s": "per second", "1/h": "per hour"}
 STATUS = {
     "failed": "The model failed on this window.",
+    "empty": "There was nothing in this window that the model takes.",
     "partial": "Data may be missing from it, since Redis had lost what it knew of the session.",
 }
 SPARSE = frozenset({"text"})

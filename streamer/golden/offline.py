@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from streamer.align.decode import Decoder, home_partition
@@ -82,7 +83,7 @@ class Offline:
         self._path = path
         self._under_way = under_way
         self._settings = settings
-        self._rules = Rules.from_settings(settings)
+        self._rules = msgspec.structs.replace(Rules.from_settings(settings), early_us=0)
         self._decoder = Decoder(settings, self.about.partitions)
         self._groups: dict[int, _Group] = {}
         self._others: dict[int, _Group] = {}  # the second extreme, of the sessions under way alone

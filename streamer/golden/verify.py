@@ -209,9 +209,11 @@ class _Verification:
     def _take(self, batch: Sequence[Window]) -> None:
         """Run a batch and compare its results."""
         decoded = list(self._threads.map(self._predictor.decode, batch))
-        samples = [sample for sample, _ in decoded]
-        predictions = self._threads.submit(predict_each, self._predictor, samples).result()
-        for window, (sample, rejects), found in zip(batch, decoded, predictions, strict=True):
+        samples = [sample for sample, _ in decoded if self._predictor.usable(sample)]
+        predictions = iter(self._threads.submit(predict_each, self._predictor, samples).result())
+        for window, (sample, rejects) in zip(batch, decoded, strict=True):
+            usable = self._predictor.usable(sample)
+            found = next(predictions) if usable else None
             prediction = None if isinstance(found, BaseException) else found
             for event, error in rejects:
                 record = event.record
@@ -223,7 +225,7 @@ class _Verification:
                 topics=self._topics,
                 model=self._predictor.name,
                 version=self._predictor.version,
-                status="ok" if prediction is not None else "failed",
+                status="ok" if prediction is not None else "failed" if usable else "empty",
             )
             if self._save is not None:
                 self._save.write(result.to_json(embedding=True) + b"\n")

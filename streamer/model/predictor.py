@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamer.errors import DeviceLost, ModelError, StreamerError, UsageError, one_line
-from streamer.events import KIND_NAMES, Window
+from streamer.events import KIND_NAMES, ClosedBy, Window
 from streamer.model import calibration, forms, repository
 from streamer.model.calibration import Calibration
 from streamer.model.collate import collate
@@ -73,11 +73,11 @@ def result_of(
     status: str = "ok",
     latencies_us: dict[str, int] | None = None,
 ) -> Result:
-    """The result to publish for a window.
+    """The result to publish for a window: the final one, unless the window is open.
 
     Args:
         sample: What the model was given.
-        prediction: ``None`` if the model raised.
+        prediction: ``None`` if the model raised, or was not run.
         topics: Full names of the source topics, in the order of the kinds.
         status: See :class:`streamer.result.Result`.
     """
@@ -97,6 +97,7 @@ def result_of(
         version=version,
         status=status,
         latencies_us=latencies_us if latencies_us is not None else {},
+        final=window.closed_by is not ClosedBy.OPEN,
     )
 
 
@@ -165,6 +166,11 @@ class Predictor(ABC):
     def decode(self, window: Window) -> tuple[Sample, list[Reject]]:
         """Cut and decode what the model needs of a window; thread-safe."""
         return cut(window, self.spec.inputs, self._limits)
+
+    def usable(self, sample: Sample) -> bool:
+        """Whether the sample has anything of what the model takes; one that has not is not run."""
+        inputs = self.spec.inputs.all
+        return any(here and name in inputs for name, here in zip(sample.sensors.names, sample.present, strict=True))
 
     @abstractmethod
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:

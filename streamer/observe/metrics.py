@@ -59,8 +59,27 @@ class Metrics:
         )
         self.published = Counter(
             "streamer_results_total",
-            "Results by outcome: ok, partial, failed; duplicate: was already in Redis",
+            "Results by outcome: ok, partial, failed, empty; duplicate: was already in Redis",
             ["status"],
+            registry=registry,
+        )
+        self.first_result = Histogram(
+            "streamer_first_result_seconds",
+            "Time from when a window was due, in log time, to its first result in Redis, early or final",
+            buckets=STAGE_SECONDS,
+            registry=registry,
+        )
+        self.early = Counter(
+            "streamer_early_runs_total",
+            "Early runs of windows that wait; again: the final result needed another run, since records had come; "
+            "reused: it did not; dropped: the window closed before, or there was no room; failed: the model raised",
+            ["outcome"],
+            registry=registry,
+        )
+        self.early_changes = Counter(
+            "streamer_early_changes_total",
+            "Decisions that are another in the final result than in the early one, of windows that were run again",
+            ["output"],
             registry=registry,
         )
         self.coverage = Histogram(
@@ -88,7 +107,8 @@ class Metrics:
         self.covered = cache(self.coverage.labels)
         self.window_records = Counter(
             "streamer_window_records_total",
-            "Records of the windows topic; sent whole or bare (too large with payloads), received new or repeated",
+            "Records of the windows topic; sent whole or bare (too large with payloads), received new or repeated; of "
+            "windows that are run early, sent or received: early",
             ["outcome"],
             registry=registry,
         )
@@ -149,12 +169,13 @@ class Metrics:
         # A series that begins with its first event shows no increase, so these begin at 0.
         for counter, values in (
             (self.dead_letters, Reason),
-            (self.windows, ClosedBy),
-            (self.published, ("ok", "partial", "failed", "duplicate")),
+            (self.windows, [reason for reason in ClosedBy if reason is not ClosedBy.OPEN]),
+            (self.published, ("ok", "partial", "failed", "empty", "duplicate")),
+            (self.early, ("again", "reused", "dropped", "failed")),
             (self.retries, ("kafka", "redis")),
             (self.model_reloads, ("loaded", "refused")),
             (self.audio_lengths, ("short", "long")),
-            (self.window_records, ("whole", "bare", "new", "repeated")),
+            (self.window_records, ("whole", "bare", "new", "repeated", "early")),
         ):
             for value in values:
                 counter.labels(str(value))

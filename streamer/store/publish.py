@@ -4,6 +4,9 @@ One atomic Lua call for each window: it ignores a window that is not after the n
 it appends the result, sets the latest, and stores what a restart of alignment needs. So the call is idempotent, whether
 this worker repeats it or another that rebuilt the same window.
 
+A window that is run early has a result before it closes. That one is only in the latest and on the channel, and its
+loss is none: :data:`SHOW`.
+
 The results stream's entry id is ``<window end in µs>-0``, so ``XRANGE`` reads by event time.
 
 The in-flight markers are here too, since publications remove them: which windows are being run (:class:`Run`), so that
@@ -33,6 +36,8 @@ from streamer.store.states import States
 # A published window has killed nothing, nor has any before it: their in-flight markers go with the same call.
 # Where the state was deleted or evicted and the results were not, the stream shows how far the session came: appending
 # below its last id is an error, at every retry.
+# The latest is of the newest window: an early result stays there while older windows close, unless it is of windows
+# of other settings, which may never close.
 # XADD is the first command that writes: a Redis without memory refuses the script there or not at all.
 PUBLISH = """
 local published = redis.call('HGET', KEYS[3], 'published_end_us')
@@ -53,13 +58,32 @@ local fields = {}
 for i = 12, #ARGV do fields[#fields + 1] = ARGV[i] end
 redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], ARGV[1] .. '-0', unpack(fields))
 redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', ARGV[1])
-redis.call('DEL', KEYS[2])
-redis.call('HSET', KEYS[2], unpack(fields))
+local newer = redis.call('HGET', KEYS[2], 'final') == 'false'
+  and tonumber(redis.call('HGET', KEYS[2], 'end_us')) > tonumber(ARGV[1])
+local rules = redis.call('HGET', KEYS[3], 'fingerprint')
+if not newer or (rules and rules ~= ARGV[6]) then
+  redis.call('DEL', KEYS[2])
+  redis.call('HSET', KEYS[2], unpack(fields))
+end
 redis.call('HSET', KEYS[3], 'published_end_us', ARGV[1], 'heard_us', ARGV[5], 'fingerprint', ARGV[6],
            'lost_until_us', ARGV[7])
 redis.call('ZADD', KEYS[4], ARGV[9], ARGV[1] .. ':' .. ARGV[8])
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', '(' .. ARGV[10])
 redis.call('PUBLISH', ARGV[3], ARGV[4])
+return 1
+"""
+
+# KEYS: latest, state (one hash slot). ARGV: end_us, channel, message, then the result's fields and values.
+# An early result is shown unless the window, or a newer one, has a result.
+SHOW = """
+local published = redis.call('HGET', KEYS[2], 'published_end_us')
+local shown = redis.call('HGET', KEYS[1], 'end_us')
+if tonumber(ARGV[1]) <= math.max(tonumber(published or 0), tonumber(shown or 0)) then return 0 end
+local fields = {}
+for i = 4, #ARGV do fields[#fields + 1] = ARGV[i] end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], unpack(fields))
+redis.call('PUBLISH', ARGV[2], ARGV[3])
 return 1
 """
 
@@ -128,6 +152,7 @@ class Publisher(States):
         self._maxlen = maxlen
         self._wait_replicas = wait_replicas
         self._wait_ms = wait_ms
+        self._show = client.register_script(SHOW)
 
     async def publish(self, publications: Sequence[Publication]) -> list[bool]:
         """Publish in the given order and wait until Redis has everything; retries until it does.
@@ -142,6 +167,26 @@ class Publisher(States):
             return []
         answers = await self._retried(lambda: self._publish_once(publications))
         return [bool(answer) for answer in answers]
+
+    async def show(self, results: Sequence[Result]) -> list[bool]:
+        """Show early results, in the given order; retries until Redis has them.
+
+        Returns:
+            For each whether it is the session's newest (False: Redis has this window's, or a newer one's).
+
+        Raises:
+            Stop: Redis refuses our credentials or rights.
+        """
+        return [bool(answer) for answer in await self._retried(lambda: self._show_once(results))]
+
+    async def _show_once(self, results: Sequence[Result]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipe:
+            for result in results:
+                keys = [self._keys.latest(result.session), self._keys.state(result.session)]
+                args: list[Any] = [result.end_us, self._keys.channel, result.to_json(), *_flat(result)]
+                await self._show(keys=keys, args=args, client=pipe)
+            answers: list[Any] = await pipe.execute()
+            return answers
 
     async def _publish_once(self, publications: Sequence[Publication]) -> list[int]:
         async with self._client.pipeline(transaction=False) as pipe:
@@ -181,9 +226,7 @@ class Publisher(States):
             publication.trim_below_us,
             before_us,
         ]
-        for name, value in result.to_fields().items():
-            args += (name, value)
-        return args
+        return [*args, *_flat(result)]
 
     # what is being run
 
@@ -221,3 +264,8 @@ class Publisher(States):
     async def _acquit(self, run: Run) -> list[Any]:
         key = self._keys.inflight(run.session)
         return await self._one(self._client.zremrangebyscore(key, run.end_us, run.end_us))
+
+
+def _flat(result: Result) -> list[Any]:
+    """The result's fields and values, in turns."""
+    return [part for field in result.to_fields().items() for part in field]

@@ -1,7 +1,7 @@
 """The keys in Redis, and reading results back.
 
     {prefix}:{SESSION}:results    stream of results, entry id <window end in µs>-0
-    {prefix}:{SESSION}:latest     hash: the newest result
+    {prefix}:{SESSION}:latest     hash: the newest result, final or early
     {prefix}:{SESSION}:state      hash: what alignment needs after a restart
     {prefix}:{SESSION}:closings   sorted set: where recent windows closed
     {prefix}:{SESSION}:inflight   sorted set: windows that are being run, see publish.Run
@@ -17,7 +17,7 @@
     {prefix}:groups               hash: partition groups that have committed, see publish.Publisher.open_group
     {prefix}:drifts               stream of reports of clocks that drift, see drifts.py
     {prefix}:sessions             sorted set of session names by the end of their newest window, µs
-    {prefix}:results              pub/sub channel: each new result as JSON
+    {prefix}:results              pub/sub channel: each new result as JSON, final or early
     {prefix}:descriptions         pub/sub channel: each new description as JSON
     {prefix}:index:…              search, where Redis has vector sets: see retrieval/vectorsets.py
 
@@ -174,7 +174,7 @@ def results(
 
 
 def latest(client: redis.Redis, keys: Keys, session: str) -> Result | None:
-    """A session's newest result."""
+    """A session's newest result; ``final`` says whether another one of its window follows."""
     fields = client.hgetall(keys.latest(session))
     return Result.from_fields(fields) if fields else None
 
@@ -207,6 +207,29 @@ def follow(client: redis.Redis, keys: Keys, only: Sequence[str] = ()) -> Iterato
             for entry, fields in entries:
                 places[stream.decode()] = entry
                 yield Result.from_fields(fields)
+
+
+def listen(client: redis.Redis, keys: Keys, only: Sequence[str] = ()) -> Iterator[Result | None]:
+    """New results, early ones too, without end; ``None`` about once a second while there are none.
+
+    Results may be skipped while the connection is interrupted.
+
+    Args:
+        only: Only these sessions; empty for all.
+    """
+    with client.pubsub(ignore_subscribe_messages=True) as channel:
+        channel.subscribe(keys.channel)
+        while True:
+            message = channel.get_message(timeout=BLOCK_MS / 1000)
+            if message is None:
+                yield None
+                continue
+            try:
+                result = Result.from_json(message["data"])
+            except ValueError:
+                continue  # anybody may write to a channel
+            if not only or result.session in only:
+                yield result
 
 
 def _wait_for_any(client: redis.Redis, keys: Keys) -> None:

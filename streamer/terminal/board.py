@@ -34,12 +34,15 @@ class Board:
         self._rows: dict[str, tuple[Result, bool | None]] = {}  # least recently heard first
 
     def update(self, result: Result, right: bool | None = None) -> None:
-        """Show a result.
+        """Show a result, unless that of a newer window is shown: an early one, while this one closes.
 
         Args:
             right: Whether its decision is right; ``None`` if the truth is not known.
         """
-        self.windows += 1
+        self.windows += result.final
+        shown = self._rows.get(result.session)
+        if shown is not None and not shown[0].final and shown[0].end_us > result.end_us:
+            return
         self._rows.pop(result.session, None)
         self._rows[result.session] = (result, right)
 

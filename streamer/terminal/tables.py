@@ -17,7 +17,8 @@ if TYPE_CHECKING:  # their modules load slowly
     from streamer.retrieval.search import Hit
     from streamer.store.descriptions import Description
 
-CLOSED_STYLE = {"complete": "green", "deadline": "yellow", "end": "blue", "memory": "red"}
+CLOSED_STYLE = {"complete": "green", "deadline": "yellow", "end": "blue", "memory": "red", "open": "italic"}
+STATUS_STYLE = {"failed": "red", "empty": "dim"}
 LEAST_NAME = 8  # characters of a session's name
 HIT_COLUMNS = 52  # characters of all columns of a hit but the session's name and the frame
 MOST_PLACE = 24  # characters of a frame's file before it is wrapped
@@ -128,10 +129,10 @@ def add_result_columns(table: Table, presence: Presence, *, whole: bool = False)
 def cells(result: Result, presence: Presence, right: bool | None = None) -> list[Text]:
     """The columns of a result, after the session's name."""
     label, score = decision(result)
-    mark, style = {None: ("", ""), True: ("✓", "green"), False: ("✗", "red")}[right]
+    mark, style = {None: ("", "" if result.final else "italic"), True: ("✓", "green"), False: ("✗", "red")}[right]
     return [
         Text(clock(result.start_us)),
-        Text(f"{printable(label)}{' ' if mark else ''}{mark}", style="red" if result.status == "failed" else style),
+        Text(f"{printable(label)}{' ' if mark else ''}{mark}", style=STATUS_STYLE.get(result.status, style)),
         Text("" if score is None else f"{score:.2f}"),
         *presence.cells(result),
         Text(result.closed_by, style=CLOSED_STYLE.get(result.closed_by, "")),

@@ -14,7 +14,7 @@ import msgspec
 from streamer.align.group import Rejected, Store
 from streamer.align.merged import MergedLog
 from streamer.errors import BadRecord
-from streamer.events import Position, Record, Window
+from streamer.events import ClosedBy, Position, Record, Window
 from streamer.observe.metrics import Metrics
 from streamer.worker import handover
 from streamer.worker.handover import WindowRecord
@@ -26,7 +26,9 @@ ROW = 0
 
 
 class Arrival(msgspec.Struct, eq=False):
-    """A received window. It is its own ``Owner``, because fingerprint, cut and loss differ per window.
+    """A received window, closed or to be run early.
+
+    It is its own ``Owner``, because fingerprint, cut and loss differ per window.
 
     Attributes:
         facts: Its record without the members.
@@ -139,6 +141,13 @@ class WindowGroup(MergedLog[Arrival | Rejected]):
             session = await self._session(store, item.window.session)
             if not self.alive:
                 return [], False
+            if item.window.closed_by is ClosedBy.OPEN:
+                self.ledger.add(item.position, 0)
+                self._metrics.window_records.labels("early").inc()
+                live = item.window.closed_at.log_time_us >= self.live_from_us
+                if live and item.window.end_us > session.reached_us:
+                    leaving.append(item)
+                continue
             if item.window.end_us <= session.reached_us:
                 self.ledger.add(item.position, 0)
                 self._metrics.window_records.labels("repeated").inc()
@@ -169,7 +178,10 @@ class WindowGroup(MergedLog[Arrival | Rejected]):
 
     def submit(self, item: Arrival, sink: Sink) -> None:
         """Hand a window to the sink; its owner is its arrival, with role align's facts."""
-        sink.submit(item, item.window, item.facts.closed_us)
+        if item.window.closed_by is ClosedBy.OPEN:
+            sink.submit_early(item, item.window)
+        else:
+            sink.submit(item, item.window, item.facts.closed_us)
 
     def relieve(self) -> list[Arrival | Rejected]:
         """Close no window: none is open here."""

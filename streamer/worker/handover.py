@@ -1,4 +1,4 @@
-"""The windows topic: a closed window on its way from role align to role infer, as a Kafka record.
+"""The windows topic: a window on its way from role align to role infer, as a Kafka record.
 
     key       the session; the partition is that of the source records
     headers   a CloudEvent in binary mode, ``ce_type`` streamer.window.v1, ``ce_id`` the window's id
@@ -12,6 +12,9 @@ is sent as a reference: offset and times, no payload. If the others are too larg
 behind. Role infer fetches what it needs from the source topics (``refetch``): a claim check whose store is the log
 itself. So a broken frame is replaced by its neighbour as in role all, and a model that asks for more than role align
 knew still gets it.
+
+A record whose window is closed by ``open`` is an early run: role infer runs it if the window's own record has not come,
+and nothing depends on it.
 """
 
 from __future__ import annotations
@@ -67,6 +70,7 @@ class WindowRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         start_us, end_us, closed_by, closed_at, heard_us: See :class:`streamer.events.Window`.
         closed_us: When it closed, by role align's clock; for the latencies.
+        due_us: See :class:`streamer.events.Window`.
         fingerprint, trim_below_us, lost_until_us: See :class:`streamer.store.publish.Publication`.
         sensors: Sensor -> its kind, in the order of ``heard_us``; empty for the default ones.
         members: Sensor -> its records in the order of the window.
@@ -81,6 +85,7 @@ class WindowRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     fingerprint: str
     trim_below_us: int = 0
     lost_until_us: int = 0
+    due_us: int = 0
     sensors: dict[str, str] = {}
     members: dict[str, tuple[Member, ...]] = {}
 
@@ -121,6 +126,7 @@ def encode(
         fingerprint=fingerprint,
         trim_below_us=trim_below_us,
         lost_until_us=lost_until_us,
+        due_us=window.due_us,
         sensors={} if sensors == DEFAULT_SENSORS else {sensor.name: KIND_NAMES[sensor.row] for sensor in sensors.all},
         members={
             name: tuple(map(_member, events, flags))
@@ -192,6 +198,7 @@ def decode(record: Record) -> tuple[Window, WindowRecord]:
         events=events,
         heard_us=found.heard_us,
         sensors=sensors,
+        due_us=found.due_us,
     )
     return window, msgspec.structs.replace(found, members={})
 

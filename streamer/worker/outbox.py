@@ -3,7 +3,8 @@
     submit ─► batch ─► Kafka, window by window of a session ─► Redis (emissions) ─► the group's ledger
 
 A session's next window is sent when the broker has acknowledged the one before. Otherwise a newer window could overtake
-one whose send is repeated, and role infer would take the older one for a duplicate.
+one whose send is repeated, and role infer would take the older one for a duplicate. Open windows that are to be run
+early go in batches of their own, while no closed one waits, and are not recorded.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from time import perf_counter_ns, time_ns
 import msgspec
 
 from streamer.errors import BadRecord, Reason
-from streamer.events import Event, Window
+from streamer.events import ClosedBy, Event, Window
 from streamer.model import frames
 from streamer.model.spec import InputSpec
 from streamer.observe.metrics import Metrics
@@ -30,13 +31,18 @@ MAX_BATCH = 256  # windows in one round trip to Redis
 log = logging.getLogger(__name__)
 
 
-class _Parcel(msgspec.Struct, frozen=True):
+class _Parcel(msgspec.Struct, frozen=True, eq=False):
     owner: Owner
     window: Window
     nbytes: int
     closed_us: int
     marked_ns: int
     lost_until_us: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Session and end of the window."""
+        return self.window.session, self.window.end_us
 
 
 class Outbox:
@@ -68,29 +74,39 @@ class Outbox:
         self._refuse = refuse
         self._on_progress = on_progress
         self._batcher: Batcher[_Parcel] = Batcher(MAX_BATCH, 0.0)
+        self._early: dict[tuple[str, int], _Parcel] = {}
         self.inflight_windows = 0
         self.inflight_bytes = 0
 
     def submit(self, owner: Owner, window: Window, closed_us: int | None = None) -> None:
         """See :class:`streamer.worker.ports.Sink`."""
-        parcel = _Parcel(
-            owner,
-            window,
-            window.nbytes,
-            time_ns() // 1000 if closed_us is None else closed_us,
-            perf_counter_ns(),
-            owner.lost_until_us(window),
-        )
+        lost_until_us = owner.lost_until_us(window)
+        now_us = time_ns() // 1000
+        parcel = _Parcel(owner, window, window.nbytes, closed_us or now_us, perf_counter_ns(), lost_until_us)
+        early = self._early.pop(parcel.key, None)
+        if early is not None and self._batcher.drop(early):
+            self._metrics.early.labels("dropped").inc()
         self.inflight_windows += 1
         self.inflight_bytes += parcel.nbytes
         self._batcher.put(parcel)
+
+    def submit_early(self, owner: Owner, window: Window) -> None:
+        """Send an open window, if it is still open when there is time; its payloads are those of the open windows."""
+        if not any(window.of(name) for name in self._inputs.all):
+            return
+        parcel = _Parcel(owner, window, window.nbytes, time_ns() // 1000, perf_counter_ns(), 0)
+        self._early[parcel.key] = parcel
+        self._batcher.put_early(parcel)
 
     def close(self) -> None:
         """No more windows: :meth:`run` returns once all that were submitted are recorded."""
         self._batcher.close()
 
     async def withdraw(self, owners: Collection[Owner] | None = None) -> None:
-        """Do nothing: no payload is opened here, so no window is ever marked in flight."""
+        """Forget early windows of dead owners. No payload is opened here, so no window is ever marked in flight."""
+        for parcel in [parcel for parcel in self._early.values() if not parcel.owner.alive]:
+            self._batcher.drop(parcel)
+            del self._early[parcel.key]
 
     async def run(self) -> None:
         """Work until :meth:`close` and the last emission.
@@ -99,6 +115,9 @@ class Outbox:
             Stop: Redis refuses us.
         """
         while batch := await self._batcher.get():
+            if batch[0].window.closed_by is ClosedBy.OPEN:
+                await asyncio.gather(*map(self._send_early, batch))
+                continue
             by_session: dict[str, list[_Parcel]] = {}
             for parcel in batch:
                 by_session.setdefault(parcel.window.session, []).append(parcel)
@@ -114,6 +133,16 @@ class Outbox:
                     seconds = (perf_counter_ns() - parcel.marked_ns) / 1e9
                     self._metrics.stage("emit").observe(seconds)
             self._on_progress()
+
+    async def _send_early(self, parcel: _Parcel) -> None:
+        """An open window; not one that is too large with its payloads, since nothing is fetched for an early run."""
+        if self._early.get(parcel.key) is parcel:
+            del self._early[parcel.key]
+        window = parcel.window
+        value = self._encode(parcel, window, frames.opened(window, self._inputs)) if parcel.owner.alive else b""
+        if 0 < len(value) <= self._max_bytes:
+            self._metrics.window_records.labels("early").inc()
+            await self._send(window.session.encode(), value, handover.headers(window))
 
     async def _emit_in_turn(self, parcels: Sequence[_Parcel]) -> None:
         """Windows of one session."""

@@ -7,6 +7,10 @@ Native code may kill the process, so windows are marked in Redis before they rea
 were marked when a process died are *suspects*: each is run alone, and one that has killed ``MAX_ALONE`` processes
 that way is not run again. A window on which decoding or the model raises fails alone, however large its batch. Why:
 docs/decisions/0003-poison-windows.md.
+
+Early runs of open windows go the same way in batches of their own, one at a time and only while no closed window is
+ready. Nothing is kept of them beyond this process: a window's final result takes over the prediction of its early run
+if both hold the same records, else it is as if there had been none. Why: docs/decisions/0022-first-results.md.
 """
 
 from __future__ import annotations
@@ -26,9 +30,11 @@ from streamer.model.predictor import Prediction, Predictor, predict_each, result
 from streamer.model.sample import Sample
 from streamer.observe.metrics import Metrics
 from streamer.observe.tracing import Tracer
+from streamer.result import Result
 from streamer.settings import Settings
 from streamer.store.publish import Publication, Publisher, Run
 from streamer.worker.batch import Batcher
+from streamer.worker.first import First, changed
 from streamer.worker.lengths import Lengths
 from streamer.worker.ports import Owner
 
@@ -39,10 +45,12 @@ log = logging.getLogger(__name__)
 Rejects = list[tuple[Event, BadRecord]]
 
 
-class Job(msgspec.Struct):
-    """A closed window in flight, with what the stages found and how long each took.
+class Job(msgspec.Struct, eq=False):
+    """A window in flight, with what the stages found and how long each took.
 
     Attributes:
+        early: It has not closed.
+        first: What its early run has found, if it had one.
         predictor: Cuts and predicts it; the same for a whole batch, even if another model is loaded meanwhile.
         suspicion: See :meth:`Owner.suspicion`.
         run: Its in-flight marker in Redis, from before decoding until it is published.
@@ -64,12 +72,20 @@ class Job(msgspec.Struct):
     rejects: Rejects = []
     prediction: Prediction | None = None
     latencies_us: dict[str, int] = {}
+    early: bool = False
+    first: First | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Session and end of the window."""
+        return self.window.session, self.window.end_us
 
     def mark(self, stage: str, metrics: Metrics) -> None:
         """The job leaves a stage: record the time since it left the previous one."""
         now_ns = perf_counter_ns()
         self.latencies_us[stage] = (now_ns - self.marked_ns) // 1000
-        metrics.stage(stage).observe((now_ns - self.marked_ns) / 1e9)
+        if not self.early:
+            metrics.stage(stage).observe((now_ns - self.marked_ns) / 1e9)
         self.marked_ns = now_ns
 
 
@@ -113,6 +129,10 @@ class Pipeline:
         self._told: set[str] = set()
         self._jobs: dict[int, Job] = {}  # by identity: submitted and not yet published
         self.inflight_bytes = 0
+        self._early: dict[tuple[str, int], Job] = {}  # early runs that wait or are under way
+        self._firsts: dict[tuple[str, int], First] = {}  # of windows that have not closed
+        self._max_early_bytes = settings.max_inflight_bytes
+        self._early_bytes = 0
 
     @property
     def inflight_windows(self) -> int:
@@ -133,6 +153,10 @@ class Pipeline:
         suspicion = owner.suspicion(window)
         job = Job(owner, window, self._predictor, nbytes, closed_us, perf_counter_ns(), suspicion, latencies_us={})
         self._jobs[id(job)] = job
+        early = self._early.pop(job.key, None)
+        if early is not None and self._batcher.drop(early):
+            self._metrics.early.labels("dropped").inc()
+            self._forget(early)
         job.lost_until_us = owner.lost_until_us(window)
         if job.lost_until_us:
             job.status = "partial"
@@ -143,6 +167,21 @@ class Pipeline:
             job.latencies_us["handover"] = max(0, now_us - closed_us)
             self._metrics.stage("handover").observe(job.latencies_us["handover"] / 1e6)
         self._batcher.put(job)
+
+    def submit_early(self, owner: Owner, window: Window) -> None:
+        """Run an open window as it stands, if it is still open when there is time.
+
+        While it waits it holds payloads; those of role align's windows are nobody else's. So their bytes are bounded.
+        """
+        nbytes = window.nbytes
+        if self._early_bytes + nbytes > self._max_early_bytes:
+            self._metrics.early.labels("dropped").inc()
+            return
+        now_us = time_ns() // 1000
+        job = Job(owner, window, self._predictor, nbytes, now_us, perf_counter_ns(), latencies_us={}, early=True)
+        self._early_bytes += nbytes
+        self._early[job.key] = job
+        self._batcher.put_early(job)
 
     def swap(self, predictor: Predictor) -> None:
         """Serve another model from the next batch on; a batch that has begun keeps its model."""
@@ -179,6 +218,9 @@ class Pipeline:
         Raises:
             RedisError, OSError: Redis does not answer.
         """
+        for job in [job for job in self._early.values() if not job.owner.alive and self._batcher.drop(job)]:
+            self._forget(job)
+        self._firsts = {key: first for key, first in self._firsts.items() if first.owner.alive}
         runs = [
             job.run
             for job in self._jobs.values()
@@ -193,15 +235,33 @@ class Pipeline:
             for job in batch:
                 job.mark("batch", self._metrics)
                 job.predictor = predictor
+            if batch[0].early:
+                jobs = self._alive(batch)
+                await self._decode_in_threads(jobs)
+                for job in jobs:
+                    job.mark("decode", self._metrics)
+                await self._decoded.put(jobs)
+                await self._decoded.join()  # one such batch is all that a closed window ever waits for
+                continue
+            for job in batch:
+                job.first = self._firsts.pop(job.key, None)
             for part in _parts(batch):
                 jobs = self._alive(part)
                 if jobs and jobs[0].suspicion is not None:
                     await self._run_alone(jobs[0], jobs[0].suspicion)
-                elif jobs:
-                    await self._begin(jobs, 0)
-                    await self._decode_all(jobs)
+                elif fresh := [job for job in jobs if not self._taken_over(job)]:
+                    await self._begin(fresh, 0)
+                    await self._decode_all(fresh)
                 await self._decoded.put(jobs)
         await self._decoded.put(None)
+
+    def _taken_over(self, job: Job) -> bool:
+        """Take over what the window's early run has found, if another run would find the same."""
+        first = job.first
+        if first is None or not first.holds(job.window, job.predictor):
+            return False
+        job.sample, job.rejects, job.prediction, job.judged = first.sample, first.rejects, first.prediction, True
+        return True
 
     async def _run_alone(self, job: Job, before: int) -> None:
         """Decode and predict a suspect that has been run alone ``before`` times, unless that was too often."""
@@ -258,8 +318,11 @@ class Pipeline:
         for job in jobs:
             try:
                 job.sample, job.rejects = job.predictor.decode(job.window)
+                if not job.predictor.usable(job.sample):
+                    job.judged = True
+                    job.status = "empty" if job.status == "ok" else job.status
             except LeftBehind:
-                pass  # the job has no sample yet: see _decode_all
+                job.judged = job.early  # without a sample yet: see _decode_all. An early run fetches nothing
             except BaseException as error:  # noqa: BLE001 - a bug, a MemoryError, a panic in Rust
                 self._fail(job, "decoding", error)
 
@@ -267,6 +330,10 @@ class Pipeline:
         while (jobs := await self._decoded.get()) is not None:
             jobs = self._alive(jobs)
             await self._predict_all(jobs)
+            for job in jobs:
+                if job.early and job.owner.alive and job.sample is not None and job.prediction is not None:
+                    first = First.of(job.owner, job.window, job.predictor, job.sample, job.rejects, job.prediction)
+                    job.first = self._firsts[job.key] = first
             self._decoded.task_done()
             await self._predicted.put(jobs)
         await self._predicted.put(None)
@@ -292,6 +359,9 @@ class Pipeline:
     def _fail(self, job: Job, what: str, error: BaseException) -> None:
         """Publish the window without outputs. Its records count as done: nothing shows which of them caused it."""
         job.status, job.judged = "failed", True
+        if job.early:
+            self._metrics.early.labels("failed").inc()
+            return  # the final run will tell
         kind = type(error).__name__
         self._metrics.model_errors.labels(kind).inc()
         # The traceback once: a broken model would log it thousands of times.
@@ -303,6 +373,9 @@ class Pipeline:
     async def _publish_batches(self) -> None:
         while (jobs := await self._predicted.get()) is not None:
             jobs = self._alive(jobs)
+            if jobs and jobs[0].early:
+                await self._show(jobs)
+                continue
             await asyncio.gather(*(self._dead_letter(job.owner, *reject) for job in jobs for reject in job.rejects))
             new = await self._publisher.publish([self._publication(job) for job in jobs])
             for job, was_new in zip(jobs, new, strict=True):
@@ -315,6 +388,17 @@ class Pipeline:
                     job.owner.window_done(job.window)
             self._on_progress()
 
+    async def _show(self, jobs: Sequence[Job]) -> None:
+        """Publish what early runs have found, for now."""
+        found = [job for job in jobs if job.prediction is not None]
+        shown = await self._publisher.show([self._result(job) for job in found]) if found else []
+        for job, is_newest in zip(found, shown, strict=True):
+            if job.first is not None and is_newest:
+                job.first.shown = True
+                self._metrics.first_result.observe(_since(job.window.due_us))
+        for job in jobs:
+            self._forget(job)
+
     def _alive(self, jobs: list[Job]) -> list[Job]:
         """Drop windows of revoked partitions: the new owner rebuilds them."""
         alive = []
@@ -326,14 +410,19 @@ class Pipeline:
         return alive
 
     def _forget(self, job: Job) -> None:
+        if job.early:
+            self._early_bytes -= job.nbytes
+            if self._early.get(job.key) is job:
+                del self._early[job.key]
+            return
         self.inflight_bytes -= job.nbytes
         del self._jobs[id(job)]
 
-    def _publication(self, job: Job) -> Publication:
+    def _result(self, job: Job) -> Result:
         window, prediction = job.window, job.prediction
         sample = job.sample if job.sample is not None else Sample.empty(window.sensors)
         job.latencies_us["total"] = max(0, time_ns() // 1000 - _newest_log_time_us(window))
-        result = result_of(
+        return result_of(
             window,
             sample,
             prediction,
@@ -343,9 +432,16 @@ class Pipeline:
             status=job.status,
             latencies_us=job.latencies_us,
         )
-        owner = job.owner
+
+    def _publication(self, job: Job) -> Publication:
+        window, owner = job.window, job.owner
         return Publication(
-            result, window.closed_at, window.heard_us, owner.fingerprint, owner.trim_below_us, job.lost_until_us
+            self._result(job),
+            window.closed_at,
+            window.heard_us,
+            owner.fingerprint,
+            owner.trim_below_us,
+            job.lost_until_us,
         )
 
     def _observe(self, job: Job, was_new: bool) -> None:
@@ -355,6 +451,16 @@ class Pipeline:
             for name, share in zip(job.window.sensors.names, job.sample.coverage, strict=True):
                 self._metrics.covered(name).observe(share)
             self._lengths.note(job.window.session, job.sample.mismatches)
+        first = job.first
+        if was_new and job.window.due_us and (first is None or not first.shown):
+            self._metrics.first_result.observe(_since(job.window.due_us))
+        if first is None:
+            return
+        again = job.prediction is not first.prediction
+        self._metrics.early.labels("again" if again else "reused").inc()
+        if again and job.prediction is not None:
+            for output in changed(first.prediction.outputs, job.prediction.outputs):
+                self._metrics.early_changes.labels(output).inc()
 
 
 def _parts(jobs: Sequence[Job]) -> Iterator[list[Job]]:
@@ -371,3 +477,8 @@ def _newest_log_time_us(window: Window) -> int:
     """Newest log time of its records; that of its closing if it has none left, see ``outbox``."""
     times_us = (event.record.log_time_us for events in window.events for event in events)
     return max(times_us, default=window.closed_at.log_time_us)
+
+
+def _since(log_time_us: int) -> float:
+    """Seconds since a log time, by this machine's clock."""
+    return max(0.0, time_ns() / 1e9 - log_time_us / 1e6)

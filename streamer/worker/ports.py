@@ -63,6 +63,9 @@ class Sink(Protocol):
             closed_us: When another process closed it; ``None`` if this one did, now.
         """
 
+    def submit_early(self, owner: Owner, window: Window) -> None:
+        """Take an open window as it stands: it gives way to closed ones, and may be dropped."""
+
     def close(self) -> None:
         """No more windows."""
 
@@ -81,6 +84,7 @@ class Group(Protocol[Item]):
     Attributes:
         alive: ``False`` once the partition was revoked: later completions must have no effect.
         next_offset: For each row the offset after the newest record that was received.
+        live_from_us: Log time from which windows are run early.
         cut_us: Log time from which a restart would replay, if all that is released now were committed.
         trim_below_us: Log time from which it would replay as of the last commit.
     """
@@ -88,6 +92,7 @@ class Group(Protocol[Item]):
     partition: int
     alive: bool
     next_offset: list[int]
+    live_from_us: int
     cut_us: int
     trim_below_us: int
 
@@ -117,7 +122,7 @@ class Group(Protocol[Item]):
 
     @property
     def next_closing_us(self) -> int | None:
-        """Log time before which no window closes by time alone; ``None`` if none is open."""
+        """Log time before which time alone neither closes a window nor runs one early; ``None`` if none is open."""
 
     def resume(self, row: int, log_time_us: int) -> None:
         """Set the log time of the newest record that is committed, before the first record comes."""

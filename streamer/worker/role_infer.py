@@ -51,6 +51,8 @@ class Served:
         """The pipeline that runs it; from now on the metrics show model and device."""
         predictor = self.predictor
         host.metrics.model.info({"name": predictor.name, "version": predictor.version})
+        for output in predictor.spec.outputs:
+            host.metrics.early_changes.labels(output)
         if (uuid := device_uuid(predictor.device)) is not None:
             host.metrics.registry.register(DeviceCollector(uuid, str(predictor.device)))
         return Pipeline(

@@ -205,6 +205,7 @@ class Worker:
     def _new_group(self, partition: int) -> Group[Any]:
         name = f"{self.settings.consumer_group}:{partition}"
         group = self.groups[partition] = self._role.new_group(partition, name, self._intake.has_commits(partition))
+        group.live_from_us = time_ns() // 1000
         for topic, row in self._rows.items():
             group.resume(row, self._consumer.log_times_us.get(TP(topic, partition), 0))
         return group

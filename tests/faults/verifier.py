@@ -63,6 +63,7 @@ class Rules:
     max_event_us: int
     sensors: tuple[tuple[str, int], ...]  # (name, row)
     offset_us: tuple[int, ...]
+    early_us: int = 0  # the results stream knows no early run
 
     @classmethod
     def of(cls, settings: Settings) -> Rules:
@@ -684,6 +685,7 @@ def read_results(settings: Settings, url: str | None = None) -> dict[str, list[P
 def _published(session: str, fields: Mapping[bytes, bytes], rows: Mapping[str, int]) -> Published:
     ranges = json.loads(fields[b"members"])
     end_us = int(fields[b"end_us"])
+    assert fields[b"final"] == b"true", f"{fields[b'id']!r} is an early result"
     assert fields[b"id"].decode() == f"{session}/{end_us}", f"{fields[b'id']!r} lies in the stream of {session}"
     return Published(
         session,

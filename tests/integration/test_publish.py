@@ -151,6 +151,51 @@ async def test_every_key_holds_what_the_contract_says(redis_url: str, client: re
     assert messages == [publication(n).result.to_json() for n in (1, 2)]
 
 
+def early(second: int, session: str = "car", **changed: Any) -> Result:
+    return publication(second, session, closed_by="open", final=False, **changed).result
+
+
+async def test_an_early_result_is_the_latest_and_on_the_channel_and_nothing_else(
+    redis_url: str, client: redis.Redis, keys: Keys
+) -> None:
+    with client.pubsub() as channel:
+        channel.subscribe(keys.channel)
+        assert channel.get_message(timeout=5)["type"] == "subscribe"
+        async with publisher(redis_url, keys, UNBROKEN) as publish:
+            assert await publish.show([early(1), early(1), early(1, "bus")]) == [True, False, True]
+            assert (await publish.load("car", "group")).saved is None
+        messages = [channel.get_message(timeout=5)["data"] for _ in range(2)]
+        assert channel.get_message(timeout=0.1) is None
+    assert messages == [early(1).to_json(), early(1, "bus").to_json()]
+    assert Result.from_fields(client.hgetall(keys.latest("car"))) == early(1)
+    prefix = keys.channel.removesuffix(":results")
+    names = sorted(key.decode() for key in client.scan_iter(f"{prefix}:*"))
+    assert names == [f"{prefix}:{{bus}}:latest", f"{prefix}:{{car}}:latest"]
+
+
+async def test_the_latest_is_of_the_newest_window_and_final_once_that_is(
+    redis_url: str, client: redis.Redis, keys: Keys
+) -> None:
+    def newest() -> tuple[int, bool]:
+        result = Result.from_fields(client.hgetall(keys.latest("car")))
+        return (result.end_us - T0_US) // S_US, result.final
+
+    async with publisher(redis_url, keys, UNBROKEN) as publish:
+        await publish.show([early(1)])
+        await publish.show([early(2)])
+        await publish.publish([publication(1)])  # an older window closes
+        assert newest() == (2, False)
+        await publish.publish([publication(2)])
+        assert newest() == (2, True)
+        assert await publish.show([early(2), early(1)]) == [False, False]  # too late
+        assert newest() == (2, True)
+        await publish.show([early(9)])  # of windows that a change of the settings leaves without an end
+        await publish.publish([msgspec.structs.replace(publication(3), fingerprint="rules-2")])
+        assert newest() == (3, True)
+    assert ends(client, keys) == [1, 2, 3]
+    assert all(fields[b"final"] == b"true" for _, fields in client.xrange(keys.results("car")))
+
+
 async def test_latest_keeps_no_field_of_the_result_before(redis_url: str, client: redis.Redis, keys: Keys) -> None:
     client.hset(keys.latest("car"), "from_an_older_version", "1")
     async with publisher(redis_url, keys) as publish:

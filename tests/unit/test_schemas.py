@@ -379,8 +379,9 @@ results = st.builds(
     embedding=st.binary(max_size=20),
     model=names,
     version=names,
-    status=st.sampled_from(["ok", "partial", "failed"]),
+    status=st.sampled_from(["ok", "partial", "failed", "empty"]),
     latencies_us=st.dictionaries(st.sampled_from(["align", "batch", "total"]), st.integers(0, 10**9)),
+    final=st.booleans(),
 )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from streamer.align.sessions import NEVER_US
-from streamer.align.windows import Aligner, Done, Joined, Late, Repeated, Rules
+from streamer.align.windows import Aligner, Done, Early, Joined, Late, Repeated, Rules
 from streamer.events import AUDIO, IMAGE, TEXT, ClosedBy, Event, EventType, Position, Record, Saved, Window
 from streamer.settings import Settings
 
@@ -68,6 +69,13 @@ class Log:
 def windows(outcomes: list[Any]) -> list[tuple[int, str]]:
     """End in ms after T0 and reason of the windows among the outcomes."""
     return [((o.end_us - T0) // MS, str(o.closed_by)) for o in outcomes if isinstance(o, Window)]
+
+
+def early(outcomes: list[Any]) -> list[tuple[int, int, int]]:
+    """End and log time in ms after T0, and members, of the early runs among the outcomes."""
+    found = [o.window for o in outcomes if isinstance(o, Early)]
+    assert all(window.closed_by is ClosedBy.OPEN for window in found)
+    return [((w.end_us - T0) // MS, (w.closed_at.log_time_us - T0) // MS, w.count) for w in found]
 
 
 def test_a_window_is_complete_once_every_modality_has_been_seen_past_its_end() -> None:
@@ -318,3 +326,69 @@ def test_the_heap_stays_as_small_as_the_number_of_sessions(sessions: int) -> Non
         for number in range(sessions):
             log.event(step * 100, IMAGE, step * 100, session=f"car-{number}")
     assert len(log.aligner._heap) <= 4 * sessions
+
+
+EARLY = msgspec.structs.replace(RULES, early_us=100 * MS)
+
+
+def test_a_window_that_waits_is_run_early_once_with_what_came_before() -> None:
+    log = Log(EARLY)
+    log.second(1000, 0, (IMAGE, AUDIO))  # due at 1000, waits for words
+    assert early(log.tick(1099)) == []
+    assert early(log.event(1100, TEXT, 900, 950)) == [(1000, 1100, 2)]  # before this record
+    assert early(log.tick(2999)) == []
+    outcomes = log.tick(3000)
+    assert windows(outcomes) == [(1000, "deadline")]
+    assert early(outcomes) == []
+
+
+def test_what_comes_in_time_is_in_the_early_run() -> None:
+    log = Log(EARLY)
+    log.second(1000, 0, (IMAGE, AUDIO))
+    log.event(1099, TEXT, 900, 950)
+    assert early(log.tick(2900)) == [(1000, 1100, 3)]
+
+
+def test_a_window_that_closes_in_time_is_not_run_early() -> None:
+    log = Log(EARLY)
+    assert windows(log.second(1000, 0)) == [(1000, "complete")]
+    assert early(log.tick(1900)) == []
+
+
+def test_a_closing_at_the_time_of_the_early_run_comes_first() -> None:
+    log = Log(msgspec.structs.replace(EARLY, early_us=2 * S))
+    log.second(1000, 0, (IMAGE, AUDIO))
+    outcomes = log.tick(3000)
+    assert windows(outcomes) == [(1000, "deadline")]
+    assert early(outcomes) == []
+
+
+def test_windows_that_wait_behind_another_are_run_early_in_their_order() -> None:
+    log = Log(EARLY)
+    log.second(1000, 0, (IMAGE, AUDIO))
+    log.second(2000, 1000, (IMAGE, AUDIO))
+    assert early(log.tick(2099)) == []  # the first was when the second second came
+    outcomes = log.tick(9000)
+    assert early(outcomes) == [(2000, 2100, 3)]
+    assert windows(outcomes) == [(1000, "deadline"), (2000, "deadline")]
+
+
+def test_a_window_that_is_opened_after_its_early_run_would_have_been_gets_none() -> None:
+    log = Log(EARLY)
+    log.event(2000, IMAGE, 1500)
+    log.event(2000, IMAGE, 2000)  # the window that ends at 2000 is due
+    assert early(log.tick(2100)) == [(2000, 2100, 1)]
+    log.event(2101, TEXT, 500, 600)  # opens the one before, which was due with it
+    outcomes = log.tick(9000)
+    assert [end for end, _ in windows(outcomes)] == [1000, 2000]
+    assert early(outcomes) == []
+
+
+def test_an_early_run_is_a_moment_of_time_that_a_worker_must_not_miss() -> None:
+    log = Log(EARLY)
+    log.second(1000, 0, (IMAGE, AUDIO))
+    assert log.aligner.next_closing_us == T0 + 1100 * MS
+    log.tick(1100)
+    assert log.aligner.next_closing_us == T0 + 3000 * MS
+    log.event(2000, IMAGE, 2000)  # the next window is due, while the first waits as before
+    assert log.aligner.next_closing_us == T0 + 2100 * MS

@@ -2,10 +2,11 @@
 
 import random
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamer.align.windows import Aligner, Done, Joined, Late, Outcome, Repeated, Rules
+from streamer.align.windows import Aligner, Done, Early, Joined, Late, Outcome, Repeated, Rules
 from streamer.events import Event, EventType, Window
 from tests import logs
 from tests.oracle import Oracle
@@ -27,6 +28,7 @@ def test_windows_are_those_of_the_oracle(seed: int) -> None:
     oracle = Oracle(rules).run(events, until_us)
     outcomes = logs.run(rules, events, until_us)
     assert [logs.signature(o) for o in outcomes if isinstance(o, Window)] == oracle.closed
+    assert logs.early(outcomes) == oracle.early
     assert {(o.event.row, o.event.record.offset) for o in outcomes if isinstance(o, Late)} == oracle.late
     assert {(o.event.row, o.event.record.offset) for o in outcomes if isinstance(o, Repeated)} == oracle.repeated
 
@@ -35,9 +37,26 @@ def test_windows_are_those_of_the_oracle(seed: int) -> None:
 @given(seeds)
 def test_how_often_it_is_ticked_changes_nothing(seed: int) -> None:
     rules, events, until_us, rng = case(seed)
-    calm = [logs.signature(o) for o in logs.run(rules, events, until_us) if isinstance(o, Window)]
-    ticked = [logs.signature(o) for o in logs.run(rules, events, until_us, ticks=rng) if isinstance(o, Window)]
-    assert ticked == calm
+    calm, ticked = logs.run(rules, events, until_us), logs.run(rules, events, until_us, ticks=rng)
+    windows = [[logs.signature(o) for o in run if isinstance(o, Window)] for run in (calm, ticked)]
+    assert windows[0] == windows[1]
+    assert logs.early(calm) == logs.early(ticked)
+
+
+@settings(max_examples=80, deadline=None)
+@given(seeds)
+def test_early_runs_change_no_window_and_each_has_one_before_it_closes(seed: int) -> None:
+    rules, events, until_us, _ = case(seed)
+    outcomes = logs.run(rules, events, until_us)
+    plain = logs.run(msgspec.structs.replace(rules, early_us=0), events, until_us)
+    assert [o for o in outcomes if not isinstance(o, Early)] == plain
+    early = logs.early(outcomes)
+    closed = {(c.session, c.end_us): c for c in map(logs.signature, (o for o in plain if isinstance(o, Window)))}
+    assert len({(run.session, run.end_us) for run in early}) == len(early)
+    for run in early:
+        window = closed[run.session, run.end_us]
+        assert run.at < window.at
+        assert run.members <= window.members
 
 
 @settings(max_examples=80, deadline=None)
@@ -64,6 +83,7 @@ def test_a_worker_that_is_killed_again_and_again_publishes_the_same_windows(seed
     oracle = Oracle(rules).run(events, until_us)
     store = logs.run_with_kills(rules, events, until_us, rng, kills)
     assert store.published == {(c.session, c.end_us): c for c in oracle.closed}
+    assert store.early == set(oracle.early)  # those of a later life are as they were
     assert store.late == oracle.late  # none lost, and none falsely late after a restart
     assert store.never_joined == oracle.repeated
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from streamer.align.decode import Decoder
 from streamer.align.group import Leaving, PartitionGroup, Rejected
-from streamer.align.windows import Late, Rules
+from streamer.align.windows import Early, Late, Rules
 from streamer.errors import Reason
 from streamer.events import AUDIO, IMAGE, KINDS, TELEMETRY, TEXT, Position, Record, Saved, Stored, Window, rfc3339
 from streamer.observe.metrics import Metrics
@@ -25,8 +25,8 @@ ROWS = range(len(KINDS))
 class Bench:
     """A group, the consumer that feeds it, and what Redis has of its sessions; times in ms after T0."""
 
-    def __init__(self) -> None:
-        settings = Settings.load()
+    def __init__(self, early_ms: int = 0) -> None:
+        settings = Settings.load(early_ms=early_ms)
         self.metrics = Metrics(CollectorRegistry())
         self.rules = Rules.from_settings(settings)
         self.group = PartitionGroup(
@@ -323,6 +323,33 @@ async def test_time_that_passes_in_the_log_closes_windows_without_a_record(bench
     assert await bench.advance(until=1100) == []
     (window,) = await bench.advance(until=20_000)
     assert ends([window]) == [1000]
+
+
+async def leaves_early(turns: int, live_from: int = 0) -> list[tuple[int, int, int]]:
+    """End and log time in ms after T0, and members, of a window's early run; the records come in this many turns."""
+    bench = Bench(early_ms=100)
+    bench.group.live_from_us = T0_US + live_from * MS_US
+    records = [record for record in bench.second(1000, 0) if record.row != TEXT]
+    records += [bench.record(IMAGE, at, 500) for at in (1099, 1100, 1150)]
+    leaving: list[Leaving] = []
+    for turn in range(turns):
+        part = records[turn * len(records) // turns : (turn + 1) * len(records) // turns]
+        bench.receive(*part)
+        leaving += await bench.advance(until=part[-1].log_time_us // MS_US - T0_US // MS_US)
+    leaving += await bench.advance(until=2000)
+    assert not bench.group.releasable()  # all is held by the windows, which are open
+    found = [item.window for item in leaving if isinstance(item, Early)]
+    return [((w.end_us - T0_US) // MS_US, (w.closed_at.log_time_us - T0_US) // MS_US, w.count) for w in found]
+
+
+@pytest.mark.parametrize("turns", [1, 2, 4, 7])
+async def test_what_is_run_early_and_when_does_not_depend_on_how_records_come(turns: int) -> None:
+    assert await leaves_early(turns) == [(1000, 1100, 4)]
+
+
+async def test_what_was_to_be_run_early_before_the_group_was_taken_over_is_not() -> None:
+    assert await leaves_early(1, live_from=1100) == [(1000, 1100, 4)]
+    assert await leaves_early(1, live_from=1101) == []
 
 
 async def test_a_group_that_is_revoked_while_it_waits_for_redis_does_nothing(

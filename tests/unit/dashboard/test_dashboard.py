@@ -686,6 +686,16 @@ def test_only_the_newest_sentences_are_held() -> None:
     assert spoken.newest("car-1") is None
 
 
+async def test_an_early_result_is_sent_beside_the_results_and_the_newest_one_alone() -> None:
+    client = Client("car-1")
+    for n in range(2):
+        client.first(result("car-1", END_US + n * S_US, final=False))
+    client.first(result("another", END_US, final=False))
+    message = json.loads(await client.take(1.0) or b"")
+    assert (message["first"]["end_us"], message["first"]["final"]) == (END_US + S_US, False)
+    assert message["results"] == message["sessions"] == []
+
+
 async def test_a_browser_that_takes_nothing_costs_no_more_than_its_place() -> None:
     slow = Client("car-1")
     for i in range(20 * MAX_HELD):

@@ -44,8 +44,13 @@ RECORDED = {rule["record"]: rule["expr"] for group in GROUPS for rule in group["
 
 TARGET_LABELS = {"job", "instance", "namespace"}  # that a scrape adds
 # Values of labels whose code has no enumeration; a test looks for each in the code.
-OUTCOMES = {"joined", "late", "dead", "control", "replayed", "whole", "bare", "new", "repeated"}
-STATUSES = {"ok", "partial", "failed", "duplicate"}
+OUTCOMES = {"joined", "late", "dead", "control", "replayed", "whole", "bare", "new", "repeated", "early"} | {
+    "again",
+    "reused",
+    "dropped",
+    "failed",
+}
+STATUSES = {"ok", "partial", "failed", "empty", "duplicate"}
 STAGES = {"merge", "align", "emit", "handover", "batch", "decode", "infer", "publish", "total"}
 PLACES = {"merge", "open", "inflight"}
 VALUES = {

@@ -42,8 +42,9 @@ results = st.builds(
     embedding=st.binary(max_size=32),
     model=text,
     version=text,
-    status=st.sampled_from(["ok", "partial", "failed"]),
+    status=st.sampled_from(["ok", "partial", "failed", "empty"]),
     latencies_us=st.dictionaries(text, st.integers(0, 2**53), max_size=4),
+    final=st.booleans(),
 )
 RESULT = Result(
     session="räume/7",
@@ -87,6 +88,8 @@ def test_fields_are_plain_to_any_reader_of_redis() -> None:
         "version": b"1-abc",
         "status": b"ok",
         "latencies_us": b'{"total":1234}',
+        "novelty": b"{}",
+        "final": b"true",
     }
 
 
@@ -94,7 +97,13 @@ def test_a_field_of_a_newer_version_is_passed_over() -> None:
     assert Result.from_fields(as_stored(RESULT) | {b"mood": b"good"}) == RESULT
 
 
-@pytest.mark.parametrize("name", sorted(set(RESULT.to_fields()) - {"id"}))
+def test_results_from_before_there_were_early_ones_are_final() -> None:
+    fields = as_stored(RESULT)
+    del fields[b"final"]
+    assert Result.from_fields(fields) == RESULT
+
+
+@pytest.mark.parametrize("name", sorted(set(RESULT.to_fields()) - {"id", "novelty", "final"}))
 def test_fields_without_one_of_a_results_are_none(name: str) -> None:
     fields = as_stored(RESULT)
     del fields[name.encode()]

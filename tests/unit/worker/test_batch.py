@@ -52,3 +52,39 @@ async def test_close_wakes_a_waiting_consumer() -> None:
     await asyncio.sleep(0)
     batcher.close()
     assert await asyncio.wait_for(waiting, 1.0) == []
+
+
+async def test_early_items_go_out_while_no_other_batch_is_ready() -> None:
+    batcher: Batcher[int] = Batcher(max_batch=2, max_wait_s=0.02)
+    for item in (1, 2, 3):
+        batcher.put_early(item)
+    batcher.put(9)  # waits for another
+    assert await batcher.get() == [1, 2]
+    assert await batcher.get() == [9]
+    assert await batcher.get() == [3]
+
+
+async def test_early_items_wait_while_another_batch_is_ready() -> None:
+    batcher: Batcher[int] = Batcher(max_batch=2, max_wait_s=0.02)
+    batcher.put_early(1)
+    for item in (7, 8, 9):
+        batcher.put(item)
+    await asyncio.sleep(0.03)
+    assert [await batcher.get(), await batcher.get(), await batcher.get()] == [[7, 8], [9], [1]]
+
+
+async def test_an_early_item_is_taken_back_unless_it_has_gone_out() -> None:
+    batcher: Batcher[int] = Batcher(max_batch=2, max_wait_s=0.0)
+    batcher.put_early(1)
+    batcher.put_early(2)
+    assert batcher.drop(1)
+    assert await batcher.get() == [2]
+    assert not batcher.drop(2)
+
+
+async def test_close_leaves_early_items_behind() -> None:
+    batcher: Batcher[int] = Batcher(max_batch=2, max_wait_s=60.0)
+    batcher.put_early(1)
+    batcher.put(2)
+    batcher.close()
+    assert [await batcher.get(), await batcher.get()] == [[2], []]

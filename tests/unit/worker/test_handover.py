@@ -89,6 +89,7 @@ def windows(draw: st.DrawFn) -> Window:
         events,
         tuple(draw(whole) for _ in sensors.all),
         sensors,
+        draw(whole),
     )
 
 

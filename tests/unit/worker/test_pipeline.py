@@ -20,6 +20,7 @@ from streamer.events import ClosedBy, Event, EventType, Position, Record, Window
 from streamer.model.predictor import Prediction
 from streamer.model.sample import Mismatch, Phrase, Sample
 from streamer.observe.metrics import Metrics
+from streamer.result import Result
 from streamer.settings import Settings
 from streamer.store.publish import Publication, Run
 from streamer.worker.pipeline import Pipeline, Rejects
@@ -60,6 +61,14 @@ def window(n: int, payload: bytes = b"payload") -> Window:
     return Window("s", 0, n * S_US, (n + 1) * S_US, ClosedBy.COMPLETE, Position(n, 1, 2), events, (n, n, 0, 0))
 
 
+def as_it_stood(n: int) -> Window:
+    whole = window(n)
+    events = (whole.events[0], whole.events[1][:1], (), ())
+    return msgspec.structs.replace(
+        whole, events=events, closed_by=ClosedBy.OPEN, closed_at=Position(n, -1, -1), due_us=time.time_ns() // 1000
+    )
+
+
 def number(window: Window) -> int:
     return window.start_us // S_US
 
@@ -72,6 +81,7 @@ class Model:
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
         self.poison: set[int] = set()
+        self.useless: set[int] = set()
         self.broken: dict[int, Rejects] = {}
         self.mismatches: dict[int, Mismatch] = {}
         self.on_decode: Callable[[int], None] = lambda n: None
@@ -88,13 +98,16 @@ class Model:
         )
         return sample, self.broken.get(n, [])
 
+    def usable(self, sample: Sample) -> bool:
+        return int(sample.text[0].text) not in self.useless
+
     def predict(self, samples: list[Sample]) -> list[Prediction]:
         batch = [int(sample.text[0].text) for sample in samples]
         self.batches.append(batch)
         self.on_predict(batch)
         if self.poison & set(batch):
             raise ZeroDivisionError("poison")
-        return [Prediction({"n": n}, np.array([n], np.float16)) for n in batch]
+        return [Prediction({"n": {"value": n}}, np.array([n], np.float16)) for n in batch]
 
     def check(self) -> None:
         """The device is fine."""
@@ -106,6 +119,7 @@ class Redis:
     def __init__(self) -> None:
         self.published: list[Publication] = []
         self.known: set[int] = set()
+        self.shown: list[Result] = []
         self.on_publish: Callable[[], Any] = lambda: None
 
     async def publish(self, publications: list[Publication]) -> list[bool]:
@@ -114,6 +128,10 @@ class Redis:
             await answer
         self.published += publications
         return [p.result.end_us // S_US - 1 not in self.known for p in publications]
+
+    async def show(self, results: list[Result]) -> list[bool]:
+        self.shown += results
+        return [True] * len(results)
 
     async def begin(self, runs: list[Run]) -> None:
         """Which windows are run is the concern of other tests."""
@@ -164,6 +182,10 @@ class Bench:
     def submit(self, *numbers: int, owner: Group | None = None) -> None:
         for n in numbers:
             self.pipeline.submit(owner or self.group, window(n))
+
+    def submit_early(self, n: int, owner: Group | None = None) -> None:
+        """The n-th window as it stands before its last record of audio."""
+        self.pipeline.submit_early(owner or self.group, as_it_stood(n))
 
     async def drain(self) -> None:
         self.pipeline.close()
@@ -251,7 +273,7 @@ async def test_a_result_says_all_that_is_known_of_its_window() -> None:
     assert result.present == ("image", "audio")
     assert result.coverage == {"image": 0.5, "audio": 1.0, "text": 0.0, "telemetry": 0.0}
     assert result.members == {"streamer.frames": ((5, 5),), "streamer.audio": ((10, 11),)}
-    assert result.outputs == {"n": 5}
+    assert result.outputs == {"n": {"value": 5}}
     assert result.embedding == np.array([5], np.float16).tobytes()
     assert (result.model, result.version, result.status) == ("fake", "7", "ok")
     assert {"merge", "align", "batch", "decode", "infer", "total"} <= set(result.latencies_us)
@@ -318,7 +340,7 @@ async def test_the_windows_on_which_the_model_raises_fail_alone(poison: set[int]
     assert bench.redis.numbers == list(range(8))
     assert bench.redis.statuses == ["failed" if n in poison else "ok" for n in range(8)]
     for n, publication in enumerate(bench.redis.published):
-        assert publication.result.outputs == ({} if n in poison else {"n": n})
+        assert publication.result.outputs == ({} if n in poison else {"n": {"value": n}})
         assert (publication.result.embedding == b"") == (n in poison)
         assert publication.result.coverage["image"] == 0.5  # what was there is told all the same
     assert bench.metric("streamer_model_errors_total", error="ZeroDivisionError") == len(poison)
@@ -488,3 +510,173 @@ async def test_audio_that_is_not_as_long_as_it_says_is_counted_once_though_its_w
     bench.submit(*range(4))
     await bench.drain()
     assert bench.metric("streamer_audio_length_mismatches_total", kind="short") == 2
+
+
+async def test_a_window_with_nothing_that_the_model_takes_is_not_run() -> None:
+    bench = Bench()
+    bench.model.useless = {1}
+    bench.submit(0, 1, 2)
+    await bench.drain()
+    assert bench.redis.statuses == ["ok", "empty", "ok"]
+    assert bench.model.batches == [[0, 2]]
+    empty = bench.redis.published[1].result
+    assert (empty.outputs, empty.embedding, empty.present) == ({}, b"", ("image", "audio"))
+    assert bench.metric("streamer_results_total", status="empty") == 1
+    assert bench.group.done == [0, 1, 2]
+
+
+# early runs
+
+
+async def until_idle(bench: Bench) -> None:
+    async with running(bench):
+        await until(lambda: not bench.pipeline._early and not bench.pipeline.inflight_windows)
+
+
+async def test_an_early_run_is_shown_and_holds_nothing() -> None:
+    bench = Bench()
+    async with running(bench):
+        bench.submit_early(0)
+        assert (bench.pipeline.inflight_windows, bench.pipeline.inflight_bytes) == (0, 0)
+        await until(lambda: bool(bench.redis.shown))
+    (result,) = bench.redis.shown
+    assert (result.final, result.closed_by, result.status, result.outputs) == (False, "open", "ok", {"n": {"value": 0}})
+    assert result.members == {"streamer.frames": ((0, 0),), "streamer.audio": ((0, 0),)}
+    assert bench.redis.published == []
+    assert bench.group.done == []
+    assert bench.metric("streamer_first_result_seconds_count") == 1
+
+
+async def test_the_final_result_of_more_records_is_another_run() -> None:
+    bench = Bench()
+    async with running(bench):
+        bench.submit_early(0)
+        await until(lambda: bool(bench.redis.shown))
+        bench.submit(0)
+        await until(lambda: bool(bench.group.done))
+    assert bench.model.batches == [[0], [0]]
+    assert [p.result.final for p in bench.redis.published] == [True]
+    assert bench.metric("streamer_early_runs_total", outcome="again") == 1
+
+
+async def test_the_final_result_of_the_same_records_takes_over_the_early_prediction_and_its_dead_letters() -> None:
+    bench, plain = Bench(), Bench()
+    whole, broken = window(0), BadRecord(Reason.BAD_PAYLOAD, "no sound")
+    for one in (bench, plain):
+        one.model.broken = {0: [(whole.events[1][0], broken)]}
+    async with running(bench):
+        bench.pipeline.submit_early(bench.group, msgspec.structs.replace(whole, closed_by=ClosedBy.OPEN))
+        await until(lambda: bool(bench.redis.shown))
+        assert bench.letters == []
+        bench.pipeline.submit(bench.group, whole)
+        await until(lambda: bool(bench.group.done))
+    plain.submit(0)
+    await plain.drain()
+    assert bench.model.batches == [[0]]
+    results = [b.redis.published[0].result for b in (bench, plain)]
+    taken_over, run = (msgspec.structs.replace(result, latencies_us={}).to_json(embedding=True) for result in results)
+    assert taken_over == run
+    assert (
+        [letter[1:] for letter in bench.letters]
+        == [letter[1:] for letter in plain.letters]
+        == [(whole.events[1][0], broken)]
+    )
+    assert bench.metric("streamer_early_runs_total", outcome="reused") == 1
+
+
+async def test_another_model_runs_the_window_again() -> None:
+    bench, new = Bench(), Model()
+    async with running(bench):
+        bench.pipeline.submit_early(bench.group, msgspec.structs.replace(window(0), closed_by=ClosedBy.OPEN))
+        await until(lambda: bool(bench.redis.shown))
+        bench.pipeline.swap(new)  # type: ignore[arg-type]
+        bench.submit(0)
+        await until(lambda: bool(bench.group.done))
+    assert new.batches == [[0]]
+
+
+async def test_closed_windows_go_first_and_an_early_run_of_one_that_closes_is_dropped() -> None:
+    bench = Bench(max_batch=2)
+    for n in range(4):
+        bench.submit_early(n)
+    bench.submit(9, 0, 3)  # the first and the fourth close before anything ran
+    await until_idle(bench)
+    assert bench.model.batches == [[9, 0], [3], [1, 2]]
+    assert [r.start_us // S_US for r in bench.redis.shown] == [1, 2]
+    assert bench.metric("streamer_early_runs_total", outcome="dropped") == 2
+
+
+async def test_a_closed_window_waits_for_one_batch_of_early_runs_at_most() -> None:
+    bench = Bench(max_batch=1)
+    loop = asyncio.get_running_loop()
+
+    def closes(batch: list[int]) -> None:
+        if batch == [0]:
+            loop.call_soon_threadsafe(bench.submit, 9)
+
+    bench.model.on_predict = closes
+    for n in range(4):
+        bench.submit_early(n)
+    await until_idle(bench)
+    assert bench.model.batches == [[0], [9], [1], [2], [3]]
+
+
+async def test_early_runs_have_their_turn_between_closed_windows() -> None:
+    bench = Bench(max_batch=1)
+    bench.submit_early(0)
+    bench.submit(1)
+    await until_idle(bench)
+    assert bench.model.batches == [[1], [0]]
+
+
+async def test_an_early_run_that_fails_shows_nothing_and_the_final_one_is_as_ever() -> None:
+    bench = Bench()
+    bench.model.poison = {0}
+    async with running(bench):
+        bench.submit_early(0)
+        await until(lambda: bench.metric("streamer_early_runs_total", outcome="failed") == 1)
+        bench.model.poison = set()
+        bench.submit(0)
+        await until(lambda: bool(bench.group.done))
+    assert bench.redis.shown == []
+    assert bench.redis.statuses == ["ok"]
+    assert bench.metric("streamer_model_errors_total", error="ZeroDivisionError") == 0
+
+
+async def test_early_runs_wait_in_bounded_memory() -> None:
+    nbytes = as_it_stood(0).nbytes
+    payload = bytes(1 << 19)
+    bench = Bench(max_inflight_bytes=1 << 20)
+    assert nbytes < 1 << 19
+    for n in range(3):
+        bench.pipeline.submit_early(bench.group, msgspec.structs.replace(window(n, payload), closed_by=ClosedBy.OPEN))
+    assert bench.metric("streamer_early_runs_total", outcome="dropped") == 3  # three records of half a MiB each
+    for n in range(3):
+        bench.submit_early(n)
+    await until_idle(bench)
+    assert bench.model.batches == [[0, 1, 2]]
+
+
+async def test_early_runs_of_a_group_that_is_gone_are_forgotten() -> None:
+    bench, gone = Bench(), Group()
+    async with running(bench):
+        bench.submit_early(0, gone)
+        await until(lambda: bool(bench.redis.shown))
+        gone.alive = False
+        await bench.pipeline.withdraw([gone])
+        bench.pipeline.submit(bench.group, as_it_stood(0))  # its new owner's, here again
+        await until(lambda: bool(bench.group.done))
+    assert bench.model.batches == [[0], [0]]
+
+
+async def test_a_decision_that_changed_is_counted() -> None:
+    bench = Bench()
+    said = iter([{"a": {"label": "go"}, "n": {"value": 1.0}}, {"a": {"label": "stop"}, "n": {"value": 2.0}}])
+    bench.model.predict = lambda samples: [Prediction(next(said), np.zeros(1, np.float16))]  # type: ignore[method-assign]
+    async with running(bench):
+        bench.submit_early(0)
+        await until(lambda: bool(bench.redis.shown))
+        bench.submit(0)
+        await until(lambda: bool(bench.group.done))
+    assert bench.metric("streamer_early_changes_total", output="a") == 1
+    assert bench.metric("streamer_early_changes_total", output="n") == 0

@@ -96,6 +96,9 @@ class Model:
         self.on_predict(numbers)
         return [Prediction({"number": number}, np.zeros(2, np.float16)) for number in numbers]
 
+    def usable(self, sample: Sample) -> bool:
+        return True
+
     def check(self) -> None:
         self.on_check()
 

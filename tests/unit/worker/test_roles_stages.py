@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from streamer.align.group import PartitionGroup, Rejected
 from streamer.errors import BadRecord, Reason, Stop
-from streamer.events import IMAGE, Event, Position, Record, Saved, Stored, Window
+from streamer.events import IMAGE, ClosedBy, Event, Position, Record, Saved, Stored, Window
 from streamer.model.spec import ImageInput, InputSpec
 from streamer.observe.metrics import Metrics
 from streamer.worker import handover
@@ -168,6 +168,42 @@ async def test_a_window_with_too_many_members_to_tell_of_is_emptied_and_its_reco
     assert window.events == ((), (), (), ())
 
 
+def as_it_stands(window: Window, at_us: int = T0_US) -> Window:
+    """To be run early."""
+    return msgspec.structs.replace(window, closed_by=ClosedBy.OPEN, closed_at=Position(at_us, -1, -1))
+
+
+async def test_open_windows_are_sent_after_closed_ones_and_not_recorded() -> None:
+    bench = Bench()
+    for early in (nth(1), nth(0, "bus"), nth(0)):
+        bench.outbox.submit_early(bench.owner, as_it_stands(early))
+    bench.outbox.submit(bench.owner, nth(0))  # it closes before its early run is sent
+    running = asyncio.create_task(bench.outbox.run())
+    async with asyncio.timeout(WITHIN_S):
+        while len(bench.sent) < 3:  # noqa: ASYNC110 - what is waited for sets no event
+            await asyncio.sleep(0)
+    bench.outbox.close()
+    await asyncio.wait_for(running, WITHIN_S)
+    assert bench.sent == [("car", 0), ("car", 1), ("bus", 0)]
+    assert bench.recorded == [("car", 0)]
+    assert bench.owner.done == [nth(0).id]
+    sent = [handover.decode(Record(0, 0, 0, T0_US, b"x", value, handover.headers(nth(0))))[0] for value in bench.values]
+    assert [window.closed_by is ClosedBy.OPEN for window in sent] == [False, True, True]
+
+
+async def test_an_open_window_is_not_sent_without_payloads_nor_without_what_the_model_takes() -> None:
+    bench = Bench(max_bytes=1000)
+    bench.outbox.submit_early(bench.owner, as_it_stands(nth(0)))
+    nothing = msgspec.structs.replace(nth(1), events=((), (), (), ()))
+    bench.outbox.submit_early(bench.owner, as_it_stands(nothing))
+    running = asyncio.create_task(bench.outbox.run())
+    await asyncio.sleep(0.05)
+    bench.outbox.close()
+    await asyncio.wait_for(running, WITHIN_S)
+    assert bench.sent == []
+    assert bench.letters == []
+
+
 # role infer
 
 
@@ -252,6 +288,40 @@ async def test_what_redis_has_already_is_passed_over_after_a_restart() -> None:
     assert [arrival.suspicion(arrival.window) for arrival in arrivals] == [1, None]
     assert [arrival.lost_until_us(arrival.window) for arrival in arrivals] == [2, 3]
     assert {(a.fingerprint, a.trim_below_us, a.facts.closed_us) for a in arrivals} == {("rules", 8, 9)}
+
+
+class Sink:
+    """Notes what it is handed: number and whether it is open."""
+
+    inflight_bytes = 0
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[int, bool]] = []
+
+    def submit(self, owner: Any, window: Window, closed_us: int | None = None) -> None:
+        self.taken.append((number(window.end_us), False))
+
+    def submit_early(self, owner: Any, window: Window) -> None:
+        self.taken.append((number(window.end_us), True))
+
+
+async def test_an_early_run_is_handed_on_before_its_window_and_holds_no_commit() -> None:
+    bench, sink = Arrivals(), Sink()
+    bench.receive(as_it_stands(nth(0)), nth(0), as_it_stands(nth(0)), as_it_stands(nth(1)))
+    arrivals = await bench.advance()
+    for arrival in arrivals:
+        bench.group.submit(arrival, sink)  # type: ignore[arg-type]
+    assert sink.taken == [(0, True), (0, False), (1, True)]
+    assert len(bench.group.owners) == 1
+    arrivals[1].window_done(arrivals[1].window)
+    assert logs.next_offsets(bench.group.releasable()) == {0: 4}
+
+
+async def test_an_early_run_from_before_the_worker_took_over_is_passed_over() -> None:
+    bench = Arrivals()
+    bench.group.live_from_us = T0_US + 1
+    bench.receive(as_it_stands(nth(0)), as_it_stands(nth(1), T0_US + 1))
+    assert ids(await bench.advance()) == [("car", 1)]
 
 
 async def test_a_record_that_is_none_keeps_its_place_until_its_letter_is_sent() -> None:

@@ -1,0 +1,62 @@
+"""First results: what the early run of a window found, and whether it holds once the window has closed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from streamer.events import Window
+from streamer.model.predictor import Prediction, Predictor
+from streamer.model.sample import Reject, Sample
+from streamer.result import in_words
+from streamer.worker.ports import Owner
+
+
+class First(msgspec.Struct, eq=False):
+    """What an early run found.
+
+    Attributes:
+        members: Number of the window's records.
+        sample: Without its content: what a result tells of it.
+        rejects: Records with broken payloads; they become dead letters with the final result.
+        shown: Whether Redis took it for the session's newest result.
+    """
+
+    owner: Owner
+    members: int
+    predictor: Predictor
+    sample: Sample
+    rejects: list[Reject]
+    prediction: Prediction
+    shown: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        owner: Owner,
+        window: Window,
+        predictor: Predictor,
+        sample: Sample,
+        rejects: list[Reject],
+        prediction: Prediction,
+    ) -> First:
+        """Keep what the final result may need, and no payload or array."""
+        told = Sample(sample.present, sample.coverage, mismatches=sample.mismatches, sensors=sample.sensors)
+        return cls(owner, window.count, predictor, told, rejects, prediction)
+
+    def holds(self, window: Window, predictor: Predictor) -> bool:
+        """Whether a run of the closed window would be the same.
+
+        The members of both runs are a beginning of the same list, in the order of the log: equally many are the same.
+        """
+        return self.members == window.count and self.predictor is predictor
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """The outputs whose decision is another: label, tags or words. Numbers are measured, not decided."""
+    for name in before.keys() | after.keys():
+        said = [outputs.get(name, {}) for outputs in (before, after)]
+        if not any("value" in output for output in said) and in_words(said[0]) != in_words(said[1]):
+            yield name
