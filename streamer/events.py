@@ -266,11 +266,6 @@ class Window(msgspec.Struct, frozen=True):
     def nbytes(self) -> int:
         return sum(event.nbytes for events in self.events for event in events)
 
-    @property
-    def count(self) -> int:
-        """Number of its members."""
-        return sum(map(len, self.events))
-
 
 class Saved(msgspec.Struct, frozen=True):
     """What Redis keeps of a session so that a restart continues it without a trace.

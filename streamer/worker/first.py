@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from streamer.events import Window
+from streamer.events import Position, Window
 from streamer.model.predictor import Prediction, Predictor
 from streamer.model.sample import Reject, Sample
 from streamer.result import in_words
@@ -18,14 +18,14 @@ class First(msgspec.Struct, eq=False):
     """What an early run found.
 
     Attributes:
-        members: Number of the window's records.
+        members: The window's records, by sensor.
         sample: Without its content: what a result tells of it.
         rejects: Records with broken payloads; they become dead letters with the final result.
         shown: Whether Redis took it for the session's newest result.
     """
 
     owner: Owner
-    members: int
+    members: tuple[Position, ...]
     predictor: Predictor
     sample: Sample
     rejects: list[Reject]
@@ -44,14 +44,15 @@ class First(msgspec.Struct, eq=False):
     ) -> First:
         """Keep what the final result may need, and no payload or array."""
         told = Sample(sample.present, sample.coverage, mismatches=sample.mismatches, sensors=sample.sensors)
-        return cls(owner, window.count, predictor, told, rejects, prediction)
+        return cls(owner, _members(window), predictor, told, rejects, prediction)
 
     def holds(self, window: Window, predictor: Predictor) -> bool:
-        """Whether a run of the closed window would be the same.
+        """Whether a run of the closed window would be the same: no record has come, and the model is the same."""
+        return self.predictor is predictor and self.members == _members(window)
 
-        The members of both runs are a beginning of the same list, in the order of the log: equally many are the same.
-        """
-        return self.members == window.count and self.predictor is predictor
+
+def _members(window: Window) -> tuple[Position, ...]:
+    return tuple(event.position for events in window.events for event in events)
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

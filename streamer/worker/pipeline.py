@@ -171,7 +171,7 @@ class Pipeline:
     def submit_early(self, owner: Owner, window: Window) -> None:
         """Run an open window as it stands, if it is still open when there is time.
 
-        While it waits it holds payloads; those of role align's windows are nobody else's. So their bytes are bounded.
+        The bytes of those that wait are bounded, since in role infer nothing else holds their payloads.
         """
         nbytes = window.nbytes
         if self._early_bytes + nbytes > self._max_early_bytes:

@@ -75,7 +75,7 @@ def early(outcomes: list[Any]) -> list[tuple[int, int, int]]:
     """End and log time in ms after T0, and members, of the early runs among the outcomes."""
     found = [o.window for o in outcomes if isinstance(o, Early)]
     assert all(window.closed_by is ClosedBy.OPEN for window in found)
-    return [((w.end_us - T0) // MS, (w.closed_at.log_time_us - T0) // MS, w.count) for w in found]
+    return [((w.end_us - T0) // MS, (w.closed_at.log_time_us - T0) // MS, sum(map(len, w.events))) for w in found]
 
 
 def test_a_window_is_complete_once_every_modality_has_been_seen_past_its_end() -> None:
