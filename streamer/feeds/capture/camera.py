@@ -97,6 +97,7 @@ class Camera:
         self._most_off_us = most_off_us
         self._silence_s = silence_s
         self._told: dict[str, TimeSource] = {}
+        self._reported = False
         self.away: str | None = f"{source.name}: not opened yet"
 
     def run(self, stop: threading.Event) -> None:
@@ -225,15 +226,15 @@ class Camera:
     # what is reported
 
     def _is_back(self) -> None:
-        if self.away is not None:
-            log.info("%s is there", self.source.name)
-        self.away = None
+        log.info("%s is there", self.source.name)
+        self.away, self._reported = None, False
         self._metrics.connected.labels(self.source.name).set(1)
         self._metrics.connections.labels(self.source.name).inc()
 
     def _is_away(self, reason: str) -> None:
         self._metrics.connected.labels(self.source.name).set(0)
-        if self.away is None or self.away.endswith("not opened yet"):
+        if not self._reported:
+            self._reported = True
             waits = "waiting for a sender again" if self.source.listens else "trying again until it is back"
             log.warning("%s is away: %s; %s", self.source.name, reason, waits)
         self.away = f"{self.source.name}: {reason}"
