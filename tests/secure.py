@@ -29,7 +29,7 @@ from streamer.local.process import Daemon, free_port, listens
 from tests.harness import ROOT
 
 PASSWORD = "pass:word/@%s"  # with every character that a URL or a configuration file could misread
-USERS = ("operator", "device", "worker", "transcriber", "viewer")
+USERS = ("operator", "device", "worker", "transcriber", "gateway", "viewer")
 OPERATIONS = {re.sub("_", "", operation.name).lower(): operation for operation in ACLOperation}
 
 PROPERTIES = """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -27,7 +29,8 @@ from streamer.local.worker import environment
 from streamer.settings import Settings
 from streamer.store import descriptions, results
 from tests import secure
-from tests.harness import READY_WITHIN_S, S_US, WorkerProcess, running_worker, wait_for
+from tests.gateways import GatewayProcess
+from tests.harness import READY_WITHIN_S, S_US, WorkerProcess, jpeg, running_worker, wait_for
 from tests.secure import PASSWORD, Authority, Broker, Redis
 from tests.speech import digits, needs_recogniser, with_pauses
 
@@ -158,6 +161,19 @@ def test_transcribe_needs_the_rights_of_its_own_and_no_more(
         producer.flush()  # no end: by silence, for which it asks where the partition ends
         wait_for(lambda: process.metric("streamer_transcribe_delay_seconds_count") == 1, 120.0, process.text)
         assert process.ready(), process.text()
+
+
+def test_the_gateway_needs_the_rights_of_its_own_and_no_more(
+    broker: Broker, authority: Authority, made: list[topics.Topic], tmp_path: Path
+) -> None:
+    settings = at_kafka(broker, authority, "gateway", port=0)
+    with GatewayProcess(settings, tmp_path, "cab-7") as gateway:
+        gateway.wait_ready(READY_WITHIN_S)
+        headers = {"Authorization": f"Bearer {gateway.token}", "Content-Type": "image/jpeg"}
+        request = urllib.request.Request(f"{gateway.url}/v1/sessions/cab-7/image", jpeg(), headers)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            assert json.loads(answer.read())["topic"] == settings.source_topics[0]
+        gateway.stop()
 
 
 def test_ticks_need_the_right_to_write_to_the_source_topics(

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import jsonschema
 import pytest
+import yaml
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RequestTimedOutError
 from cloudevents.core.bindings import http as sdk
 from cloudevents.core.v1.event import CloudEvent
@@ -28,16 +30,17 @@ from streamer.events import EPOCH, KINDS, Record, rfc3339
 from streamer.gateway import tokens
 from streamer.gateway.cloudevents import framed
 from streamer.gateway.intake import Intake
-from streamer.gateway.metrics import GatewayMetrics
+from streamer.gateway.metrics import STATUSES, GatewayMetrics
 from streamer.gateway.outgoing import Outgoing
 from streamer.gateway.problems import Problem
 from streamer.gateway.quotas import BURST_S, Bucket, Quotas, Room
 from streamer.gateway.records import Records
-from streamer.gateway.server import Gateway, tls_context
+from streamer.gateway.server import PAGE, Gateway, tls_context
 from streamer.gateway.stream import BEARER, PROTOCOL
 from streamer.gateway.tokens import Tokens
 from streamer.settings import Settings
 
+OPENAPI = yaml.safe_load((Path(__file__).parents[3] / "schemas" / "gateway.yaml").read_text("utf-8"))
 NOW_US = 1_767_225_600_000_000  # 2026-01-01
 PARTITIONS = 12
 SESSION = "cab 7/ä"  # needs percent-encoding
@@ -107,10 +110,16 @@ class Rig:
         async with self.http.post(f"{self.url}{path}", data=body, headers=given) as answer:
             document = await answer.json(content_type=None)
             assert answer.content_type == ("application/json" if answer.ok else "application/problem+json")
+            if isinstance(document, dict):
+                self.described("place" if answer.ok else "problem", document)
             if not answer.ok:
                 assert document["status"] == answer.status
                 assert "\n" not in document["detail"]
             return answer.status, document, answer.headers
+
+    def described(self, name: str, document: dict[str, Any]) -> None:
+        """Hold an answer to ``schemas/gateway.yaml``."""
+        jsonschema.validate(document, OPENAPI["components"]["schemas"][name])
 
     def count(self, sensor: str, outcome: str) -> float:
         labels = {"sensor": sensor, "outcome": outcome}
@@ -610,3 +619,20 @@ def test_a_link_for_a_phone_has_the_token_in_its_fragment(tmp_path: Path, monkey
     assert len(code) > 15
     wrong = CliRunner().invoke(app, [*link, "192.168.1.10"])
     assert isinstance(wrong.exception, UsageError)
+
+
+async def test_the_addresses_are_those_that_are_described(rig: Making) -> None:
+    described = {(method.upper(), path) for path, methods in OPENAPI["paths"].items() for method in methods}
+    async with rig() as one:
+        assert one.gateway._runner is not None
+        routes = one.gateway._runner.app.router.routes()
+        served = {
+            (route.method, route.resource.canonical)
+            for route in routes
+            if route.resource is not None and route.method != "HEAD" and route.resource.canonical not in PAGE
+        }
+    assert served == described
+    answers = OPENAPI["paths"]["/v1/events"]["post"]["responses"]
+    assert {int(status) for status in answers} == {200, *STATUSES}
+    types = {kind.ce_type for kind in KINDS} | {"streamer.end.v1"}
+    assert set(OPENAPI["components"]["schemas"]["event"]["properties"]["type"]["enum"]) == types
