@@ -101,11 +101,10 @@ def bare(bench: Rig) -> _Serving:
 def gateway(bench: Rig, settings: Settings) -> _Serving:
     path = bench.folder / "tokens.toml"
     path.unlink(missing_ok=True)
-    token, port, metrics = tokens.make(path, SESSIONS), free_port(), free_port()
-    given = {"gateway_port": port, "gateway_metrics_port": metrics, "gateway_tokens": path}
+    token, port = tokens.make(path, SESSIONS), free_port()
+    given = {"gateway_port": port, "gateway_tokens": path}
     log = bench.folder / "gateway.log"
     program = WorkerProcess(settings.model_copy(update=given), log, rig.one_thread(), rig.ROOT, command="gateway")
-    program.port = metrics
     rig.pin(program.pid, rig.PROGRAM_CORE)
     program.wait_ready(rig.READY_WITHIN_S)
     return _Serving(Served(program, port, token))

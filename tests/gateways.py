@@ -21,7 +21,7 @@ class GatewayProcess(WorkerProcess):
     def __init__(self, settings: Settings, folder: Path, *sessions: str, **extra: Any) -> None:
         path = folder / "tokens.toml"
         self.token = tokens.make(path, sessions)
-        self.gateway_port, metrics_port = free_port(), free_port()
+        self.gateway_port = free_port()
         scheme = "https" if "gateway_cert_file" in extra else "http"
         self.url = f"{scheme}://127.0.0.1:{self.gateway_port}"
         super().__init__(
@@ -29,8 +29,6 @@ class GatewayProcess(WorkerProcess):
             folder / "gateway.log",
             "gateway",
             gateway_port=self.gateway_port,
-            gateway_metrics_port=metrics_port,
             gateway_tokens=path,
             **extra,
         )
-        self.port = metrics_port

@@ -56,7 +56,7 @@ class _Process:
         self._metrics = GatewayMetrics()
         self._stop = asyncio.Event()
         self._broken: BaseException | None = None
-        self._draining = False
+        self._not_yet = "starting"  # why nothing is taken; empty while it is
 
     async def serve(self, say: Callable[[str], None]) -> bool:
         """Run until the end; whether it was a crash."""
@@ -79,6 +79,7 @@ class _Process:
         log.info("metrics and probes on http://%s:%d", settings.host, endpoints.port)
         try:
             await gateway.start()
+            self._not_yet = ""
             say(f"gateway: {gateway.scheme}://{_shown(settings.gateway_host)}:{gateway.port}")
             while not self._stop.is_set():
                 tokens.refresh()
@@ -87,7 +88,7 @@ class _Process:
                         await self._stop.wait()
                 except TimeoutError:
                     pass
-            self._draining = True
+            self._not_yet = "stopping"
             log.info("stopping: no more is taken, what has come is finished")
             await gateway.stop()
             if not await sending.stop(settings.stop_after_ms / 1000):
@@ -104,7 +105,7 @@ class _Process:
         self._stop.set()
 
     def _not_ready(self) -> list[str]:
-        return ["stopping"] if self._draining else []
+        return [self._not_yet] if self._not_yet else []
 
     def _degraded(self) -> list[str]:
         stuck_s = self._outgoing.stuck_s()
@@ -113,7 +114,7 @@ class _Process:
 
     def _observe(self) -> None:
         self._gateway.observe()
-        self._metrics.ready.set(not self._draining)
+        self._metrics.ready.set(not self._not_yet)
 
 
 def _shown(host: str) -> str:

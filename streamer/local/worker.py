@@ -37,8 +37,8 @@ class WorkerProcess(Program):
         arguments: Sequence[str] = (),
     ) -> None:
         self.port = free_port()
-        own = f"{command}_port"
-        port = own if own in Settings.model_fields else "port"
+        own = f"{command}_metrics_port", f"{command}_port"  # the gateway has another port beside that of its probes
+        port = next((name for name in own if name in Settings.model_fields), "port")
         given = environment(settings) | {f"STREAMER_{port.upper()}": str(self.port)} | dict(env)
         super().__init__([sys.executable, "-m", "streamer", command, *arguments], log, given, cwd, f"the {command}")
 
