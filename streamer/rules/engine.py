@@ -168,6 +168,7 @@ def variables(result: Result) -> dict[str, Any]:
         "closed_by": result.closed_by,
         "present": list(result.present),
         "coverage": result.coverage,
+        "novelty": result.novelty,
         "status": result.status,
         "model": result.model,
         "version": result.version,

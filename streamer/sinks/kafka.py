@@ -29,7 +29,7 @@ from streamer.sinks import events
 from streamer.sinks.sink import Given, Sink
 from streamer.store.readers import Cursor, Page
 
-WITHIN_S = 20.0  # of every call to Kafka, shorter than the transaction's own time
+WITHIN_S = 10.0  # of every call to Kafka, shorter than the transaction's own time
 TRANSACTION_MS = 30_000
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,8 @@ class KafkaSink(Sink):
                     moved = await self._in_thread(self._commit, [step for step, _ in waiting])
                 except (Unavailable, Stop) as error:
                     for _, other in waiting:
-                        other.set_exception(error)
+                        if not other.done():  # cancelled, as the process ends
+                            other.set_exception(error)
                 else:
                     for (_, other), has in zip(waiting, moved, strict=True):
                         if not other.done():

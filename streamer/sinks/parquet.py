@@ -48,6 +48,7 @@ SCHEMA = pa.schema(
         pa.field("outputs", pa.string(), nullable=False),  # JSON: models differ, the columns do not
         pa.field("present", pa.list_(pa.string()), nullable=False),
         pa.field("coverage", pa.map_(pa.string(), pa.float64()), nullable=False),
+        pa.field("novelty", pa.map_(pa.string(), pa.float64()), nullable=False),
         pa.field("latencies_us", pa.map_(pa.string(), pa.int64()), nullable=False),
         pa.field("members", pa.string(), nullable=False),  # JSON
         pa.field("embedding", pa.list_(pa.float32()), nullable=False),
@@ -272,6 +273,7 @@ def row(result: Result) -> dict[str, Any]:
         "outputs": msgspec.json.encode(result.outputs).decode(),
         "present": result.present,
         "coverage": list(result.coverage.items()),
+        "novelty": list(result.novelty.items()),
         "latencies_us": list(result.latencies_us.items()),
         "members": msgspec.json.encode(result.members).decode(),
         "embedding": np.frombuffer(result.embedding, "<f2").astype(np.float32),

@@ -55,18 +55,20 @@ def run(
     if not re.fullmatch(NAME, name):
         raise UsageError(f"{name!r} is no name of a sink: 1 to 60 letters, digits, _ and - are")
     following.prepare(settings)
-    asyncio.run(_run(settings, made, name, only, since_us, once, say))
+    asyncio.run(serve(settings, made, name, only=only, since_us=since_us, once=once, say=say))
 
 
-async def _run(
+async def serve(
     settings: Settings,
     make: type[Sink],
     name: str,
-    only: Sequence[str],
-    since_us: int | None,
-    once: bool,
-    say: Callable[[str], object],
+    *,
+    only: Sequence[str] = (),
+    since_us: int | None = None,
+    once: bool = False,
+    say: Callable[[str], object] = lambda line: None,
 ) -> None:
+    """Take results to a sink of this class; otherwise as :func:`run`."""
     metrics = Metrics()
     async with AsyncExitStack() as stack:
         client = redis_clients.async_client(settings, socket_timeout=following.SOCKET_TIMEOUT_S)

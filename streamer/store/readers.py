@@ -28,6 +28,7 @@ from streamer.store.states import refuses_us
 
 PAGE = 100  # results in one read
 POLL_S = 0.5  # between two looks at what is new
+BUSY_S = 0.02  # the same while sessions are being read: a look is a list of all sessions
 AT_ONCE = 16  # sessions that are read at the same time
 
 # KEYS: cursor, results (one hash slot). ARGV: the cursor's end_us before (empty: none), end_us, state. A session
@@ -211,7 +212,7 @@ class Reader:
                     backoff = Backoff()
                     if once and not waiting and not self._tasks:
                         return
-                    await asyncio.sleep(0 if self._tasks or (once and not self._later_s) else POLL_S)
+                    await asyncio.sleep(BUSY_S if self._tasks or (once and not self._later_s) else POLL_S)
                     continue
                 await backoff.pause()
         finally:
@@ -261,6 +262,8 @@ class Reader:
                 self._other.answers()
                 if reached_us is not None:
                     self._places_us[session] = reached_us
+                    if len(page.results) < PAGE and reached_us >= newest_us:
+                        return  # what has come since is seen at the next look
         # As it was seen, and not as it is now: what came since, perhaps after the session was forgotten, is new.
         self._places_us[session] = newest_us
 

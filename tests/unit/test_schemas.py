@@ -47,6 +47,8 @@ from streamer.feeds.producer import Outgoing, end_record, headers
 from streamer.kinds.telemetry import parse_telemetry
 from streamer.kinds.text import parse_transcript
 from streamer.result import Result
+from streamer.rules.actions import TOPIC_ALARMS
+from streamer.rules.engine import Alarm
 from streamer.settings import Settings
 from streamer.sinks import events as sinks
 from streamer.speak import records as speech
@@ -609,7 +611,7 @@ def kafka_channels() -> dict[str, Any]:
 
 
 def test_the_topics_are_those_that_the_code_makes_with_their_configuration() -> None:
-    own = (topics._own(SETTINGS, suffix) for suffix in (TOPIC_SPEECH, TOPIC_RESULTS))
+    own = (topics._own(SETTINGS, suffix) for suffix in (TOPIC_ALARMS, TOPIC_SPEECH, TOPIC_RESULTS))
     wanted = {topic.name: topic for topic in [*topics._wanted(SETTINGS), *own]}
     told = {channel["address"]: resolved(channel["bindings"])["kafka"] for channel in kafka_channels().values()}
     assert set(told) == set(wanted)
@@ -711,6 +713,15 @@ def test_every_result_in_kafka_has_the_headers_and_the_payload_that_are_told(ses
     assert found["ce_type"] == ASYNCAPI["components"]["schemas"]["resultHeaders"]["properties"]["ce_type"]["const"]
     assert accepts("result.json", json.loads(one.to_json(embedding=True)))
     assert accepts("result.json", json.loads(sinks.structured(one))["data"])
+
+
+def test_an_alarm_is_as_it_is_told() -> None:
+    told = ASYNCAPI["components"]["schemas"]["alarmEvent"]
+    alarm = Alarm("hazard", "alarm", "Straße 7/€", 0, 1_000_000, "Hazard ahead.")
+    event = json.loads(alarm.event())
+    Draft7Validator(told, format_checker=FormatChecker()).validate(event)
+    assert set(event["data"]) == set(told["properties"]["data"]["properties"])
+    assert headers_accepted("alarmEvent", {**event, "type": "streamer.other.v1"}) is False
 
 
 # ---- headers

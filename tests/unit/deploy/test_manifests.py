@@ -33,7 +33,7 @@ from tests.kustomized import EXTENSIONS, K8S, OVERLAYS, Object, overlay, pod, wi
 ROOT = Path(__file__).parents[3]
 ONE_ROLE, SPLIT = ("keda", "strimzi"), ("keda-split", "strimzi-split")
 SECURED = ("kafka-tls", "redis-tls", "keda-tls")
-SINKS = ("sink-kafka", "sink-webhook", "sink-parquet")
+SINKS = ("sink-kafka", "sink-webhook", "sink-parquet", "rules")  # readers of results
 SUPPORTED = ("1.31", "1.37")  # oldest and newest Kubernetes that the manifests are for
 IN_SECRETS = {"STREAMER_REDIS": "rediss://redis.example.org:6379/0", "STREAMER_KAFKA_PASSWORD": "password"}
 MIB = 1 << 20

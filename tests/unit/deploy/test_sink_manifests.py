@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from streamer.rules.actions import ACTIONS
+from streamer.rules.table import read
 from streamer.settings import Settings
 from streamer.sinks import registry
 from tests.kustomized import K8S, Object, pod, with_components
@@ -68,3 +70,30 @@ def test_compose_starts_each_by_a_profile_with_settings_that_it_accepts(
         default = str(value).rpartition(":-")[2].removesuffix("}") if str(value).startswith("${") else str(value)
         monkeypatch.setenv(name, default)
     assert Settings.load().sink_port == 9100
+
+
+def test_rules_are_one_pod_with_the_file_of_a_config_map() -> None:
+    built = with_components("cpu", "rules", "kafka-tls")
+    (deployment,) = [o for o in built if o["kind"] == "Deployment" and o["metadata"]["name"] == "streamer-rules"]
+    (container,) = pod(deployment)["containers"]
+    assert deployment["spec"]["replicas"] == 1
+    assert container["args"] == ["rules", "run"]
+    given = values(container)
+    assert given["STREAMER_RULES_PORT"] == str(container["ports"][0]["containerPort"])
+    assert given["STREAMER_KAFKA_USER"] == "streamer-rules"
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert mounts[str(Path(given["STREAMER_RULES"]).parent)] == "rules"
+    (volume,) = [one for one in pod(deployment)["volumes"] if one["name"] == "rules"]
+    assert volume["configMap"]["name"] == "streamer-rules"
+
+
+def test_compose_starts_rules_on_the_example_which_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = SERVICES["rules"]
+    assert service["profiles"] == ["rules"]
+    inside = service["environment"]["STREAMER_RULES"]
+    (beside,) = [volume.split(":")[0] for volume in service["volumes"] if f":{inside}:" in volume]
+    assert set(read(ROOT / beside, list(ACTIONS))) >= {"emergency", "blind"}
+    for name, value in service["environment"].items():
+        default = str(value).rpartition(":-")[2].removesuffix("}") if str(value).startswith("${") else str(value)
+        monkeypatch.setenv(name, default)
+    assert Settings.load().rules_port == 9100
