@@ -14,7 +14,7 @@ const CLOSED = { complete: "C", deadline: "D", end: "E", memory: "M" };
 const $ = (id) => document.getElementById(id);
 
 const sessions = new Map(); // name -> { ...summary, heard_ms }
-let modalities = [];
+let kinds = new Map(); // declared sensor -> its kind, in the order of results
 let gap_s = 10; // silence after which a session is no longer live
 let chosen = null; // name of the session that is shown
 let at_us = null; // end of the window that is shown; null: always the newest
@@ -22,7 +22,8 @@ let results = []; // of the chosen session within the span, oldest first
 let first = null; // its newest early result, of a window that has not closed
 let contents = new Map(); // end_us -> content of that window; null: being read; false: cannot be read
 let reading = 0;
-let frame = { shown_us: 0, loading: false };
+let seen = new Set(); // sensors that the chosen session has had
+let cameras = new Map(); // sensor -> its figure and what it shows
 let stream = null;
 let lanes = [];
 let asked = false; // the server has answered with its sessions
@@ -172,13 +173,11 @@ function choose(name, end_us = null) {
   results = [];
   first = null;
   contents = new Map();
-  frame = { shown_us: 0, loading: false };
+  seen = new Set();
+  cameras = new Map();
   lanes = [];
   $("lanes").replaceChildren();
-  $("frame").hidden = true;
-  $("no-frame").hidden = false;
-  setText($("no-frame"), "No frame yet");
-  setText($("frame-caption"), "\u00a0");
+  showCameras();
   setText($("name"), name ?? "");
   $("heads").replaceChildren();
   $("description").hidden = $("provisional").hidden = true;
@@ -211,7 +210,8 @@ async function catchUp() {
   const name = chosen;
   try {
     const found = await ask("/api/sessions");
-    ({ modalities, gap_s } = found);
+    gap_s = found.gap_s;
+    kinds = new Map(found.sensors.map(({ name, kind }) => [name, kind]));
     $("search").hidden = !found.search;
     asked = true;
     sessions.clear();
@@ -245,9 +245,11 @@ function add(name, more) {
   const from_us = results.at(-1).end_us - SPAN_US;
   results = results.filter((result) => result.end_us > from_us);
   for (const end_us of contents.keys()) if (end_us <= from_us) contents.delete(end_us);
+  for (const result of results) result.present.forEach((name) => seen.add(name));
   showDecision(newest());
   showEmpty();
-  readFrame();
+  showCameras();
+  readFrames();
   readContents();
   draw();
 }
@@ -300,14 +302,19 @@ function showDecision(result) {
     const [what, label, score] = box.children[index].children;
     const [meter, value] = score.children;
     setText(what, name);
-    setText(label, saying(output));
+    setText(label, `${saying(output)}${output.unsure ? "?" : ""}`);
     label.classList.toggle("bad", !heads.length);
+    label.classList.toggle("unsure", Boolean(output.unsure));
+    label.title = output.unsure ? "The model is unsure: this is not to be acted on" : "";
     score.hidden = typeof output.score !== "number";
     if (score.hidden) return;
     meter.value = output.score;
     meter.setAttribute("aria-label", `score of ${saying(output)}`);
     setText(value, output.score.toFixed(2));
   });
+  const strange = Object.entries(result.novelty ?? {}).filter(([, far]) => far > 1).map(([name]) => name);
+  $("strange").hidden = !strange.length;
+  setText($("strange"), `The model has met nothing like this: ${strange.join(", ")}`);
   setText($("fact-window"), `${clock(result.start_us)}, ${(result.end_us - result.start_us) / 1e6} s`);
   const partial = result.status === "partial" ? ", data may be missing" : "";
   setText($("fact-closed"), `${result.closed_by}${partial}`);
@@ -321,41 +328,90 @@ function milliseconds(us) {
   return us === undefined ? "" : `${Math.round(us / 1000)} ms`;
 }
 
-// frames: one is loaded at a time, so a slow connection shows fewer frames, never older ones
+// sensors, by the newest window first: a change of the settings leaves those of before behind
+function names() {
+  const found = results.toReversed().flatMap((result) => Object.keys(result.coverage));
+  return [...new Set(found.length ? found : kinds.keys())];
+}
 
-function readFrame() {
-  const newest = results.findLast((result) => result.present.includes("image"));
+// those of a kind that the session has had
+function had(kind) {
+  return names().filter((name) => kinds.get(name) === kind && seen.has(name));
+}
+
+// cameras: a picture each; of one, one frame is loaded at a time, so a slow connection shows fewer frames, never older
+
+function camera(name) {
+  const image = element("img", { alt: "", hidden: true });
+  const missing = element("p", { className: "muted", textContent: "No frame yet" });
+  const picture = element("button", { type: "button", className: "picture" }, image, missing);
+  const title = element("span", { className: "camera-name", textContent: name });
+  const caption = element("span", { textContent: "\u00a0" });
+  const figure = element("figure", { className: "panel frame" }, picture, element("figcaption", { className: "muted small" }, title, caption));
+  figure.dataset.sensor = name;
+  picture.setAttribute("aria-label", `Enlarge ${name}`);
+  picture.setAttribute("aria-pressed", "false");
+  picture.addEventListener("click", () => {
+    const large = figure.classList.toggle("large");
+    picture.setAttribute("aria-pressed", String(large));
+    for (const other of cameras.values()) {
+      if (other.figure === figure) continue;
+      other.figure.classList.remove("large");
+      other.picture.setAttribute("aria-pressed", "false");
+    }
+  });
+  return { figure, picture, image, missing, caption, shown_us: 0, loading: false };
+}
+
+function showCameras() {
+  const found = had("image");
+  const shown = found.length ? found : [names().find((name) => kinds.get(name) === "image") ?? "camera"];
+  const before = [...cameras.keys()].join(" ");
+  if (before !== shown.join(" ")) {
+    cameras = new Map(shown.map((name) => [name, cameras.get(name) ?? camera(name)]));
+    $("cameras").replaceChildren(...[...cameras.values()].map((one) => one.figure));
+    $("top").classList.toggle("many", shown.length > 1);
+  }
+  const newest = results.at(-1);
+  for (const [name, { figure }] of cameras) figure.classList.toggle("gone", Boolean(newest) && !newest.present.includes(name));
+}
+
+function readFrames() {
+  for (const [name, one] of cameras) readFrame(name, one);
+}
+
+function readFrame(name, one) {
+  const newest = results.findLast((result) => result.present.includes(name));
   if (!newest) {
-    setText($("no-frame"), "No camera in the last minute");
+    setText(one.missing, "No camera in the last minute");
     return;
   }
-  if (frame.loading || newest.end_us === frame.shown_us || document.hidden) return;
-  const mine = frame;
+  const silent_us = results.at(-1).end_us - newest.end_us;
+  if (silent_us > 0 && newest.end_us === one.shown_us) setText(one.caption, `${clock(newest.start_us)}, absent for ${ago(silent_us / 1e6)}`);
+  if (one.loading || newest.end_us === one.shown_us || document.hidden) return;
   const image = new Image();
   const done = () => {
-    mine.loading = false;
-    mine.shown_us = newest.end_us;
-    if (mine === frame) readFrame();
+    one.loading = false;
+    one.shown_us = newest.end_us;
+    if (cameras.get(name) === one) readFrame(name, one);
   };
-  mine.loading = true;
+  one.loading = true;
   image.onload = () => {
-    if (mine !== frame) return;
-    image.id = "frame";
-    image.alt = `Camera of ${chosen} at ${clock(newest.end_us)}`;
-    $("frame").replaceWith(image);
-    $("no-frame").hidden = true;
-    setText($("frame-caption"), `${clock(newest.start_us)}   ${image.naturalWidth} × ${image.naturalHeight}`);
+    image.alt = `${name} of ${chosen} at ${clock(newest.end_us)}`;
+    one.image.replaceWith(image);
+    one.image = image;
+    one.missing.hidden = true;
+    setText(one.caption, `${clock(newest.start_us)}   ${image.naturalWidth} × ${image.naturalHeight}`);
     done();
   };
   image.onerror = () => {
-    if (mine !== frame) return;
-    $("frame").hidden = true;
-    $("no-frame").hidden = false;
-    setText($("no-frame"), "Kafka no longer has this frame");
-    setText($("frame-caption"), clock(newest.start_us));
+    one.image.hidden = true;
+    one.missing.hidden = false;
+    setText(one.missing, "Kafka no longer has this frame");
+    setText(one.caption, clock(newest.start_us));
     done();
   };
-  image.src = `/api/frame?${new URLSearchParams({ session: chosen, end_us: newest.end_us })}`;
+  image.src = `/api/frame?${new URLSearchParams({ session: chosen, end_us: newest.end_us, sensor: name })}`;
 }
 
 // sound, words and telemetry of the windows, newest first
@@ -370,10 +426,8 @@ function readContents() {
     reading += 1;
     ask("/api/window", { session: chosen, end_us: next.end_us })
       .then((content) => {
-        const [audio] = Object.values(content.audio); // the lanes show the first microphone, and all channels together
-        const telemetry = Object.assign({}, ...Object.values(content.telemetry));
-        const levels = audio && Uint8Array.from(atob(audio.levels), (char) => char.charCodeAt(0));
-        mine.set(next.end_us, { ...content, audio, telemetry, levels });
+        for (const sound of Object.values(content.audio)) sound.levels = Uint8Array.from(atob(sound.levels), (char) => char.charCodeAt(0));
+        mine.set(next.end_us, content);
       })
       .catch(() => mine.set(next.end_us, false))
       .finally(() => {
@@ -395,7 +449,7 @@ function loaded() {
 function segments() {
   const found = new Map();
   for (const content of loaded()) {
-    for (const segment of content.transcripts) found.set(`${segment.start_us} ${segment.text}`, segment);
+    for (const segment of content.transcripts) found.set(`${segment.start_us} ${segment.sensor} ${segment.text}`, segment);
   }
   return [...found.values()].sort((one, other) => other.start_us - one.start_us);
 }
@@ -403,12 +457,19 @@ function segments() {
 function showWords() {
   const list = $("words");
   const spoken = segments();
-  const keys = spoken.map((segment) => `${segment.start_us} ${segment.text}`);
+  const several = had("text").length > 1;
+  const keys = spoken.map((segment) => `${segment.start_us} ${several ? segment.sensor : ""} ${segment.text}`);
   if (keys.join("\n") !== list.dataset.keys) {
     list.dataset.keys = keys.join("\n");
     list.replaceChildren(
       ...spoken.map((segment) =>
-        element("li", {}, element("time", { textContent: clock(segment.start_us) }), element("span", { textContent: segment.text })),
+        element(
+          "li",
+          {},
+          element("time", { textContent: clock(segment.start_us) }),
+          element("span", { textContent: segment.text }),
+          ...(several ? [element("span", { className: "muted small said-by", textContent: segment.sensor })] : []),
+        ),
       ),
     );
   }
@@ -442,14 +503,24 @@ function wanted() {
       found.push({ ...spec, first: index === 0, draw: (pen) => drawScore(pen, head, label) });
     });
   }
-  found.push({ key: "audio", label: "audio", height: 48, first: true, draw: drawSound });
+  const heard = had("audio");
+  (heard.length ? heard : ["audio"]).forEach((name, index) => {
+    const height = heard.length > 1 ? 32 : 48;
+    found.push({ key: `sound ${name}`, label: name, height, first: index === 0, draw: (pen) => drawSound(pen, name) });
+  });
   found.push({ key: "text", label: "transcript", height: 14, draw: drawWords });
-  const channels = new Map();
-  for (const content of loaded()) for (const [name, { unit }] of Object.entries(content.telemetry)) channels.set(name, unit);
-  for (const [name, unit] of [...channels].sort().slice(0, MAX_LANES)) {
-    found.push({ key: `telemetry ${name}`, label: name, height: 24, draw: (pen) => drawSignal(pen, name, unit) });
+  const measured = had("telemetry");
+  for (const sensor of measured) {
+    const channels = new Map();
+    for (const content of loaded()) {
+      for (const [name, { unit }] of Object.entries(content.telemetry[sensor] ?? {})) channels.set(name, unit);
+    }
+    for (const [name, unit] of [...channels].sort().slice(0, MAX_LANES)) {
+      const label = measured.length > 1 ? `${sensor} ${name}` : name;
+      found.push({ key: `telemetry ${sensor} ${name}`, label, height: 24, draw: (pen) => drawSignal(pen, sensor, name, unit) });
+    }
   }
-  modalities.forEach((name, index) => {
+  names().forEach((name, index) => {
     found.push({ key: `cover ${name}`, label: `has ${name}`, height: 16, first: index === 0, draw: (pen) => drawCover(pen, name) });
   });
   found.push({ key: "closed", label: "closed by", height: 18, draw: drawClosed });
@@ -541,7 +612,7 @@ function palette(pen) {
   });
 }
 
-function tile({ audio: { columns, bands }, levels }, colours) {
+function tile({ columns, bands, levels }, colours) {
   const picture = new ImageData(columns, bands);
   levels.forEach((level, at) => {
     const row = bands - 1 - (at % bands); // the lowest band is at the bottom
@@ -552,17 +623,18 @@ function tile({ audio: { columns, bands }, levels }, colours) {
   return made;
 }
 
-function drawSound(pen) {
+function drawSound(pen, name) {
   const { context, x, width, height } = pen;
   context.fillStyle = pen.colour("track");
   context.fillRect(0, 0, width, height);
   const theme = pen.colour("ground");
   for (const content of loaded()) {
-    if (!content.audio) continue;
-    if (content.theme !== theme) Object.assign(content, { theme, tile: tile(content, palette(pen)) });
-    context.drawImage(content.tile, x(content.start_us), 0, x(content.end_us) - x(content.start_us), height);
+    const sound = content.audio[name];
+    if (!sound) continue;
+    if (sound.theme !== theme) Object.assign(sound, { theme, tile: tile(sound, palette(pen)) });
+    context.drawImage(sound.tile, x(content.start_us), 0, x(content.end_us) - x(content.start_us), height);
   }
-  const newest = loaded().at(-1)?.audio;
+  const newest = loaded().at(-1)?.audio[name];
   return newest && newest.peak_dbfs !== null ? `${newest.peak_dbfs.toFixed(0)} dBFS` : "–";
 }
 
@@ -578,11 +650,11 @@ function drawWords(pen) {
   return spoken.length ? `${spoken.length} said` : "–";
 }
 
-function drawSignal(pen, name, unit) {
+function drawSignal(pen, sensor, name, unit) {
   const times = [];
   const values = [];
   for (const content of loaded()) {
-    const signal = content.telemetry[name];
+    const signal = content.telemetry[sensor]?.[name];
     signal?.times_us.forEach((time, index) => {
       if (times.length && time <= times.at(-1)) return; // windows overlap where the hop is shorter
       times.push(time);
@@ -875,7 +947,7 @@ window.addEventListener("hashchange", () => {
   if (name !== null) choose(name, end_us);
 });
 document.addEventListener("visibilitychange", () => {
-  readFrame();
+  readFrames();
   readContents();
   draw();
 });

@@ -1,9 +1,11 @@
 """The page's web server: who has access, and what each address answers.
 
     /                                         the page; /?token=… opens it once, then a cookie does
-    /api/sessions                             all sessions with their newest results, and settings that the page needs
+    /api/sessions                             all sessions with their newest results, and settings that the page needs:
+                                              the sensors with their kinds
     /api/results?session=S&since=US&limit=N   results of a session that end at or after US, oldest first; &until=US
-    /api/frame?session=S&end_us=US            newest frame of the window, as it was sent; WebP upright
+    /api/frame?session=S&end_us=US            newest frame of the window, as it was sent; WebP upright; of its first
+                                              camera or of &sensor=NAME
     /api/window?session=S&end_us=US           spectrogram, transcripts and telemetry of the window
     /api/description?session=S&until=US       newest description of a window that ends at or before US; null: none
     /api/drifts?session=S                     sensors whose clocks drift away from the session's others; []: none
@@ -89,6 +91,7 @@ class Dashboard:
     def __init__(self, settings: Settings, live: Live, windows: Windows, finder: Finder, spoken: Spoken) -> None:
         check_access(settings)
         self._settings = settings
+        self._sensors = settings.sensor_set
         self._live = live
         self._windows = windows
         self._finder = finder
@@ -205,7 +208,7 @@ class Dashboard:
         return _json(
             {
                 "sessions": await self._live.sessions(),
-                "modalities": KIND_NAMES,
+                "sensors": [{"name": one.name, "kind": KIND_NAMES[one.row]} for one in self._sensors.all],
                 "search": await self._finder.available(),
                 "gap_s": settings.session_gap_ms / 1000,
             }
@@ -225,7 +228,7 @@ class Dashboard:
         return _json(await self._live.drifts(_session(request)))
 
     async def _frame(self, request: web.Request) -> web.Response:
-        frame = await self._windows.frame(await self._result(request))
+        frame = await self._windows.frame(await self._result(request), request.query.get("sensor"))
         return web.Response(body=frame.content, content_type=frame.media_type)
 
     async def _window(self, request: web.Request) -> web.Response:

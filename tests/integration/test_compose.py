@@ -183,7 +183,7 @@ def test_the_page_shows_windows(compose: Compose, page: Any) -> None:
     assert token is not None
     page.goto(f"http://127.0.0.1:{compose.ports['DASHBOARD']}/?token={token[1]}")
     page.locator("#sessions .name", has_text="sim-").first.wait_for()
-    page.locator("#frame[src]").wait_for()
+    page.locator("#cameras img[src]").wait_for()
     assert page.locator("#connection").text_content() == "Live"
     window = page.locator("#fact-window").text_content()
     expect(page.locator("#fact-window")).not_to_have_text(window, timeout=PAGE_TIMEOUT_MS)  # and others come

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from streamer.model.nets.model import FusedModel
 from streamer.model.spec import read_spec
 from streamer.settings import Settings
 from tests.conftest import PAGE_TIMEOUT_MS
-from tests.harness import S_US, end, record, results, running_worker, second, send, wait_for
+from tests.harness import S_US, Outgoing, end, jpeg, record, results, running_worker, second, send, wait_for
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: dev)")
 
@@ -67,8 +68,8 @@ def test_what_is_sent_is_seen_and_nothing_of_it_is_taken_for_html(topics: Settin
         page.locator("#sessions .name").wait_for()
         assert page.locator("#sessions .name").all_text_contents() == [session]
         assert page.locator("#name").text_content() == session
-        page.locator("#frame[src]").wait_for()
-        assert page.locator("#frame").evaluate("image => image.naturalWidth") == 64
+        page.locator("#cameras img[src]").wait_for()
+        assert page.locator("#cameras img").evaluate("image => image.naturalWidth") == 64
 
         words = page.locator("#words li span").first
         words.wait_for()
@@ -77,7 +78,10 @@ def test_what_is_sent_is_seen_and_nothing_of_it_is_taken_for_html(topics: Settin
         assert page.title() == f"{session} · streamer"
 
         page.locator(".lane .label", has_text="speed").wait_for()
-        assert page.locator("#heads .label").text_content() in page.locator(".lane .label").all_text_contents()
+        said = page.locator("#heads .label").text_content()
+        assert said.removesuffix("?") in page.locator(".lane .label").all_text_contents()
+        assert said.endswith("?")  # fresh weights are sure of nothing
+        expect(page.locator("#strange")).to_be_hidden()
         assert page.locator(".lane .value", has_text="10.0 m/s").count() == 1
         assert page.locator(".lane .value", has_text="dBFS").count() == 1
 
@@ -95,7 +99,7 @@ def test_what_is_sent_is_seen_and_nothing_of_it_is_taken_for_html(topics: Settin
         page.keyboard.press("Enter")
         expect(page.locator("#name")).to_have_text("car-2")
         page.locator("#words li span", has_text="a second car").first.wait_for()
-        page.locator("#frame[src]").wait_for()
+        page.locator("#cameras img[src]").wait_for()
 
         # a letter that cannot be processed
         bad = record(topics, 0, session, aligned_now(0), b"raw", "image/x-raw")
@@ -136,8 +140,8 @@ def test_a_frame_of_a_turned_camera_is_shown_upright_and_not_turned_twice(
     with running_worker(topics, tmp_path / "worker.log"), dashboard.running(settings) as url:
         send(topics, [*records, end(topics, "phone", aligned_now(0))])
         page.goto(url)
-        page.locator("#frame[src]").wait_for()
-        image = page.locator("#frame")
+        page.locator("#cameras img[src]").wait_for()
+        image = page.locator("#cameras img")
         image.evaluate("image => image.decode()")
         *size, bar, right, left_below, right_below = image.evaluate(SHADE)
         assert size == [64, 96]
@@ -176,7 +180,8 @@ def test_frames_that_kafka_has_deleted_leave_a_placeholder(topics: Settings, tmp
         page.goto(url)
         page.get_by_text("Kafka no longer has this frame").wait_for()
         assert page.locator("#words li").count() == 0
-        assert page.locator("#heads .label").text_content() in page.locator(".lane .label").all_text_contents()
+        said = page.locator("#heads .label").text_content()
+        assert said.removesuffix("?") in page.locator(".lane .label").all_text_contents()
 
 
 def test_the_command_says_where_the_page_is_and_ends_quietly(topics: Settings, tmp_path: Path) -> None:
@@ -203,6 +208,90 @@ def test_the_command_says_where_the_page_is_and_ends_quietly(topics: Settings, t
     finally:
         child.kill()
         child.wait()
+
+
+CAMERAS = ("camera_front", "camera_left", "camera_rear", "camera_right")
+EIGHT = {
+    **{name: {"kind": "image"} for name in CAMERAS},
+    "cabin_mic": {"kind": "audio"},
+    "roof_mic": {"kind": "audio"},
+    "imu": {"kind": "telemetry"},
+    **{name: {"enabled": False} for name in ("image", "audio", "text")},
+}
+
+
+def of_sensors(settings: Settings, session: str, start_us: int, cameras: Sequence[str]) -> list[Outgoing]:
+    """A second of named sensors and of the telemetry that is called like its kind."""
+    image, _, audio, _, _, telemetry = second(settings, session, start_us)
+
+    def sent(like: Outgoing, sensor: str, value: bytes) -> Outgoing:
+        id_ = ("ce_id", f"{sensor}-{start_us}".encode())
+        return like._replace(
+            value=value, headers=[h for h in like.headers if h[0] != "ce_id"] + [id_, ("ce_sensor", sensor.encode())]
+        )
+
+    pictures = [sent(image, name, jpeg(number, 64 + 16 * number)) for number, name in enumerate(cameras)]
+    heard = [sent(audio, name, audio.value) for name in ("cabin_mic", "roof_mic")]
+    return [*pictures, *heard, sent(telemetry, "imu", telemetry.value.replace(b"speed", b"yaw_rate")), telemetry]
+
+
+def test_each_of_four_cameras_has_a_picture_and_each_of_eight_sensors_a_lane(
+    topics: Settings, tmp_path: Path, page: Any
+) -> None:
+    given = topics.model_dump(exclude_unset=True) | {"sensors": EIGHT, "model": telemetry_model(tmp_path / "model")}
+    settings = Settings.model_validate(given | {"dashboard_port": 0})
+    start_us = aligned_now(2 * SECONDS + 1)
+    with running_worker(settings, tmp_path / "worker.log"), dashboard.running(settings) as url:
+        for i in range(SECONDS):
+            send(settings, of_sensors(settings, "car", start_us + i * S_US, CAMERAS))
+        page.goto(url)
+        expect(page.locator("#cameras img[src]")).to_have_count(4)
+        assert page.locator("#cameras .camera-name").all_text_contents() == list(CAMERAS)
+        widths = page.locator("#cameras img").evaluate_all("all => all.map((image) => image.naturalWidth)")
+        assert widths == [64, 80, 96, 112]  # each has its own
+        lanes = page.locator(".lane .label")
+        expect(lanes.filter(has_text="has ")).to_have_count(8)
+        expect(lanes.filter(has_text="imu yaw_rate")).to_have_count(1)
+        expect(lanes.filter(has_text="telemetry speed")).to_have_count(1)
+        assert [name for name in lanes.all_text_contents() if name.endswith("_mic") and "has" not in name] == [
+            "cabin_mic",
+            "roof_mic",
+        ]
+        # one is enlarged by the keyboard, another takes its place
+        front, rear = (page.get_by_label(f"Enlarge {name}") for name in ("camera_front", "camera_rear"))
+        small = front.bounding_box()["width"]
+        front.focus()
+        page.keyboard.press("Enter")
+        assert front.bounding_box()["width"] > 1.5 * small
+        rear.click()
+        assert [one.get_attribute("aria-pressed") for one in (front, rear)] == ["false", "true"]
+        # one falls silent
+        for i in range(SECONDS, 2 * SECONDS):
+            send(settings, of_sensors(settings, "car", start_us + i * S_US, CAMERAS[:3]))
+        expect(page.locator('#cameras [data-sensor="camera_right"]')).to_contain_text("absent for")
+        expect(page.locator(".lane", has_text="has camera_right").locator(".value")).to_have_text("absent")
+
+
+def telemetry_model(folder: Path) -> Path:
+    """A model that reads nothing but speed."""
+    folder.mkdir()
+    (folder / "model.toml").write_text(TELEMETRY)
+    repository.write(folder, repository.new_module(read_spec(folder), folder, None), None, {})
+    return folder
+
+
+TELEMETRY = """
+name = "speed"
+version = "1"
+window_ms = 1000
+[inputs.telemetry]
+channels = ["speed"]
+rate_hz = 10
+[outputs.action]
+labels = ["go", "stop"]
+[architecture]
+size = "tiny"
+"""
 
 
 THREE_HEADS = """
