@@ -217,6 +217,8 @@ class Camera:
             arrival_us = time_ns() // 1000
             if not packet.size:
                 continue
+            if packet.stream.type == TYPES[AUDIO]:  # its last sample is what has just been taken
+                arrival_us -= us(packet.duration or 0, packet.time_base)
             media_us = None if timeless or packet.pts is None else us(packet.pts, packet.time_base)
             wall_us = media_us if self.source.device else None
             if packet.has_sidedata(PRFT):
