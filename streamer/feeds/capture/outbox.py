@@ -23,7 +23,7 @@ SLOW_S = 5.0  # an acknowledgement that takes longer is reported
 
 
 class _Held(NamedTuple):
-    """A record, whose it is, its bytes, and since when it is with the client."""
+    """A record, whose it is, and its bytes."""
 
     outgoing: Outgoing
     sensor: str
