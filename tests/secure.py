@@ -29,7 +29,7 @@ from streamer.local.process import Daemon, free_port, listens
 from tests.harness import ROOT
 
 PASSWORD = "pass:word/@%s"  # with every character that a URL or a configuration file could misread
-USERS = ("operator", "device", "worker", "transcriber", "gateway", "viewer")
+USERS = ("operator", "device", "worker", "transcriber", "gateway", "sinker", "viewer")
 OPERATIONS = {re.sub("_", "", operation.name).lower(): operation for operation in ACLOperation}
 
 PROPERTIES = """
@@ -137,7 +137,7 @@ def kafka_rights() -> Iterator[ACL]:
     """The table of SECURITY.md."""
     table = (ROOT / "SECURITY.md").read_text("utf-8").partition("\n## Rights at Kafka\n")[2].partition("\n## ")[0]
     for line in table.splitlines():
-        row = re.fullmatch(r"\| `(\w+)` \| (topic|group) \| (`.+`) \| ([\w, ]+) \|", line)
+        row = re.fullmatch(r"\| `(\w+)` \| (topic|group|transactional_id) \| (`.+`) \| ([\w, ]+) \|", line)
         if row is None:
             continue
         user, resource, names, operations = row.groups()

@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
@@ -25,12 +26,14 @@ from streamer.clients import kafka as kafka_clients
 from streamer.describe import process as describe
 from streamer.errors import UsageError
 from streamer.feeds import Producer
+from streamer.local.program import Program
 from streamer.local.worker import environment
+from streamer.rules import alarms
 from streamer.settings import Settings
 from streamer.store import descriptions, results
 from tests import secure
 from tests.gateways import GatewayProcess
-from tests.harness import READY_WITHIN_S, S_US, WorkerProcess, jpeg, running_worker, wait_for
+from tests.harness import READY_WITHIN_S, ROOT, S_US, WorkerProcess, jpeg, running_worker, wait_for
 from tests.secure import PASSWORD, Authority, Broker, Redis
 from tests.speech import digits, needs_recogniser, with_pauses
 
@@ -119,8 +122,8 @@ def test_tls_without_a_user_is_spoken_too(broker: Broker, authority: Authority, 
 def test_the_whole_path_works_with_the_rights_of_security_md_and_no_more(
     worker_settings: Settings, broker: Broker, authority: Authority, secure_redis: Redis, tmp_path: Path
 ) -> None:
-    viewer = worker_settings.model_copy(
-        update={"kafka_user": "viewer", "redis_user": "viewer"}  # same password
+    viewer, sinker = (  # same password
+        worker_settings.model_copy(update={"kafka_user": user, "redis_user": user}) for user in ("viewer", "sinker")
     )
     with running_worker(worker_settings, tmp_path / "worker.log", log_level="debug"):
         start_us = (int(time.time()) - 5) * S_US
@@ -137,12 +140,29 @@ def test_the_whole_path_works_with_the_rights_of_security_md_and_no_more(
             assert list(descriptions.read(client, keys, SESSION)) == []
             describe.run(viewer.model_copy(update={"redis_user": "describer"}), once=True)
             assert len(list(descriptions.read(client, keys, SESSION))) == 3
+            with running(sinker, tmp_path / "sink.log", "sink", "kafka", "--from", "beginning", "--once") as sink:
+                sink.wait_end(60.0)
+            (tmp_path / "rules.toml").write_text("[rules.any]\nwhen = 'true'\nactions = ['kafka']\n", "utf-8")
+            ruler = sinker.model_copy(update={"rules": tmp_path / "rules.toml", "rules_port": 0})
+            with running(ruler, tmp_path / "rules.log", "rules", "run", "--all") as rules:
+                wait_for(
+                    lambda: "kafka" in {one.what for one in alarms.history(client, keys, SESSION)}, 60.0, rules.text
+                )
         assert len(list(deadletters.read(viewer))) == 3
     log = (tmp_path / "worker.log").read_text()
     assert PASSWORD not in log
     with redis_client.Redis(unix_socket_path=str(secure_redis.socket)) as eye:
         # redis-py names itself with CLIENT SETINFO and goes on when that is refused
         assert [entry for entry in eye.acl_log() if not entry["object"].startswith("client")] == []
+
+
+@contextmanager
+def running(settings: Settings, log: Path, *arguments: str) -> Iterator[Program]:
+    """A command; its log has no password."""
+    command = [sys.executable, "-m", "streamer", *arguments]
+    with Program(command, log, environment(settings), ROOT, f"streamer {arguments[0]}") as program:
+        yield program
+    assert PASSWORD not in log.read_text()
 
 
 def test_transcribe_needs_the_rights_of_its_own_and_no_more(
