@@ -130,18 +130,27 @@ def test_alarms_survive_kills_each_once_and_their_actions_are_done(
         assert not list(client.scan_iter(f"{settings.key_prefix}:{{{'Stra%C3%9Fe%207%2F%E2%82%AC'}}}:*"))
 
 
-def test_an_alarm_keeps_a_clip_of_its_session(topics: Settings, tmp_path: Path) -> None:
+def test_an_alarm_keeps_a_clip_of_its_session_on_which_rules_can_be_tried(
+    topics: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = "[rules.brake]\nwhen = \"action.label == 'brake'\"\nactions = ['clip']\n"
     clips = tmp_path / "clips"
     settings = given(topics, tmp_path, text, rules_clips=clips, rules_clip_after_ms=500)
     end_us = (time.time_ns() // 1000 // S_US + 2) * S_US  # records come at once: before it, by the broker's clock
     for session in ("car", "other"):
-        send(settings, second(settings, session, end_us - S_US))
+        for ago in (4, 3, 2, 1):
+            send(settings, second(settings, session, end_us - ago * S_US))
     with ruling(settings, tmp_path / "rules.log") as program:
         publish(settings, [result("car", 0, "brake", start_us=end_us - S_US, end_us=end_us)])
         wait_for(lambda: list(clips.glob("*.mcap")) != [], WITHIN_S, program.text)
     (path,) = clips.iterdir()
     assert {record.key for record in recording.read(path)} == {b"car"}
+    (tmp_path / "rules.toml").write_text("[rules.any]\nwhen = 'action.score >= 0.0'\n", "utf-8")
+    for name, value in environment(settings).items():
+        monkeypatch.setenv(name, value)
+    tried = CliRunner().invoke(app, ["rules", "test", str(path)])
+    assert tried.exit_code == 0, tried.output
+    assert tried.stdout.splitlines()[0].endswith(" car warning any: any")
 
 
 def test_rules_are_tried_on_results_in_a_file_and_nothing_is_done(
