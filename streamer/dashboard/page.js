@@ -8,6 +8,7 @@
 const SPAN_US = 60e6; // what the lanes show
 const READS = 2; // windows that are read at once
 const RETRY_MS = 3000;
+const DRIFTS_EVERY_MS = 15_000; // a worker reports every 10 s
 const MAX_LANES = 8; // score lanes of one head, and telemetry lanes
 const CLOSED = { complete: "C", deadline: "D", end: "E", memory: "M" };
 
@@ -181,6 +182,7 @@ function choose(name, end_us = null) {
   setText($("name"), name ?? "");
   $("heads").replaceChildren();
   $("description").hidden = $("provisional").hidden = true;
+  showDrifts([]);
   for (const id of ["fact-window", "fact-closed", "fact-latency", "fact-model", "state", "when"]) setText($(id), "");
   $("back").hidden = end_us === null;
   $("back").href = address(name);
@@ -222,6 +224,7 @@ async function catchUp() {
     }
     showSessions();
     if (name === null || name !== chosen) return;
+    readDrifts();
     const newest = at_us ?? sessions.get(name)?.end_us ?? 0;
     // all of the span: a result that came by the stream says nothing of those before it
     const since = Math.max(0, newest - SPAN_US);
@@ -263,6 +266,30 @@ function saying(output) {
   }
   if (typeof output.value === "number") return `${number(output.value)} ${output.unit}`.trim();
   return String(output.label);
+}
+
+// sensors whose clocks drift away from the session's others, as its worker reports them now
+async function readDrifts() {
+  const name = chosen;
+  if (name === null || document.hidden) return;
+  try {
+    const found = await ask("/api/drifts", { session: name });
+    if (name === chosen) showDrifts(found);
+  } catch (error) {
+    console.warn(error.message);
+  }
+}
+
+function showDrifts(drifts) {
+  $("drifts").hidden = !drifts.length;
+  $("drifts").replaceChildren(
+    ...drifts.map(({ sensor, ppm, left_s }) => {
+      const left = left_s < 120 ? `${Math.round(left_s)} s` : `${Math.round(left_s / 60)} min`;
+      const fate = left_s > 0 ? `in ${left} windows lose members` : "windows lose members";
+      const side = ppm > 0 ? "slow" : "fast";
+      return element("li", { textContent: `The clock of ${sensor} is ${side} by ${Math.round(Math.abs(ppm))} ppm: ${fate}.` });
+    }),
+  );
 }
 
 // what the window shows in words, as `streamer describe` has it; newer ones replace older ones
@@ -942,6 +969,7 @@ function heard(news) {
   if (news.gap) catchUp();
 }
 
+setInterval(readDrifts, DRIFTS_EVERY_MS);
 window.addEventListener("hashchange", () => {
   const [name, end_us] = fromAddress();
   if (name !== null) choose(name, end_us);

@@ -14,17 +14,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from streamer import dashboard
+from streamer.events import Drift
 from streamer.local.worker import environment
 from streamer.model import repository
 from streamer.model.nets.model import FusedModel
 from streamer.model.spec import read_spec
 from streamer.settings import Settings
+from streamer.store.results import connected
 from tests.conftest import PAGE_TIMEOUT_MS
 from tests.harness import S_US, Outgoing, end, jpeg, record, results, running_worker, second, send, wait_for
 
@@ -95,9 +98,16 @@ def test_what_is_sent_is_seen_and_nothing_of_it_is_taken_for_html(topics: Settin
         drive(topics, "car-2", aligned_now(SECONDS + 1), "a second car")
         other = page.locator("#sessions a", has_text="car-2")
         other.wait_for()
+        expect(page.locator("#drifts")).to_be_hidden()
+        with connected(topics) as (client, keys):  # as its worker would report
+            drifts = msgspec.json.encode([Drift("imu", 200.4, 30.0, 700.0)])
+            client.xadd(keys.drifts, {"session": "car-2", "drifts": drifts})
         other.focus()
         page.keyboard.press("Enter")
         expect(page.locator("#name")).to_have_text("car-2")
+        expect(page.locator("#drifts")).to_have_text(
+            "The clock of imu is slow by 200 ppm: in 12 min windows lose members."
+        )
         page.locator("#words li span", has_text="a second car").first.wait_for()
         page.locator("#cameras img[src]").wait_for()
 
