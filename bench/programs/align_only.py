@@ -40,6 +40,9 @@ class Void:
     def submit(self, owner: Owner, window: Window, closed_us: int | None = None) -> None:
         owner.window_done(window)
 
+    def submit_early(self, owner: Owner, window: Window) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -321,14 +321,14 @@ class Log(Service):
         self.first = asyncio.Event()
         self._then = then
 
-    def away(self, error: Exception, what: str = "") -> None:
-        super().away(error, what)
+    def away(self, error: Exception, what: str = "", of: object = None) -> None:
+        super().away(error, what, of)
         self.errors.append(str(error))
         self.first.set()
         self._then()
 
-    def answers(self) -> None:
-        super().answers()
+    def answers(self, of: object = None) -> None:
+        super().answers(of)
         self.successes += 1
 
 
