@@ -69,7 +69,7 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 class Unbroken(Service):
     """A Redis of which no call may be repeated."""
 
-    def away(self, error: Exception, what: str = "") -> None:
+    def away(self, error: Exception, what: str = "", of: object = None) -> None:
         pytest.fail(str(error))
 
 
