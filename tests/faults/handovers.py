@@ -35,12 +35,13 @@ def topic(settings: Settings) -> str:
 
 
 def read(settings: Settings) -> list[Handover]:
-    """All that were handed over, in the order of the log."""
-    return [_handover(record) for record in harness.read_topic(settings, topic(settings))]
+    """All closed windows that were handed over, in the order of the log; early runs promise nothing."""
+    records = harness.read_topic(settings, topic(settings))
+    windows = [(record, msgspec.msgpack.decode(record.value)) for record in records]
+    return [_handover(record, window) for record, window in windows if window["closed_by"] != "open"]
 
 
-def _handover(record: Any) -> Handover:
-    window = msgspec.msgpack.decode(record.value)
+def _handover(record: Any, window: dict[str, Any]) -> Handover:
     members = frozenset((name, member["offset"]) for name, group in window["members"].items() for member in group)
     return Handover(record.partition, record.offset, record.key.decode(), window["end_us"], members)
 
