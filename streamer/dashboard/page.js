@@ -9,13 +9,14 @@ const SPAN_US = 60e6; // what the lanes show
 const READS = 2; // windows that are read at once
 const RETRY_MS = 3000;
 const DRIFTS_EVERY_MS = 15_000; // a worker reports every 10 s
-const MAX_LANES = 8; // score lanes of one head, and telemetry lanes
+const MAX_LANES = 8; // score lanes of one head, and telemetry lanes of one sensor
+const MAX_COLUMNS = 4; // of cameras
 const CLOSED = { complete: "C", deadline: "D", end: "E", memory: "M" };
 
 const $ = (id) => document.getElementById(id);
 
 const sessions = new Map(); // name -> { ...summary, heard_ms }
-let kinds = new Map(); // declared sensor -> its kind, in the order of results
+let kinds = new Map(); // declared sensor -> its kind: first those that there are, in the order of results
 let gap_s = 10; // silence after which a session is no longer live
 let chosen = null; // name of the session that is shown
 let at_us = null; // end of the window that is shown; null: always the newest
@@ -398,6 +399,8 @@ function showCameras() {
     cameras = new Map(shown.map((name) => [name, cameras.get(name) ?? camera(name)]));
     $("cameras").replaceChildren(...[...cameras.values()].map((one) => one.figure));
     $("top").classList.toggle("many", shown.length > 1);
+    const rows = Math.ceil(shown.length / MAX_COLUMNS);
+    $("cameras").style.setProperty("--columns", Math.ceil(shown.length / rows)); // rows that are as full as each other, nearly
   }
   const newest = results.at(-1);
   for (const [name, { figure }] of cameras) figure.classList.toggle("gone", Boolean(newest) && !newest.present.includes(name));
@@ -535,7 +538,10 @@ function wanted() {
     const height = heard.length > 1 ? 32 : 48;
     found.push({ key: `sound ${name}`, label: name, height, first: index === 0, draw: (pen) => drawSound(pen, name) });
   });
-  found.push({ key: "text", label: "transcript", height: 14, draw: drawWords });
+  const worded = had("text");
+  for (const name of worded.length > 1 ? worded : [null]) {
+    found.push({ key: `words ${name}`, label: name ?? "transcript", height: 14, draw: (pen) => drawWords(pen, name) });
+  }
   const measured = had("telemetry");
   for (const sensor of measured) {
     const channels = new Map();
@@ -665,10 +671,11 @@ function drawSound(pen, name) {
   return newest && newest.peak_dbfs !== null ? `${newest.peak_dbfs.toFixed(0)} dBFS` : "–";
 }
 
-function drawWords(pen) {
+// of one sensor; null: of all
+function drawWords(pen, name) {
   const { context, x, height } = pen;
   floor(pen);
-  const spoken = segments();
+  const spoken = segments().filter((segment) => name === null || segment.sensor === name);
   context.fillStyle = pen.colour("fill");
   for (const segment of spoken) {
     const left = x(segment.start_us);

@@ -2,7 +2,7 @@
 
     /                                         the page; /?token=… opens it once, then a cookie does
     /api/sessions                             all sessions with their newest results, and settings that the page needs:
-                                              the sensors with their kinds
+                                              the sensors with their kinds, disabled ones last
     /api/results?session=S&since=US&limit=N   results of a session that end at or after US, oldest first; &until=US
     /api/frame?session=S&end_us=US            newest frame of the window, as it was sent; WebP upright; of its first
                                               camera or of &sensor=NAME
@@ -43,7 +43,7 @@ from streamer.dashboard.live import Client, Live
 from streamer.dashboard.search import Finder
 from streamer.dashboard.speech import Spoken
 from streamer.errors import Stop, Unavailable, UsageError
-from streamer.events import KIND_NAMES, MAX_SESSION_BYTES
+from streamer.events import MAX_SESSION_BYTES
 from streamer.result import Result
 from streamer.retrieval.contents import Gone, Windows
 from streamer.retrieval.indexes import MAX_FILE_BYTES, MAX_HITS, MAX_TEXT
@@ -91,7 +91,7 @@ class Dashboard:
     def __init__(self, settings: Settings, live: Live, windows: Windows, finder: Finder, spoken: Spoken) -> None:
         check_access(settings)
         self._settings = settings
-        self._sensors = settings.sensor_set
+        self._names = settings.sensor_set.names
         self._live = live
         self._windows = windows
         self._finder = finder
@@ -205,10 +205,12 @@ class Dashboard:
 
     async def _sessions(self, request: web.Request) -> web.Response:
         settings = self._settings
+        # A disabled one is not expected, but windows of before may have it.
+        disabled = [name for name, one in settings.sensors.items() if not one.enabled]
         return _json(
             {
                 "sessions": await self._live.sessions(),
-                "sensors": [{"name": one.name, "kind": KIND_NAMES[one.row]} for one in self._sensors.all],
+                "sensors": [{"name": name, "kind": settings.sensors[name].kind} for name in (*self._names, *disabled)],
                 "search": await self._finder.available(),
                 "gap_s": settings.session_gap_ms / 1000,
             }

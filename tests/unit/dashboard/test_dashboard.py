@@ -64,7 +64,9 @@ def result(session: str = "car-1", end_us: int = END_US, **changed: Any) -> Resu
     return Result(**values | changed)
 
 
-def record(row: int, payload: bytes, content_type: str, session: str = "car-1", time_us: int = START_US) -> Record:
+def record(
+    row: int, payload: bytes, content_type: str, session: str = "car-1", time_us: int = START_US, sensor: str = ""
+) -> Record:
     partition = (murmur2(session.encode()) & 0x7FFFFFFF) % PARTITIONS
     headers = {
         "ce_specversion": "1.0",
@@ -73,6 +75,7 @@ def record(row: int, payload: bytes, content_type: str, session: str = "car-1", 
         "ce_type": KINDS[row].ce_type,
         "ce_time": rfc3339(time_us),
         "content-type": content_type,
+        **({"ce_sensor": sensor} if sensor else {}),
     }
     return Record(
         row, partition, 0, END_US, session.encode(), payload, tuple((k, v.encode()) for k, v in headers.items())
@@ -487,6 +490,48 @@ async def test_a_frame_comes_as_it_was_sent(start: Start) -> None:
     page = await start([record(IMAGE, b"webp", "image/webp")])
     async with page.get("/api/frame", params=WINDOW) as answer:
         assert (answer.content_type, await answer.read()) == ("image/webp", b"webp")
+
+
+SENSORS = {
+    "camera_front": {"kind": "image"},
+    "camera_rear": {"kind": "image"},
+    "cabin_mic": {"kind": "audio"},
+    "image": {"enabled": False},
+}
+
+
+async def test_the_page_is_told_the_kind_of_each_sensor_and_of_those_that_old_windows_may_have(start: Start) -> None:
+    page = await start(sensors=SENSORS)
+    async with page.get("/api/sessions") as answer:
+        sensors = (await answer.json())["sensors"]
+    assert [(one["name"], one["kind"]) for one in sensors] == [
+        ("camera_front", "image"),
+        ("camera_rear", "image"),
+        ("audio", "audio"),
+        ("cabin_mic", "audio"),
+        ("text", "text"),
+        ("telemetry", "telemetry"),
+        ("image", "image"),
+    ]
+
+
+async def test_a_frame_is_that_of_the_camera_that_is_asked_for(start: Start) -> None:
+    there = ("camera_front", "camera_rear")
+    window = result(present=there, coverage=dict.fromkeys((*there, "cabin_mic"), 1.0))
+    frames = [record(IMAGE, name.encode(), "image/jpeg", sensor=name) for name in there]
+    page = await start(frames, [window], sensors=SENSORS)
+    for sensor, expected in [*((name, name) for name in there), (None, "camera_front")]:
+        async with page.get("/api/frame", params={**WINDOW, **({"sensor": sensor} if sensor else {})}) as answer:
+            assert (answer.status, await answer.read()) == (200, expected.encode())
+    for absent in ("image", "cabin_mic", "nonsense"):
+        assert await status(page, "/api/frame", params={**WINDOW, "sensor": absent}) == 404
+
+
+async def test_a_window_of_a_camera_that_was_disabled_since_still_shows_it(start: Start) -> None:
+    window = result(present=("image",), coverage={"image": 1.0})
+    page = await start([record(IMAGE, b"jpeg", "image/jpeg")], [window], sensors=SENSORS)
+    async with page.get("/api/frame", params={**WINDOW, "sensor": "image"}) as answer:
+        assert (answer.status, await answer.read()) == (200, b"jpeg")
 
 
 @pytest.mark.parametrize(("kind", "turned"), [("JPEG", False), ("PNG", False), ("WEBP", True)])
