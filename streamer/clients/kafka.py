@@ -36,6 +36,7 @@ from streamer.settings import Settings, host_and_port
 
 TIMEOUT_MS = 10_000
 LOOK_AFTER_MS = 2_000
+JOIN_MS = 1_000  # a wait for other members of a group, after which the caller may do something else
 
 Client = TypeVar("Client")
 Asked = TypeVar("Asked")
@@ -104,8 +105,11 @@ def consumer(settings: Settings, **options: Any) -> KafkaConsumer:
 class _Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python publishes no types
     """A consumer that reads our batches, for which there is no public way, and completes what it has begun.
 
-    kafka-python forgets a rejoin that a change of metadata began, if a poll ends before it is complete and this member
-    is the one that assigns: it then stays without partitions for ever (findings/kafka-python-forgets-a-rejoin.sh).
+    A poll of kafka-python that ends before its member has joined the group leaves the join to the next one, which
+    begins anew if it has been completed between the two: brief polls may join for ever. And if a change of metadata
+    began it and this member is the one that assigns, no poll completes it at all
+    (findings/kafka-python-forgets-a-rejoin.sh). So whoever has begun to join waits for it: without partitions there is
+    nothing to read meanwhile.
     """
 
     def __init__(self, batch_limit_bytes: int, **configs: object) -> None:
@@ -114,8 +118,9 @@ class _Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python publishes 
 
     def poll(self, *args: Any, **options: Any) -> Any:
         coordinator = self._coordinator
-        if coordinator.rejoining and not coordinator.need_rejoin():
+        if coordinator.rejoining:
             coordinator.request_rejoin()
+            coordinator.ensure_active_group(timeout_ms=JOIN_MS)
         return super().poll(*args, **options)
 
 

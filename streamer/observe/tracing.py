@@ -82,12 +82,15 @@ class Tracer:
         names = {"messaging.system": "kafka", "messaging.destination.name": topic, "streamer.session": session}
         return self._tracer.start_span(f"send {topic}", kind=SpanKind.PRODUCER, attributes=names)
 
-    def window(self, window: Window, status: str, closed_us: int, latencies_us: dict[str, int]) -> None:
+    def window(
+        self, window: Window, status: str, closed_us: int, latencies_us: dict[str, int], *, run_early: bool
+    ) -> None:
         """The trace of a window that has just been published.
 
         Args:
             closed_us: When it closed, microseconds since the epoch.
             latencies_us: Time in each stage after that, microseconds.
+            run_early: The prediction is that of its early run, so it was neither decoded nor inferred after that.
         """
         from opentelemetry.context import Context
         from opentelemetry.trace import Link, SpanKind, set_span_in_context
@@ -106,6 +109,7 @@ class Tracer:
                 "streamer.window.closed_by": str(window.closed_by),
                 "streamer.window.records": len(records),
                 "streamer.window.status": status,
+                "streamer.window.run_early": run_early,
             },
             [Link(context) for context in _contexts(record.headers for record in records)][:MAX_LINKS],
             begin_us * 1000,

@@ -382,7 +382,8 @@ class Pipeline:
                 job.mark("publish", self._metrics)
                 self._observe(job, was_new)
                 if self._tracer is not None:
-                    self._tracer.window(job.window, job.status, job.closed_us, job.latencies_us)
+                    run_early = job.first is not None and job.prediction is job.first.prediction
+                    self._tracer.window(job.window, job.status, job.closed_us, job.latencies_us, run_early=run_early)
                 self._forget(job)
                 if job.owner.alive:
                     job.owner.window_done(job.window)

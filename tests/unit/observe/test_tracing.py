@@ -31,7 +31,7 @@ def test_a_window_is_a_trace_of_its_stages_that_links_its_members() -> None:
         assert sent is not None
         header = tracing.traceparent(sent)
         sent.end()
-        tracer.window(window((tracing.HEADER, header)), "ok", CLOSED_US, LATENCIES_US)
+        tracer.window(window((tracing.HEADER, header)), "ok", CLOSED_US, LATENCIES_US, run_early=True)
         tracer.close()
         found = {span.name: span for span in spans}
     whole, sending = found["window"], found["send streamer.frames"]
@@ -43,8 +43,9 @@ def test_a_window_is_a_trace_of_its_stages_that_links_its_members() -> None:
     assert spent_us == [1_000_000, 20_000, 3_000, 7_000, 1_000]
     assert whole.start_time_unix_nano == 1_000_000_000
     assert whole.end_time_unix_nano == found["publish"].end_time_unix_nano == (CLOSED_US + 31_000) * 1000
-    attributes = {attribute.key: attribute.value.string_value for attribute in whole.attributes}
-    assert attributes["streamer.window.id"] == "car/1000000"
+    attributes = {attribute.key: attribute.value for attribute in whole.attributes}
+    assert attributes["streamer.window.id"].string_value == "car/1000000"
+    assert attributes["streamer.window.run_early"].bool_value is True
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_a_window_is_a_trace_of_its_stages_that_links_its_members() -> None:
 def test_a_malformed_header_links_nothing_and_harms_nothing(value: bytes | None) -> None:
     with collector() as (endpoint, spans):
         tracer = Tracer(endpoint, 1.0, "test")
-        tracer.window(window((tracing.HEADER, value)), "ok", CLOSED_US, LATENCIES_US)
+        tracer.window(window((tracing.HEADER, value)), "ok", CLOSED_US, LATENCIES_US, run_early=True)
         tracer.close()
         (whole,) = [span for span in spans if span.name == "window"]
     assert list(whole.links) == []
