@@ -30,8 +30,9 @@ install: $(VENV)/.installed  ## set up .venv from requirements.lock
 demo: install  ## the whole system on this machine; ARGS="--film FILE": a film of yours is seen, heard and described
 	@$(BIN)/streamer demo $(ARGS)
 
-test: install  ## unit and integration tests, on a real Kafka and a real Redis
-	@$(BIN)/pytest
+test: install  ## unit tests on all cores, then integration tests on a real Kafka and a real Redis
+	@$(BIN)/pytest tests/unit --numprocesses auto --maxprocesses 8 --dist loadfile
+	@$(BIN)/pytest tests/integration tests/faults
 
 faults: install  ## the fault suite at length: kills, outages, lost data, rebalances, fuzz; 25 minutes on 2 cores
 	@STREAMER_TEST_FAULTS=full $(BIN)/pytest tests/faults -m "not cluster"
