@@ -1,7 +1,7 @@
 """The live page: what each session sees, hears, says and decides, in a browser.
 
     Redis ─ results, by pub/sub and by range ─► live.py ─────────────┐
-    Kafka ─ payloads of windows, by offset ───► retrieval/contents ──┼─► server.py ─► page.html, page.js, page.css
+    Kafka ─ payloads of windows, by offset ───► retrieval/contents ──┼─► server.py ─► page.html, page/*.js, page.css
     Kafka ─ late and dead-letter topics ──────► faults.py ───────────┤
     Kafka ─ speech topic ─────────────────────► speech.py ───────────┤
     an index of `streamer index`, the model ──► search.py ───────────┘

@@ -1,6 +1,7 @@
 """The page's web server: who has access, and what each address answers.
 
     /                                         the page; /?token=… opens it once, then a cookie does
+    /page/NAME.js                             its scripts, modules that import each other; the first is main.js
     /api/sessions                             all sessions with their newest results, and settings that the page needs:
                                               the sensors with their kinds, disabled ones last
     /api/results?session=S&since=US&limit=N   results of a session that end at or after US, oldest first; &until=US
@@ -69,9 +70,10 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",  # pictures of people must not be left on a visitor's disk
 }
+SCRIPTS = sorted(one.name for one in (files("streamer.dashboard") / "page").iterdir())  # modules of each other
 FILES = {
     "/": ("page.html", "text/html"),
-    "/page.js": ("page.js", "text/javascript"),
+    **{f"/page/{name}": (f"page/{name}", "text/javascript") for name in SCRIPTS},
     "/page.css": ("page.css", "text/css"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }

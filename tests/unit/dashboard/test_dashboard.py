@@ -23,7 +23,7 @@ from redis.exceptions import ConnectionError as RedisDown
 from streamer.dashboard import live as live_module
 from streamer.dashboard.live import MAX_CLIENTS, MAX_HELD, MAX_SESSIONS, Client, Live
 from streamer.dashboard.search import MAX_WAITING, Finder
-from streamer.dashboard.server import Dashboard, _content
+from streamer.dashboard.server import SCRIPTS, Dashboard, _content
 from streamer.dashboard.speech import MAX_HELD as MAX_SPOKEN_HELD
 from streamer.dashboard.speech import MAX_HELD_BYTES, Spoken
 from streamer.errors import Unavailable, UsageError
@@ -250,7 +250,7 @@ async def status(page: Page, path: str, **options: Any) -> int:
 
 async def test_every_answer_forbids_foreign_content_and_keeps_nothing(start: Start) -> None:
     page = await start()
-    for path in ("/", "/page.js", "/api/sessions", "/api/frame", "/nonsense"):
+    for path in ("/", "/page/main.js", "/api/sessions", "/api/frame", "/nonsense"):
         async with page.get(path) as answer:
             assert answer.headers["Content-Security-Policy"].startswith("default-src 'self';")
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -262,8 +262,9 @@ def test_the_page_holds_no_inline_script_or_style_and_nothing_from_elsewhere() -
     for name in ("page.html", "login.html"):
         text = _content(name).decode()
         assert re.findall(r"<script(?![^>]* src=)|<style|\son\w+=|\sstyle=|https?://", text) == []
-    script = _content("page.js").decode()
-    assert re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|https?://", script) == []
+    for name in SCRIPTS:
+        script = _content(f"page/{name}").decode()
+        assert re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|https?://", script) == []
 
 
 async def test_without_a_token_only_local_names_are_answered(start: Start) -> None:
@@ -280,7 +281,7 @@ async def test_a_token_opens_the_page_once_and_then_a_cookie_does(start: Start) 
         assert answer.status == 401
         assert "<form" in await answer.text()
     assert await status(page, "/page.css") == 200
-    for path in ("/page.js", "/api/sessions", "/events", "/api/sessions?token=" + TOKEN):
+    for path in ("/page/main.js", "/api/sessions", "/events", "/api/sessions?token=" + TOKEN):
         assert await status(page, path) == 401
     assert await status(page, "/", params={"token": TOKEN[:-1]}) == 401
     async with page.get("/", params={"token": TOKEN}, allow_redirects=False) as answer:

@@ -1,0 +1,48 @@
+// Small helpers: elements, texts, times, questions to the server.
+
+export const $ = (id) => document.getElementById(id);
+
+export function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+export function clock(us) {
+  return new Date(us / 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+}
+
+export function date(us) {
+  return new Date(us / 1000).toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });
+}
+
+export function ago(seconds) {
+  if (seconds === null) return "";
+  if (seconds < 60) return `${Math.floor(seconds)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h`;
+  return `${Math.floor(seconds / 86400)} d`;
+}
+
+export function number(value) {
+  const size = Math.abs(value);
+  return value.toFixed(size >= 100 ? 0 : size >= 10 ? 1 : 2);
+}
+
+export async function ask(path, parameters = {}, options = {}) {
+  const answer = await fetch(`${path}?${new URLSearchParams(parameters)}`, options);
+  if (answer.status === 401) location.reload();
+  if (!answer.ok) {
+    const why = await answer.json().catch(() => ({}));
+    throw new Error(why.error ?? `${path}: ${answer.status}`);
+  }
+  return answer.json();
+}
+
+export function milliseconds(us) {
+  return us === undefined ? "" : `${Math.round(us / 1000)} ms`;
+}
