@@ -2,7 +2,7 @@
 # kafka-python 3.0.12: a consumer that polls briefly and works between its polls may join its group for ever. A poll that
 # ends before the join leaves it to go on in the background; if it is completed before the next poll, that poll takes the
 # completed join for a finished attempt, throws its assignment away and begins another one. Nothing is assigned, nothing
-# is read, and each attempt is a rebalance for all members. Java's client takes up the join where the last poll left it.
+# is read, and each attempt is a rebalance for all members.
 #
 # Seen on Python 3.11 with Apache Kafka 4.3.1, one member, a topic of 2 partitions, polls of 1 ms with 300 ms between them:
 # after 8 s no partition, generation 24; with polls of 500 ms both partitions in generation 1 or 2.

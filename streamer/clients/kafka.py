@@ -107,9 +107,9 @@ class _Consumer(KafkaConsumer):  # type: ignore[misc]  # kafka-python publishes 
 
     A poll of kafka-python that ends before its member has joined the group leaves the join to the next one, which
     begins anew if it has been completed between the two: brief polls may join for ever. And if a change of metadata
-    began it and this member is the one that assigns, no poll completes it at all
-    (findings/kafka-python-forgets-a-rejoin.sh). So whoever has begun to join waits for it: without partitions there is
-    nothing to read meanwhile.
+    began it and this member is the one that assigns, no poll completes it at all. So whoever has begun to join waits
+    for it: without partitions there is nothing to read meanwhile. Shown by findings/kafka-python-joins-anew.sh and
+    findings/kafka-python-forgets-a-rejoin.sh.
     """
 
     def __init__(self, batch_limit_bytes: int, **configs: object) -> None:
