@@ -71,7 +71,11 @@ def test_kills_of_the_worker_at_random_moments(new_settings: NewSettings, tmp_pa
     kills, rng = (20 if full else 3), random.Random(20)
     settings = new_settings(instance_id="worker-0")
     snapshots: list[Snapshot] = []
-    with feeding(settings, fleet(1)) as feed, supervised(settings, tmp_path / "worker.log") as worker:
+    with (
+        verifier.early_results(settings) as early,
+        feeding(settings, fleet(1)) as feed,
+        supervised(settings, tmp_path / "worker.log") as worker,
+    ):
         for number in range(kills):
             if number % 4 == 2:  # in the middle of starting
                 time.sleep(rng.uniform(0.5, 4.0))
@@ -88,7 +92,10 @@ def test_kills_of_the_worker_at_random_moments(new_settings: NewSettings, tmp_pa
         feed.finish()
         summary = verified(settings, snapshots, [worker])
         assert worker.exits == []
-    say(f"{kills} kills: {summary}")
+    made = verifier.early_members(verifier.read(settings), Rules.of(settings), settings.early_ms * 1000)
+    assert early
+    assert early.items() <= made.items(), "early results have other members than the log gives them"
+    say(f"{kills} kills: {summary}; {len(early)} early results as the log makes them")
 
 
 def test_workers_that_join_leave_and_are_killed(

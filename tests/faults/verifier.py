@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -597,6 +598,17 @@ def expected(found: Found, rules: Rules) -> dict[tuple[str, int], Expected]:
     }
 
 
+def early_members(found: Found, rules: Rules, early_us: int) -> dict[tuple[str, int], frozenset[tuple[int, int]]]:
+    """The members of every early run that the log makes, by session and end. Whether it is run depends on more."""
+    check = _Check(found, replace(rules, early_us=early_us))
+    check.read_log()
+    return {
+        (session, run.end_us): run.members
+        for session, events in check.events.items()
+        for run in LongOracle(check.rules).run(events, NEVER_US).early
+    }
+
+
 def _shown(closed: Closed) -> str:
     return f"closed by {closed.reason} at {closed.at}, members (row, offset) {sorted(closed.members)}"
 
@@ -686,7 +698,6 @@ def read_results(settings: Settings, url: str | None = None) -> dict[str, list[P
 
 
 def _published(session: str, fields: Mapping[bytes, bytes], rows: Mapping[str, int]) -> Published:
-    ranges = json.loads(fields[b"members"])
     end_us = int(fields[b"end_us"])
     assert fields[b"final"] == b"true", f"{fields[b'id']!r} is an early result"
     assert fields[b"id"].decode() == f"{session}/{end_us}", f"{fields[b'id']!r} lies in the stream of {session}"
@@ -695,11 +706,37 @@ def _published(session: str, fields: Mapping[bytes, bytes], rows: Mapping[str, i
         end_us,
         fields[b"closed_by"].decode(),
         frozenset(filter(None, fields[b"present"].decode().split(","))),
-        frozenset((rows[t], offset) for t, spans in ranges.items() for a, b in spans for offset in range(a, b + 1)),
+        _members(json.loads(fields[b"members"]), rows),
         fields[b"status"].decode(),
         json.loads(fields[b"outputs"]),
         fields[b"embedding"],
     )
+
+
+def _members(ranges: Mapping[str, Sequence[Sequence[int]]], rows: Mapping[str, int]) -> frozenset[tuple[int, int]]:
+    """(row, offset) of the ranges that a result has by topic."""
+    return frozenset((rows[t], offset) for t, spans in ranges.items() for a, b in spans for offset in range(a, b + 1))
+
+
+@contextmanager
+def early_results(settings: Settings) -> Iterator[dict[tuple[str, int], frozenset[tuple[int, int]]]]:
+    """The members of the early results that the channel has meanwhile, by session and end."""
+    rows = {topic: row for row, topic in enumerate(settings.source_topics)}
+    seen: dict[tuple[str, int], frozenset[tuple[int, int]]] = {}
+
+    def note(message: Mapping[str, Any]) -> None:
+        result = json.loads(message["data"])
+        if not result["final"]:
+            seen[result["session"], result["end_us"]] = _members(result["members"], rows)
+
+    with redis.Redis.from_url(settings.redis) as client, client.pubsub(ignore_subscribe_messages=True) as channel:
+        channel.subscribe(**{f"{settings.key_prefix}:results": note})
+        listener = channel.run_in_thread(sleep_time=0.1)
+        try:
+            yield seen
+        finally:
+            listener.stop()
+            listener.join()
 
 
 def snapshot(settings: Settings) -> Snapshot:
