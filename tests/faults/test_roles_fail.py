@@ -103,6 +103,7 @@ def test_members_of_both_roles_join_leave_and_are_killed(new_settings: NewSettin
     settings = new_settings(partitions=6)
     snapshots: list[Snapshot] = []
     with (
+        verifier.early_results(settings) as early,
         feeding(settings, fleet(31, 8)) as feed,
         supervised(settings, tmp_path / "align.log", role="align") as align,
         supervised(settings, tmp_path / "infer.log", role="infer") as infer,
@@ -123,7 +124,10 @@ def test_members_of_both_roles_join_leave_and_are_killed(new_settings: NewSettin
         feed.finish()
         said = verified(settings, snapshots, [align, infer])
         assert align.exits == infer.exits == []
-    say(f"2 workers a role, 6 kills, joins and leaves: {said}")
+    made = verifier.early_members(verifier.read(settings), Rules.of(settings), settings.early_ms * 1000)
+    assert early
+    assert early.items() <= made.items(), "early results have other members than the log gives them"
+    say(f"2 workers a role, 6 kills, joins and leaves: {said}; {len(early)} early results as the log makes them")
 
 
 @pytest.mark.skipif(not rig.FULL, reason="at length only")
