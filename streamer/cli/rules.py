@@ -13,7 +13,7 @@ from streamer.cli.options import AsJson, Sessions, console, emit, load_settings,
 from streamer.errors import UsageError
 
 if TYPE_CHECKING:
-    from streamer.rules.engine import Alarm
+    from streamer.rules.alarm import Alarm
 
 rules = typer.Typer(rich_markup_mode=None, help=COMMANDS["rules"].summary)
 
@@ -79,12 +79,12 @@ def rules_alarms(session: Sessions = None, json: AsJson = False) -> None:
     from streamer.store import results
 
     with results.connected(load_settings()) as (client, keys):
-        found = alarms.opened(client, keys, tuple(dict.fromkeys(session or ())))
-    for alarm in found:
+        found = alarms.opened(client, keys, dict.fromkeys(session) if session else None)
+    for one in found:
         if json:
-            emit(msgspec.json.encode({"id": alarm.id, **msgspec.structs.asdict(alarm)}))
+            emit(msgspec.json.encode(one.fields()))
         else:
-            typer.echo(_line(alarm) + (f" ({alarm.count} times)" if alarm.count > 1 else ""))
+            typer.echo(_line(one.alarm) + (f" ({one.count} times)" if one.count > 1 else ""))
 
 
 @rules.command("ack")
@@ -100,7 +100,7 @@ def rules_ack(
 
     who, settings = by or getpass.getuser(), load_settings()
     with results.connected(settings) as (client, keys):
-        if not alarms.acknowledge(client, keys, session, rule, who, note, settings.results_maxlen):
+        if not alarms.acknowledge(client, keys, session, rule, who, note, maxlen=settings.results_maxlen):
             raise UsageError(f"{session} has no open alarm {rule!r}; `streamer rules alarms` lists them")
     say(f"{rule} of {session} is acknowledged by {who}")
 

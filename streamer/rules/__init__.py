@@ -6,6 +6,7 @@
 
 table    rules.toml -> rules, each checked
 engine   results in their order -> alarms: pure
+alarm    what an alarm is
 alarms   Redis: what is open, what is to be done, the log of who acknowledged what
 actions  what an alarm sets off, at least once
 trial    which alarms a recording or a file of results would raise

@@ -20,8 +20,8 @@ from streamer.broker import topics
 from streamer.clients import kafka as kafka_clients
 from streamer.errors import Unavailable, UsageError, one_line
 from streamer.golden.record import Stretch, record
+from streamer.rules.alarm import Alarm
 from streamer.rules.alarms import Alarms
-from streamer.rules.engine import Alarm
 from streamer.rules.metrics import Metrics
 from streamer.settings import Settings
 from streamer.sinks.posting import Poster

@@ -11,58 +11,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 import cel
 import msgspec
 
-from streamer.events import rfc3339
 from streamer.model.spec import PLACEHOLDER
 from streamer.result import Result, in_words
+from streamer.rules.alarm import Alarm
 from streamer.rules.table import Rule
 
-ALARM_TYPE = "streamer.alarm.v1"
 TRUE, FALSE, UNKNOWN = "t", "f", "u"
 BEFORE, WINDOW = "before", "window"
-
-
-class Alarm(msgspec.Struct, frozen=True):
-    """A rule that became true.
-
-    Attributes:
-        start_us, end_us: The window that made it true.
-        text: For people.
-        count: How often it has been raised since it was last acknowledged.
-    """
-
-    rule: str
-    severity: str
-    session: str
-    start_us: int
-    end_us: int
-    text: str
-    count: int = 1
-
-    @property
-    def id(self) -> str:
-        """Follows from rule and window, so that a repetition is known; the session is percent-encoded."""
-        return f"{quote(self.session, safe='')}/{self.rule}/{self.end_us}"
-
-    def event(self) -> bytes:
-        """A CloudEvent in structured mode."""
-        return msgspec.json.encode({**self.attributes(), "data": {"id": self.id, **msgspec.structs.asdict(self)}})
-
-    def attributes(self) -> dict[str, str]:
-        """The context attributes of CloudEvents."""
-        return {
-            "specversion": "1.0",
-            "id": self.id,
-            "source": f"/sessions/{quote(self.session, safe='')}/alarms",
-            "type": ALARM_TYPE,
-            "subject": f"{self.session}/{self.end_us}",
-            "time": rfc3339(self.end_us),
-            "datacontenttype": "application/json",
-        }
 
 
 class Memory(msgspec.Struct):
@@ -95,8 +54,9 @@ class Engine:
 
     def __init__(self, rules: Mapping[str, Rule]) -> None:
         programs = {name: cel.compile(rule.when) for name, rule in rules.items()}
-        self._rules = [(name, rule, programs[name].execute) for name, rule in rules.items()]
-        self._looks_back = any(BEFORE in program.variables() for program in programs.values())
+        self._rules = [(name, rule, *rule.of, programs[name].execute) for name, rule in rules.items()]
+        # What no rule asks for costs as much to hand over as many rules to apply.
+        self._asked = sorted({name for program in programs.values() for name in program.variables()})
         self.unknown: dict[str, tuple[int, str]] = {}
 
     def see(self, result: Result, memory: Memory) -> list[Alarm]:
@@ -106,11 +66,11 @@ class Engine:
             memory.seen, memory.raised, memory.newest_us, memory.before = {}, {}, {}, None
         memory.ended_us = result.end_us if result.closed_by == "end" else None
         found = variables(result)
-        before = {} if memory.before is None else {BEFORE: memory.before}
-        context = cel.Context(variables={**found, **before})
+        known = found if memory.before is None else found | {BEFORE: memory.before}
+        context = cel.Context(variables={name: known[name] for name in self._asked if name in known})
         failed = result.status == "failed"
         seen, raised, alarms = memory.seen, memory.raised, []
-        for name, rule, execute in self._rules:
+        for name, rule, least, windows, execute in self._rules:
             answer: Any = None
             try:
                 answer = None if failed else execute(context)
@@ -118,31 +78,18 @@ class Engine:
                 self._note(name, error)
             if answer is False and name not in seen and name not in raised:
                 continue  # as nearly always
-            decided = self._decide(name, rule, answer, seen)
+            if answer is not None and answer is not True and answer is not False:
+                self._note(name, TypeError(f"the expression gives {answer!r}, not true or false"))
+                answer = None
+            decided = answer if windows == 1 else _decided(name, least, windows, answer, seen)
             if decided is False:
                 raised.pop(name, None)
             elif decided and name not in raised:
                 raised[name] = 0
                 if self._due(name, rule, result, memory):
                     alarms.append(_alarm(name, rule, result))
-        memory.before = found if self._looks_back else None
+        memory.before = found if BEFORE in self._asked else None
         return alarms
-
-    def _decide(self, name: str, rule: Rule, answer: object, seen: dict[str, str]) -> bool | None:
-        """Whether enough of the last windows are true; ``None`` if that depends on unknown ones."""
-        least, windows = rule.of
-        letter = TRUE if answer is True else FALSE if answer is False else UNKNOWN
-        if letter == UNKNOWN and answer is not None:
-            self._note(name, TypeError(f"the expression gives {answer!r}, not true or false"))
-        letters = (seen.get(name, "") + letter)[-windows:]
-        if windows > 1 and letters.strip(FALSE):
-            seen[name] = letters
-        else:
-            seen.pop(name, None)
-        true = letters.count(TRUE)
-        if true >= least:
-            return True
-        return None if true + letters.count(UNKNOWN) >= least else False
 
     def _due(self, name: str, rule: Rule, result: Result, memory: Memory) -> bool:
         if not rule.again_after_s:
@@ -156,6 +103,17 @@ class Engine:
     def _note(self, name: str, error: Exception) -> None:
         count, _ = self.unknown.get(name, (0, ""))
         self.unknown[name] = count + 1, str(error)
+
+
+def _decided(name: str, least: int, windows: int, answer: bool | None, seen: dict[str, str]) -> bool | None:
+    """Whether enough of the last windows are true; ``None`` if that depends on unknown ones."""
+    letters = (seen.get(name, "") + (UNKNOWN if answer is None else TRUE if answer else FALSE))[-windows:]
+    true, unknown = letters.count(TRUE), letters.count(UNKNOWN)
+    if true or unknown:
+        seen[name] = letters
+    else:
+        seen.pop(name, None)
+    return True if true >= least else None if true + unknown >= least else False
 
 
 def variables(result: Result) -> dict[str, Any]:

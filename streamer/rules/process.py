@@ -15,8 +15,9 @@ from streamer.events import rfc3339
 from streamer.observe.health import Service
 from streamer.rules import table
 from streamer.rules.actions import ACTIONS, Doing
+from streamer.rules.alarm import Alarm
 from streamer.rules.alarms import Alarms
-from streamer.rules.engine import Alarm, Engine, Memory
+from streamer.rules.engine import Engine, Memory
 from streamer.rules.metrics import Metrics
 from streamer.rules.table import Rule
 from streamer.settings import Settings

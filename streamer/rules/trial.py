@@ -10,7 +10,8 @@ import msgspec
 
 from streamer.golden import recording, verify
 from streamer.result import Result
-from streamer.rules.engine import Alarm, Engine, Memory
+from streamer.rules.alarm import Alarm
+from streamer.rules.engine import Engine, Memory
 from streamer.rules.table import Rule
 from streamer.settings import Settings
 

@@ -19,6 +19,7 @@
     {prefix}:sessions             sorted set of session names by the end of their newest window, µs
     {prefix}:results              pub/sub channel: each new result as JSON, final or early
     {prefix}:descriptions         pub/sub channel: each new description as JSON
+    {prefix}:alarms               pub/sub channel: names of sessions whose open alarms have changed
     {prefix}:index:…              search, where Redis has vector sets: see retrieval/vectorsets.py
 
 The session is percent-encoded, in literal braces: the hash tag by which Redis Cluster keeps a session's keys on one
@@ -51,6 +52,7 @@ class Keys:
         self.drifts = f"{prefix}:drifts"
         self.channel = f"{prefix}:results"
         self.described_channel = f"{prefix}:descriptions"
+        self.alarms_channel = f"{prefix}:alarms"
         self.sinks = f"{prefix}:sinks"
         self.index_covered = f"{prefix}:index:covered"
         self.index_spaces = f"{prefix}:index:spaces"

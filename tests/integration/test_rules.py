@@ -114,8 +114,10 @@ def test_alarms_survive_kills_each_once_and_their_actions_are_done(
         assert {one["id"] for one in records} == {name for name, _ in receiver.accepted}
 
         # people
-        opened = {(alarm.session, alarm.rule): alarm for alarm in alarms.opened(client, keys)}
-        assert set(opened) == {(session, rule) for session in SESSIONS for rule in ("brake", "changed")}
+        def opened() -> set[tuple[str, str]]:
+            return {(one.alarm.session, one.alarm.rule) for one in alarms.opened(client, keys)}
+
+        assert opened() == {(session, rule) for session in SESSIONS for rule in ("brake", "changed")}
         for name, value in environment(settings).items():
             monkeypatch.setenv(name, value)
         listed = CliRunner().invoke(app, ["rules", "alarms", "--session", SESSIONS[1]])
@@ -123,7 +125,9 @@ def test_alarms_survive_kills_each_once_and_their_actions_are_done(
         done = CliRunner().invoke(app, ["rules", "ack", SESSIONS[1], "brake", "--by", "ada", "--note", "seen"])
         assert done.exit_code == 0, done.output
         assert CliRunner().invoke(app, ["rules", "ack", SESSIONS[1], "brake"]).exit_code == 1
-        assert (SESSIONS[1], "brake") not in {(a.session, a.rule) for a in alarms.opened(client, keys)}
+        assert (SESSIONS[1], "brake") not in {
+            (one.alarm.session, one.alarm.rule) for one in alarms.opened(client, keys)
+        }
         shown = CliRunner().invoke(app, ["rules", "log", SESSIONS[1]])
         assert "brake acknowledged by ada: seen" in shown.output
         forget(client, keys, SESSIONS[1])

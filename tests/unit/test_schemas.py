@@ -48,7 +48,7 @@ from streamer.kinds.telemetry import parse_telemetry
 from streamer.kinds.text import parse_transcript
 from streamer.result import Result
 from streamer.rules.actions import TOPIC_ALARMS
-from streamer.rules.engine import Alarm
+from streamer.rules.alarm import Alarm
 from streamer.settings import Settings
 from streamer.sinks import events as sinks
 from streamer.speak import records as speech

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.result import Result
-from streamer.rules.engine import Alarm, Engine, Memory
+from streamer.rules.alarm import Alarm
+from streamer.rules.engine import Engine, Memory
 from streamer.rules.table import Rule
 from tests.published import result
 
