@@ -17,6 +17,7 @@ import msgspec
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from streamer.dashboard.severity import decisions, standing
 from streamer.events import Drift
 from streamer.result import Result, decision
 from streamer.speak.sentences import Utterance
@@ -36,6 +37,11 @@ class Summary(msgspec.Struct, frozen=True):
     """A session in the list, by its newest result.
 
     Attributes:
+        end_us: End of the window: the event time up to which it has been judged.
+        label, score: What the most severe output says, and how sure it is if that is a label; the status without one.
+        severity, sure, rank: See :class:`streamer.dashboard.severity.Standing`.
+        final: Whether the window has closed.
+        decisions: Output -> what it says.
         age_s: Seconds since that result was published; ``None`` if unknown.
     """
 
@@ -45,15 +51,36 @@ class Summary(msgspec.Struct, frozen=True):
     closed_by: str
     label: str
     score: float | None
+    severity: str
+    sure: bool
+    rank: int
+    final: bool
+    decisions: dict[str, str]
     total_us: int
     age_s: float | None
 
 
 def summary(result: Result, age_s: float | None) -> Summary:
     """A session's row in the list."""
+    said, stands = decisions(result), standing(result)
     label, score = decision(result)
-    total_us = result.latencies_us.get("total", 0)
-    return Summary(result.session, result.end_us, result.status, result.closed_by, label, score, total_us, age_s)
+    if said and stands.output in said and stands.output != next(iter(result.outputs)):
+        label, score = f"{stands.output}: {said[stands.output]}", result.outputs[stands.output].get("score")
+    return Summary(
+        session=result.session,
+        end_us=result.end_us,
+        status=result.status,
+        closed_by=result.closed_by,
+        label=label,
+        score=score,
+        severity=stands.severity,
+        sure=stands.sure,
+        rank=stands.rank,
+        final=result.final,
+        decisions=said,
+        total_us=result.latencies_us.get("total", 0),
+        age_s=age_s,
+    )
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -82,6 +109,7 @@ class Client:
     def __init__(self, session: str | None) -> None:
         self.session = session
         self._summaries: dict[str, tuple[Summary, float]] = {}
+        self._early: dict[str, Summary] = {}
         self._results: deque[bytes] = deque(maxlen=MAX_HELD)
         self._spoken: deque[Said] = deque(maxlen=MAX_SPOKEN)
         self._notes: dict[str, Any] = {}
@@ -106,7 +134,12 @@ class Client:
         self._something.set()
 
     def first(self, result: Result) -> None:
-        """Queue an early result; a newer one takes its place."""
+        """Queue an early result; a newer one of its session takes its place."""
+        self._early.pop(result.session, None)
+        self._early[result.session] = summary(result, 0.0)
+        if len(self._early) > MAX_SESSIONS:
+            del self._early[next(iter(self._early))]
+        self._something.set()
         if result.session == self.session:
             self.note("first", msgspec.Raw(result.to_json()))
 
@@ -136,9 +169,12 @@ class Client:
         now_s = monotonic()
         summaries = [msgspec.structs.replace(s, age_s=now_s - since_s) for s, since_s in self._summaries.values()]
         message = {"sessions": summaries, "results": [msgspec.Raw(raw) for raw in self._results], **self._notes}
+        if self._early:
+            message["early"] = list(self._early.values())
         if self._spoken:
             message["spoken"] = list(self._spoken)
         self._summaries.clear()
+        self._early.clear()
         self._results.clear()
         self._spoken.clear()
         self._notes.clear()

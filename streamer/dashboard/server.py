@@ -3,7 +3,7 @@
     /                                         the page; /?token=… opens it once, then a cookie does
     /page/NAME.js                             its scripts, modules that import each other; the first is main.js
     /api/sessions                             all sessions with their newest results, and settings that the page needs:
-                                              the sensors with their kinds, disabled ones last
+                                              the sensors with their kinds, disabled ones last; this server's time
     /api/results?session=S&since=US&limit=N   results of a session that end at or after US, oldest first; &until=US
     /api/frame?session=S&end_us=US            newest frame of the window, as it was sent; WebP upright; of its first
                                               camera or of &sensor=NAME
@@ -34,6 +34,7 @@ import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
+from time import time_ns
 from urllib.parse import urlsplit
 
 import msgspec
@@ -215,6 +216,7 @@ class Dashboard:
                 "sensors": [{"name": name, "kind": settings.sensors[name].kind} for name in (*self._names, *disabled)],
                 "search": await self._finder.available(),
                 "gap_s": settings.session_gap_ms / 1000,
+                "now_us": time_ns() // 1000,
             }
         )
 

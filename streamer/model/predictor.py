@@ -53,8 +53,8 @@ class Prediction(msgspec.Struct, frozen=True):
         novelty: Sensor -> how far what it shows is from all that it showed in training; above 1 it is strange to the
             model. Empty without a calibration.
 
-    An output with ``"unsure": True`` is not to be acted on: the best label's score is below the model's threshold, or
-    a sensor is strange to it.
+    An output has a ``"severity"`` if the model's ``[severity]`` grades it. One with ``"unsure": True`` is not to be
+    acted on: the best label's score is below the model's threshold, or a sensor is strange to it.
     """
 
     outputs: dict[str, Any]
@@ -227,6 +227,11 @@ class Predictor(ABC):
             what = f"{type(error).__name__}: {one_line(error)}"
             raise ModelError(f"model {self.name} fails on an empty window: {what}") from error
 
+    def _graded(self, name: str, said: dict[str, Any]) -> dict[str, Any]:
+        """An output with its severity, if the model has one for it."""
+        severity = self.spec.severity_of(name, said)
+        return said if severity is None else {**said, "severity": severity}
+
     def _first(self) -> Sample:
         """The window to warm up with."""
         return Sample.empty()
@@ -241,7 +246,10 @@ class Senses(Predictor):
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         """See :class:`Predictor`; each network runs once for all windows."""
-        return [Prediction(outputs, vector_D.astype(np.float16)) for outputs, vector_D in self._sensing.judge(samples)]
+        return [
+            Prediction({name: self._graded(name, said) for name, said in outputs.items()}, vector_D.astype(np.float16))
+            for outputs, vector_D in self._sensing.judge(samples)
+        ]
 
     def embed(self, samples: Sequence[Sample], sensor: str) -> NDArray[np.float32]:
         """See :class:`Predictor`; pictures, sounds and telemetry are put into words first."""
@@ -330,7 +338,7 @@ class Network(Predictor):
         strange = any(far > 1 for far in novelty.values())
         if strange or said.get("score", 1.0) < self.spec.unsure_below.get(name, 0.0):
             said["unsure"] = True
-        return said
+        return self._graded(name, said)
 
     def answer(self, samples: Sequence[Sample]) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
         """One forward pass, not yet rounded.

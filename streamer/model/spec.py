@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 SPEC_FILE, WEIGHTS_FILE, TOKENIZER_FILE, CODE_FILE = "model.toml", "weights.safetensors", "tokenizer.json", "model.py"
 PLACEHOLDER = re.compile(r"\{(\w+)\}")  # in a sentence: an output's name
+
+NORMAL = "normal"
+SEVERITIES = (NORMAL, "notice", "warning", "alarm")  # of what an output says, ascending
 
 SCORE_DIGITS = 4  # scores are sent as JSON, and a float32 softmax has no more
 VALUE_DIGITS = 6  # significant digits of a number: those of a float32
@@ -76,6 +79,9 @@ class InputSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return {name: wanted for name, wanted in self.all.items() if wanted.kind == kind}
 
 
+Severe = Literal["notice", "warning", "alarm"]  # ascending
+
+
 class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One head.
 
@@ -101,12 +107,13 @@ class Sentence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         say: The sentence; ``{NAME}`` stands for what the output of that name says of the window.
-        severity: One that is more severe cuts off one that is being said.
+        severity: One that is more severe cuts off one that is being said; ``None``: that of the label in
+            ``[severity]``, else ``notice``.
         again_after_s: Say it again only after so many seconds without the label.
     """
 
     say: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-    severity: Literal["notice", "warning", "alarm"] = "notice"
+    severity: Severe | None = None
     again_after_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0
 
 
@@ -118,6 +125,8 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         outputs: Name of an output -> its head.
         senses: Of a model of ready senses, whose inputs and outputs follow from them; ``None``: it has a network.
         speak: Name of an output -> its labels that are said aloud -> how.
+        severity: Name of an output that has labels -> those that matter to people on duty -> how much; the output's
+            other labels are ``normal``.
         unsure_below: Name of an output of kind classes -> the score that its best label needs; below it the output is
             ``unsure``.
     """
@@ -131,7 +140,20 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str = ""
     senses: Senses | None = None
     speak: dict[str, dict[str, Sentence]] = {}
+    severity: dict[str, dict[str, Severe]] = {}
     unsure_below: dict[str, Annotated[float, msgspec.Meta(ge=0, le=1)]] = {}
+
+    def severity_of(self, name: str, output: Mapping[str, Any]) -> str | None:
+        """How much it matters what an output says: the most severe of its labels; ``None`` if the model does not say.
+
+        Args:
+            output: As it is published.
+        """
+        levels = self.severity.get(name)
+        if levels is None:
+            return None
+        said = output["labels"] if "labels" in output else [output["label"]]
+        return max((levels.get(label, NORMAL) for label in said), key=SEVERITIES.index, default=NORMAL)
 
 
 def read_network_spec(folder: Path) -> ModelSpec:
@@ -292,7 +314,7 @@ def _problem(spec: ModelSpec) -> str | None:
     for name in spec.unsure_below:
         if name not in spec.outputs or spec.outputs[name].kind != "classes":
             return f"unsure_below.{name} is not one of the outputs of kind classes"
-    if (problem := _unspeakable(spec)) is not None:
+    if (problem := _unspeakable(spec) or _ungradable(spec)) is not None:
         return problem
     try:
         spec.architecture.check()
@@ -312,4 +334,15 @@ def _unspeakable(spec: ModelSpec) -> str | None:
             for other in PLACEHOLDER.findall(sentence.say):
                 if other not in spec.outputs:
                     return f"speak.{name}.{label} names {{{other}}}, which is not one of the outputs"
+    return None
+
+
+def _ungradable(spec: ModelSpec) -> str | None:
+    for name, levels in spec.severity.items():
+        known = spec.outputs[name].labels if name in spec.outputs else ()
+        if not known:
+            return f"severity.{name} is not one of the outputs that have labels"
+        for label in levels:
+            if label not in known:
+                return f"severity.{name}.{label} is not a label of outputs.{name}, which are {', '.join(known)}"
     return None

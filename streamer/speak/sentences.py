@@ -82,13 +82,22 @@ class Memory(msgspec.Struct):
 def sentences(spec: ModelSpec) -> dict[str, dict[str, Sentence]]:
     """Output -> label -> what is said of it, by the model's ``[speak]``.
 
-    Without such a table each label of the first output that has labels is said as it is called.
+    Without such a table each label of the first output that has labels is said as it is called. A sentence that does
+    not say how severe it is has the label's severity.
 
     Raises:
         UsageError: The model has no output with labels.
     """
-    if spec.speak:
-        return spec.speak
+    table = spec.speak or _as_they_are_called(spec)
+    return {name: {label: _graded(spec, name, label, one) for label, one in of.items()} for name, of in table.items()}
+
+
+def _graded(spec: ModelSpec, name: str, label: str, sentence: Sentence) -> Sentence:
+    severity = sentence.severity or spec.severity.get(name, {}).get(label, "notice")
+    return msgspec.structs.replace(sentence, severity=severity)
+
+
+def _as_they_are_called(spec: ModelSpec) -> dict[str, dict[str, Sentence]]:
     for name, output in spec.outputs.items():
         if output.labels:
             return {name: {label: Sentence(f"{label.replace('_', ' ').capitalize()}.") for label in output.labels}}
@@ -123,9 +132,9 @@ class Speaker:
                 memory.newest_us[key] = result.end_us
         if not begun:
             return None
-        ordered = sorted((sentence for _, sentence in begun), key=lambda sentence: -Severity[sentence.severity.upper()])
+        ordered = sorted((sentence for _, sentence in begun), key=_severity, reverse=True)
         text = " ".join(dict.fromkeys(_filled(sentence.say, result) for sentence in ordered))[:MAX_CHARACTERS]
-        severity = Severity[ordered[0].severity.upper()]
+        severity = _severity(ordered[0])
         self._pass_time(memory, result.end_us)
         cut = memory.saying if memory.saying is not None and severity > memory.saying.severity else None
         return Utterance(result.session, result.end_us, text, severity, cut.id if cut is not None else "")
@@ -157,6 +166,10 @@ class Speaker:
             return False
         newest_us = memory.newest_us.get(key)
         return newest_us is None or end_us - newest_us > sentence.again_after_s * 1e6
+
+
+def _severity(sentence: Sentence) -> Severity:
+    return Severity[(sentence.severity or "notice").upper()]
 
 
 def _filled(say: str, result: Result) -> str:

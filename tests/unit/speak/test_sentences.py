@@ -174,9 +174,19 @@ def spec(**outputs: Output) -> ModelSpec:
 
 def test_without_a_table_labels_are_said_as_they_are_called() -> None:
     table = sentences(spec(speed=Output(kind="number"), action=Output(("pull_over", "hold"))))
-    assert table == {"action": {"pull_over": Sentence("Pull over."), "hold": Sentence("Hold.")}}
+    said = {"pull_over": Sentence("Pull over.", "notice"), "hold": Sentence("Hold.", "notice")}
+    assert table == {"action": said}
     with pytest.raises(UsageError, match=r"numbers alone, of which nothing is said: add \[speak\]"):
         sentences(spec(speed=Output(kind="number")))
+
+
+def test_a_sentence_that_does_not_say_how_severe_it_is_is_as_severe_as_its_label() -> None:
+    graded = {"severity": {"action": {"pull_over": "alarm"}}}
+    action = {"pull_over": Sentence("Over."), "hold": Sentence("Hold.", "warning")}
+    plain = spec(action=Output(("pull_over", "hold")))
+    for speak, expected in (({"action": action}, ["alarm", "warning"]), ({}, ["alarm", "notice"])):
+        table = sentences(msgspec.structs.replace(plain, **graded, speak=speak))
+        assert [one.severity for one in table["action"].values()] == expected
 
 
 @pytest.mark.parametrize(
