@@ -8,11 +8,17 @@ every number that gets through is finite.
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple, TypeVar
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 
 from streamer.errors import BadRecord, Reason
+from streamer.kinds.kind import Kind, KindOfInput, Read
+
+if TYPE_CHECKING:
+    from streamer.events import Event, Window
 
 MAX_OFFSET_S = 1e9  # seconds from ce_time; more is a mistake, and microseconds stay exact in a double
 Seconds = Annotated[float, msgspec.Meta(gt=-MAX_OFFSET_S, lt=MAX_OFFSET_S)]
@@ -53,3 +59,25 @@ def spanned(start: float, end: float, what: str) -> Span:
         raise BadRecord(Reason.BAD_PAYLOAD, f"{what}: start {start} and end {end} are no span of seconds")
     start_us = round(start * 1_000_000)
     return Span(start_us, round(end * 1_000_000) - start_us)
+
+
+class TimedKind(Kind):
+    """A kind whose payloads are bodies that tell their own time, so alignment parses them."""
+
+    @staticmethod
+    @abstractmethod
+    def parse(payload: bytes) -> tuple[Any, Span]:
+        """A body and when its content is.
+
+        Raises:
+            BadRecord: It is none.
+        """
+
+    def read(self, payload: bytes | None, media_type: str, params: Mapping[str, str], said_us: int | None) -> Read:
+        if payload is None:
+            return Read(None, 0, said_us)
+        body, span = self.parse(payload)
+        return Read(body, span.start_us, span.length_us if said_us is None else said_us)
+
+    def opened(self, window: Window, events: Sequence[Event], wanted: KindOfInput | None) -> tuple[bool, ...]:
+        return (True,) * len(events)  # what is in the body alone tells whether any of it is in the window

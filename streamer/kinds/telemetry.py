@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 
 from streamer.errors import BadRecord, Reason
-from streamer.kinds.bodies import RateHz, Seconds, Span, parsed, spanned
-from streamer.kinds.kind import Kind, KindOfInput, Read
-
-if TYPE_CHECKING:
-    from streamer.events import Event, Window
+from streamer.kinds.bodies import RateHz, Seconds, Span, TimedKind, parsed, spanned
+from streamer.kinds.kind import KindOfInput
 
 
 class TelemetryInput(KindOfInput, frozen=True, tag="telemetry"):
@@ -56,27 +52,6 @@ class Telemetry(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     start: Seconds = 0.0
 
 
-class Measurements(Kind):
-    """See the module."""
-
-    name = "telemetry"
-    topic = "telemetry"
-    ce_type = "streamer.telemetry.v1"
-    content_types = ("application/json",)
-    input = TelemetryInput
-    model = "streamer.model.kinds.telemetry:Grids"
-    column = "streamer.training.data.columns:Measurements"
-
-    def read(self, payload: bytes | None, media_type: str, params: Mapping[str, str], said_us: int | None) -> Read:
-        if payload is None:
-            return Read(None, 0, said_us)
-        body, span = parse_telemetry(payload)
-        return Read(body, span.start_us, span.length_us if said_us is None else said_us)
-
-    def opened(self, window: Window, events: Sequence[Event], wanted: KindOfInput | None) -> tuple[bool, ...]:
-        return (True,) * len(events)  # samples alone tell whether any of them is in the window
-
-
 _blocks: msgspec.json.Decoder[Telemetry] = msgspec.json.Decoder(Telemetry)
 
 
@@ -107,3 +82,16 @@ def _timed(times: tuple[float, ...], count: int) -> Span:
         raise BadRecord(Reason.BAD_PAYLOAD, "times must ascend")
     step = (times[-1] - times[0]) / (count - 1) if count > 1 else 0.0
     return spanned(times[0], times[-1] + step, "telemetry block")
+
+
+class Measurements(TimedKind):
+    """See the module."""
+
+    name = "telemetry"
+    topic = "telemetry"
+    ce_type = "streamer.telemetry.v1"
+    content_types = ("application/json",)
+    input = TelemetryInput
+    model = "streamer.model.kinds.telemetry:Grids"
+    column = "streamer.training.data.columns:Measurements"
+    parse = staticmethod(parse_telemetry)

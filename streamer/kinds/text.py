@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import msgspec
 
 from streamer.errors import BadRecord, Reason
-from streamer.kinds.bodies import Seconds, Share, Span, parsed, spanned
-from streamer.kinds.kind import Kind, KindOfInput, Read
-
-if TYPE_CHECKING:
-    from streamer.events import Event, Window
+from streamer.kinds.bodies import Seconds, Share, Span, TimedKind, parsed, spanned
+from streamer.kinds.kind import KindOfInput
 
 WORD_SLACK_S = 0.001  # word times are rounded by recognisers
 
@@ -43,28 +39,6 @@ class Transcript(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     speaker: str | None = None
 
 
-class Text(Kind):
-    """See the module."""
-
-    name = "text"
-    topic = "transcripts"
-    ce_type = "streamer.transcript.v1"
-    content_types = ("application/json",)
-    input = TextInput
-    rules: ClassVar = {"max_delay_ms": 2000, "idle_after_ms": None}  # speech recognition is late, and people pause
-    model = "streamer.model.kinds.text:Words"
-    column = "streamer.training.data.columns:Texts"
-
-    def read(self, payload: bytes | None, media_type: str, params: Mapping[str, str], said_us: int | None) -> Read:
-        if payload is None:
-            return Read(None, 0, said_us)
-        body, span = parse_transcript(payload)
-        return Read(body, span.start_us, span.length_us if said_us is None else said_us)
-
-    def opened(self, window: Window, events: Sequence[Event], wanted: KindOfInput | None) -> tuple[bool, ...]:
-        return (True,) * len(events)  # words alone tell whether any of them is in the window
-
-
 _transcripts: msgspec.json.Decoder[Transcript] = msgspec.json.Decoder(Transcript)
 
 
@@ -82,3 +56,17 @@ def parse_transcript(payload: bytes) -> tuple[Transcript, Span]:
         if word.start < body.start - WORD_SLACK_S or word.end > end + WORD_SLACK_S:
             raise BadRecord(Reason.BAD_PAYLOAD, f"word {word.text[:40]!r} is outside the transcript")
     return body, span
+
+
+class Text(TimedKind):
+    """See the module."""
+
+    name = "text"
+    topic = "transcripts"
+    ce_type = "streamer.transcript.v1"
+    content_types = ("application/json",)
+    input = TextInput
+    rules: ClassVar = {"max_delay_ms": 2000, "idle_after_ms": None}  # speech recognition is late, and people pause
+    model = "streamer.model.kinds.text:Words"
+    column = "streamer.training.data.columns:Texts"
+    parse = staticmethod(parse_transcript)

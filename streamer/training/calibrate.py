@@ -18,11 +18,11 @@ from streamer.model.sample import only
 from streamer.model.spec import Output
 from streamer.terminal.progress import track
 from streamer.training.batches import Dataset
+from streamer.training.common_space import BATCH, vectors_of
 from streamer.training.dataset import Example
 from streamer.training.losses import task_loss
 from streamer.training.targets import labelled, targets_of
 
-BATCH = 32
 SEEN = 4000  # most windows of each part that are looked at, evenly spread
 LEAST = 100  # windows of training that must have a sensor, and of validation, before its novelty is told
 LEAST_LABELS = 30  # windows of validation that must have a label of an output before it gets a temperature
@@ -40,9 +40,11 @@ def calibrate(network: Network, training: Dataset, validation: Dataset, console:
         validation: Other windows, for the temperatures and for how far away is still familiar. Temperatures are fitted
             with all sensors, each alone and each missing, which count alike.
     """
-    learnt = _vectors(network, _spread(training), "what training looked like", console)
     held = _spread(validation)
-    others = _vectors(network, held, "what else is familiar", console)
+    learnt, others = (
+        {name: own_ND[present_N] for name, (own_ND, present_N) in vectors_of(network, windows, what, console).items()}
+        for windows, what in ((_spread(training), "what training looked like"), (held, "what else is familiar"))
+    )
     sensors: dict[str, Familiar] = {}
     for name in network.spec.inputs.all:
         own_ND, other_ND = learnt.get(name), others.get(name)
@@ -56,18 +58,6 @@ def calibrate(network: Network, training: Dataset, validation: Dataset, console:
 def _spread(windows: Dataset) -> list[Example]:
     places = np.linspace(0, len(windows) - 1, min(SEEN, len(windows))).astype(int)
     return [windows[n] for n in places.tolist()]
-
-
-def _vectors(
-    network: Network, windows: Sequence[Example], what: str, console: Console
-) -> dict[str, NDArray[np.float32]]:
-    """Sensor -> vectors of the windows that have it [N, D]."""
-    found: dict[str, list[NDArray[np.float32]]] = {}
-    for start in track(range(0, len(windows), BATCH), what, console):
-        parts, _ = network.vectors([example.sample for example in windows[start : start + BATCH]])
-        for name, (own_ND, present_N) in parts.items():
-            found.setdefault(name, []).append(own_ND[present_N])
-    return {name: np.concatenate(rows) for name, rows in found.items()}
 
 
 def _familiar(own_ND: NDArray[np.float32], other_ND: NDArray[np.float32]) -> Familiar:

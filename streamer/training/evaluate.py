@@ -15,24 +15,23 @@ from rich.console import Console
 
 from streamer.errors import UsageError
 from streamer.events import TEXT
-from streamer.model.predictor import Network, Prediction, Predictor, Vectors
+from streamer.model.predictor import Network, Prediction, Predictor
 from streamer.model.sample import Sample, only
 from streamer.model.spec import WEIGHTS_FILE, ModelSpec, Output
 from streamer.terminal.progress import track
 from streamer.training import scores
 from streamer.training.batches import Dataset
 from streamer.training.calibrate import sets_of
+from streamer.training.common_space import BATCH, WINDOW, vectors_of
 from streamer.training.dataset import Example, Label
 from streamer.training.recordings import samples_of
 from streamer.training.scores import Classes, Quality, Recall
 from streamer.training.simulated import FIRST_HELD_OUT_SEED, examples
 from streamer.training.train import Source, opened
 
-BATCH = 32
 GALLERY = 1000  # most windows to search among
 SPEED_BATCHES = (1, 8, 32)
 REPEATS, WARM_UPS = 50, 3
-WINDOW = "window"  # the fused vector of a window with all sensors, as published
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -302,7 +301,7 @@ def recalls(folder: Path, predictor: Network, gallery: Sequence[Example], consol
     if not (folder / WEIGHTS_FILE).is_file():
         return  # a foreign ONNX model has no vectors of single sensors
     plain = Network.load(folder, str(predictor.device)) if "+" in predictor.version else predictor
-    vectors = _vectors(plain, gallery, console)
+    vectors = vectors_of(plain, gallery, "measuring the common space", console)
     labels = [tuple(sorted(e.labels.items())) for e in gallery] if any(e.labels for e in gallery) else None
     spaces = [name for name in vectors if name != WINDOW]
     for query, found in [*permutations(spaces, 2), *((name, WINDOW) for name in spaces)]:
@@ -313,18 +312,6 @@ def recalls(folder: Path, predictor: Network, gallery: Sequence[Example], consol
             kinds = [labels[n] for n in both.tolist()] if labels is not None else None
             measured = scores.recall(query_ND[both], found_ND[both], content, kinds)
             yield Recall(query, found, len(both), *measured)
-
-
-def _vectors(predictor: Network, gallery: Sequence[Example], console: Console) -> dict[str, Vectors]:
-    """Sensor or WINDOW -> its vectors of length 1 [N, D], and which windows have it [N]."""
-    rows: dict[str, list[Vectors]] = {}
-    starts = range(0, len(gallery), BATCH)
-    for start in track(starts, "measuring the common space", console):
-        samples = [example.sample for example in gallery[start : start + BATCH]]
-        parts, embedding_ND = predictor.vectors(samples)
-        for name, part in {**parts, WINDOW: (embedding_ND, np.ones(len(samples), np.bool_))}.items():
-            rows.setdefault(name, []).append(part)
-    return {name: (np.concatenate([v for v, _ in p]), np.concatenate([h for _, h in p])) for name, p in rows.items()}
 
 
 def _content(sample: Sample, sensor: str, number: int) -> object:
