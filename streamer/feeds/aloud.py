@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streamer.events import AUDIO, TEXT
+from streamer.events import AUDIO, KIND_NAMES, TEXT
 from streamer.feeds import script
-from streamer.feeds.car import S_US
+from streamer.feeds.car import S_US, SENSORS
 from streamer.feeds.producer import Outgoing
 from streamer.feeds.simulate import Drive
 from streamer.feeds.sound import FULL_SCALE, RATE_HZ
@@ -62,7 +62,11 @@ def lines(drive: Drive, say: Say) -> list[Line]:
 
 
 def outgoing(drive: Drive, spoken: list[Line]) -> Iterator[Outgoing]:
-    """The drive's records without its words, with these lines in the sound of its microphones."""
+    """The drive's records without its words, with these lines in the sound of its first microphone.
+
+    In that of another too they would be recognised, and said to have been said, once more.
+    """
+    microphone = next((name for name in drive.options.sensors if SENSORS[name].row == AUDIO), None)
     voice_S = np.zeros(round((drive.end_us - drive.start_us) / S_US * RATE_HZ), np.float32)
     for line in spoken:
         begin = round(line.begin_s * RATE_HZ)
@@ -71,7 +75,8 @@ def outgoing(drive: Drive, spoken: list[Line]) -> Iterator[Outgoing]:
     for record in drive.outgoing():
         if record.row == TEXT:
             continue
-        yield _mixed(record, drive, voice_S) if record.row == AUDIO else record
+        is_heard = record.row == AUDIO and (record.sensor or KIND_NAMES[AUDIO]) == microphone
+        yield _mixed(record, drive, voice_S) if is_heard else record
 
 
 def merged(drives: Sequence[Drive], spoken: Mapping[str, list[Line]]) -> Iterator[Outgoing]:

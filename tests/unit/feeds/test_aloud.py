@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT
 from streamer.feeds import aloud
 from streamer.feeds.producer import Outgoing
-from streamer.feeds.simulate import Drive
+from streamer.feeds.simulate import Drive, Options
 from streamer.feeds.sound import RATE_HZ
 
 START_US = 1_750_000_000_000_000
@@ -56,6 +56,17 @@ def test_the_voice_is_in_the_sound_where_it_is_said_and_all_else_is_as_it_was() 
     )  # a chunk that is spoken in is turned down
     assert quiet_S.any()
     assert np.array_equal(before_S[quiet_S], after_S[quiet_S])
+
+
+def test_of_two_microphones_one_hears_the_voice_so_that_nothing_is_recognised_twice() -> None:
+    drive = Drive(7, "car", START_US, 6, Options(sensors=("camera_front", "cabin_mic", "roof_mic", "words")))
+    plain, mixed = list(drive.outgoing()), list(aloud.outgoing(drive, aloud.lines(drive, say)))
+    changed = {after.sensor for before, after in zip(_sounds(plain), _sounds(mixed), strict=True) if before != after}
+    assert changed == {"cabin_mic"}
+
+
+def _sounds(records: list[Outgoing]) -> list[Outgoing]:
+    return [record for record in records if record.row == AUDIO]
 
 
 def test_several_drives_come_in_the_order_in_which_they_are_due() -> None:
