@@ -4,6 +4,7 @@
     Kafka ─ payloads of windows, by offset ───► retrieval/contents ──┼─► server.py ─► page.html, page/*.js, page.css
     Kafka ─ late and dead-letter topics ──────► faults.py ───────────┤
     Kafka ─ speech topic ─────────────────────► speech.py ───────────┤
+    Redis ─ open alarms ──────────────────────► alarms.py ───────────┤
     an index of `streamer index`, the model ──► search.py ───────────┘
 
 A result names the records of its window by offset, and a session's partition follows from its name. So the page needs

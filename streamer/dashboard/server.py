@@ -11,6 +11,8 @@
     /api/description?session=S&until=US       newest description of a window that ends at or before US; null: none
     /api/drifts?session=S                     sensors whose clocks drift away from the session's others; []: none
     /api/speech?session=S&end_us=US           what was said aloud of the window: audio/wav
+    /api/alarms/acknowledge                   POST: somebody has seen an open alarm, see alarms.Acknowledgement
+    /api/alarms/log?limit=N                   what happened last to alarms, in all sessions, newest first
     /api/search?q=WORDS&limit=N               windows most like these words, in all sessions or in &session=S; by POST
                                               those most like the body, a file of image/… or audio/…
     /events?session=S                         server-sent events: what is new, in all sessions and in S
@@ -19,10 +21,10 @@ Sessions are in the query, since browsers rewrite a path with ``..``, which is a
 with one line, ``{"error": …}``: 400 for a bad request, 401 without the token, 404 for data that no longer exist, 413
 for a file that is too large, 503 for a server that does not answer now.
 
-Everything is read-only. All requests are GET except the search by a file, which a foreign site cannot send: its content
-type needs a CORS permission that is never given, and its Origin is checked. So no other site can do harm through a
-visitor's cookie. On loopback no token is needed, but the name that the browser asked for must be local too: a foreign
-name that resolves to 127.0.0.1 would let its site read the page (DNS rebinding).
+All requests are GET but the search by a file and the acknowledgement, which alone changes anything. A foreign site can
+send neither: their content types need a CORS permission that is never given, and their Origin is checked. So no other
+site can do harm through a visitor's cookie. On loopback no token is needed, but the name that the browser asked for
+must be local too: a foreign name that resolves to 127.0.0.1 would let its site read the page (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -41,10 +43,11 @@ import msgspec
 from aiohttp import web
 from redis.exceptions import RedisError
 
+from streamer.dashboard.alarms import Acknowledgement, Watch
 from streamer.dashboard.live import Client, Live
 from streamer.dashboard.search import Finder
 from streamer.dashboard.speech import Spoken
-from streamer.errors import Stop, Unavailable, UsageError
+from streamer.errors import Stop, Unavailable, UsageError, one_line
 from streamer.events import MAX_SESSION_BYTES
 from streamer.result import Result
 from streamer.retrieval.contents import Gone, Windows
@@ -57,6 +60,8 @@ COOKIE = "streamer_dashboard"
 COOKIE_S = 30 * 24 * 3600
 MIN_TOKEN = 16  # characters
 MAX_RESULTS = 1000  # in one answer
+LOG_LIMIT, MAX_LOG = 100, 1000  # lines of the log of alarms
+MAX_ACKNOWLEDGEMENT_BYTES = 4096
 SEARCH_LIMIT = 12  # windows in the answer to a search
 MOST_US = 2**53
 UPDATE_S = 0.2  # shortest time between two events to one browser
@@ -88,10 +93,12 @@ class Dashboard:
 
     Args:
         settings: Where to listen, and the token.
-        live, windows, finder, spoken: The sources of the data; not closed here.
+        live, windows, finder, spoken, alarms: The sources of the data; not closed here.
     """
 
-    def __init__(self, settings: Settings, live: Live, windows: Windows, finder: Finder, spoken: Spoken) -> None:
+    def __init__(
+        self, settings: Settings, live: Live, windows: Windows, finder: Finder, spoken: Spoken, alarms: Watch
+    ) -> None:
         check_access(settings)
         self._settings = settings
         self._names = settings.sensor_set.names
@@ -99,6 +106,7 @@ class Dashboard:
         self._windows = windows
         self._finder = finder
         self._spoken = spoken
+        self._alarms = alarms
         self._token = _token(settings)
         self._made_token: str | None = None  # shown in the log only
         if self._token is None and not _is_loopback(settings.dashboard_host):
@@ -135,6 +143,8 @@ class Dashboard:
                 web.get("/api/speech", self._said),
                 web.get("/api/search", self._search),
                 web.post("/api/search", self._search_by_file),
+                web.get("/api/alarms/log", self._alarm_log),
+                web.post("/api/alarms/acknowledge", self._acknowledge),
                 web.get("/events", self._events),
             ]
         )
@@ -254,8 +264,7 @@ class Dashboard:
         return await self._found(request, "text", words)
 
     async def _search_by_file(self, request: web.Request) -> web.Response:
-        origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != request.host:
+        if _is_foreign(request):
             return _error(403, "a search must come from the page itself")
         kind = request.content_type.partition("/")[0]
         if kind not in ("image", "audio"):
@@ -273,6 +282,25 @@ class Dashboard:
         found = await self._finder.find(Query(kind, content, limit, session))
         return web.Response(body=found, content_type="application/json")
 
+    async def _acknowledge(self, request: web.Request) -> web.Response:
+        if _is_foreign(request):
+            return _error(403, "an acknowledgement must come from the page itself")
+        if request.content_type != "application/json":
+            return _error(415, "the body must be application/json")
+        if (request.content_length or MAX_ACKNOWLEDGEMENT_BYTES + 1) > MAX_ACKNOWLEDGEMENT_BYTES:
+            return _error(413, f"the body must have 1 to {MAX_ACKNOWLEDGEMENT_BYTES} bytes")
+        try:
+            what = msgspec.json.decode(await request.read(), type=Acknowledgement)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            return _error(400, f"the body must be an acknowledgement: {one_line(error)}")
+        if not await asyncio.to_thread(self._alarms.acknowledge, what):
+            return _error(409, f"{what.rule} of {what.session} was acknowledged by somebody else, or raised again")
+        return _json({})
+
+    async def _alarm_log(self, request: web.Request) -> web.Response:
+        limit = min(_number(request, "limit", LOG_LIMIT), MAX_LOG) or 1
+        return _json(await asyncio.to_thread(self._alarms.newest, limit))
+
     async def _result(self, request: web.Request) -> Result:
         result = await self._live.result(_session(request), _number(request, "end_us", 0))
         if result is None:
@@ -284,6 +312,7 @@ class Dashboard:
         client = self._live.join(session, None if session is None else self._spoken.newest(session))
         if client is None:
             return _error(503, "too many browsers look at this page")
+        client.note("alarms", self._alarms.shown)
         try:
             response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
             await response.prepare(request)
@@ -340,6 +369,12 @@ def _pass(token: str) -> str:
 
 def _same(given: str, right: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), right.encode())
+
+
+def _is_foreign(request: web.Request) -> bool:
+    """Whether another site's page sends this; programs name no origin."""
+    origin = request.headers.get("Origin")
+    return origin is not None and urlsplit(origin).netloc != request.host
 
 
 def _session(request: web.Request) -> str:

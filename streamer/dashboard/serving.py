@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from streamer.clients import redis as redis_clients
+from streamer.dashboard import alarms
 from streamer.dashboard.faults import Faults, Watch
 from streamer.dashboard.live import Live
 from streamer.dashboard.search import Finder
@@ -90,6 +91,10 @@ async def _served(settings: Settings) -> AsyncIterator[Dashboard]:
         if live is not None:
             loop.call_soon_threadsafe(live.say, utterance)
 
+    def alarmed(shown: alarms.Shown) -> None:
+        if live is not None:
+            loop.call_soon_threadsafe(live.note, "alarms", shown)
+
     async with AsyncExitStack() as stack:
         windows = Windows(settings, await asyncio.to_thread(Log, settings))
         stack.push_async_callback(windows.close)
@@ -98,6 +103,8 @@ async def _served(settings: Settings) -> AsyncIterator[Dashboard]:
         spoken = Spoken()
         listener = await asyncio.to_thread(Listener, settings, spoken, said)
         stack.push_async_callback(asyncio.to_thread, listener.close)
+        alarm_watch = alarms.Watch(settings, alarmed)
+        stack.push_async_callback(asyncio.to_thread, alarm_watch.close)
         client = redis_clients.async_client(
             settings, socket_timeout=redis_clients.TIMEOUT_S, health_check_interval=redis_clients.TIMEOUT_S
         )
@@ -105,11 +112,12 @@ async def _served(settings: Settings) -> AsyncIterator[Dashboard]:
         live = Live(client, Keys(settings.key_prefix), lambda: watch.seen)
         finder = Finder(settings)
         stack.push_async_callback(finder.close)
-        dashboard = Dashboard(settings, live, windows, finder, spoken)
+        dashboard = Dashboard(settings, live, windows, finder, spoken, alarm_watch)
         await dashboard.start()
         stack.push_async_callback(dashboard.stop)
         watch.start()
         listener.start()
+        alarm_watch.start()
         follow = asyncio.create_task(live.follow())
         try:
             yield dashboard

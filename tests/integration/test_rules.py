@@ -9,11 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from typer.testing import CliRunner
 
+from streamer import dashboard
 from streamer.cli.app import app
 from streamer.golden import recording
 from streamer.local.program import Program
@@ -24,12 +26,18 @@ from streamer.rules.actions import ACTIONS, TOPIC_ALARMS
 from streamer.rules.engine import Engine, Memory
 from streamer.rules.table import read
 from streamer.settings import Settings
-from streamer.store.results import Keys, forget
+from streamer.store.results import Keys, connected, forget
+from tests.conftest import PAGE_TIMEOUT_MS
 from tests.harness import ROOT, S_US, read_topic, second, send, wait_for
 from tests.published import publish, result
 from tests.receiver import KEY, Receiver
 
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: dev)")
+
 pytestmark = pytest.mark.integration
+
+expect = sync_api.expect
+expect.set_options(timeout=PAGE_TIMEOUT_MS)
 
 RULES = """
 [rules.brake]
@@ -172,3 +180,47 @@ def test_rules_are_tried_on_results_in_a_file_and_nothing_is_done(
     assert sorted(found) == sorted(wanted)
     assert f"{len(wanted)} alarms in 120 windows" in tried.stderr
     assert "typo: neither true nor false in 120 of 120 windows" in tried.stderr
+
+
+def test_an_alarm_comes_to_the_live_page_and_is_acknowledged_there_under_a_name(
+    topics: Settings, tmp_path: Path, page: Any
+) -> None:
+    settings = given(topics, tmp_path, RULES, dashboard_port=0, webhook_url="http://127.0.0.1:9", webhook_key=KEY)
+    rows = page.locator("#alarms-open tr")
+    hostile = "<img src=x onerror=alert(1)>"
+    with dashboard.running(settings) as url, connected(settings) as (client, keys):
+        publish(settings, [result("car-1", 0, "proceed")])
+        page.goto(url)
+        page.locator("#sessions .name").wait_for()
+        expect(page.locator("#alarms")).to_be_hidden()  # rules have never run
+        with ruling(settings, tmp_path / "rules.log") as program:
+            wait_for(lambda: "2 rules" in program.text(), WITHIN_S, program.text)
+            publish(settings, [result("car-1", number, "brake") for number in (1, 2)])
+            expect(rows).to_have_count(2)
+            publish(settings, [result(hostile, number, label) for number, label in enumerate(("proceed", "brake"))])
+            expect(rows).to_have_count(3)
+        expect(page.locator("#alarms-state")).to_have_text("3 open: 1 alarm, 2 notice")
+        expect(rows.first.locator(".alarm-severity")).to_have_text("alarm")
+        expect(rows.first.locator(".alarm-text")).to_contain_text("Brake: brake.")
+        assert page.locator("#alarms img").count() == 0
+
+        rows.first.get_by_role("button").click()
+        page.get_by_label("Your name").fill("Ada")
+        page.locator("#alarms-name-save").click()
+        expect(rows).to_have_count(2)
+        page.get_by_role("button", name=f"Acknowledge changed of {hostile}").click()  # not asked again
+        expect(rows).to_have_count(1)
+        expect(page.locator("#alarms-state")).to_have_text("1 open: 1 notice")
+        page.get_by_role("button", name="Log").click()
+        log = page.locator("#alarms-log li")
+        expect(log.first).to_contain_text(f"{hostile}: changed acknowledged by Ada")
+        expect(page.locator("#alarms-log")).to_contain_text("car-1: brake acknowledged by Ada")
+        expect(page.locator("#alarms-log")).to_contain_text("car-1: brake raised: Brake: brake.")
+        assert [(one.what, one.rule, one.by) for one in alarms.history(client, keys, hostile)] == [
+            ("raised", "changed", ""),
+            ("acknowledged", "changed", "Ada"),
+        ]
+
+        alarms.acknowledge(client, keys, "car-1", "changed", "bob", maxlen=100)  # elsewhere
+        expect(page.locator("#alarms-state")).to_have_text("none open")
+        expect(log.first).to_contain_text("car-1: changed acknowledged by bob")

@@ -3,6 +3,7 @@
 // Names, labels and transcripts come from producers and models: they reach the document as textContent or as text on a
 // canvas, never as HTML. Times are microseconds of event time (…_us) or milliseconds of this browser's clock (…_ms).
 
+import { showAlarms } from "./alarms.js";
 import { forgetCameras, readFrames, showCameras } from "./cameras.js";
 import { readContents, showWords } from "./contents.js";
 import { newest, readDrifts, showDecision, showDescription, showDrifts } from "./decision.js";
@@ -138,6 +139,7 @@ function heard(news) {
   if (news.sessions.length) showSessions();
   if (news.redis !== undefined) news.redis ? connection("live", "Live") : connection("lost", "Redis does not answer");
   if (news.faults) showFaults(news.faults);
+  if (news.alarms) showAlarms(news.alarms);
   if (news.first) state.first = news.first;
   add(state.chosen, news.results);
   if (news.first && newest()) showDecision(newest());

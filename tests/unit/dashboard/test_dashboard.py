@@ -20,7 +20,9 @@ from kafka.partitioner.default import murmur2
 from PIL import Image
 from redis.exceptions import ConnectionError as RedisDown
 
+from streamer.dashboard import alarms as alarms_module
 from streamer.dashboard import live as live_module
+from streamer.dashboard.alarms import Acknowledgement, Shown, Watch
 from streamer.dashboard.live import MAX_CLIENTS, MAX_HELD, MAX_SESSIONS, Client, Live
 from streamer.dashboard.search import MAX_WAITING, Finder
 from streamer.dashboard.server import SCRIPTS, Dashboard, _content
@@ -32,6 +34,8 @@ from streamer.result import Result
 from streamer.retrieval import contents as windows_module
 from streamer.retrieval.contents import BANDS, Gone, Ranges, Windows
 from streamer.retrieval.search import Query
+from streamer.rules.alarm import Alarm
+from streamer.rules.alarms import Open
 from streamer.settings import Settings
 from streamer.speak.sentences import Severity, Utterance
 from streamer.store.descriptions import Description
@@ -190,6 +194,21 @@ class MemoryFinder(Finder):
         return b"[]"
 
 
+class MemoryAlarms(Watch):
+    """Notes what is acknowledged: the newest alarm ended at END_US."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, lambda shown: None)
+        self.acknowledged: list[Acknowledgement] = []
+        self.fails: Exception | None = None
+
+    def acknowledge(self, what: Acknowledgement) -> bool:
+        if self.fails is not None:
+            raise self.fails
+        self.acknowledged.append(what)
+        return what.end_us == END_US
+
+
 class Page(NamedTuple):
     """A running page and what it stands on."""
 
@@ -201,6 +220,7 @@ class Page(NamedTuple):
     live: Live
     dashboard: Dashboard
     spoken: Spoken
+    alarms: MemoryAlarms
 
 
 Start = Callable[..., Awaitable[Page]]
@@ -218,7 +238,8 @@ async def start() -> AsyncIterator[Start]:
         live = Live(memory, Keys("streamer"), dict)
         finder = MemoryFinder()
         spoken = Spoken()
-        dashboard = Dashboard(given, live, windows, finder, spoken)
+        alarms = MemoryAlarms(given)
+        dashboard = Dashboard(given, live, windows, finder, spoken, alarms)
         await dashboard.start()
         follow = asyncio.create_task(live.follow())
         session = aiohttp.ClientSession(
@@ -233,7 +254,7 @@ async def start() -> AsyncIterator[Start]:
             await windows.close()
 
         undo.append(stop)
-        return Page(session.get, session.post, finder, memory, source, live, dashboard, spoken)
+        return Page(session.get, session.post, finder, memory, source, live, dashboard, spoken, alarms)
 
     yield go
     for stop in undo:
@@ -325,7 +346,7 @@ async def test_a_given_token_is_not_shown(start: Start) -> None:
     assert TOKEN not in page.dashboard.url
 
 
-async def test_only_reading_is_possible(start: Start) -> None:
+async def test_nothing_but_a_search_and_an_acknowledgement_can_be_posted(start: Start) -> None:
     page = await start()
     async with aiohttp.request("POST", f"http://127.0.0.1:{page.dashboard.port}/api/sessions") as answer:
         assert answer.status == 405
@@ -334,8 +355,9 @@ async def test_only_reading_is_possible(start: Start) -> None:
 async def test_an_address_that_is_taken_is_one_line(start: Start) -> None:
     page = await start()
     settings = Settings.load(dashboard_port=page.dashboard.port)
+    windows = Windows(settings, page.source)
     with pytest.raises(UsageError, match="set STREAMER_DASHBOARD_PORT"):
-        await Dashboard(settings, page.live, Windows(settings, page.source), page.finder, Spoken()).start()
+        await Dashboard(settings, page.live, windows, page.finder, Spoken(), page.alarms).start()
 
 
 # what is answered
@@ -381,6 +403,80 @@ async def test_results_end_at_a_time_where_one_is_given(start: Start) -> None:
     page = await start(results=[result("car-1", END_US + i * S_US) for i in range(5)])
     async with page.get("/api/results", params={"session": "car-1", "until": END_US + S_US}) as answer:
         assert [one["end_us"] - END_US for one in await answer.json()] == [0, S_US]
+
+
+# alarms
+
+SEEN = {"session": "räume/7", "rule": "brake", "by": "Ada", "end_us": END_US}
+
+
+async def test_an_alarm_is_acknowledged_as_it_was_seen(start: Start) -> None:
+    page = await start()
+    origin = {"Origin": f"http://127.0.0.1:{page.dashboard.port}"}
+    async with page.post("/api/alarms/acknowledge", json=SEEN, headers=origin) as answer:
+        assert answer.status == 200
+    async with page.post("/api/alarms/acknowledge", json=SEEN | {"end_us": END_US - S_US}) as answer:
+        assert answer.status == 409
+        assert "raised again" in (await answer.json())["error"]
+    assert [one.by for one in page.alarms.acknowledged] == ["Ada", "Ada"]
+    page.alarms.fails = Unavailable("Redis refuses us: no permissions; SECURITY.md lists the rights")
+    async with page.post("/api/alarms/acknowledge", json=SEEN) as answer:
+        assert answer.status == 503
+        assert "SECURITY.md" in (await answer.json())["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (json.dumps(SEEN), {"Content-Type": "text/plain"}, 415),  # which a foreign site may send
+        (json.dumps(SEEN), {"Content-Type": "application/json", "Origin": "http://evil.example"}, 403),
+        (json.dumps(SEEN), {"Content-Type": "application/json", "Host": "evil.example"}, 403),
+        (json.dumps(SEEN | {"by": " "}), {"Content-Type": "application/json"}, 400),
+        (json.dumps(SEEN | {"by": "x" * 81}), {"Content-Type": "application/json"}, 400),
+        (json.dumps(SEEN | {"more": 1}), {"Content-Type": "application/json"}, 400),
+        ("[", {"Content-Type": "application/json"}, 400),
+        (json.dumps(SEEN) + " " * 4096, {"Content-Type": "application/json"}, 413),
+    ],
+)
+async def test_an_acknowledgement_that_a_foreign_site_could_send_or_is_none_is_refused(
+    body: str, headers: dict[str, str], status: int, start: Start
+) -> None:
+    page = await start()
+    async with page.post("/api/alarms/acknowledge", data=body.encode(), headers=headers) as answer:
+        assert answer.status == status
+        assert (await answer.json())["error"]
+    assert page.alarms.acknowledged == []
+
+
+async def test_with_a_token_only_who_has_it_acknowledges(start: Start) -> None:
+    page = await start(dashboard_token=TOKEN)
+    async with page.post("/api/alarms/acknowledge", json=SEEN) as answer:
+        assert answer.status == 401
+    assert await status(page, "/api/alarms/log") == 401
+    assert page.alarms.acknowledged == []
+
+
+async def test_a_new_browser_gets_the_open_alarms_first(start: Start) -> None:
+    page = await start()
+    page.alarms.shown = Shown(True, [SEEN], {"alarm": 1})
+    async with page.get("/events") as answer:
+        news = json.loads((await answer.content.readline()).removeprefix(b"data: "))
+    assert news["alarms"] == {"ruled": True, "open": [SEEN], "counts": {"alarm": 1}, "readable": True}
+
+
+def test_open_alarms_are_the_most_severe_first_and_no_more_than_browsers_can_show(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(alarms_module, "MAX_SHOWN", 3)
+    told: list[Shown] = []
+    watch = Watch(Settings.load(), told.append)
+    given = [("notice", 9), ("alarm", 1), ("warning", 5), ("alarm", 2), ("warning", 7)]
+    watch._add(
+        [Open(Alarm(f"r{at}", how, "car", 0, at * S_US, "text"), 1, at * S_US) for how, at in given], ruled=False
+    )
+    (shown,) = told
+    assert [one["rule"] for one in shown.open] == ["r2", "r1", "r7"]
+    assert (shown.ruled, shown.counts) == (True, {"alarm": 2, "warning": 2, "notice": 1})
 
 
 # search
