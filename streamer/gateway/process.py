@@ -20,6 +20,7 @@ from streamer.gateway.quotas import Quotas, Room
 from streamer.gateway.records import Records
 from streamer.gateway.server import Gateway, tls_context
 from streamer.gateway.tokens import Tokens
+from streamer.observe import logs
 from streamer.observe.endpoints import Endpoints
 from streamer.settings import Settings
 
@@ -38,12 +39,7 @@ def run(settings: Settings, say: Callable[[str], None]) -> None:
     Raises:
         Stop: It cannot start, with the reason. Else the process ends here, with exit code 1 after a crash.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
-    )
-    if settings.log_level != "debug":
-        for name in ("kafka", "aiokafka"):  # we report what matters
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+    logs.begin(settings)
     crashed = uvloop.run(_Process(settings).serve(say))
     logging.shutdown()
     sys.stdout.flush()

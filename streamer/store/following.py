@@ -6,14 +6,13 @@ Of :class:`streamer.store.readers.Reader` such a process is the part around it: 
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from streamer.observe import logs
 from streamer.observe.endpoints import Endpoints
 from streamer.observe.health import Service
 from streamer.settings import Settings
@@ -29,11 +28,7 @@ def prepare(settings: Settings) -> None:
     Raises:
         UsageError: Redis does not answer.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
-    )
-    if settings.log_level != "debug":
-        logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it meets is raised, and reported once
+    logs.begin(settings)
     with results.connected(settings):
         pass
 

@@ -6,11 +6,11 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 
 from streamer.broker import topics
 from streamer.clients import codecs
 from streamer.errors import Stop, extra
+from streamer.observe import logs
 from streamer.observe.endpoints import Endpoints
 from streamer.senses import files, speech
 from streamer.senses.speech import Recogniser
@@ -28,11 +28,7 @@ def run(settings: Settings) -> None:
     Raises:
         Stop: It cannot start or go on, with the reason. Else the process ends here, with exit code 1 after a crash.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
-    )
-    if settings.log_level != "debug":
-        logging.getLogger("kafka").setLevel(logging.CRITICAL)  # we report what matters
+    logs.begin(settings)
     crashed = asyncio.run(_main(settings))
     logging.shutdown()
     os._exit(1 if crashed else 0)  # a recogniser that hangs leaves a thread for which the interpreter would wait

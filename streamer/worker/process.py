@@ -8,7 +8,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 from time import monotonic
 
 import redis.asyncio
@@ -20,6 +19,7 @@ import uvloop
 from streamer.broker import topics
 from streamer.clients import codecs
 from streamer.clients import redis as redis_clients
+from streamer.observe import logs
 from streamer.settings import Settings
 from streamer.worker import roles
 from streamer.worker.worker import Worker
@@ -35,15 +35,7 @@ def run(settings: Settings) -> None:
     Raises:
         Stop: It cannot start or go on, with the reason. Else the process ends here, with exit code 1 after a crash.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
-    )
-    if settings.log_level != "debug":
-        for noisy in ("faust", "mode"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-        # Two dozen lines a second while a broker is away; ``standstill`` reports it once.
-        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-        logging.getLogger("kafka").setLevel(logging.CRITICAL)  # used before the start alone; we report what it raises
+    logs.begin(settings)
     share_one_heap()
     uvloop.install()  # not uvloop.run alone: Faust's fetch thread makes its own loop by the policy
     crashed = uvloop.run(_main(settings))

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -29,6 +28,7 @@ from streamer.feeds.capture.pictures import Pictures, Slots
 from streamer.feeds.capture.sound import End, Sounds
 from streamer.feeds.producer import Outgoing, Producer
 from streamer.feeds.replay.part import header
+from streamer.observe import logs
 from streamer.observe.endpoints import Endpoints
 from streamer.settings import Settings
 
@@ -58,11 +58,7 @@ def run(
         UsageError: A source or option is wrong, Kafka does not answer, or the port is taken.
         Stop: Kafka refuses us. Else the process ends here, with exit code 1 after a crash.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
-    )
-    if settings.log_level != "debug":
-        logging.getLogger("kafka").setLevel(logging.CRITICAL)  # we report what matters
+    logs.begin(settings)
     if not 0 < len(session.encode(errors="replace")) <= MAX_SESSION_BYTES:
         raise UsageError(f"a session's name has 1 to {MAX_SESSION_BYTES} bytes of UTF-8")
     sources = [address.parse(number, text) for number, text in enumerate(texts, 1)]
