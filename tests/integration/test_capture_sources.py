@@ -10,7 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -208,6 +210,26 @@ def hls(seconds: float = 0.5, hz: int = 20) -> Iterator[str]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def test_a_microphone_is_read_by_alsa_and_dated_by_its_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ALSA's own device that plays a file to whoever records; it does not wait as a microphone does."""
+    heard_S2 = np.random.default_rng(1).integers(-20_000, 20_000, (48_000, 2)).astype("<i2")
+    (tmp_path / "heard.raw").write_bytes(heard_S2.tobytes())
+    (tmp_path / "asound.conf").write_text(
+        f'pcm.cabin {{ type file, slave {{ pcm {{ type null }} }}, file "/dev/null", infile "{tmp_path}/heard.raw" }}'
+    )
+    monkeypatch.setenv("ALSA_CONFIG_PATH", str(tmp_path / "asound.conf"))
+    began_us = time.time_ns() // 1000
+    with capturing("alsa:cabin") as box:
+        wait_for(lambda: len(box.of(AUDIO)) >= 3, WITHIN_S)
+    chunk, *_ = chunks = box.of(AUDIO)
+    assert {one.time_source for one in chunks} == {TimeSource.DEVICE}
+    assert chunk.content_type == "audio/L16;rate=48000;channels=2"
+    samples_S2 = np.frombuffer(chunk.payload, ">i2").reshape(-1, 2)
+    assert len(samples_S2) > 0
+    assert np.array_equal(samples_S2, heard_S2[: len(samples_S2)])
+    assert began_us <= chunk.time_us <= time.time_ns() // 1000
 
 
 # what cannot become right by waiting is an error, and only at the start
