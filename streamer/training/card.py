@@ -23,6 +23,9 @@ def show(evaluation: Evaluation, console: Console) -> None:
     console.print(f"{evaluation.model} {evaluation.version}: {evaluation.windows} windows of {evaluation.data}")
     tables = [(f"{head.name}{_unit(head)}", _quality_rows(head)) for head in evaluation.heads]
     tables += [(f"{head.name}, tag by tag", rows) for head in evaluation.heads if (rows := _tag_rows(head))]
+    if evaluation.strange:
+        rows = [[name, f"{share:.1%}"] for name, share in evaluation.strange.items()]
+        tables.append(("where it is strange", [["sensor", "windows"], *rows]))
     if evaluation.sure:
         tables.append(("what it is sure of", _sure_rows(evaluation.sure)))
     if evaluation.others:
@@ -76,11 +79,13 @@ def _blocks(evaluation: Evaluation) -> Iterator[str]:
         elif isinstance(whole, Tags):
             yield "Each tag, with all sensors:"
             yield _table(_tag_rows(head))
+    if evaluation.strange:
+        shares = ", ".join(f"{name} {share:.1%}" for name, share in evaluation.strange.items())
+        yield f"Share of these windows in which a sensor is strange to it: {shares}."
     if evaluation.sure:
-        strange = ", ".join(f"{name} {share:.1%}" for name, share in evaluation.strange.items()) or "none is judged"
         yield (
             "What it is sure of: the best label's score is enough (`unsure_below` of model.toml) and no sensor is "
-            f"strange to it. Share of these windows that are called strange, by sensor: {strange}."
+            "strange to it."
         )
         yield _table(_sure_rows(evaluation.sure))
     if evaluation.others:
