@@ -4,6 +4,7 @@
 #   docker build -t streamer:cpu --build-arg TORCH_INDEX=<index of CPU builds> .  without CUDA's libraries: 3.4 GB less
 #   docker build -t streamer:senses --build-arg EXTRAS=senses .                   and what `streamer transcribe` needs
 #   docker build -t streamer:feeds --build-arg EXTRAS=feeds .                     and what `streamer capture` needs
+#   docker build -t streamer:gateway --build-arg EXTRAS=gateway .                 and what `streamer gateway` needs
 #   docker build -t streamer:parquet --build-arg EXTRAS=parquet .                 and what `streamer sink parquet` needs
 #   docker run --rm --read-only --tmpfs /tmp -e STREAMER_KAFKA=… -e STREAMER_REDIS=… streamer
 ARG PYTHON=3.11-slim

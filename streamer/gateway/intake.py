@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any
+
+import msgspec
 
 from streamer.gateway.cloudevents import Given
 from streamer.gateway.metrics import QUOTA, REFUSED, UNAVAILABLE, GatewayMetrics
@@ -15,6 +16,15 @@ from streamer.gateway.records import NO_SENSOR, Records
 from streamer.gateway.tokens import Token
 
 Trace = tuple[tuple[str, bytes], ...]
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A record that Kafka has, and where."""
+
+    id: str
+    topic: str
+    partition: int
+    offset: int
 
 
 class Intake:
@@ -38,11 +48,14 @@ class Intake:
         """
         self._quotas.check(token.id)
 
-    async def send(self, given: Sequence[Given], nbytes: int, token: Token, trace: Trace = ()) -> Sent:
+    def send(
+        self, given: Sequence[Given], nbytes: int, token: Token, trace: Trace, over: Callable[[Sent], None]
+    ) -> None:
         """Check all events, then send all.
 
         Args:
             nbytes: Of the request that they came in.
+            over: Called once Kafka has all of them, or not in time: :meth:`stored` says which.
 
         Raises:
             Problem: One of them is refused, and none is sent.
@@ -57,18 +70,18 @@ class Intake:
                 if len(given) > 1:
                     problem.members["index"] = index
                 raise
-        return await self._outgoing.send(records)
+        self._outgoing.send(records, over)
 
-    async def acknowledged(self, sent: Sent) -> list[dict[str, Any]]:
-        """Wait for Kafka; what the answer says of each record: its id, and where it is.
+    def stored(self, sent: Sent) -> list[Stored]:
+        """What the answer says of each record.
 
         Raises:
             Problem: 503: Kafka does not have all of them.
         """
-        places = await self._outgoing.acknowledged(sent)
+        places = self._outgoing.places(sent)
         self._metrics.ack_seconds.observe(monotonic() - sent.since_s)
         return [
-            {"id": record.id, "topic": record.topic, "partition": place.partition, "offset": place.offset}
+            Stored(record.id, record.topic, place.partition, place.offset)
             for record, place in zip(sent.records, places, strict=True)
         ]
 

@@ -10,12 +10,12 @@ from functools import partial
 from time import monotonic
 from typing import Protocol
 
-from streamer.broker.sending import Fault, KafkaError, Place, fault
-from streamer.errors import Reason, one_line
+from streamer.broker.sending import Fault, Place, Told, Unsent
+from streamer.errors import Reason
 from streamer.gateway.metrics import ACKNOWLEDGED, REFUSED, UNAVAILABLE, GatewayMetrics
 from streamer.gateway.problems import Problem
 from streamer.gateway.quotas import BUSY_RETRY_S, Room
-from streamer.gateway.records import NO_SENSOR, Ready
+from streamer.gateway.records import NO_SENSOR, Named, Ready
 from streamer.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -27,46 +27,54 @@ SWEEP_S = 0.1  # between two looks at what has waited too long: a timer for each
 class Sender(Protocol):
     """What sends: :class:`streamer.broker.sending.Sending`, or a test's."""
 
-    async def send(
-        self, topic: str, partition: int, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]]
-    ) -> asyncio.Future[Place]:
+    def send(
+        self, topic: str, partition: int, key: bytes, value: bytes, headers: list[tuple[str, bytes]], told: Told
+    ) -> None:
         """Put a record behind those of its partition."""
 
 
 class Sent:
-    """The records of one request that were given to Kafka.
+    """The records of one request that were given to Kafka. Their payloads are not held here.
 
     Attributes:
         records: All of the request.
         since_s: ``monotonic()`` when they came.
-        over: Done when each record has an outcome, or the time is over.
-        outcomes: Of each record: its place, an error, or ``None`` while there is none.
+        outcomes: Of each record: its place, why it has none, or ``None`` while neither is known.
     """
 
-    __slots__ = ("_missing", "outcomes", "over", "records", "since_s")
+    __slots__ = ("_missing", "_over", "outcomes", "records", "since_s")
 
-    def __init__(self, records: Sequence[Ready]) -> None:
+    def __init__(self, records: Sequence[Named], over: Callable[[Sent], None]) -> None:
         self.records = records
         self.since_s = monotonic()
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.outcomes: list[Place | BaseException | None] = [None] * len(records)
+        self.outcomes: list[Place | Unsent | None] = [None] * len(records)
         self._missing = len(records)
-        if not records:
-            self.over.set_result(None)
+        self._over: Callable[[Sent], None] | None = over
 
-    def told(self, at: int, outcome: Place | BaseException) -> None:
+    @property
+    def is_over(self) -> bool:
+        """Whether each record has an outcome, or the time is over."""
+        return self._over is None
+
+    def end(self) -> None:
+        """Wait no longer."""
+        over, self._over = self._over, None
+        if over is not None:
+            over(self)
+
+    def told(self, at: int, outcome: Place | Unsent) -> None:
         """Note what became of a record."""
         self.outcomes[at] = outcome
         self._missing -= 1
-        if not self._missing and not self.over.done():
-            self.over.set_result(None)
+        if not self._missing:
+            self.end()
 
 
 class Outgoing:
     """Sends records and learns of their acknowledgement.
 
     Args:
-        on_broken: Called if nothing can be sent any more; only a new process can.
+        on_broken: Called with the reason if nothing can be sent any more; only a new process can.
     """
 
     def __init__(
@@ -75,7 +83,7 @@ class Outgoing:
         sender: Sender,
         room: Room,
         metrics: GatewayMetrics,
-        on_broken: Callable[[BaseException], None],
+        on_broken: Callable[[str], None],
     ) -> None:
         self._wait_s = settings.gateway_ack_ms / 1000
         self._sender = sender
@@ -85,7 +93,7 @@ class Outgoing:
         self._waiting = 0
         self._away = False  # logged once
         self._moved_s = monotonic()  # when Kafka last acknowledged something, or nothing waited
-        self._deadlines: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self._deadlines: deque[tuple[float, Sent]] = deque()
         # of each sensor: looking up a metric by its labels costs more than counting
         self._acknowledged = {
             name: (metrics.records.labels(name, ACKNOWLEDGED), metrics.payload_bytes.labels(name))
@@ -96,44 +104,35 @@ class Outgoing:
         """For how long records have waited without any being acknowledged."""
         return monotonic() - self._moved_s if self._waiting else 0.0
 
-    async def send(self, records: Sequence[Ready]) -> Sent:
+    def send(self, records: Sequence[Ready], over: Callable[[Sent], None]) -> None:
         """Send records, in order. Their bytes take room until Kafka has them, or has refused them.
 
-        Waits while too much waits for their partition; after an error the rest is not sent.
+        Args:
+            over: Called once: each record has an outcome, or the time is over. It may be called before this returns.
         """
-        sent = Sent(records)
+        sent = Sent([record.named for record in records], over)
+        if not records:
+            sent.end()
+            return
         if not self._waiting:
             self._moved_s = sent.since_s
         for at, record in enumerate(records):
-            nbytes = len(record.value) + RECORD_BYTES
-            self._room.hold(nbytes)
+            self._room.hold(record.named.payload_bytes + RECORD_BYTES)
             self._waiting += 1
-            try:
-                future = await self._sender.send(
-                    record.topic, record.partition, record.key, record.value, record.headers
-                )
-            except KafkaError as error:
-                for rest in range(at, len(records)):
-                    self._failed(sent, rest, error)
-                self._gone(nbytes)
-                break
-            except BaseException:  # cancelled
-                self._gone(nbytes)
-                raise
-            future.add_done_callback(partial(self._told, sent, at, nbytes))
+            told = partial(self._told, sent, at)
+            self._sender.send(record.named.topic, record.partition, record.key, record.value, record.headers, told)
+        if sent.is_over:
+            return
         if not self._deadlines:
             asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
-        self._deadlines.append((sent.since_s + self._wait_s, sent.over))
-        return sent
+        self._deadlines.append((sent.since_s + self._wait_s, sent))
 
-    async def acknowledged(self, sent: Sent) -> list[Place]:
-        """Wait until Kafka has all records.
+    def places(self, sent: Sent) -> list[Place]:
+        """Where all records are.
 
         Raises:
-            Problem: It does not have all of them in time; ``accepted`` has the ids of those that it has.
+            Problem: Kafka does not have all of them in time; ``accepted`` has the ids of those that it has.
         """
-        if not sent.over.done():
-            await asyncio.shield(sent.over)
         places = [outcome for outcome in sent.outcomes if isinstance(outcome, Place)]
         if len(places) == len(sent.records):
             return places
@@ -144,52 +143,40 @@ class Outgoing:
         ]
         raise problem
 
-    def _told(self, sent: Sent, at: int, nbytes: int, done: asyncio.Future[Place]) -> None:
-        self._gone(nbytes)
-        error = done.exception()
-        if error is not None:
-            self._failed(sent, at, error)
-            return
-        self._moved_s = monotonic()
-        if self._away:
-            self._away = False
-            log.info("Kafka acknowledges records again")
+    def _told(self, sent: Sent, at: int, outcome: Place | Unsent) -> None:
         record = sent.records[at]
-        records, payload_bytes = self._acknowledged[record.sensor]
-        records.inc()
-        payload_bytes.inc(len(record.value))
-        place = done.result()
-        sent.told(at, Place(place.partition, place.offset))
-
-    def _failed(self, sent: Sent, at: int, error: BaseException) -> None:
-        outcome = REFUSED if fault(error) is Fault.TOO_LARGE else UNAVAILABLE
-        self._metrics.records.labels(sent.records[at].sensor, outcome).inc()
-        sent.told(at, error)
-
-    def _gone(self, nbytes: int) -> None:
         self._waiting -= 1
-        self._room.give(nbytes)
+        self._room.give(record.payload_bytes + RECORD_BYTES)
+        if isinstance(outcome, Unsent):
+            label = REFUSED if outcome.fault is Fault.TOO_LARGE else UNAVAILABLE
+            self._metrics.records.labels(record.sensor, label).inc()
+        else:
+            self._moved_s = monotonic()
+            if self._away:
+                self._away = False
+                log.info("Kafka acknowledges records again")
+            records, payload_bytes = self._acknowledged[record.sensor]
+            records.inc()
+            payload_bytes.inc(record.payload_bytes)
+        sent.told(at, outcome)
 
     def _sweep(self) -> None:
         """End the waits whose time is over; all wait equally long, so that the first in line is over first."""
         now_s = monotonic()
-        while self._deadlines and (self._deadlines[0][0] <= now_s or self._deadlines[0][1].done()):
-            _, over = self._deadlines.popleft()
-            if not over.done():
-                over.set_result(None)
+        while self._deadlines and (self._deadlines[0][0] <= now_s or self._deadlines[0][1].is_over):
+            self._deadlines.popleft()[1].end()
         if self._deadlines:
             asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
-    def _problem(self, record: Ready, error: Place | BaseException | None) -> Problem:
-        kind = fault(error) if isinstance(error, BaseException) else Fault.AWAY
-        if isinstance(error, BaseException) and kind is Fault.TOO_LARGE:
-            return Problem(413, f"Kafka refuses the record: {one_line(error)}", reason=str(Reason.TOO_LARGE))
-        if isinstance(error, BaseException) and kind is Fault.BROKEN:
-            self._on_broken(error)
+    def _problem(self, record: Named, outcome: Place | Unsent | None) -> Problem:
+        unsent = outcome if isinstance(outcome, Unsent) else Unsent(Fault.AWAY, f"no answer within {self._wait_s:g} s")
+        if unsent.fault is Fault.TOO_LARGE:
+            return Problem(413, f"Kafka refuses the record: {unsent.detail}", reason=str(Reason.TOO_LARGE))
+        if unsent.fault is Fault.BROKEN:
+            self._on_broken(unsent.detail)
         elif not self._away:
             self._away = True
-            why = one_line(error) if isinstance(error, BaseException) else f"no answer within {self._wait_s:g} s"
-            log.warning("Kafka does not acknowledge records for %s: %s", record.topic, why)
+            log.warning("Kafka does not acknowledge records for %s: %s", record.topic, unsent.detail)
         # It may have it all the same. A worker takes an event of the same id and source once.
         return Problem(
             503, "Kafka did not acknowledge it in time: send it again with the same id and source", BUSY_RETRY_S

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -13,6 +13,18 @@ from streamer.errors import BadRecord, Reason, StreamerError
 CONTENT_TYPE = "application/problem+json"
 # What a refused record is in HTTP; all other reasons are content that cannot be processed.
 _STATUS = {Reason.TOO_LARGE: 413, Reason.BAD_CONTENT_TYPE: 415}
+
+
+class Answer(NamedTuple):
+    """An answer of HTTP."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def response(self) -> web.Response:
+        """As aiohttp sends it."""
+        return web.Response(status=self.status, headers=self.headers, body=self.body)
 
 
 class Problem(StreamerError):
@@ -37,14 +49,14 @@ class Problem(StreamerError):
         found = {"title": HTTPStatus(self.status).phrase, "status": self.status, "detail": self.detail, **self.members}
         return found if self.retry_after_s is None else found | {"retry_after_s": self.retry_after_s}
 
-    def response(self) -> web.Response:
+    def answer(self) -> Answer:
         """The answer of HTTP."""
-        headers = {} if self.retry_after_s is None else {"Retry-After": str(self.retry_after_s)}
+        headers = {"Content-Type": CONTENT_TYPE}
+        if self.retry_after_s is not None:
+            headers["Retry-After"] = str(self.retry_after_s)
         if self.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Bearer realm="streamer"'
-        return web.Response(
-            status=self.status, body=msgspec.json.encode(self.document()), content_type=CONTENT_TYPE, headers=headers
-        )
+        return Answer(self.status, headers, msgspec.json.encode(self.document()))
 
 
 def refused(error: BadRecord) -> Problem:

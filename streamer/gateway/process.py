@@ -51,7 +51,7 @@ class _Process:
         self._settings = settings
         self._metrics = GatewayMetrics()
         self._stop = asyncio.Event()
-        self._broken: BaseException | None = None
+        self._broken = ""  # why nothing can be sent any more
         self._not_yet = "starting"  # why nothing is taken; empty while it is
 
     async def serve(self, say: Callable[[str], None]) -> bool:
@@ -91,13 +91,13 @@ class _Process:
                 log.warning("stopped before Kafka had everything: what it did not acknowledge was answered so")
         finally:
             await endpoints.stop()
-        if self._broken is not None:
-            log.error("crashed: the producer has ended: %r", self._broken)
+        if self._broken:
+            log.error("crashed: the producer has ended: %s", self._broken)
         log.info("stopped")
-        return self._broken is not None
+        return bool(self._broken)
 
-    def _break(self, error: BaseException) -> None:
-        self._broken = error
+    def _break(self, why: str) -> None:
+        self._broken = why
         self._stop.set()
 
     def _not_ready(self) -> list[str]:

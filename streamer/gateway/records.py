@@ -42,8 +42,8 @@ _ROWS = {kind.ce_type: row for row, kind in enumerate(KINDS)} | {END_TYPE: TELEM
 _WORD = re.compile(rf"[a-z0-9]{{1,{MAX_TIME_SOURCE}}}")
 
 
-class Ready(msgspec.Struct, frozen=True):
-    """A record that can be sent.
+class Named(msgspec.Struct, frozen=True):
+    """What an answer and the metrics say of a record.
 
     Attributes:
         sensor: Its name, for metrics.
@@ -51,11 +51,18 @@ class Ready(msgspec.Struct, frozen=True):
 
     id: str
     topic: str
+    sensor: str
+    payload_bytes: int
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """A record that can be sent."""
+
+    named: Named
     partition: int
     key: bytes
     value: bytes
     headers: list[tuple[str, bytes]]
-    sensor: str
 
 
 class Records:
@@ -157,7 +164,8 @@ class Records:
             raise Problem(
                 413, f"the record has {size} bytes, the limit is {self._max_bytes}", reason=str(Reason.TOO_LARGE)
             )
-        return Ready(attributes["id"], self._topics[row], self._home(key), key, given.payload, headers, sensor)
+        named = Named(attributes["id"], self._topics[row], sensor, len(given.payload))
+        return Ready(named, self._home(key), key, given.payload, headers)
 
     def _session(self, wanted: str | None, token: Token) -> str:
         if not wanted:

@@ -20,21 +20,26 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache, partial
 from importlib.resources import files
 from time import time_ns
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 
 from streamer.errors import UsageError
 from streamer.events import KIND_NAMES
 from streamer.gateway import cloudevents
 from streamer.gateway.cloudevents import Given
+from streamer.gateway.connection import HAS_SHORT_WAY, Answering, Connection
 from streamer.gateway.intake import Intake
 from streamer.gateway.metrics import GatewayMetrics
-from streamer.gateway.problems import Problem
+from streamer.gateway.outgoing import Sent
+from streamer.gateway.problems import Answer, Problem
 from streamer.gateway.quotas import BUSY_RETRY_S, Room
 from streamer.gateway.records import Records, trace_of
 from streamer.gateway.stream import BEARER, Streams
@@ -60,7 +65,11 @@ FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: %d\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
     % BUSY_RETRY_S
 )
+OK_HEADERS = {"Content-Type": "application/json", **HEADERS}
+EVENTS = "/v1/events"
+KEPT_PATHS = 1024  # paths that were taken apart
 QUERY = ("time", "durationus", "id", "sequence")  # attributes that the address of a plain body may have
+NO_QUERY: Mapping[str, str] = {}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -109,8 +118,8 @@ class Gateway:
         app.on_shutdown.append(self._streams.close)
         app.add_routes(
             [
-                web.post("/v1/events", self._events),
-                web.post("/v1/sessions/{session}/{sensor}", self._body_alone),
+                web.post(EVENTS, self._post),
+                web.post("/v1/sessions/{session}/{sensor}", self._post),
                 web.get("/v1/stream", self._stream),
                 web.get("/v1/device", self._device),
                 web.get("/v1/clock", self._clock),
@@ -118,13 +127,12 @@ class Gateway:
             ]
         )
         # A body that unpacks to more than it says would pass the limits, so that none is unpacked.
-        self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=self._body_s,
-            shutdown_timeout=self._settings.stop_after_ms / 1000,
-        )
+        self._options: dict[str, Any] = {
+            "access_log": None,
+            "auto_decompress": False,
+            "keepalive_timeout": self._body_s,
+        }
+        self._runner = web.AppRunner(app, shutdown_timeout=self._settings.stop_after_ms / 1000, **self._options)
         await self._runner.setup()
         host, port = self._settings.gateway_host, self._settings.gateway_port
         context = tls_context(self._settings)
@@ -161,7 +169,9 @@ class Gateway:
         server = self._runner.server
         if server is None or len(server.connections) >= self._settings.gateway_connections:
             return _Full()
-        return server()
+        if not HAS_SHORT_WAY:
+            return server()
+        return Connection(wanted, self._post_at_once, server, loop=asyncio.get_running_loop(), **self._options)
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -169,19 +179,16 @@ class Gateway:
             response: web.StreamResponse = await handler(request)
             return response
         except Problem as problem:
-            self._intake.note(problem)
-            return problem.response()
+            return self._refused(problem).response()
         except web.HTTPException as error:
-            unknown = Problem(error.status, error.reason)
-            self._intake.note(unknown)
-            answer = unknown.response()
+            answer = self._refused(Problem(error.status, error.reason)).response()
             if "Allow" in error.headers:
                 answer.headers["Allow"] = error.headers["Allow"]
             return answer
 
-    def _token(self, request: web.Request) -> Token:
-        given = request.headers.get("Authorization", "")
-        if not given and (offered := request.headers.get("Sec-WebSocket-Protocol")) is not None:
+    def _token(self, headers: Mapping[str, str]) -> Token:
+        given = headers.get("Authorization", "")
+        if not given and (offered := headers.get("Sec-WebSocket-Protocol")) is not None:
             protocols = (one.strip() for one in offered.split(","))
             given = next((f"{SCHEME}{one[len(BEARER) :]}" for one in protocols if one.startswith(BEARER)), "")
         token = self._tokens.find(given[len(SCHEME) :]) if given[: len(SCHEME)].lower() == SCHEME else None
@@ -191,51 +198,97 @@ class Gateway:
 
     # what comes in
 
-    async def _events(self, request: web.Request) -> web.Response:
-        token = self._admitted(request)
-        media_type = request.content_type
-        body, nbytes = await self._body(request)
+    async def _post(self, request: web.Request) -> web.Response:
+        """A request that goes aiohttp's way: see connection.py."""
+        token = self._admitted(request.headers)
+        over: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def answered(answer: Answer) -> None:
+            if not over.done():  # cancelled at the end of a stop
+                over.set_result(answer)
+
+        path = request.rel_url.raw_path
+        # no name here holds the body while Kafka is waited for
+        self._take(path, request.query, request.headers, await self._body(request), token, answered)
+        return (await over).response()
+
+    def _post_at_once(self, message: RawRequestMessage, body: bytes, answering: Answering) -> None:
+        """A request that has come whole."""
         try:
-            if media_type == cloudevents.STRUCTURED:
-                given = [cloudevents.structured(body)]
-            elif media_type == cloudevents.BATCH:
-                given = cloudevents.batch(body, self._settings.gateway_batch_records)
-            else:
-                given = [Given(cloudevents.attributes_of(request.headers), body)]
+            token = self._admitted(message.headers)
+            if len(body) > self._settings.gateway_body_bytes:
+                raise _too_large(self._settings.gateway_body_bytes)
+            self._room.take(len(body))
+            path, has_query, _ = message.path.partition("?")
+            self._take(path, message.url.query if has_query else NO_QUERY, message.headers, body, token, answering)
+        except Problem as problem:
+            answering(self._refused(problem))
+
+    def _take(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: bytes,
+        token: Token,
+        answering: Answering,
+    ) -> None:
+        """Send the events of a body, and give back the room that was taken for it.
+
+        Args:
+            answering: Called once, with what became of them.
+
+        Raises:
+            Problem: None is sent.
+        """
+        nbytes = len(body)
+        try:
+            is_batch, given = self._events(path, query, headers, body)
         finally:
             self._room.give(nbytes)
-        answers = await self._sent(request, given, nbytes, token)
-        return _json(answers if media_type == cloudevents.BATCH else answers[0])
+        trace = trace_of(headers.get("traceparent"), headers.get("tracestate"))
+        self._intake.send(given, nbytes, token, trace, partial(self._over, is_batch, answering))
 
-    async def _body_alone(self, request: web.Request) -> web.Response:
-        token = self._admitted(request)
-        attributes = cloudevents.attributes_of(request.headers)
-        for name, text in request.query.items():
-            if name not in QUERY:
-                raise Problem(400, f"the address may have {', '.join(QUERY)}, not {name[:80]!r}")
-            attributes[name] = text
-        cloudevents.checked(attributes)
-        session, sensor = request.match_info["session"], request.match_info["sensor"]
-        body, nbytes = await self._body(request)
+    def _events(
+        self, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
+    ) -> tuple[bool, list[Given]]:
+        """Whether a body is a batch, and its events."""
+        if path != EVENTS:
+            target = target_of(path)
+            assert target is not None
+            attributes = cloudevents.attributes_of(headers)
+            for name, text in query.items():
+                if name not in QUERY:
+                    raise Problem(400, f"the address may have {', '.join(QUERY)}, not {name[:80]!r}")
+                attributes[name] = text
+            return False, [self._records.raw(*target, cloudevents.checked(attributes), body)]
+        media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if media_type == cloudevents.BATCH:
+            return True, cloudevents.batch(body, self._settings.gateway_batch_records)
+        if media_type == cloudevents.STRUCTURED:
+            return False, [cloudevents.structured(body)]
+        return False, [Given(cloudevents.attributes_of(headers), body)]
+
+    def _over(self, is_batch: bool, answering: Answering, sent: Sent) -> None:
         try:
-            given = self._records.raw(session, sensor, attributes, body)
-        finally:
-            self._room.give(nbytes)
-        answers = await self._sent(request, [given], nbytes, token)
-        return _json(answers[0])
+            stored = self._intake.stored(sent)
+        except Problem as problem:
+            answering(self._refused(problem))
+        else:
+            answering(Answer(200, OK_HEADERS, msgspec.json.encode(stored if is_batch else stored[0])))
 
-    def _admitted(self, request: web.Request) -> Token:
+    def _admitted(self, headers: Mapping[str, str]) -> Token:
         """The request's token, if more may come from it."""
-        token = self._token(request)
+        token = self._token(headers)
         self._intake.check(token)
         return token
 
-    async def _sent(self, request: web.Request, given: list[Given], nbytes: int, token: Token) -> list[dict[str, Any]]:
-        trace = trace_of(request.headers.get("traceparent"), request.headers.get("tracestate"))
-        return await self._intake.acknowledged(await self._intake.send(given, nbytes, token, trace))
+    def _refused(self, problem: Problem) -> Answer:
+        self._intake.note(problem)
+        return problem.answer()
 
-    async def _body(self, request: web.Request) -> tuple[bytes, int]:
-        """The body, and the bytes of room that it has taken, which the caller gives back."""
+    async def _body(self, request: web.Request) -> bytes:
+        """The body; it has taken as much room as it has bytes, which the caller gives back."""
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise Problem(415, "a body must not be compressed: leave out Content-Encoding")
         limit = self._settings.gateway_body_bytes
@@ -244,7 +297,7 @@ class Gateway:
             raise _too_large(limit)
         self._room.take(taken)
         if taken and request.content.is_eof():  # small bodies come with their heads, and need no timer
-            return request.content.read_nowait(), taken
+            return request.content.read_nowait()
         chunks, size = [], 0
         try:
             async with asyncio.timeout(self._body_s):
@@ -263,15 +316,15 @@ class Gateway:
             if isinstance(error, web.RequestPayloadError | ConnectionError):
                 raise Problem(400, "the body broke off") from None
             raise
-        return b"".join(chunks), taken
+        return b"".join(chunks)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        return await self._streams.serve(request, self._token(request))
+        return await self._streams.serve(request, self._token(request.headers))
 
     # what a device asks
 
     async def _device(self, request: web.Request) -> web.Response:
-        token, settings = self._token(request), self._settings
+        token, settings = self._token(request.headers), self._settings
         sensors = settings.sensor_set
         return _json(
             {
@@ -303,6 +356,20 @@ class _Full(asyncio.Protocol):
         assert isinstance(transport, asyncio.WriteTransport)
         transport.write(FULL)
         transport.close()
+
+
+@lru_cache(maxsize=KEPT_PATHS)
+def target_of(path: str) -> tuple[str, str] | None:
+    """Session and sensor of a plain body's path, as the request has it; ``None`` if it is no such path."""
+    match path.split("/"):
+        case ["", "v1", "sessions", session, sensor] if session and sensor:
+            return unquote(session), unquote(sensor)
+    return None
+
+
+def wanted(path: str) -> bool:
+    """Whether a POST to a path has events."""
+    return path == EVENTS or target_of(path) is not None
 
 
 def _too_large(limit: int) -> Problem:
@@ -338,4 +405,4 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 def _json(what: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(what), content_type="application/json", headers=HEADERS)
+    return Answer(200, OK_HEADERS, msgspec.json.encode(what)).response()

@@ -81,6 +81,17 @@ class Streams:
         return socket
 
 
+class _Stored(msgspec.Struct):
+    """The answer to an event that Kafka has."""
+
+    message: int
+    status: int
+    id: str
+    topic: str
+    partition: int
+    offset: int
+
+
 class _Stream:
     def __init__(
         self,
@@ -98,7 +109,8 @@ class _Stream:
         self._intake = intake
         self._room = room
         self._free = asyncio.Semaphore(MAX_WAITING)
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting = 0  # messages that were taken and are not answered
+        self._idle = asyncio.Event()
         self._over: asyncio.Queue[tuple[int, Sent]] = asyncio.Queue()
 
     async def read(self) -> None:
@@ -108,33 +120,27 @@ class _Stream:
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 await self._free.acquire()
                 try:
-                    sent = await self._sent(message.data)
+                    self._take(number, message.data)
                 except Problem as problem:
                     self._free.release()
                     await self._refuse(number, problem)
-                else:
-                    self._waiting.add(sent.over)
-                    sent.over.add_done_callback(partial(self._answerable, number, sent))
                 number += 1
 
     async def finish(self) -> None:
         """Answer all that was taken."""
         while self._waiting:
-            await asyncio.wait(self._waiting)
-        await self._over.join()
+            self._idle.clear()
+            await self._idle.wait()
 
     async def answer(self) -> None:
         """Answer events as their outcomes come, until cancelled."""
         while True:
             number, sent = await self._over.get()
             await self._answer(number, sent)
-            self._over.task_done()
+            self._waiting -= 1
+            self._idle.set()
 
-    def _answerable(self, number: int, sent: Sent, over: asyncio.Future[None]) -> None:
-        self._waiting.discard(over)
-        self._over.put_nowait((number, sent))
-
-    async def _sent(self, data: str | bytes) -> Sent:
+    def _take(self, number: int, data: str | bytes) -> None:
         if not self._tokens.holds(self._token):
             raise Problem(401, "this token was revoked")
         self._intake.check(self._token)
@@ -144,16 +150,20 @@ class _Stream:
             given = cloudevents.structured(data) if isinstance(data, str) else cloudevents.framed(data)
         finally:
             self._room.give(nbytes)
-        return await self._intake.send([given], nbytes, self._token, self._trace)
+        self._intake.send([given], nbytes, self._token, self._trace, partial(self._ended, number))
+        self._waiting += 1
+
+    def _ended(self, number: int, sent: Sent) -> None:
+        self._over.put_nowait((number, sent))
 
     async def _answer(self, number: int, sent: Sent) -> None:
         try:
-            (answer,) = await self._intake.acknowledged(sent)
+            (stored,) = self._intake.stored(sent)
         except Problem as problem:
             problem.members["id"] = sent.records[0].id
             await self._refuse(number, problem)
         else:
-            await self._say({"message": number, "status": 200, **answer})
+            await self._say(_Stored(number, 200, stored.id, stored.topic, stored.partition, stored.offset))
         finally:
             self._free.release()
 
@@ -161,6 +171,6 @@ class _Stream:
         self._intake.note(problem)
         await self._say({"message": number, **problem.document()})
 
-    async def _say(self, answer: dict[str, Any]) -> None:
+    async def _say(self, answer: _Stored | dict[str, Any]) -> None:
         with suppress(ConnectionError):  # it has gone, and sends again what it does not know to be in Kafka
             await self._socket.send_str(msgspec.json.encode(answer).decode())

@@ -85,6 +85,7 @@ class Tokens:
         self._path = path
         self._seen: tuple[int, int, int] | None = None
         self._tokens: dict[str, Token] = {}
+        self._found: dict[str, Token] = {}  # by what was given, once it was right: no hash for each request
         self.fault = ""  # why the file cannot be read now; the tokens that were read before still hold
         if not path.is_file():
             raise UsageError(f"no tokens at {path}: make one by `streamer gateway token --session NAME`")
@@ -103,6 +104,7 @@ class Tokens:
             if seen == self._seen:
                 return
             self._tokens = _parse(self._path.read_text("utf-8"), self._path)
+            self._found = {}
             self._seen, self.fault = seen, ""
             log.info("%d tokens in %s", len(self._tokens), self._path)
         except (OSError, UnicodeDecodeError) as error:
@@ -112,10 +114,16 @@ class Tokens:
 
     def find(self, given: str) -> Token | None:
         """Whose token it is; ``None``: nobody's. Secrets are compared in constant time."""
+        found = self._found.get(given)
+        if found is not None:
+            return found
         number, _, secret = given.partition("_")
         token = self._tokens.get(number)
         right = hmac.compare_digest(_hash(secret), token.sha256 if token is not None else "0" * 64)
-        return token if right else None
+        if token is None or not right:
+            return None
+        self._found[given] = token
+        return token
 
     def holds(self, token: Token) -> bool:
         """Whether a token that was found is in the file still."""

@@ -69,6 +69,7 @@ def test_devices_reach_its_port_and_no_other(built: list[Object]) -> None:
 def test_compose_starts_it_by_a_profile_with_settings_that_it_accepts() -> None:
     service = SERVICES["gateway"]
     assert service["profiles"] == ["gateway"]
+    assert service["build"]["args"]["EXTRAS"] == "gateway"
     assert "gateway" in SERVICES["topics"]["profiles"]
     given = {name.removeprefix("STREAMER_").lower(): str(text) for name, text in service["environment"].items()}
     settings = Settings.load(**given)

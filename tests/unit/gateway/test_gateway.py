@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -16,23 +16,23 @@ import aiohttp
 import jsonschema
 import pytest
 import yaml
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RequestTimedOutError
 from cloudevents.core.bindings import http as sdk
 from cloudevents.core.v1.event import CloudEvent
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from streamer.align.decode import Decoder, home_partition, time_us
-from streamer.broker.sending import Place
+from streamer.broker.sending import Fault, Place, Told, Unsent
 from streamer.cli.app import app
 from streamer.errors import UsageError
 from streamer.events import EPOCH, KINDS, Record, rfc3339
 from streamer.gateway import tokens
 from streamer.gateway.cloudevents import framed
+from streamer.gateway.connection import HAS_SHORT_WAY, Connection
 from streamer.gateway.intake import Intake
 from streamer.gateway.metrics import STATUSES, GatewayMetrics
 from streamer.gateway.outgoing import Outgoing
-from streamer.gateway.problems import Problem
+from streamer.gateway.problems import Answer, Problem
 from streamer.gateway.quotas import BURST_S, Bucket, Quotas, Room
 from streamer.gateway.records import Records
 from streamer.gateway.server import PAGE, Gateway, tls_context
@@ -51,34 +51,30 @@ SENSORS = {"camera_rear": {"kind": "image"}, "audio": {"offset_ms": 30}}
 
 
 class Memory:
-    """A sender whose futures end at once, or as the test says."""
+    """A sender whose records have their outcome at once, or as the test says."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, int, bytes, bytes, dict[str, bytes]]] = []
-        self.futures: list[asyncio.Future[Place]] = []
+        self.told: list[Told] = []
         self.answers = True
-        self.raises: Exception | None = None
+        self.outcome: Unsent | None = None  # of all, instead of a place
         self.come = asyncio.Event()
 
     async def until(self, count: int) -> None:
         """Wait for as many records."""
-        while len(self.futures) < count:
+        while len(self.told) < count:
             self.come.clear()
             await self.come.wait()
 
-    async def send(
-        self, topic: str, partition: int, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]]
-    ) -> asyncio.Future[Place]:
-        if self.raises is not None:
-            raise self.raises
+    def send(
+        self, topic: str, partition: int, key: bytes, value: bytes, headers: list[tuple[str, bytes]], told: Told
+    ) -> None:
         assert len(dict(headers)) == len(headers)
         self.sent.append((topic, partition, key, value, dict(headers)))
-        future: asyncio.Future[Place] = asyncio.get_running_loop().create_future()
-        self.futures.append(future)
+        self.told.append(told)
         self.come.set()
         if self.answers:
-            future.set_result(Place(partition, len(self.sent) - 1))
-        return future
+            told(self.outcome or Place(partition, len(self.sent) - 1))
 
 
 class Rig:
@@ -89,7 +85,7 @@ class Rig:
         self.token = token
         self.kafka = Memory()
         self.metrics = GatewayMetrics(CollectorRegistry())
-        self.broken: list[BaseException] = []
+        self.broken: list[str] = []
         self.room = Room(settings.gateway_inflight_bytes)
         records = Records(settings, PARTITIONS, lambda: NOW_US)
         self.outgoing = Outgoing(settings, self.kafka, self.room, self.metrics, self.broken.append)
@@ -358,6 +354,139 @@ async def test_a_connection_beyond_the_most_is_told_to_come_later(rig: Making) -
         second.close()
 
 
+# the short way of connection.py
+
+
+def request(one: Rig, path: str = f"{PATH}/image", body: bytes = JPEG, *more: str) -> bytes:
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: x",
+        f"Authorization: Bearer {one.token}",
+        "Content-Type: image/jpeg",
+        *more,
+    ]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+async def answered(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], Any]:
+    """The next answer on a connection: its status, header and document."""
+    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode().split("\r\n")
+    headers = {name.lower(): text for name, _, text in (line.partition(": ") for line in head[1:] if line)}
+    return int(head[0].split()[1]), headers, json.loads(await reader.readexactly(int(headers["content-length"])))
+
+
+def test_aiohttp_has_what_the_short_way_needs() -> None:
+    assert HAS_SHORT_WAY
+
+
+@pytest.mark.parametrize("path", [f"{PATH}/image", f"{PATH}/nose", f"{PATH}/image?when=now"])
+async def test_the_answer_is_the_same_whichever_way_a_request_goes(
+    path: str, rig: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    async with rig() as one:
+        taken, ways = Connection._answer, []
+
+        def counted(self: Connection, answer: Answer) -> None:
+            ways.append(answer.status)
+            taken(self, answer)
+
+        monkeypatch.setattr(Connection, "_answer", counted)
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.gateway.port)
+        whole = request(one, path, JPEG, "ce-id: 7", "traceparent: " + TRACE)
+        for parts in ([whole], [whole[:-3], whole[-3:]]):
+            for part in parts:
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(0.02)
+            found.append(await answered(reader))
+        writer.close()
+    assert len(ways) == 1
+    (status, headers, document), (other_status, other_headers, other_document) = found
+    for changing in (headers, other_headers):
+        changing.pop("date")
+    if status == 200:
+        assert (document.pop("offset"), other_document.pop("offset")) == (0, 1)
+        assert one.kafka.sent[0] == one.kafka.sent[1]
+        assert one.count("image", "acknowledged") == 2
+    assert (status, headers, document) == (other_status, other_headers, other_document)
+    assert one.room.used_bytes == 0
+
+
+async def test_requests_that_come_before_the_answer_are_answered_in_their_order(rig: Making) -> None:
+    async with rig() as one:
+        one.kafka.answers = False
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.gateway.port)
+        writer.write(request(one, f"{PATH}/image", JPEG, "ce-id: first"))
+        await one.kafka.until(1)
+        writer.write(
+            request(one, f"{PATH}/image", JPEG, "ce-id: second") + b"GET /v1/clock HTTP/1.1\r\nHost: x\r\n\r\n"
+        )
+        await asyncio.sleep(0.05)
+        assert len(one.kafka.told) == 1
+        one.kafka.told[0](Place(0, 0))
+        assert (await answered(reader))[2]["id"] == "first"
+        await one.kafka.until(2)
+        one.kafka.told[1](Place(0, 1))
+        assert (await answered(reader))[2]["id"] == "second"
+        assert (await answered(reader))[2]["time_us"] > NOW_US
+        writer.close()
+
+
+async def test_a_stop_answers_a_request_that_waits_for_kafka_and_closes(rig: Making) -> None:
+    async with rig() as one:
+        one.kafka.answers = False
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.gateway.port)
+        writer.write(request(one))
+        await one.kafka.until(1)
+        stopping = asyncio.create_task(one.gateway.stop())
+        await asyncio.sleep(0.05)
+        one.kafka.told[0](Place(0, 0))
+        status, headers, _ = await answered(reader)
+        assert (status, headers["connection"]) == (200, "close")
+        assert await reader.read() == b""
+        await asyncio.wait_for(stopping, 5)
+        writer.close()
+
+
+async def test_a_device_that_leaves_before_its_answer_leaves_nothing_behind(rig: Making) -> None:
+    async with rig() as one:
+        one.kafka.answers = False
+        _, writer = await asyncio.open_connection("127.0.0.1", one.gateway.port)
+        writer.write(request(one))
+        await one.kafka.until(1)
+        writer.close()
+        await writer.wait_closed()
+        async with one.http.get(f"{one.url}/v1/clock"):  # by then it is known here
+            pass
+        one.kafka.told[0](Place(0, 0))
+        assert one.room.used_bytes == 0
+        assert one.count("image", "acknowledged") == 1
+
+
+async def test_a_connection_without_requests_is_closed_only_while_none_is_at_kafka(rig: Making) -> None:
+    async with rig(gateway_body_ms=100, gateway_ack_ms=5_000) as one:
+        one.kafka.answers = False
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.gateway.port)
+        writer.write(request(one))
+        await one.kafka.until(1)
+        await asyncio.sleep(0.25)
+        one.kafka.told[0](Place(0, 0))
+        assert (await answered(reader))[0] == 200
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
+async def test_a_request_on_which_the_gateway_fails_is_answered(rig: Making, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with rig() as one:
+        monkeypatch.setattr(one.gateway._intake, "send", lambda *given: 1 / 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.gateway.port)
+        writer.write(request(one))
+        assert (await answered(reader))[0] == 500
+        assert one.room.used_bytes == 0
+        writer.close()
+
+
 # who may send
 
 
@@ -455,7 +584,7 @@ async def test_no_answer_comes_before_kafka_has_the_record(rig: Making) -> None:
         await asyncio.sleep(0.05)
         assert not asked.done()
         assert one.room.used_bytes > len(JPEG)
-        one.kafka.futures[0].set_result(Place(3, 17))
+        one.kafka.told[0](Place(3, 17))
         status, answer, _ = await asked
         assert (status, answer["partition"], answer["offset"]) == (200, 3, 17)
 
@@ -469,8 +598,8 @@ async def test_a_stuck_kafka_fills_the_room_and_no_more(rig: Making) -> None:
         assert all(headers["Retry-After"] == "2" for _, _, headers in answers)
         assert len(one.kafka.sent) == 3
         assert one.room.used_bytes <= 1 << 20
-        for future in one.kafka.futures:  # it comes back
-            future.set_result(Place(0, 0))
+        for told in one.kafka.told:  # it comes back
+            told(Place(0, 0))
         one.kafka.answers = True
         assert (await one.post(f"{PATH}/image", picture, Content_Type="image/jpeg"))[0] == 200
         assert one.room.used_bytes == 0
@@ -478,21 +607,17 @@ async def test_a_stuck_kafka_fills_the_room_and_no_more(rig: Making) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "is_broken"),
-    [
-        (RequestTimedOutError(), 503, False),
-        (MessageSizeTooLargeError("9 MiB"), 413, False),
-        (KafkaError("Unexpected error during batch delivery"), 503, True),
-    ],
+    ("fault", "status", "is_broken"),
+    [(Fault.AWAY, 503, False), (Fault.TOO_LARGE, 413, False), (Fault.BROKEN, 503, True)],
 )
-async def test_what_kafka_refuses_is_no_success(error: Exception, status: int, is_broken: bool, rig: Making) -> None:
+async def test_what_kafka_refuses_is_no_success(fault: Fault, status: int, is_broken: bool, rig: Making) -> None:
     async with rig() as one:
-        one.kafka.raises = error
+        one.kafka.outcome = Unsent(fault, "why")
         assert (await one.post(f"{PATH}/image", JPEG, Content_Type="image/jpeg"))[0] == status
-        one.kafka.raises, one.kafka.answers = None, False
+        one.kafka.answers = False
         asked = asyncio.create_task(one.post(f"{PATH}/image", JPEG, Content_Type="image/jpeg"))
-        await one.kafka.until(1)
-        one.kafka.futures[0].set_exception(error)
+        await one.kafka.until(2)
+        one.kafka.told[1](one.kafka.outcome)
         assert (await asked)[0] == status
         assert bool(one.broken) is is_broken
         assert one.room.used_bytes == 0
@@ -504,7 +629,7 @@ async def test_a_batch_of_which_kafka_has_a_part_says_which(rig: Making) -> None
         body = json.dumps([as_json(id=str(number)) for number in range(3)])
         asked = asyncio.create_task(one.post("/v1/events", body, Content_Type=BATCH))
         await one.kafka.until(3)
-        one.kafka.futures[1].set_result(Place(0, 0))
+        one.kafka.told[1](Place(0, 0))
         status, problem, _ = await asked
         assert (status, problem["accepted"]) == (503, ["1"])
 
@@ -548,7 +673,7 @@ async def test_a_stop_answers_what_was_taken_and_says_why_it_closes(rig: Making)
         await one.kafka.until(1)
         stopping = asyncio.create_task(one.gateway.stop())
         await asyncio.sleep(0.05)
-        one.kafka.futures[0].set_result(Place(0, 0))
+        one.kafka.told[0](Place(0, 0))
         assert (await socket.receive_json(timeout=5))["status"] == 200
         assert (await socket.receive(timeout=5)).data == aiohttp.WSCloseCode.GOING_AWAY
         await stopping
