@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import redis
@@ -47,3 +48,39 @@ def publish(settings: Settings, results: Iterable[Result], maxlen: int | None = 
             pipe.zadd(keys.sessions, {one.session: one.end_us})
             pipe.publish(keys.channel, one.to_json())
         pipe.execute()
+
+
+class Publisher(threading.Thread):
+    """Publishes a result of each session, again and again until it is stopped.
+
+    Args:
+        make: Session and number of the turn -> its result.
+        every_s: Between two turns.
+
+    Attributes:
+        published: All of them.
+    """
+
+    def __init__(
+        self, settings: Settings, sessions: Sequence[str], make: Callable[[str, int], Result], every_s: float
+    ) -> None:
+        super().__init__(name="publisher")
+        self._settings = settings
+        self._sessions = sessions
+        self._make = make
+        self._every_s = every_s
+        self._stopped = threading.Event()
+        self.published: list[Result] = []
+
+    def run(self) -> None:
+        number = 0
+        while not self._stopped.wait(self._every_s):
+            batch = [self._make(session, number) for session in self._sessions]
+            publish(self._settings, batch)
+            self.published += batch
+            number += 1
+
+    def stop(self) -> None:
+        """Publish no more."""
+        self._stopped.set()
+        self.join()

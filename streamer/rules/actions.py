@@ -7,6 +7,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from threading import Event
 from time import time
@@ -29,6 +30,7 @@ from streamer.sinks.posting import Poster
 TOPIC_ALARMS = "alarms"
 AT_ONCE = 16  # actions of a kind
 LONGEST_PAUSE_S = 60.0
+LOOK_S = 30.0  # between two looks for what nobody does
 ACK_S = 20.0  # longest wait for Kafka's acknowledgement
 
 log = logging.getLogger(__name__)
@@ -153,27 +155,42 @@ class Doing:
         self._alarms = alarms
         self._metrics = metrics
         self._free = {name: asyncio.Semaphore(AT_ONCE) for name in actions}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}  # by action and alarm
         self._failing: dict[str, str] = {}
 
     def begin(self, todo: Iterable[tuple[str, Alarm]]) -> None:
         """Do these; one whose action is not in the rules any more is left."""
         for name, alarm in todo:
-            if name in self._actions:
-                task = asyncio.create_task(self._do(name, alarm))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            place = name, alarm.id
+            if name in self._actions and place not in self._tasks:
+                task = self._tasks[place] = asyncio.create_task(self._do(name, alarm))
+                task.add_done_callback(partial(self._ended, place))
+
+    def _ended(self, place: tuple[str, str], task: asyncio.Task[None]) -> None:
+        del self._tasks[place]
+
+    async def look(self) -> None:
+        """Do what is left, until cancelled: of a process that has ended, or of a call whose answer was lost.
+
+        What was there at the look before, and is nobody's here, is begun: others are doing what is newer.
+        """
+        before: set[tuple[str, str]] = set()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                todo = await self._alarms.undone()
+            except (RedisError, OSError) as error:
+                log.info("no look at what is to be done: %s", error)  # the reader tells that Redis is away
+                continue
+            self.begin(one for one in todo if (one[0], one[1].id) in before)
+            before = {(name, alarm.id) for name, alarm in todo}
 
     async def end(self) -> None:
         """Leave the rest to the next process."""
-        for task in self._tasks:
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def rest(self) -> None:
-        """Wait until all is done."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def degraded(self) -> list[str]:
         """Which actions do not work at the moment."""

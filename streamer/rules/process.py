@@ -127,6 +127,8 @@ async def _run(
         reader = Reader(
             client, keys, cursors, ruler.take, redis=redis, other=Service("Rules"), only=only, since_us=since_us or 0
         )
+        look = asyncio.create_task(doing.look())
+        stack.callback(look.cancel)
         try:
             if not await client.hexists(keys.sinks, SINK):  # as for the other sinks
                 if since_us is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from streamer.settings import Settings
 from tests.faults.conftest import NewSettings
 from tests.harness import ROOT, wait_for
 from tests.parquets import asked
-from tests.published import publish, result
+from tests.published import Publisher, result
 from tests.receiver import KEY, Post, Receiver
 from tests.topics import committed
 
@@ -36,27 +35,8 @@ WITHIN_S = 120.0
 Say = Callable[[object], None]
 
 
-class Publisher(threading.Thread):
-    """Publishes results of all sessions until it is stopped."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(name="publisher")
-        self._settings = settings
-        self._stopped = threading.Event()
-        self.published: list[Result] = []
-
-    def run(self) -> None:
-        number = 0
-        while not self._stopped.wait(EVERY_S):
-            model = "driving" if number % 100 < 60 else "vitals"
-            batch = [result(session, 43_000 + number * 10, model=model) for session in SESSIONS]
-            publish(self._settings, batch)
-            self.published += batch
-            number += 1
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self.join()
+def make(session: str, number: int) -> Result:
+    return result(session, 43_000 + number * 10, model="driving" if number % 100 < 60 else "vitals")
 
 
 @contextmanager
@@ -64,7 +44,7 @@ def killed(settings: Settings, kind: str, log: Path, kills: int) -> Iterator[tup
     """A sink that is killed so often at random moments, and then runs on; what was published meanwhile."""
     rng = random.Random(20)
     command = [sys.executable, "-m", "streamer", "sink", kind, "--from", "beginning"]
-    publisher = Publisher(settings)
+    publisher = Publisher(settings, SESSIONS, make, EVERY_S)
     with Program(command, log, environment(settings), ROOT, f"streamer sink {kind}") as program:
         publisher.start()
         try:

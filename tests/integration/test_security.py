@@ -23,6 +23,7 @@ from pydantic import SecretStr
 from streamer.broker import deadletters, topics
 from streamer.broker.replicas import Brokers
 from streamer.clients import kafka as kafka_clients
+from streamer.dashboard.alarms import Watch
 from streamer.describe import process as describe
 from streamer.errors import UsageError
 from streamer.feeds import Producer
@@ -148,6 +149,10 @@ def test_the_whole_path_works_with_the_rights_of_security_md_and_no_more(
                 wait_for(
                     lambda: "kafka" in {one.what for one in alarms.history(client, keys, SESSION)}, 60.0, rules.text
                 )
+            watch = Watch(viewer, lambda shown: None)  # of the page
+            watch.start()
+            wait_for(lambda: len(watch.shown.open) == 1, 20.0)
+            watch.close()
         assert len(list(deadletters.read(viewer))) == 3
     log = (tmp_path / "worker.log").read_text()
     assert PASSWORD not in log

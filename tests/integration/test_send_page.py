@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,12 +16,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from streamer import dashboard
 from streamer.align.decode import Decoder
 from streamer.events import AUDIO, IMAGE, TELEMETRY, TEXT, Event, EventType, Record
+from streamer.local.program import Program
+from streamer.local.worker import environment
 from streamer.settings import Settings
 from tests.conftest import CHROMIUMS, PAGE_TIMEOUT_MS
 from tests.gateways import GatewayProcess
-from tests.harness import READY_WITHIN_S, read_topic
+from tests.harness import READY_WITHIN_S, ROOT, read_topic, running_worker
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: dev)")
 
@@ -174,3 +178,41 @@ def test_a_link_with_a_wrong_token_is_told_so(topics: Settings, tmp_path: Path, 
         phone.goto(f"{gateway.url}/send#nonsense")
         expect(phone.locator("#problem")).to_contain_text("not valid")
         assert phone.locator("#form").is_hidden()
+
+
+SEEN_AND_HEARD = """
+[rules.seen_and_heard]
+when = "['image', 'audio'].all(sensor, sensor in window.present)"
+of = [2, 3]
+severity = "alarm"
+say = "The phone is seen and heard: {action}."
+"""
+
+
+def test_a_click_on_the_phone_becomes_an_alarm_on_the_live_page(topics: Settings, tmp_path: Path, phone: Any) -> None:
+    (tmp_path / "rules.toml").write_text(SEEN_AND_HEARD, "utf-8")
+    more = {"rules": tmp_path / "rules.toml", "rules_port": 0, "dashboard_port": 0}
+    settings = Settings.load(**topics.model_dump(exclude_unset=True) | more)
+    command = [sys.executable, "-m", "streamer", "rules", "run"]
+    live = phone.context.browser.new_page(viewport={"width": 1280, "height": 800})
+    with (
+        GatewayProcess(topics, tmp_path, "phone") as gateway,
+        Program(command, tmp_path / "rules.log", environment(settings), ROOT, "streamer rules") as rules,
+        running_worker(topics, tmp_path / "worker.log"),
+        dashboard.running(settings) as url,
+    ):
+        gateway.wait_ready(READY_WITHIN_S)
+        rules.wait_for(lambda: "1 rules" in rules.text(), READY_WITHIN_S, "apply the rules")
+        live.goto(url)
+        expect(live.locator("#alarms-state")).to_have_text("none open")
+        phone.goto(f"{gateway.url}/send#{gateway.token}")
+        phone.get_by_role("button", name="Start sending").click()
+        alarm = live.locator("#alarms-open tr")
+        expect(alarm).to_have_count(1, timeout=PAGE_TIMEOUT_MS)
+        expect(alarm.locator(".alarm-session")).to_have_text("phone")
+        expect(alarm.locator(".alarm-text")).to_contain_text("The phone is seen and heard: ")
+        live.locator("#cameras img[src]").wait_for()
+        phone.get_by_role("button", name="Stop").click()
+        expect(phone.locator("#connection")).to_have_text("Stopped: all is in Kafka")
+        live.close()
+        gateway.stop()
