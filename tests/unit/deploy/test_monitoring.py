@@ -20,7 +20,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from streamer.describe.metrics import Metrics as DescribeMetrics
 from streamer.errors import Reason
 from streamer.events import KIND_NAMES, ClosedBy
-from streamer.feeds.capture.metrics import CaptureMetrics
+from streamer.feeds.capture.metrics import DROPS, CaptureMetrics
 from streamer.gateway.metrics import GatewayMetrics
 from streamer.observe.metrics import Metrics
 from streamer.observe.tally import Tally
@@ -49,6 +49,9 @@ OUTCOMES = {"joined", "late", "dead", "control", "replayed", "whole", "bare", "n
     "reused",
     "dropped",
     "failed",
+    "unavailable",
+    "refused",
+    "quota",
 }
 STATUSES = {"ok", "partial", "failed", "empty", "duplicate"}
 STAGES = {"merge", "align", "emit", "handover", "batch", "decode", "infer", "publish", "total"}
@@ -61,7 +64,7 @@ VALUES = {
     "service": {"kafka", "redis"},
     "sensor": set(KIND_NAMES),
     "closed_by": {str(reason) for reason in ClosedBy},
-    "reason": {str(reason) for reason in Reason},
+    "reason": {str(reason) for reason in Reason} | set(DROPS),
     "job": {"streamer"},
 }
 
@@ -255,7 +258,7 @@ def test_the_runbook_has_a_section_for_each_alert_and_for_nothing_else() -> None
 
 def test_the_runbook_knows_every_reason_of_a_dead_letter() -> None:
     table = "".join(re.findall(r"^\| (`.*) \|.*\|$", RUNBOOK.read_text("utf-8"), re.MULTILINE))
-    assert set(re.findall(r"`(\w+)`", table)) >= VALUES["reason"]
+    assert set(re.findall(r"`(\w+)`", table)) >= {str(reason) for reason in Reason}
 
 
 # dashboards
