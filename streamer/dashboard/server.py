@@ -10,7 +10,7 @@
     /api/window?session=S&end_us=US           spectrogram, transcripts and telemetry of the window
     /api/description?session=S&until=US       newest description of a window that ends at or before US; null: none
     /api/drifts?session=S                     sensors whose clocks drift away from the session's others; []: none
-    /api/speech?session=S&end_us=US           what was said aloud of the window: audio/wav
+    /api/speech?id=ID                         what was said aloud, by its id: audio/wav
     /api/alarms/acknowledge                   POST: somebody has seen an open alarm, see alarms.Acknowledgement
     /api/alarms/log?limit=N                   what happened last to alarms, in all sessions, newest first
     /api/search?q=WORDS&limit=N               windows most like these words, in all sessions or in &session=S; by POST
@@ -252,9 +252,9 @@ class Dashboard:
         return web.Response(body=content, content_type="application/json")
 
     async def _said(self, request: web.Request) -> web.Response:
-        sound = self._spoken.sound(_session(request), _number(request, "end_us", 0))
+        sound = self._spoken.sound(request.query.get("id", ""))
         if sound is None:
-            raise Gone("nothing was said of this window, or it is too old")
+            raise Gone("no such thing was said, or it is too old")
         return web.Response(body=sound, content_type=records.CONTENT_TYPE)
 
     async def _search(self, request: web.Request) -> web.Response:

@@ -28,7 +28,7 @@ class Spoken:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._held: OrderedDict[tuple[str, int], tuple[Utterance, bytes]] = OrderedDict()
+        self._held: OrderedDict[str, tuple[Utterance, bytes]] = OrderedDict()
         self._held_bytes = 0
         self._newest: dict[str, Utterance] = {}
 
@@ -37,19 +37,18 @@ class Spoken:
         with self._guard:
             return self._newest.get(session)
 
-    def sound(self, session: str, end_us: int) -> bytes | None:
-        """The WAV file of an utterance; ``None`` if it is not held any more."""
+    def sound(self, name: str) -> bytes | None:
+        """The WAV file of the utterance of this id; ``None`` if it is not held any more."""
         with self._guard:
-            found = self._held.get((session, end_us))
+            found = self._held.get(name)
         return None if found is None else found[1]
 
     def hold(self, utterance: Utterance, sound: bytes) -> None:
         """Take an utterance, in the place of the oldest if need be."""
         with self._guard:
-            place = (utterance.session, utterance.end_us)
-            if place in self._held:
-                self._held_bytes -= len(self._held.pop(place)[1])
-            self._held[place] = (utterance, sound)
+            if utterance.id in self._held:
+                self._held_bytes -= len(self._held.pop(utterance.id)[1])
+            self._held[utterance.id] = (utterance, sound)
             self._held_bytes += len(sound)
             self._newest[utterance.session] = utterance
             while len(self._held) > MAX_HELD or self._held_bytes > MAX_HELD_BYTES:

@@ -1,6 +1,6 @@
 """Alarms by rules: expressions over the results of a session, with a memory that survives every restart.
 
-    Redis ─ results ─► engine ─► alarms (Redis) ─► actions: webhook · Kafka · clip
+    Redis ─ results ─► engine ─► alarms (Redis) ─► actions: webhook · Kafka · clip · speech
                           ▲
                      rules.toml
 

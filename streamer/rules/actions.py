@@ -6,11 +6,12 @@ import asyncio
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Event
 from time import time
+from typing import ClassVar
 from urllib.parse import quote
 
 from kafka.errors import KafkaError
@@ -20,12 +21,16 @@ from streamer.backoff import Backoff
 from streamer.broker import topics
 from streamer.clients import kafka as kafka_clients
 from streamer.errors import Unavailable, UsageError, one_line
+from streamer.events import TOPIC_SPEECH
 from streamer.golden.record import Stretch, record
 from streamer.rules.alarm import Alarm
 from streamer.rules.alarms import Alarms
 from streamer.rules.metrics import Metrics
+from streamer.senses import synthesis
 from streamer.settings import Settings
 from streamer.sinks.posting import Poster
+from streamer.speak import records
+from streamer.speak.sentences import MAX_CHARACTERS, Severity, Utterance
 
 TOPIC_ALARMS = "alarms"
 AT_ONCE = 16  # actions of a kind
@@ -85,23 +90,58 @@ class Post(Action):
         return f"refused: {answer.why}" if answer.why else "done"
 
 
-class Write(Action):
-    """Writes the alarm to the topic of alarms."""
+class _Sending(Action):
+    """Sends a record of the alarm to a topic, which is made if it is not there."""
+
+    TOPIC: ClassVar[str]
 
     async def open(self) -> None:
-        self._topic = await asyncio.to_thread(topics.ensure, self._settings, TOPIC_ALARMS)
+        self._topic = await asyncio.to_thread(topics.ensure, self._settings, self.TOPIC)
         self._producer = await asyncio.to_thread(kafka_clients.producer, self._settings, acks="all")
 
     async def close(self) -> None:
         await asyncio.to_thread(self._producer.close, timeout=1)
 
-    async def do(self, alarm: Alarm) -> str:
-        headers = [("content-type", b"application/cloudevents+json")]
+    async def send(self, alarm: Alarm, value: bytes, headers: Sequence[tuple[str, bytes]]) -> None:
         try:
-            sent = self._producer.send(self._topic, key=alarm.session.encode(), value=alarm.event(), headers=headers)
+            sent = self._producer.send(self._topic, key=alarm.session.encode(), value=value, headers=headers)
             await asyncio.to_thread(sent.get, ACK_S)
         except KafkaError as error:
             raise Unavailable(f"Kafka took no alarm: {one_line(error)}") from error
+
+
+class Write(_Sending):
+    """Writes the alarm to the topic of alarms."""
+
+    TOPIC = TOPIC_ALARMS
+
+    async def do(self, alarm: Alarm) -> str:
+        await self.send(alarm, alarm.event(), [("content-type", b"application/cloudevents+json")])
+        return "done"
+
+
+class Speak(_Sending):
+    """Says the alarm aloud: a record of the speech topic, which those play who play what `streamer speak` says.
+
+    It supersedes nothing, since what is being said is not known here: players let what is more severe cut off the rest.
+    """
+
+    TOPIC = TOPIC_SPEECH
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._voice = synthesis.voice(settings)
+        self._one = asyncio.Lock()  # voices say one thing at a time
+
+    async def do(self, alarm: Alarm) -> str:
+        severity = Severity[alarm.severity.upper()]
+        text = alarm.text[:MAX_CHARACTERS]
+        async with self._one:
+            speech = await asyncio.to_thread(self._voice.say, text)
+        if not len(speech.samples_S):
+            return f"refused: the voice {self._voice.name} has no sound for {text!r}"
+        utterance = Utterance(alarm.session, alarm.end_us, text, severity, rule=alarm.rule)
+        await self.send(alarm, speech.wav(), records.headers(utterance, speech.duration_us))
         return "done"
 
 
@@ -140,7 +180,7 @@ class Clip(Action):
         return f"{outcome.records} records in {path.name}"
 
 
-ACTIONS: dict[str, type[Action]] = {"webhook": Post, "kafka": Write, "clip": Clip}
+ACTIONS: dict[str, type[Action]] = {"webhook": Post, "kafka": Write, "clip": Clip, "speak": Speak}
 
 
 class Doing:

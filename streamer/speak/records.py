@@ -31,6 +31,8 @@ def headers(utterance: Utterance, duration_us: int) -> list[tuple[str, bytes]]:
     }
     if utterance.supersedes:
         found["ce_supersedes"] = utterance.supersedes
+    if utterance.rule:
+        found["ce_rule"] = utterance.rule
     return [(name, value.encode()) for name, value in found.items()]
 
 
@@ -42,7 +44,7 @@ def read(key: bytes | None, pairs: Iterable[tuple[str, bytes | None]]) -> Uttera
     try:
         text = {name: found[name].decode() for name in ("ce_time", "ce_text", "ce_severity")}
         severity = Severity[text["ce_severity"].upper()]
-        supersedes = found.get("ce_supersedes", b"").decode()
-        return Utterance(key.decode(), moment_us(text["ce_time"]), text["ce_text"], severity, supersedes)
+        supersedes, rule = (found.get(name, b"").decode() for name in ("ce_supersedes", "ce_rule"))
+        return Utterance(key.decode(), moment_us(text["ce_time"]), text["ce_text"], severity, supersedes, rule)
     except (KeyError, ValueError):
         return None

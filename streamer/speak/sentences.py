@@ -39,6 +39,7 @@ class Utterance(msgspec.Struct, frozen=True):
     Attributes:
         end_us: End of the window: when it is to be said, in event time.
         supersedes: Id of the utterance that it cuts off; empty if it cuts off none.
+        rule: Whose alarm it says, see :mod:`streamer.rules`; empty if the model's ``[speak]`` says it.
     """
 
     session: str
@@ -46,11 +47,13 @@ class Utterance(msgspec.Struct, frozen=True):
     text: str
     severity: Severity
     supersedes: str = ""
+    rule: str = ""
 
     @property
     def id(self) -> str:
-        """Follows from the window, which has one utterance at most; the session is percent-encoded."""
-        return f"{quote(self.session, safe='')}/{SPEECH_TYPE}/{self.end_us}"
+        """Follows from the window, which has one utterance at most of each rule; the session is percent-encoded."""
+        rule = f"/{self.rule}" if self.rule else ""
+        return f"{quote(self.session, safe='')}/{SPEECH_TYPE}/{self.end_us}{rule}"
 
 
 class Playing(msgspec.Struct, frozen=True):

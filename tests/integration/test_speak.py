@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import numpy as np
 import pytest
 import redis
@@ -29,6 +30,9 @@ from streamer.local.program import Program
 from streamer.local.worker import environment
 from streamer.model.spec import read_spec
 from streamer.observe.health import Service
+from streamer.rules.actions import Speak
+from streamer.rules.alarm import Alarm
+from streamer.senses import synthesis
 from streamer.senses.synthesis import ESPEAK, RATE_HZ, Speech
 from streamer.settings import Settings
 from streamer.speak import records
@@ -58,7 +62,7 @@ class Tone:
 
     def say(self, text: str) -> Speech:
         count = int(RATE_HZ * self._letter_s)
-        tones = [np.sin(np.arange(count) * ord(letter) / 300) for letter in text]
+        tones = [np.zeros(0), *(np.sin(np.arange(count) * ord(letter) / 300) for letter in text)]
         return Speech(0.3 * np.concatenate(tones).astype(np.float32))
 
 
@@ -142,6 +146,28 @@ async def test_a_death_before_the_cursor_moved_repeats_the_same_records_and_noth
     assert all((r.headers, r.value) == once[dict(r.headers)["ce_id"]] for _, r in found)
 
 
+async def test_an_alarm_is_said_under_an_id_of_its_own_and_again_the_same(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthesis, "voice", lambda settings: Tone())
+    publish(settings, SESSION, DRIVE[:1])
+    async with speaking(settings) as (reader, _):
+        await reader.run(once=True)
+    ((proceed, _),) = heard(settings)
+    action = Speak(settings)
+    await action.open()
+    alarm = Alarm("hazard", "alarm", SESSION, proceed.end_us - S_US, proceed.end_us, "Hazard!")
+    try:
+        assert [await action.do(alarm) for _ in range(2)] == ["done", "done"]
+        assert (await action.do(msgspec.structs.replace(alarm, text=""))).startswith("refused: the voice tone")
+    finally:
+        await action.close()
+    _, (said, first), (_, again) = heard(settings)
+    assert (said.text, said.severity, said.rule, said.end_us) == ("Hazard!", Severity.ALARM, "hazard", proceed.end_us)
+    assert said.id != proceed.id
+    assert (first.headers, first.value) == (again.headers, again.value)
+
+
 async def test_of_two_that_speak_at_once_neither_loses_a_sentence(settings: Settings) -> None:
     for number in range(5):
         publish(settings, f"car-{number}", DRIVE * 3)
@@ -197,7 +223,7 @@ def test_the_command_speaks_is_killed_and_goes_on(topics: Settings, tmp_path: Pa
 WATCH = """() => {
   window.played = [];
   const play = HTMLMediaElement.prototype.play;
-  const note = (player, what) => window.played.push(`${new URL(player.src).searchParams.get("end_us")} ${what}`);
+  const note = (player, what) => window.played.push(`${new URL(player.src).searchParams.get("id").split("/").at(-1)} ${what}`);
   HTMLMediaElement.prototype.play = function () {
     if (!window.played.length) this.addEventListener("ended", () => note(this, "ended"));
     return play.call(this).then(() => note(this, "begun"));

@@ -690,11 +690,11 @@ def test_every_handed_over_window_is_what_its_schema_describes(window: Window) -
 
 
 @settings(max_examples=30, deadline=None)
-@given(names, st.integers(0, 2**52), names, st.sampled_from(Severity), st.one_of(st.just(""), names))
+@given(names, st.integers(0, 2**52), names, st.sampled_from(Severity), *[st.one_of(st.just(""), names)] * 2)
 def test_every_sentence_said_aloud_has_the_headers_that_are_told(
-    session: str, end_us: int, text: str, severity: Severity, supersedes: str
+    session: str, end_us: int, text: str, severity: Severity, supersedes: str, rule: str
 ) -> None:
-    found = speech.headers(Utterance(session, end_us, text, severity, supersedes), 1)
+    found = speech.headers(Utterance(session, end_us, text, severity, supersedes, rule), 1)
     assert headers_accepted("speechHeaders", {name: value.decode() for name, value in found})
     told = ASYNCAPI["components"]["schemas"]["speechHeaders"]["properties"]
     assert told["ce_severity"]["enum"] == [severity.name.lower() for severity in Severity]

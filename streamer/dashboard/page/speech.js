@@ -38,7 +38,7 @@ export function hearSpeech(utterance) {
 function play(utterance) {
   playing = utterance;
   waiting = null;
-  player.src = `/api/speech?${new URLSearchParams({ session: utterance.session, end_us: utterance.end_us })}`;
+  player.src = `/api/speech?${new URLSearchParams({ id: utterance.id })}`;
   player.play().catch((error) => {
     if (error.name !== "AbortError") console.warn(error.message); // aborted: another one cut it off
   });

@@ -807,23 +807,26 @@ async def test_what_is_said_aloud_reaches_the_browsers_that_show_its_session_wit
         page.live.say(utterance(END_US + S_US, Severity.ALARM))
         page.live.say(utterance(END_US + 2 * S_US))
         assert [one["severity"] for one in (await anext(news))["spoken"]] == ["alarm", "notice"]
-    async with page.get("/api/speech", params={"session": "car-1", "end_us": END_US}) as answer:
-        assert (answer.content_type, await answer.read()) == ("audio/wav", b"RIFF")
-    assert await status(page, f"/api/speech?session=car-1&end_us={END_US + S_US}") == 404
-    assert await status(await start(dashboard_token=TOKEN), f"/api/speech?session=car-1&end_us={END_US}") == 401
+    alarm = msgspec.structs.replace(utterance(), rule="hazard")  # of the same window
+    page.spoken.hold(alarm, b"RIFF2")
+    for one, sound in ((utterance(), b"RIFF"), (alarm, b"RIFF2")):
+        async with page.get("/api/speech", params={"id": one.id}) as answer:
+            assert (answer.content_type, await answer.read()) == ("audio/wav", sound)
+    assert await status(page, "/api/speech", params={"id": utterance(END_US + S_US).id}) == 404
+    assert await status(await start(dashboard_token=TOKEN), "/api/speech", params={"id": alarm.id}) == 401
 
 
 def test_only_the_newest_sentences_are_held() -> None:
     spoken = Spoken()
     for i in range(2 * MAX_SPOKEN_HELD):
         spoken.hold(utterance(END_US + i), b"x")
-    assert spoken.sound("car-1", END_US) is None
-    assert spoken.sound("car-1", END_US + 2 * MAX_SPOKEN_HELD - 1) == b"x"
+    assert spoken.sound(utterance(END_US).id) is None
+    assert spoken.sound(utterance(END_US + 2 * MAX_SPOKEN_HELD - 1).id) == b"x"
     newest = utterance(END_US + S_US)
     for _ in range(3):  # Kafka may have one more than once
         spoken.hold(newest, bytes(MAX_HELD_BYTES))
     assert spoken.newest("car-1") is newest
-    assert spoken.sound("car-1", END_US + 2 * MAX_SPOKEN_HELD - 1) is None
+    assert spoken.sound(utterance(END_US + 2 * MAX_SPOKEN_HELD - 1).id) is None
     spoken.hold(Utterance("car-2", END_US, "Hold.", Severity.NOTICE), b"x")
     assert spoken.newest("car-1") is None
 
