@@ -223,7 +223,8 @@ def test_the_command_speaks_is_killed_and_goes_on(topics: Settings, tmp_path: Pa
 WATCH = """() => {
   window.played = [];
   const play = HTMLMediaElement.prototype.play;
-  const note = (player, what) => window.played.push(`${new URL(player.src).searchParams.get("id").split("/").at(-1)} ${what}`);
+  const end = (player) => new URL(player.src).searchParams.get("id").split("/").at(-1);
+  const note = (player, what) => window.played.push(`${end(player)} ${what}`);
   HTMLMediaElement.prototype.play = function () {
     if (!window.played.length) this.addEventListener("ended", () => note(this, "ended"));
     return play.call(this).then(() => note(this, "begun"));
