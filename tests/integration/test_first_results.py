@@ -18,8 +18,8 @@ from tests.harness import S_US, jpeg, record, results, running_worker, second, s
 
 pytestmark = pytest.mark.integration
 
-WORDS_AFTER_S = 2.0
 WITHIN_S = 20.0
+WORDS_DELAY_MS = 60_000  # longer than anything here takes: what comes meanwhile has not waited
 
 
 def told(channel: redis.client.PubSub) -> dict[str, Any]:
@@ -37,6 +37,8 @@ def told(channel: redis.client.PubSub) -> dict[str, Any]:
 def test_late_words_are_not_waited_for_by_the_first_result(
     topics: Settings, roles: tuple[str, ...], tmp_path: Path
 ) -> None:
+    text = topics.sensors["text"].model_copy(update={"max_delay_ms": WORDS_DELAY_MS})
+    topics = topics.model_copy(update={"sensors": {**topics.sensors, "text": text}})
     keys = Keys(topics.key_prefix)
     with ExitStack() as stack:
         workers = [stack.enter_context(running_worker(topics, tmp_path / f"{role}.log", role=role)) for role in roles]
@@ -59,19 +61,19 @@ def test_late_words_are_not_waited_for_by_the_first_result(
         assert (first["final"], first["closed_by"], first["end_us"]) == (False, "open", start_us + S_US)
         assert first["outputs"]
         assert words.topic not in first["members"]
-        assert topics.early_ms / 1000 <= first_s < WORDS_AFTER_S
+        assert first_s >= topics.early_ms / 1000
         assert client.hget(keys.latest("car"), "final") == b"false"
         assert client.xlen(keys.results("car")) == 1
 
-        time.sleep(max(0.0, WORDS_AFTER_S - first_s))
         send(topics, [words])
         final = told(channel)
         assert (final["final"], final["closed_by"], final["end_us"]) == (True, "complete", start_us + S_US)
-        assert final["members"] == first["members"] | {words.topic: [[1, 1]]}
+        assert final["members"].keys() == set(topics.source_topics)
+        assert first["members"].keys() < final["members"].keys()  # on a busy machine more than words may be late
         assert client.hget(keys.latest("car"), "final") == b"true"
         published = [(int(one["end_us"]), one["final"]) for one in results(topics.redis, topics, "car")]
         assert published == [(start_us, b"true"), (start_us + S_US, b"true")]
         last = workers[-1]
         assert last.metric("streamer_early_runs_total", outcome="again") >= 1
         assert last.metric("streamer_first_result_seconds_count") == 2
-        assert last.metric("streamer_first_result_seconds_sum") < WORDS_AFTER_S
+        assert last.metric("streamer_first_result_seconds_sum") < WORDS_DELAY_MS / 1000
