@@ -6,7 +6,8 @@
 one core; bodies of 20 KB, on 32 connections that each wait for their answer, in turns. The gateway has checked each
 record, and Kafka has acknowledged it, before it answers; the bare server answers at once. *WebSocket*: the same
 payloads as messages, up to 16 on their way on each connection. *Stuck*: the broker is stopped (SIGSTOP) and the load
-goes on: resident memory once the room is full, and after that as long again.
+goes on, of 600 connections: resident memory over the time; the room is full and all connections are there long before
+half of it is over.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ BODY_BYTES = 20_000
 CONNECTIONS, ON_THEIR_WAY = 32, 16
 RECORDS, WARM_UP = 20_000, 2_000
 STUCK_S = 120.0
+LOOKS = 6  # at the memory in that time
 AIM = 0.8
+FLAT = 1.02
 SESSIONS = tuple(f"device-{number}" for number in range(CONNECTIONS))
 
 
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 ways["WebSocket"].append(rate(server, by_messages, records))
             shown = ", ".join(f"{name} {rates[-1]:.0f}" for name, rates in ways.items())
             rig.console.log(f"round {number}: records a second of a core: {shown}")
-        full, later = stuck(bench, settings, STUCK_S / 10 if options.quick else STUCK_S)
+        resident = stuck(bench, settings, STUCK_S / 10 if options.quick else STUCK_S)
     figures = [
         Figure(f"{way} ÷ a bare server, records a second of a core", rig.ratios(ways[way], ways["bare"]), aim=aim,
                better="higher")
@@ -69,9 +72,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures += [
         Figure(f"{way}, records a second of a core", Spread.of(rates), "1/s", "higher") for way, rates in ways.items()
     ]
+    shown_bytes = [found / MIB for found in resident.values()]
     figures += [
-        Figure("resident, the broker stuck and the room full", Spread.of([full / MIB]), "MiB"),
-        Figure(f"and {STUCK_S / 2:.0f} s later", Spread.of([later / MIB]), "MiB"),
+        Figure(
+            "resident, the broker stuck: at the end ÷ half-way",
+            Spread.of([shown_bytes[-1] / shown_bytes[LOOKS // 2]]),
+            aim=FLAT,
+        ),
+        *(
+            Figure(f"resident after {seconds:.0f} s of a stuck broker", Spread.of([found]), "MiB")
+            for seconds, found in zip(resident, shown_bytes, strict=True)
+        ),
     ]
     rig.finish(Report("gateway", figures, [f"bodies of {BODY_BYTES} bytes, {CONNECTIONS} connections"]), options)
 
@@ -159,8 +170,16 @@ async def by_messages(server: Served, session: str, count: int) -> None:
                     raise RuntimeError(str(answer))
 
 
-def stuck(bench: Rig, settings: Settings, seconds: float) -> tuple[int, int]:
-    """Resident bytes half-way through a time in which Kafka does not answer and devices go on, and at its end."""
+def stuck(bench: Rig, settings: Settings, seconds: float) -> dict[float, int]:
+    """Resident bytes by the seconds for which Kafka has not answered and devices have gone on; first at none."""
+
+    found: dict[float, int] = {}
+
+    async def looks(server: Served) -> None:
+        process, since_s = psutil.Process(server.program.pid), time.monotonic()
+        for number in range(LOOKS + 1):
+            await asyncio.sleep(since_s + seconds * number / LOOKS - time.monotonic())
+            found[seconds * number / LOOKS] = process.memory_info().rss
 
     async def pressed(server: Served, until_s: float) -> None:
         async def press(session: str) -> None:
@@ -174,20 +193,17 @@ def stuck(bench: Rig, settings: Settings, seconds: float) -> tuple[int, int]:
                         await answer.read()
 
         # more at a time than the room has places for
-        await asyncio.gather(*(press(SESSIONS[number % CONNECTIONS]) for number in range(600)))
+        await asyncio.gather(looks(server), *(press(SESSIONS[number % CONNECTIONS]) for number in range(600)))
 
     given = settings.model_copy(update={"gateway_inflight_bytes": 8 * MIB, "gateway_ack_ms": 2000})
     with gateway(bench, given) as server:
         asyncio.run(sent(server, by_requests, WARM_UP))
         bench.stack.kafka.pause()
         try:
-            found = []
-            for _ in range(2):
-                asyncio.run(pressed(server, time.monotonic() + seconds / 2))
-                found.append(psutil.Process(server.program.pid).memory_info().rss)
+            asyncio.run(pressed(server, time.monotonic() + seconds))
         finally:
             bench.stack.kafka.resume()
-    return found[0], found[1]
+    return found
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -324,8 +324,15 @@ def rfc3339(time_us: int, precision: str = "microseconds") -> str:
     Args:
         precision: Of the fraction, as ``datetime.isoformat`` names it; finer digits are cut off.
     """
+    if precision == "microseconds":  # a header of each record that is sent
+        return f"{_second(time_us // 1_000_000)}.{time_us % 1_000_000:06d}Z"
     moment = EPOCH + timedelta(microseconds=time_us)
     return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+@lru_cache(maxsize=64)
+def _second(time_s: int) -> str:
+    return (EPOCH + timedelta(seconds=time_s)).isoformat(timespec="seconds").removesuffix("+00:00")
 
 
 def moment_us(text: str) -> int:

@@ -26,6 +26,8 @@ LENGTH_BYTES = 4  # of a framed message's head
 
 Wanted = TypeVar("Wanted")
 
+_TEXTS = msgspec.json.Decoder(dict[str, str])
+
 _JSON_TYPE = re.compile(r"(?:[^;]*/|[^;]*\+)json\s*(?:;.*)?", re.IGNORECASE)
 
 
@@ -93,8 +95,15 @@ def framed(message: bytes) -> Given:
     end = LENGTH_BYTES + int.from_bytes(message[:LENGTH_BYTES], "big")
     if not LENGTH_BYTES < end <= len(message):
         raise Problem(400, "a binary message begins with the length of its attributes, 32 bits, big-endian")
-    members = _decoded(message[LENGTH_BYTES:end], dict[str, msgspec.Raw])
-    return Given(checked({name: text for name, raw in members.items() if (text := _text(name, raw))}), message[end:])
+    head = message[LENGTH_BYTES:end]
+    try:
+        attributes = _TEXTS.decode(head)  # as nearly all send them: twice as fast
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        members = _decoded(head, dict[str, msgspec.Raw])
+        attributes = {name: _text(name, raw) for name, raw in members.items()}
+    if not all(attributes.values()):
+        attributes = {name: text for name, text in attributes.items() if text}
+    return Given(checked(attributes), message[end:])
 
 
 def checked(attributes: dict[str, str]) -> dict[str, str]:

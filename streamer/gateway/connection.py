@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -137,8 +138,13 @@ class Connection(RequestHandler):
 
 
 def _head(answer: Answer, *, is_last: bool) -> bytes:
-    fields = "".join([f"{name}: {text}\r\n" for name, text in answer.headers.items()])
     return (
-        f"HTTP/1.1 {answer.status} {REASONS[answer.status]}\r\n{fields}Content-Length: {len(answer.body)}\r\n"
-        f"Date: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n{LAST if is_last else ''}\r\n"
+        f"HTTP/1.1 {answer.status} {REASONS[answer.status]}\r\n{_fields(*answer.headers.items())}"
+        f"Content-Length: {len(answer.body)}\r\nDate: {rfc822_formatted_time()}\r\nServer: {SERVER_SOFTWARE}\r\n"
+        f"{LAST if is_last else ''}\r\n"
     ).encode("latin-1")
+
+
+@lru_cache(maxsize=64)
+def _fields(*fields: tuple[str, str]) -> str:
+    return "".join([f"{name}: {text}\r\n" for name, text in fields])

@@ -6,10 +6,10 @@ unless its picture or sound cannot be opened.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from random import getrandbits
 from time import time_ns
 from urllib.parse import quote
 
@@ -26,7 +26,7 @@ from streamer.events import (
     TimeSource,
     rfc3339,
 )
-from streamer.gateway.cloudevents import JSON, Given
+from streamer.gateway.cloudevents import JSON, MAX_ATTRIBUTES_BYTES, Given
 from streamer.gateway.problems import Problem, refused
 from streamer.gateway.tokens import Token
 from streamer.observe import tracing
@@ -105,8 +105,8 @@ class Records:
             )
         made = {
             "specversion": "1.0",
-            "id": os.urandom(16).hex(),
-            "source": f"/sessions/{quote(session, safe='')}/{sensor}",
+            "id": f"{getrandbits(128):032x}",  # unlike any other; nobody need fail to guess it
+            "source": _source(session, sensor),
             "type": KINDS[self._sensors.rows[number]].ce_type,
             **attributes,
             "sensor": sensor,
@@ -126,8 +126,8 @@ class Records:
         """
         attributes = dict(given.attributes)
         key = self._session(attributes.pop(SESSION, None), token).encode()
-        missing = next((name for name in REQUIRED if not attributes.get(name)), None)
-        if missing is not None:
+        if not all(map(attributes.get, REQUIRED)):
+            missing = next(name for name in REQUIRED if not attributes.get(name))
             raise Problem(400, f"attribute {missing!r} is missing or empty", reason=str(Reason.BAD_HEADER))
         ce_type = attributes["type"]
         row = _ROWS.get(ce_type)
@@ -139,7 +139,7 @@ class Records:
         attributes.setdefault("timesource", TimeSource.DEVICE if is_timed else TimeSource.ARRIVAL)
         if not _WORD.fullmatch(attributes["timesource"]):
             raise Problem(400, "timesource is no word of small letters", reason=str(Reason.BAD_HEADER))
-        own_trace = _trace_of(attributes)
+        own_trace = trace_of(attributes.pop(tracing.HEADER, None), attributes.pop(TRACE_STATE, None))
         media_type = attributes.pop(CONTENT_TYPE, JSON if ce_type == END_TYPE else None)
         headers = [(f"ce_{name}", text.encode()) for name, text in attributes.items()]
         if media_type is not None:
@@ -159,8 +159,11 @@ class Records:
             lasts_us = event.end_us - now_us - self._offsets_us[event.sensor] if is_data else 0
             headers.append(("ce_time", rfc3339(now_us - lasts_us).encode()))
         headers += own_trace or trace
-        size = len(given.payload) + len(key) + sum(len(name) + len(value) for name, value in headers)
-        if size > self._max_bytes:
+        # rarely near: only then it is counted
+        if (
+            event.nbytes + MAX_ATTRIBUTES_BYTES > self._max_bytes
+            and (size := _size(key, given.payload, headers)) > self._max_bytes
+        ):
             raise Problem(
                 413, f"the record has {size} bytes, the limit is {self._max_bytes}", reason=str(Reason.TOO_LARGE)
             )
@@ -177,15 +180,22 @@ class Records:
         return wanted
 
 
+def _size(key: bytes, payload: bytes, headers: list[tuple[str, bytes]]) -> int:
+    """Bytes of a record: at most ``Event.nbytes``, and the headers of its trace."""
+    return len(payload) + len(key) + sum(len(name) + len(value) for name, value in headers)
+
+
 def trace_of(traceparent: str | None, tracestate: str | None) -> tuple[tuple[str, bytes], ...]:
     """Headers of a record for the trace context of a request; none if it is malformed, as W3C asks."""
-    parent = (traceparent or "").encode("utf-8", "replace")
+    if traceparent is None:
+        return ()
+    parent = traceparent.encode("utf-8", "replace")
     if not tracing.TRACEPARENT.fullmatch(parent):
         return ()
     state = (tracestate or "").encode("utf-8", "replace")
     return ((tracing.HEADER, parent), (TRACE_STATE, state)) if state else ((tracing.HEADER, parent),)
 
 
-def _trace_of(attributes: dict[str, str]) -> tuple[tuple[str, bytes], ...]:
-    """The trace that an event names by its attributes (extension *distributed tracing*), which go."""
-    return trace_of(attributes.pop(tracing.HEADER, None), attributes.pop(TRACE_STATE, None))
+@lru_cache(maxsize=4096)
+def _source(session: str, sensor: str) -> str:
+    return f"/sessions/{quote(session, safe='')}/{sensor}"

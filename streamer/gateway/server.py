@@ -246,7 +246,8 @@ class Gateway:
             is_batch, given = self._events(path, query, headers, body)
         finally:
             self._room.give(nbytes)
-        trace = trace_of(headers.get("traceparent"), headers.get("tracestate"))
+        parent = headers.get("traceparent")
+        trace = () if parent is None else trace_of(parent, headers.get("tracestate"))
         self._intake.send(given, nbytes, token, trace, partial(self._over, is_batch, answering))
 
     def _events(
