@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streamer.cli.options import AsJson, console, emit, load_settings, say
 from streamer.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from streamer.settings import Settings
 
 
 def doctor(json: AsJson = False) -> None:
@@ -100,11 +105,18 @@ def deadletters(
         bool, typer.Option("--requeue", help="Send them back to their topics, after the cause is fixed.")
     ] = False,
     reason: Annotated[str | None, typer.Option(help="Only records with this reason, e.g. bad_payload.")] = None,
+    sink: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Instead the results that this webhook's receiver refused."),
+    ] = None,
 ) -> None:
     """List the records that could not be processed.
 
     Each with its reason. --requeue sends each record once: a second call sends only what has come since. With --reason
     the others stay, and a later call can send them.
+
+    With --sink results that the receiver of a webhook refused for good, by the sink's name (webhook, if it was given
+    none). --requeue posts them again, under the ids that they had: what is refused again stays.
     """
     import msgspec
 
@@ -112,17 +124,38 @@ def deadletters(
     from streamer.terminal import tables
 
     settings = load_settings()
-    if requeue:
+    if sink is not None:
+        _refused(settings, sink, json=json, requeue=requeue, reason=reason)
+    elif requeue:
         say(f"sent {deadletters.requeue(settings, reason)} records back to their topics")
     elif json:
         for letter in deadletters.read(settings, reason):
             emit(msgspec.json.encode(letter))
     else:
-        table = tables.letters(deadletters.read(settings, reason))
-        if table.row_count:
-            console(stderr=False).print(table)
-        else:
-            say("no dead letters")
+        _show(tables.letters(deadletters.read(settings, reason)))
+
+
+def _refused(settings: Settings, sink: str, *, json: bool, requeue: bool, reason: str | None) -> None:
+    import msgspec
+
+    from streamer.sinks import letters
+    from streamer.terminal import tables
+
+    if requeue:
+        again = letters.requeue(settings, sink, reason)
+        say(f"{again.sent} results were taken, {again.refused} refused again")
+    elif json:
+        for letter in letters.read(settings, sink, reason):
+            emit(msgspec.json.encode(letter))
+    else:
+        _show(tables.refused(letters.read(settings, sink, reason)))
+
+
+def _show(letters: Table) -> None:
+    if letters.row_count:
+        console(stderr=False).print(letters)
+    else:
+        say("no dead letters")
 
 
 def settings(

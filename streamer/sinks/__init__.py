@@ -10,6 +10,7 @@ events     a result as a CloudEvent
 kafka      a topic, each result once: a transaction holds results and cursors
 webhook    signed posts (posting), at least once, in the order of each session
 parquet    files by day and model, each result once
+letters    what a webhook's receiver has refused: listed, posted again
 metrics    every metric
 process    the process of `streamer sink`
 """

@@ -48,6 +48,7 @@ class KafkaSink(Sink):
     """Writes to Kafka. Pages that come while a transaction is under way share the next one."""
 
     service = "Kafka"
+    at_once = 16  # a transaction has to end in time
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)

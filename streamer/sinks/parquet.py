@@ -205,11 +205,14 @@ class ParquetSink(Sink):
 
     async def _note(self) -> None:
         """Move the cursors behind the newest file; again is no harm."""
-        for session, (before, after) in list(self._unnoted.items()):
-            await self.given.cursors.move(session, before, after)
-            del self._unnoted[session]
-            if self._ahead.get(session) == after:
-                del self._ahead[session]
+        unnoted = list(self._unnoted.items())
+        for at in range(0, len(unnoted), self.at_once):
+            some = unnoted[at : at + self.at_once]
+            await asyncio.gather(*(self.given.cursors.move(session, *cursors) for session, cursors in some))
+            for session, (_, after) in some:
+                del self._unnoted[session]
+                if self._ahead.get(session) == after:
+                    del self._ahead[session]
 
     # in a thread
 

@@ -11,7 +11,7 @@ import redis.asyncio
 from streamer.result import Result
 from streamer.settings import Settings
 from streamer.sinks.metrics import Metrics
-from streamer.store.readers import AT_ONCE, Cursor, Cursors, Later, Page, Places
+from streamer.store.readers import Cursor, Cursors, Later, Page, Places
 from streamer.store.results import Keys
 
 
@@ -42,7 +42,7 @@ class Sink(ABC):
     """
 
     service = "receiver"
-    at_once = AT_ONCE
+    at_once = 64  # more share a command
 
     def __init__(self, given: Given) -> None:
         self.given = given

@@ -27,7 +27,6 @@ class Webhook(Sink):
     """Posts results to one address."""
 
     service = "Webhook"
-    at_once = 64  # a session whose post is not answered holds one for webhook_timeout_ms
 
     def __init__(self, given: Given) -> None:
         super().__init__(given)

@@ -3,6 +3,10 @@
 Where a reader is in a session, and what it needs of the windows before, lie in one hash of Redis: fields ``end_us`` and
 ``state``. A restart continues there. Nothing waits for a reader: what the results streams have deleted before it came
 is noted.
+
+What a command costs its client is the way there and back, whatever it carries (``bench/sinks.py``). So sessions that
+are read at the same time share their commands: one that reads their cursors, one their results, one that moves the
+cursors. In a Redis Cluster these would have to be one for each node.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import redis.asyncio
@@ -25,18 +29,34 @@ from streamer.observe.health import Service
 from streamer.result import Result
 from streamer.store.results import Keys
 from streamer.store.states import refuses_us
+from streamer.store.together import Together
 
 PAGE = 100  # results in one read
 POLL_S = 0.5  # between two looks at what is new
 BUSY_S = 0.02  # the same while sessions are being read: a look is a list of all sessions
 AT_ONCE = 16  # sessions that are read at the same time
 
-# KEYS: cursor, results (one hash slot). ARGV: the cursor's end_us before (empty: none), end_us, state. A session
-# without results was forgotten, and gets no keys again.
+# KEYS: cursors. Returns end_us and state of each.
+READ = """
+local found = {}
+for i, cursor in ipairs(KEYS) do found[i] = redis.call('HMGET', cursor, 'end_us', 'state') end
+return found
+"""
+
+# KEYS: cursor, results, of one session after the other. ARGV, for each: the cursor's end_us before (empty: none),
+# end_us, state. Returns 1 for each that has moved. A session without results was forgotten, and gets no keys again.
 MOVE = """
-if (redis.call('HGET', KEYS[1], 'end_us') or '') ~= ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'end_us', ARGV[2], 'state', ARGV[3])
-return 1
+local moved = {}
+for i = 1, #KEYS / 2 do
+  local cursor, results, before = KEYS[2 * i - 1], KEYS[2 * i], ARGV[3 * i - 2]
+  if (redis.call('HGET', cursor, 'end_us') or '') == before and redis.call('EXISTS', results) == 1 then
+    redis.call('HSET', cursor, 'end_us', ARGV[3 * i - 1], 'state', ARGV[3 * i])
+    moved[i] = 1
+  else
+    moved[i] = 0
+  end
+end
+return moved
 """
 
 log = logging.getLogger(__name__)
@@ -82,10 +102,12 @@ class Cursors:
     """
 
     def __init__(self, client: redis.asyncio.Redis, keys: Keys, key: Callable[[str], str]) -> None:
-        self._client = client
         self._keys = keys
         self._key = key
-        self._script = client.register_script(MOVE)
+        self._read_script = client.register_script(READ)
+        self._move_script = client.register_script(MOVE)
+        self._read = Together(self._read_all)
+        self._move = Together(self._move_all)
 
     async def read(self, session: str) -> Cursor:
         """Where the reader is.
@@ -93,8 +115,7 @@ class Cursors:
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        end_us, state = await self._client.hmget(self._key(session), "end_us", "state")
-        return Cursor() if end_us is None else Cursor(int(end_us), state or b"")
+        return await self._read(session)
 
     async def move(self, session: str, before: Cursor, after: Cursor) -> bool:
         """Move the cursor; ``False`` if it is not where it was, or the session was forgotten: nothing was done.
@@ -102,8 +123,18 @@ class Cursors:
         Raises:
             RedisError, OSError: Redis does not answer; the cursor may have moved or not.
         """
-        args = ["" if before.end_us is None else before.end_us, after.end_us, after.state]
-        return bool(await self._script(keys=[self._key(session), self._keys.results(session)], args=args))
+        return await self._move((session, before, after))
+
+    async def _read_all(self, sessions: Sequence[str]) -> list[Cursor]:
+        found = await self._read_script(keys=[self._key(session) for session in sessions])
+        return [Cursor() if end_us is None else Cursor(int(end_us), state or b"") for end_us, state in found]
+
+    async def _move_all(self, moves: Sequence[tuple[str, Cursor, Cursor]]) -> list[bool]:
+        keys, args = list[str](), list[Any]()
+        for session, before, after in moves:
+            keys += self._key(session), self._keys.results(session)
+            args += "" if before.end_us is None else before.end_us, after.end_us, after.state
+        return [bool(moved) for moved in await self._move_script(keys=keys, args=args)]
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -169,6 +200,7 @@ class Reader:
         self._since_us = since_us
         self._places_us: dict[str, int] = {}  # session -> end of its newest window that is done
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._entries = Together(self._entries_of_all)
         self._later_s: dict[str, float] = {}  # session -> when it may be read again, by the monotonic clock
         self._free = asyncio.Semaphore(at_once)
         self.behind_s = 0.0  # event time by which the furthest session is behind its newest result
@@ -269,14 +301,19 @@ class Reader:
 
     async def _page(self, session: str) -> Page | None:
         cursor = await self._cursors.read(session)
-        after = f"{self._since_us}-0" if cursor.end_us is None else f"({cursor.end_us}-0"
-        entries = await self._client.xrange(self._keys.results(session), min=after, count=PAGE)
+        entries = await self._entries((session, self._since_us - 1 if cursor.end_us is None else cursor.end_us))
         results = tuple(Result.from_fields(fields) for _, fields in entries)
         if not results:
             return None
         missed = await self._missed(session, cursor, results[0])
         missed_us = results[0].start_us - cursor.end_us if missed and cursor.end_us is not None else 0
         return Page(session, cursor, results, missed, missed_us, partial(self._places_us.__setitem__, session))
+
+    async def _entries_of_all(self, places: Sequence[tuple[str, int]]) -> list[Sequence[tuple[bytes, Any]]]:
+        """The entries behind a window's end, for each session; one that is forgotten has none."""
+        after = {self._keys.results(session): f"{max(0, end_us)}-0" for session, end_us in places}
+        found = {name.decode(): entries for name, entries in await self._client.xread(after, count=PAGE)}
+        return [found.get(name, ()) for name in after]
 
     async def _missed(self, session: str, cursor: Cursor, first: Result) -> str:
         if cursor.end_us is None or first.start_us <= cursor.end_us:

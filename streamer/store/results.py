@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from urllib.parse import quote
 
 import redis
@@ -130,7 +131,12 @@ class Keys:
         return self._of(session, "emitted_closings")
 
     def _of(self, session: str, what: str) -> str:
-        return f"{self._prefix}:{{{quote(session, safe='')}}}:{what}"
+        return f"{self._prefix}:{{{_quoted(session)}}}:{what}"
+
+
+@lru_cache(maxsize=4096)
+def _quoted(session: str) -> str:
+    return quote(session, safe="")
 
 
 @contextmanager

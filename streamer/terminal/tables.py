@@ -15,6 +15,7 @@ from streamer.terminal.presence import Presence
 if TYPE_CHECKING:  # their modules load slowly
     from streamer.broker.deadletters import DeadLetter
     from streamer.retrieval.search import Hit
+    from streamer.sinks.letters import Letter
     from streamer.store.descriptions import Description
 
 CLOSED_STYLE = {"complete": "green", "deadline": "yellow", "end": "blue", "memory": "red", "open": "italic"}
@@ -105,6 +106,15 @@ def letters(dead: Iterable[DeadLetter]) -> Table:
         first = "" if letter.first_offset in (None, letter.offset) else f"{letter.first_offset}-"  # of a batch
         origin = f"{letter.topic}/{letter.partition}/{first}{letter.offset}"
         table.add_row(clock(letter.log_time_us), origin, letter.reason, Text(printable(letter.detail)))
+    return table
+
+
+def refused(letters: Iterable[Letter]) -> Table:
+    """Results that a receiver refused, as a table."""
+    table = plain(f"time {zone()}", "reason")
+    table.add_column("window", overflow="fold")
+    for letter in letters:
+        table.add_row(clock(letter.refused_us), Text(printable(letter.reason)), Text(printable(letter.id)))
     return table
 
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pyarrow.dataset as ds
 import pytest
 import redis
@@ -29,7 +30,7 @@ from streamer.local.worker import environment
 from streamer.observe.health import Service
 from streamer.result import Result
 from streamer.settings import Settings
-from streamer.sinks import parquet
+from streamer.sinks import letters, parquet
 from streamer.sinks.kafka import KafkaSink
 from streamer.sinks.metrics import Metrics
 from streamer.sinks.parquet import ParquetSink
@@ -244,6 +245,37 @@ async def test_what_a_receiver_refuses_for_good_is_set_aside_with_the_reason_and
     assert json.loads(letters[0][1][b"event"])["data"]["end_us"] == result("car", 1).end_us
     assert "HTTP 400" in caplog.text
     assert "T0K3N" not in caplog.text
+
+
+async def test_refused_results_are_listed_and_posted_again_until_they_are_taken(settings: Settings) -> None:
+    answers = {"car/2": 400, "car/3": 400, "car/4": 422}
+
+    async def answer(post: Post) -> web.Response:
+        return web.Response(status=answers.get(f"car/{(post['data']['end_us'] - START_US) // S_US}", 204))
+
+    publish(settings, [result("car", i) for i in range(5)])
+    with Receiver(answer) as receiver, redis.Redis.from_url(settings.redis) as client:
+        hook = hooked(settings, receiver)
+        async with sinking(hook, Webhook) as running:
+            await running.reader.run(once=True)
+        with pytest.raises(UsageError, match="no sink 'out' was ever started"):
+            [*letters.read(hook, "out")]
+        client.hset(Keys(settings.key_prefix).sinks, "out", "2026-05-01T00:00:00Z")  # as the process does
+
+        refused = [*letters.read(hook, "out")]
+        assert [(one.id, one.reason) for one in refused] == [
+            (result("car", i).id, f"HTTP {status}") for i, status in ((1, 400), (2, 400), (3, 422))
+        ]
+        assert [one.id for one in letters.read(hook, "out", "HTTP 422")] == [result("car", 3).id]
+        assert msgspec.json.decode(refused[0].event)["id"] == refused[0].id
+
+        answers |= {"car/2": 204, "car/3": 503}
+        with pytest.raises(UsageError, match=r"does not take car/\d+: HTTP 503; 1 were taken, the others wait"):
+            await asyncio.to_thread(letters.requeue, hook, "out")
+        answers["car/3"] = 204
+        assert await asyncio.to_thread(letters.requeue, hook, "out") == letters.Again(sent=1, refused=1)
+        assert receiver.windows("car") == [result("car", i).id for i in (0, 4, 1, 2)]
+        assert [one.id for one in letters.read(hook, "out")] == [result("car", 3).id]
 
 
 # ---- Parquet
