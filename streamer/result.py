@@ -75,17 +75,16 @@ class Result(msgspec.Struct, frozen=True):
             ValueError: The fields are not those of a result.
         """
         try:
-            text = {name.decode(): value for name, value in fields.items()}
-            present = text["present"].decode()
+            present = fields[b"present"].decode()
             return msgspec.convert(
                 {
-                    **{name: text[name].decode() for name in _TEXT},
-                    **{name: int(text[name]) for name in ("start_us", "end_us")},
-                    **{name: msgspec.json.decode(text[name]) for name in _JSON},
-                    "novelty": msgspec.json.decode(text.get("novelty", b"{}")),  # absent from older results
+                    **{name: fields[key].decode() for name, key in _TEXT},
+                    **{name: int(fields[key]) for name, key in _NUMBERS},
+                    **{name: msgspec.json.decode(fields[key]) for name, key in _JSON},
+                    "novelty": msgspec.json.decode(fields.get(b"novelty", b"{}")),  # absent from older results
                     "present": present.split(",") if present else [],
-                    "embedding": text["embedding"],
-                    "final": text.get("final", b"true") == b"true",  # results of before had no such field
+                    "embedding": fields[b"embedding"],
+                    "final": fields.get(b"final", b"true") == b"true",  # results of before had no such field
                 },
                 cls,
             )
@@ -112,8 +111,10 @@ class Result(msgspec.Struct, frozen=True):
         return msgspec.json.encode(plain)
 
 
-_TEXT = ("session", "closed_by", "model", "version", "status")
-_JSON = ("coverage", "members", "outputs", "latencies_us")
+# Fields by their form, with their names in Redis.
+_TEXT = [(name, name.encode()) for name in ("session", "closed_by", "model", "version", "status")]
+_NUMBERS = [(name, name.encode()) for name in ("start_us", "end_us")]
+_JSON = [(name, name.encode()) for name in ("coverage", "members", "outputs", "latencies_us")]
 
 
 def ranges(offsets: Iterable[int]) -> tuple[tuple[int, int], ...]:

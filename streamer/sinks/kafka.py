@@ -174,7 +174,7 @@ class KafkaSink(Sink):
             self._drop()  # what became of the transaction is known once the next producer is there
             raise Unavailable(f"it took no results: {one_line(error)}") from error
         self._ends_us |= {step.session: step.after.end_us for step in due if step.after.end_us is not None}
-        self.given.metrics.results.labels("sent").inc(sent)
+        self.given.metrics.sent.inc(sent)
         return moves
 
     def _transact(self, steps: Sequence[_Step]) -> int:
@@ -190,7 +190,7 @@ class KafkaSink(Sink):
                     sent.append(producer.send(self._topic, key=key, value=value, headers=events.headers(result)))
                 except MessageSizeTooLargeError as error:
                     log.error("%s cannot be sent to Kafka: %s; raise STREAMER_MAX_MESSAGE_BYTES", result.id, error)
-                    self.given.metrics.results.labels("failed").inc()
+                    self.given.metrics.failed.inc()
         marks = [
             producer.send(self._cursors, key=s.session.encode(), value=str(s.after.end_us).encode()) for s in steps
         ]

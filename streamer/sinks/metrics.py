@@ -42,6 +42,5 @@ class Metrics:
         self.retries = Counter(
             "streamer_retries_total", "Calls repeated because a service did not answer", ["service"], registry=registry
         )
-        for outcome in OUTCOMES:
-            self.results.labels(outcome)
+        self.read, self.sent, self.failed = map(self.results.labels, OUTCOMES)
         self.retries.labels("redis")

@@ -200,7 +200,7 @@ class ParquetSink(Sink):
         del self._batches[kind]
         self._unnoted = batch.cursors
         self._kinds = {session: of for session, of in self._kinds.items() if of != kind}
-        self.given.metrics.results.labels("sent").inc(len(batch.results))
+        self.given.metrics.sent.inc(len(batch.results))
         await self._note()
 
     async def _note(self) -> None:

@@ -84,7 +84,7 @@ async def serve(
             if page.missed:
                 metrics.overtaken.inc()
                 metrics.overtaken_seconds.inc(page.missed_us / 1e6)
-            metrics.results.labels("read").inc(len(page.results))
+            metrics.read.inc(len(page.results))
             return await sink.take(page)
 
         reader = Reader(

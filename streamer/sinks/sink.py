@@ -80,7 +80,7 @@ class AtLeastOnce(Sink):
         after = Cursor(page.results[-1].end_us)
         if not await self.places.move(page.session, page.cursor, after):
             return None
-        self.given.metrics.results.labels("sent").inc(len(page.results))
+        self.given.metrics.sent.inc(len(page.results))
         return after.end_us
 
     @abstractmethod

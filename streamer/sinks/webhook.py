@@ -55,7 +55,7 @@ class Webhook(Sink):
             elif answer.why:
                 return self._later(page.session, answer)
             else:
-                self.given.metrics.results.labels("sent").inc()
+                self.given.metrics.sent.inc()
             after = Cursor(result.end_us)
             if not await self.places.move(page.session, cursor, after):
                 return None
@@ -84,7 +84,7 @@ class Webhook(Sink):
         fields = {"id": result.id, "reason": why, "event": events.structured(result)}
         maxlen = self.given.settings.results_maxlen
         await self.given.client.xadd(self._letters, fields, maxlen=maxlen, approximate=True)
-        self.given.metrics.results.labels("failed").inc()
+        self.given.metrics.failed.inc()
 
     @property
     def _letters(self) -> str:

@@ -124,7 +124,6 @@ def test_fields_without_one_of_a_results_are_none(name: str) -> None:
         (b"members", b'{"frames": [[1]]}'),
         (b"outputs", b"[]"),
         (b"latencies_us", b'{"total": 0.5}'),
-        (b"\xff", b"a name that is no text"),
     ],
 )
 def test_fields_that_do_not_parse_are_no_result(name: bytes, value: bytes) -> None:
