@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -26,6 +27,7 @@ from streamer.settings import Settings
 
 log = logging.getLogger(__name__)
 
+GC_THRESHOLDS = (50_000, 20, 50)  # a record is some dozen objects, and few of them are in cycles
 LOOK_S = 1.0  # between two looks at the file of tokens
 STUCK_S = 2.0  # without an acknowledgement for this long while records wait, Kafka is said to be stuck
 
@@ -76,6 +78,8 @@ class _Process:
         try:
             await gateway.start()
             self._not_yet = ""
+            gc.freeze()  # what the start has made lives as long as the process
+            gc.set_threshold(*GC_THRESHOLDS)
             say(f"gateway: {gateway.scheme}://{_shown(settings.gateway_host)}:{gateway.port}")
             while not self._stop.is_set():
                 tokens.refresh()
