@@ -49,6 +49,7 @@ from streamer.dashboard.search import Finder
 from streamer.dashboard.speech import Spoken
 from streamer.errors import Stop, Unavailable, UsageError, one_line
 from streamer.events import MAX_SESSION_BYTES
+from streamer.observe.pages import page_file
 from streamer.result import Result
 from streamer.retrieval.contents import Gone, Windows
 from streamer.retrieval.indexes import MAX_FILE_BYTES, MAX_HITS, MAX_TEXT
@@ -392,7 +393,7 @@ def _number(request: web.Request, name: str, default: int) -> int:
 
 
 def _content(name: str) -> bytes:
-    return (files("streamer.dashboard") / name).read_bytes()
+    return page_file("streamer.dashboard", name)
 
 
 def _json(what: object) -> web.Response:

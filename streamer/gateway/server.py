@@ -22,7 +22,6 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache, partial
-from importlib.resources import files
 from time import time_ns
 from typing import Any
 from urllib.parse import unquote
@@ -44,6 +43,7 @@ from streamer.gateway.quotas import BUSY_RETRY_S, Room
 from streamer.gateway.records import Records, trace_of
 from streamer.gateway.stream import BEARER, Streams
 from streamer.gateway.tokens import Token, Tokens
+from streamer.observe.pages import page_file
 from streamer.settings import Settings
 
 PAGE = {
@@ -343,7 +343,7 @@ class Gateway:
 
     async def _page(self, request: web.Request) -> web.Response:
         name, content_type = PAGE[request.path]
-        body = (files("streamer.gateway") / name).read_bytes()
+        body = page_file("streamer.gateway", name)
         return web.Response(body=body, content_type=content_type, charset="utf-8", headers=HEADERS | PAGE_HEADERS)
 
     async def _clock(self, request: web.Request) -> web.Response:

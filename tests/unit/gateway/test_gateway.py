@@ -6,9 +6,11 @@ import asyncio
 import base64
 import json
 import math
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ from streamer.gateway.records import Records
 from streamer.gateway.server import PAGE, Gateway, tls_context
 from streamer.gateway.stream import BEARER, PROTOCOL
 from streamer.gateway.tokens import Tokens
+from streamer.observe.pages import page_file
 from streamer.settings import Settings
 
 OPENAPI = yaml.safe_load((Path(__file__).parents[3] / "schemas" / "gateway.yaml").read_text("utf-8"))
@@ -730,6 +733,14 @@ async def test_the_page_is_open_and_allows_no_foreign_script(rig: Making) -> Non
                 assert answer.status == 200
                 assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
                 assert one.token not in await answer.text()
+
+
+def test_the_colours_of_all_pages_are_in_one_place() -> None:
+    for package, name in (("streamer.gateway", "send.css"), ("streamer.dashboard", "page.css")):
+        style = page_file(package, name).decode()
+        colours = set(re.findall(r"(--[\w-]+): #", style))
+        assert set(re.findall(r"var\((--[\w-]+)\)", style)) <= colours | {"--mono", "--columns"}
+        assert not re.search("--[\\w-]+: #", (files(package) / name).read_text("utf-8"))
 
 
 def test_a_link_for_a_phone_has_the_token_in_its_fragment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
