@@ -30,14 +30,14 @@ from tests.harness import ROOT, wait_for
 pytestmark = pytest.mark.integration
 
 README = (ROOT / "README.md").read_text("utf-8")
-PORTS = {"Kafka": 9092, "Redis": 6379, "live page": 8080, "worker": 9100}
+PORTS = {"Kafka": 9092, "Redis": 6379, "live page": 8080, "worker": 9100, "camera": 8554, "capture": 9104}
 LONGEST_S = 180.0
 READY = {"streamer worker": "http://localhost:9100/readyz", "streamer dashboard": "http://localhost:8080/"}
 SHOWN = {  # what a step must show, by its beginning
     "streamer watch --json": '"action"',
     "streamer watch  ": "sim-",
     "streamer results": "window ",
-    "streamer search": "sim-",
+    "streamer search": "frame: partition/offset",  # stands below what was found
     "streamer doctor": "ok",
     "redis-cli HMGET": '"action"',
     "redis-cli SUBSCRIBE": "latencies_us",
@@ -192,8 +192,11 @@ def test_every_step_works_as_it_is_written(reader: Reader, subtests: pytest.Subt
             if tool := missing_tool(step):
                 pytest.skip(f"{tool} is not installed")
             reader.do(step)
+        if "examples/camera.py" in step:
+            wait_for(lambda: bool(latest("door")), 30.0)
         if "producer.end" in step:
             wait_for(lambda: bool(latest("cab-7")), 30.0)
+    assert latest("door")[b"present"] == b"image"
     if missing_tool("kcat") is None:
         assert latest("cab-8")[b"present"] == b"image"
     reader.interrupt()
