@@ -1,4 +1,4 @@
-"""``streamer capture`` of four cameras beside PyAV alone, which decodes every picture and makes a JPEG of each.
+"""``streamer capture`` of four cameras beside PyAV alone: decoding every picture, with a JPEG of each and without.
 
     python -m bench.capture --data ../shared/data
 
@@ -25,6 +25,7 @@ from av.video.frame import PictureType
 from kafka import TopicPartition
 
 from bench import rig
+from bench.programs.watching import DECODED
 from bench.rig import Figure, Report, Rig, Spread
 from streamer.clients import kafka as kafka_clients
 from streamer.events import IMAGE
@@ -65,20 +66,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 addresses = [line for line in cameras.text().splitlines() if line.startswith("rtsp://")]
                 ours: list[Captured] = []
                 alone: list[float] = []
+                decoded: list[float] = []
                 for number in rig.rounds(options):
                     ours.append(captured(bench, addresses, seconds))
                     alone.append(watched(bench, addresses, seconds))
+                    decoded.append(watched(bench, [DECODED, *addresses], seconds))
                     rig.console.log(f"round {number}, {name}: {ours[-1].cores:.2f} cores, PyAV {alone[-1]:.2f}")
-            figures += figures_of(name, ours, alone)
+            figures += figures_of(name, ours, alone, decoded)
     rig.finish(Report("capture", figures), options)
 
 
-def figures_of(name: str, ours: Sequence[Captured], alone: Sequence[float]) -> list[Figure]:
+def figures_of(name: str, ours: Sequence[Captured], alone: Sequence[float], decoded: Sequence[float]) -> list[Figure]:
     """What is reported of one kind of camera."""
     cores = [run.cores for run in ours]
     delays_ms = [delay for run in ours for delay in run.delays_ms]
     return [
         Figure(f"{name}: capture ÷ decoding and encoding all, CPU", rig.ratios(cores, alone), aim=RATIO_AIM),
+        Figure(f"{name}: decoding all ÷ decoding and encoding all, CPU", rig.ratios(decoded, alone)),
         Figure(f"{name}: cores for {CAMERAS} cameras", Spread.of(cores), aim=CORES_AIM),
         Figure(f"{name}: pictures a second of each", Spread.of([run.a_second for run in ours])),
         Figure(f"{name}: delay", Spread.of(delays_ms), "ms", aim=DELAY_AIM_MS),
@@ -142,9 +146,9 @@ def delays_ms(settings: Settings, begin_s: float, end_s: float) -> list[float]:
         consumer.close()
 
 
-def watched(bench: Rig, addresses: Sequence[str], seconds: float) -> float:
-    """Cores that PyAV alone needs to decode every picture and make a JPEG of each."""
-    command = [sys.executable, "-m", "bench.programs.watching", *addresses]
+def watched(bench: Rig, arguments: Sequence[str], seconds: float) -> float:
+    """Cores that PyAV alone needs to decode every picture and make a JPEG of each, as the program is told."""
+    command = [sys.executable, "-m", "bench.programs.watching", *arguments]
     with rig.started(command, {}, bench.folder / "watching.log") as program:
         program.wait_for(lambda: rig.says_ready(program), rig.READY_WITHIN_S, "begin")
         time.sleep(SETTLE_S)
