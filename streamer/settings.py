@@ -127,7 +127,12 @@ class Settings(DescribeSettings, GatewaySettings, SinkSettings):
     # memory
     fifo_bytes: int = Field(8 * MIB, ge=1024, description="merge buffer of one partition, bytes")
     max_open_bytes: int = Field(256 * MIB, ge=MIB, description="events in open windows of a worker, bytes")
-    max_inflight_bytes: int = Field(256 * MIB, ge=MIB, description="closed and not yet published windows, bytes")
+    max_inflight_bytes: int = Field(
+        256 * MIB,
+        ge=MIB,
+        description="closed and not yet published windows, bytes; as much for windows that wait to be run early, and "
+        "for what early runs have found",
+    )
     max_image_pixels: int = Field(40_000_000, ge=1, description="larger frames are refused unopened, pixels")
 
     # batching and inference

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from streamer.errors import DeviceLost, ModelError, StreamerError, UsageError, one_line
 from streamer.events import KIND_NAMES, ClosedBy, Window
@@ -25,8 +26,10 @@ from streamer.model import calibration, forms, repository
 from streamer.model.calibration import Calibration
 from streamer.model.collate import collate
 from streamer.model.handling import handling
+from streamer.model.nets.encoders import Tokens
 from streamer.model.nets.inputs import Inputs, Outputs
-from streamer.model.sample import Limits, Reject, Sample, cut
+from streamer.model.nets.model import FusedModel
+from streamer.model.sample import Known, Limits, Reject, Sample, cut
 from streamer.model.sensing import Sensing
 from streamer.model.spec import SCORE_DIGITS, VALUE_DIGITS, ModelSpec, Output, decided, read_spec
 from streamer.result import Result, ranges
@@ -52,6 +55,7 @@ class Prediction(msgspec.Struct, frozen=True):
             no words for it.
         novelty: Sensor -> how far what it shows is from all that it showed in training; above 1 it is strange to the
             model. Empty without a calibration.
+        encoded: See :class:`streamer.model.sample.Sample`; empty unless asked for, and if the model has no such parts.
 
     An output has a ``"severity"`` if the model's ``[severity]`` grades it. One with ``"unsure": True`` is not to be
     acted on: the best label's score is below the model's threshold, or a sensor is strange to it.
@@ -60,6 +64,7 @@ class Prediction(msgspec.Struct, frozen=True):
     outputs: dict[str, Any]
     embedding: NDArray[np.float16]
     novelty: dict[str, float] = {}
+    encoded: dict[str, tuple[Tensor, Tensor]] = {}
 
 
 def result_of(
@@ -163,9 +168,18 @@ class Predictor(ABC):
         except UsageError as error:
             raise ModelError(f"{folder}: {error}") from None
 
-    def decode(self, window: Window) -> tuple[Sample, list[Reject]]:
-        """Cut and decode what the model needs of a window; thread-safe."""
-        return cut(window, self.spec.inputs, self._limits)
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The sensors of which it says how strange they are; none without a calibration."""
+        return ()
+
+    def decode(self, window: Window, known: Known | None = None) -> tuple[Sample, list[Reject]]:
+        """Cut and decode what the model needs of a window; thread-safe.
+
+        Args:
+            known: What this predictor has found in the window before.
+        """
+        return cut(window, self.spec.inputs, self._limits, known)
 
     def usable(self, sample: Sample) -> bool:
         """Whether the sample has anything of what the model takes; one that has not is not run."""
@@ -173,8 +187,11 @@ class Predictor(ABC):
         return any(here and name in inputs for name, here in zip(sample.sensors.names, sample.present, strict=True))
 
     @abstractmethod
-    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+    def predict(self, samples: Sequence[Sample], *, keep: bool = False) -> list[Prediction]:
         """Judge windows, all in one batch.
+
+        Args:
+            keep: Let the predictions have what a further run of the window can begin with.
 
         Returns:
             One prediction for each sample, in the same order.
@@ -244,7 +261,7 @@ class Senses(Predictor):
         super().__init__(spec, sensing.version, torch.device("cpu"), limits)
         self._sensing = sensing
 
-    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+    def predict(self, samples: Sequence[Sample], *, keep: bool = False) -> list[Prediction]:
         """See :class:`Predictor`; each network runs once for all windows."""
         return [
             Prediction({name: self._graded(name, said) for name, said in outputs.items()}, vector_D.astype(np.float16))
@@ -315,12 +332,23 @@ class Network(Predictor):
         model = forms.read(folder, form, there)
         return cls(model, there, limits, calibration.read(folder, model.weights))
 
-    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        """See :class:`Predictor`; one forward pass."""
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """See :class:`Predictor`."""
+        return tuple(self._calibration.sensors)
+
+    def predict(self, samples: Sequence[Sample], *, keep: bool = False) -> list[Prediction]:
+        """See :class:`Predictor`; one forward pass, of which each encoder runs for the samples that lack its tokens."""
         if not samples:
             return []
+        encoded: dict[str, Tokens] = {}
         with torch.inference_mode():
-            outputs = self._outputs(samples)
+            if isinstance(self._module, FusedModel) and (keep or any(sample.encoded for sample in samples)):
+                with self._precision():
+                    encoded = self._encoded(self._module, samples)
+                    outputs = self._module.fused(encoded)
+            else:
+                outputs = self._outputs(samples)
             said, embedding_BD = self._checked(outputs, samples)
             judged = {name: outputs.parts[name] for name in self._calibration.sensors if name in outputs.parts}
             novelties = self._calibration.novelties(_arrays(judged), len(samples))
@@ -329,6 +357,7 @@ class Network(Predictor):
                 {name: self._decision(name, said_BL[row], novelty) for name, said_BL in said.items()},
                 embedding_BD[row].astype(np.float16),
                 novelty,
+                {name: (tokens[row], mask[row]) for name, (tokens, mask) in encoded.items()} if keep else {},
             )
             for row, novelty in enumerate(novelties)
         ]
@@ -377,9 +406,30 @@ class Network(Predictor):
 
     def _outputs(self, samples: Sequence[Sample]) -> Outputs:
         inputs = self._to_device(collate(samples, self.spec.inputs, self._tokenizer))
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+        with self._precision():
             outputs: Outputs = self._module(inputs)
             return outputs
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def _encoded(self, module: FusedModel, samples: Sequence[Sample]) -> dict[str, Tokens]:
+        """Tokens of all sensors: those that samples have, and new ones."""
+        found: dict[str, Tokens] = {}
+        for name in module.encoder_of:
+            fresh = [sample for sample in samples if name not in sample.encoded]
+            tokens: Tokens | None = None
+            if fresh:
+                inputs = collate(fresh, self.spec.inputs, self._tokenizer, [name])
+                tokens = module.encoded(name, self._to_device(inputs))
+            if tokens is None or len(fresh) < len(samples):
+                new = iter(zip(*tokens, strict=True)) if tokens is not None else iter(())
+                rows = [sample.encoded[name] if name in sample.encoded else next(new) for sample in samples]
+                # windows differ in length where words do; what is added is masked
+                padded = [pad_sequence(list(part), batch_first=True) for part in zip(*rows, strict=True)]
+                tokens = padded[0], padded[1]
+            found[name] = tokens
+        return found
 
     def _to_device(self, inputs: Inputs) -> Inputs:
         if self.device.type != "cuda":
@@ -427,10 +477,15 @@ def _arrays(parts: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, Vectors]:
     }
 
 
-def predict_each(predictor: Predictor, samples: Sequence[Sample]) -> list[Prediction | BaseException]:
+def predict_each(
+    predictor: Predictor, samples: Sequence[Sample], *, keep: bool = False
+) -> list[Prediction | BaseException]:
     """Predict a batch; if the model raises, halve the batch until each sample that causes it is alone.
 
     Not for the main thread: it catches all exceptions, so it would take an interrupt for the model's.
+
+    Args:
+        keep: See :meth:`Predictor.predict`.
 
     Returns:
         For each sample, in the same order, its prediction, or what the model raised on it alone.
@@ -439,13 +494,14 @@ def predict_each(predictor: Predictor, samples: Sequence[Sample]) -> list[Predic
         DeviceLost: The device no longer works; no sample is to blame.
     """
     try:
-        return [*predictor.predict(samples)]
+        return [*predictor.predict(samples, keep=keep)]
     except BaseException as error:  # noqa: BLE001 - a model is the user's code and may raise anything
         predictor.check()
         if len(samples) == 1:
             return [error]
         middle = len(samples) // 2
-        return predict_each(predictor, samples[:middle]) + predict_each(predictor, samples[middle:])
+        halves = samples[:middle], samples[middle:]
+        return [found for half in halves for found in predict_each(predictor, half, keep=keep)]
 
 
 def _decision(output: Output, said_L: NDArray[np.float32]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamer.errors import BadRecord
-from streamer.events import DEFAULT_NAMES, DEFAULT_SENSORS, KINDS, Event, Sensors, Window
+from streamer.events import DEFAULT_NAMES, DEFAULT_SENSORS, KINDS, Event, Position, Sensors, Window
 from streamer.model.handling import Cutting, handling
 from streamer.model.spec import InputSpec
 from streamer.settings import Settings
@@ -57,12 +57,14 @@ class Mismatch(msgspec.Struct, frozen=True):
 
     Attributes:
         partition, offset: Of its record in the audio topic.
+        sensor: Number of its sensor.
         said_us: Length of the event: its ``ce_durationus``.
         surplus_us: How much longer the payload is; below 0 if it is shorter.
     """
 
     partition: int
     offset: int
+    sensor: int
     said_us: int
     surplus_us: int
 
@@ -84,6 +86,8 @@ class Sample(msgspec.Struct, frozen=True):
         mismatches: Of the audio chunks that end in the window and were opened.
         arrays: Content of a kind that has no fields here.
         more: Sensor that is not called like its kind -> its content, as a sample that has nothing else.
+        encoded: Sensor -> what the encoder of a network has made of its content before, which is absent then: tokens
+            [N, D] and mask [N]. Empty unless the window was run before.
         sensors: What ``present`` and ``coverage`` list.
     """
 
@@ -99,6 +103,7 @@ class Sample(msgspec.Struct, frozen=True):
     mismatches: tuple[Mismatch, ...] = ()
     arrays: dict[str, NDArray[Any]] = {}
     more: dict[str, Sample] = {}
+    encoded: dict[str, tuple[Any, Any]] = {}
     sensors: Sensors = DEFAULT_SENSORS
 
     @classmethod
@@ -117,16 +122,53 @@ class Sample(msgspec.Struct, frozen=True):
         """What has the content of a sensor: this sample for one that is called like its kind."""
         return self if sensor in DEFAULT_NAMES else self.more.get(sensor, NOTHING)
 
+    def content(self, name: str) -> dict[str, Any]:
+        """The fields with the content of a sensor that is called like its kind."""
+        return {field: getattr(self, field) for field in self.__struct_fields__ if field.split("_")[0] == name}
+
     @property
     def nbytes(self) -> int:
-        """Bytes of its arrays."""
+        """Bytes of its arrays and tokens."""
         named = (self.image_FHW3, self.audio_S, self.audio_mask_S, self.telemetry_CT, self.telemetry_mask_CT)
         arrays = (*named, *self.arrays.values())
         own = sum(array.nbytes for array in arrays if array is not None)
-        return own + sum(part.nbytes for part in self.more.values())
+        tokens: int = sum(tensor.nbytes for pair in self.encoded.values() for tensor in pair)
+        return own + tokens + sum(part.nbytes for part in self.more.values())
 
 
 NOTHING = Sample((), ())
+
+
+def remembered(sample: Sample, encoded: dict[str, tuple[Any, Any]]) -> Sample:
+    """A sample to run the window from again: tokens take the place of the content that they were made of."""
+    rest = only(sample, [name for name in sample.sensors.names if name not in encoded])
+    return msgspec.structs.replace(
+        rest, present=sample.present, coverage=sample.coverage, mismatches=sample.mismatches, encoded=encoded
+    )
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What :func:`cut` found in a window before: of a sensor with the same members no payload is opened again.
+
+    Attributes:
+        members: The window's records at that time, by sensor.
+    """
+
+    members: tuple[tuple[Position, ...], ...]
+    sample: Sample
+    rejects: list[Reject]
+
+    def unchanged(self, window: Window) -> frozenset[int]:
+        """Numbers of the sensors of which nothing has come since."""
+        if self.sample.sensors != window.sensors:
+            return frozenset()
+        now = enumerate(members(window))
+        return frozenset(number for number, own in now if own == self.members[number])
+
+
+def members(window: Window) -> tuple[tuple[Position, ...], ...]:
+    """The window's records, by sensor."""
+    return tuple(tuple(event.position for event in events) for events in window.events)
 
 
 def only(sample: Sample, names: Sequence[str]) -> Sample:
@@ -143,10 +185,13 @@ def only(sample: Sample, names: Sequence[str]) -> Sample:
     return Sample(**kept)
 
 
-def cut(window: Window, spec: InputSpec, limits: Limits) -> tuple[Sample, list[Reject]]:
+def cut(window: Window, spec: InputSpec, limits: Limits, known: Known | None = None) -> tuple[Sample, list[Reject]]:
     """Cut a window's events to its borders and decode what the model needs; no other payload is opened.
 
     ``present`` and ``coverage`` are set for every sensor, from the events' spans where no payload is opened.
+
+    Args:
+        known: Found before in this window, with the same spec and limits. It saves time and changes nothing.
 
     Returns:
         The sample, and the events with a broken payload, each with its fault; the sample is made without these.
@@ -162,8 +207,23 @@ def cut(window: Window, spec: InputSpec, limits: Limits) -> tuple[Sample, list[R
     coverage: list[float] = []
     content: dict[str, Any] = {}
     more: dict[str, Sample] = {}
+    encoded: dict[str, tuple[Any, Any]] = {}
     inputs = spec.all
-    for sensor, events in zip(window.sensors.all, window.events, strict=True):
+    unchanged = known.unchanged(window) if known is not None else frozenset()
+    for number, (sensor, events) in enumerate(zip(window.sensors.all, window.events, strict=True)):
+        if known is not None and number in unchanged:
+            before = known.sample
+            present.append(before.present[number])
+            coverage.append(before.coverage[number])
+            rejects += [reject for reject in known.rejects if reject[0].sensor == number]
+            mismatches += [mismatch for mismatch in before.mismatches if mismatch.sensor == number]
+            if sensor.name in before.encoded:
+                encoded[sensor.name] = before.encoded[sensor.name]
+            elif sensor.name in DEFAULT_NAMES:
+                content |= before.content(sensor.name)
+            elif sensor.name in before.more:
+                more[sensor.name] = before.more[sensor.name]
+            continue
         kind, wanted = KINDS[sensor.row], inputs.get(sensor.name)
         own = wanted if isinstance(wanted, kind.input) else None
         found, here, share = handling(kind.name).cut(sensor.name, events, own, cutting)
@@ -178,6 +238,7 @@ def cut(window: Window, spec: InputSpec, limits: Limits) -> tuple[Sample, list[R
         coverage=tuple(coverage),
         mismatches=tuple(mismatches),
         more=more,
+        encoded=encoded,
         sensors=window.sensors,
         **content,
     )

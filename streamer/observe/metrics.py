@@ -82,6 +82,19 @@ class Metrics:
             ["output"],
             registry=registry,
         )
+        self.unsure = Counter(
+            "streamer_unsure_outputs_total",
+            "Outputs of published windows that are not to be acted on: a score below the model's threshold, or a "
+            "sensor that is strange to it",
+            ["model", "output"],
+            registry=registry,
+        )
+        self.strange = Counter(
+            "streamer_strange_windows_total",
+            "Published windows in which a sensor shows what the model has not met (novelty above 1)",
+            ["sensor"],
+            registry=registry,
+        )
         self.coverage = Histogram(
             "streamer_coverage_ratio",
             "Share of a published window that a sensor covers; absent sensors count as 0",

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from streamer.events import Position, Window
+from streamer.events import Window
 from streamer.model.predictor import Prediction, Predictor
-from streamer.model.sample import Reject, Sample
+from streamer.model.sample import Known, Reject, Sample, members, remembered
 from streamer.result import in_words
 from streamer.worker.ports import Owner
 
@@ -18,18 +18,16 @@ class First(msgspec.Struct, eq=False):
     """What an early run found.
 
     Attributes:
-        members: The window's records, by sensor.
-        sample: Without its content: what a result tells of it.
-        rejects: Records with broken payloads; they become dead letters with the final result.
+        found: Its rejects, records with broken payloads, become dead letters with the final result.
+        whole: Whether the sample has its content, so that the final run decodes and encodes only what has come since.
         shown: Whether Redis took it for the session's newest result.
     """
 
     owner: Owner
-    members: tuple[Position, ...]
     predictor: Predictor
-    sample: Sample
-    rejects: list[Reject]
+    found: Known
     prediction: Prediction
+    whole: bool
     shown: bool = False
 
     @classmethod
@@ -41,18 +39,32 @@ class First(msgspec.Struct, eq=False):
         sample: Sample,
         rejects: list[Reject],
         prediction: Prediction,
+        room: int,
     ) -> First:
-        """Keep what the final result may need, and no payload or array."""
-        told = Sample(sample.present, sample.coverage, mismatches=sample.mismatches, sensors=sample.sensors)
-        return cls(owner, _members(window), predictor, told, rejects, prediction)
+        """Keep what the final run may need, and no payload.
+
+        Args:
+            room: The sample's content is kept if it has no more bytes than that.
+        """
+        kept = remembered(sample, prediction.encoded)
+        whole = kept.nbytes <= room
+        if not whole:
+            kept = Sample(sample.present, sample.coverage, mismatches=sample.mismatches, sensors=sample.sensors)
+        prediction = msgspec.structs.replace(prediction, encoded={})
+        return cls(owner, predictor, Known(members(window), kept, rejects), prediction, whole)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what it keeps of the payloads."""
+        return self.found.sample.nbytes
 
     def holds(self, window: Window, predictor: Predictor) -> bool:
         """Whether a run of the closed window would be the same: no record has come, and the model is the same."""
-        return self.predictor is predictor and self.members == _members(window)
+        return self.predictor is predictor and self.found.members == members(window)
 
-
-def _members(window: Window) -> tuple[Position, ...]:
-    return tuple(event.position for events in window.events for event in events)
+    def known(self, predictor: Predictor) -> Known | None:
+        """What the decoding of the closed window need not do again."""
+        return self.found if self.whole and self.predictor is predictor else None
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

@@ -133,6 +133,7 @@ class Pipeline:
         self._firsts: dict[tuple[str, int], First] = {}  # of windows that have not closed
         self._max_early_bytes = settings.max_inflight_bytes
         self._early_bytes = 0
+        self._first_bytes = 0
 
     @property
     def inflight_windows(self) -> int:
@@ -220,7 +221,8 @@ class Pipeline:
         """
         for job in [job for job in self._early.values() if not job.owner.alive and self._batcher.drop(job)]:
             self._forget(job)
-        self._firsts = {key: first for key, first in self._firsts.items() if first.owner.alive}
+        for key in [key for key, first in self._firsts.items() if not first.owner.alive]:
+            self._take_first(key)
         runs = [
             job.run
             for job in self._jobs.values()
@@ -244,7 +246,7 @@ class Pipeline:
                 await self._decoded.join()  # one such batch is all that a closed window ever waits for
                 continue
             for job in batch:
-                job.first = self._firsts.pop(job.key, None)
+                job.first = self._take_first(job.key)
             for part in _parts(batch):
                 jobs = self._alive(part)
                 if jobs and jobs[0].suspicion is not None:
@@ -255,12 +257,26 @@ class Pipeline:
                 await self._decoded.put(jobs)
         await self._decoded.put(None)
 
+    def _keep_first(self, job: Job, sample: Sample, prediction: Prediction) -> None:
+        """Keep what an early run has found until its window closes; of the payloads what there is room for."""
+        self._take_first(job.key)
+        room = self._max_early_bytes - self._first_bytes
+        first = First.of(job.owner, job.window, job.predictor, sample, job.rejects, prediction, room)
+        job.first = self._firsts[job.key] = first
+        self._first_bytes += first.nbytes
+
+    def _take_first(self, key: tuple[str, int]) -> First | None:
+        first = self._firsts.pop(key, None)
+        self._first_bytes -= first.nbytes if first is not None else 0
+        return first
+
     def _taken_over(self, job: Job) -> bool:
         """Take over what the window's early run has found, if another run would find the same."""
         first = job.first
         if first is None or not first.holds(job.window, job.predictor):
             return False
-        job.sample, job.rejects, job.prediction, job.judged = first.sample, first.rejects, first.prediction, True
+        job.sample, job.rejects = first.found.sample, first.found.rejects
+        job.prediction, job.judged = first.prediction, True
         return True
 
     async def _run_alone(self, job: Job, before: int) -> None:
@@ -317,7 +333,8 @@ class Pipeline:
     def _decode(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             try:
-                job.sample, job.rejects = job.predictor.decode(job.window)
+                known = job.first.known(job.predictor) if job.first is not None else None
+                job.sample, job.rejects = job.predictor.decode(job.window, known)
                 if not job.predictor.usable(job.sample):
                     job.judged = True
                     job.status = "empty" if job.status == "ok" else job.status
@@ -332,8 +349,7 @@ class Pipeline:
             await self._predict_all(jobs)
             for job in jobs:
                 if job.early and job.owner.alive and job.sample is not None and job.prediction is not None:
-                    first = First.of(job.owner, job.window, job.predictor, job.sample, job.rejects, job.prediction)
-                    job.first = self._firsts[job.key] = first
+                    self._keep_first(job, job.sample, job.prediction)
             self._decoded.task_done()
             await self._predicted.put(jobs)
         await self._predicted.put(None)
@@ -350,7 +366,7 @@ class Pipeline:
 
     def _predict(self, jobs: Sequence[Job]) -> None:
         samples = [job.sample for job in jobs if job.sample is not None]
-        for job, found in zip(jobs, predict_each(jobs[0].predictor, samples), strict=True):
+        for job, found in zip(jobs, predict_each(jobs[0].predictor, samples, keep=jobs[0].early), strict=True):
             if isinstance(found, BaseException):
                 self._fail(job, "the model", found)
             else:
@@ -452,6 +468,8 @@ class Pipeline:
             for name, share in zip(job.window.sensors.names, job.sample.coverage, strict=True):
                 self._metrics.covered(name).observe(share)
             self._lengths.note(job.window.session, job.sample.mismatches)
+        if was_new and job.prediction is not None:
+            self._observe_doubt(job.predictor.name, job.prediction)
         first = job.first
         if was_new and job.window.due_us and (first is None or not first.shown):
             self._metrics.first_result.observe(_since(job.window.due_us))
@@ -462,6 +480,14 @@ class Pipeline:
         if again and job.prediction is not None:
             for output in changed(first.prediction.outputs, job.prediction.outputs):
                 self._metrics.early_changes.labels(output).inc()
+
+    def _observe_doubt(self, model: str, prediction: Prediction) -> None:
+        for name, output in prediction.outputs.items():
+            if output.get("unsure"):
+                self._metrics.unsure.labels(model, name).inc()
+        for sensor, far in prediction.novelty.items():
+            if far > 1:
+                self._metrics.strange.labels(sensor).inc()
 
 
 def _parts(jobs: Sequence[Job]) -> Iterator[list[Job]]:

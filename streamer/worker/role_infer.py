@@ -53,6 +53,9 @@ class Served:
         host.metrics.model.info({"name": predictor.name, "version": predictor.version})
         for output in predictor.spec.outputs:
             host.metrics.early_changes.labels(output)
+            host.metrics.unsure.labels(predictor.name, output)
+        for sensor in predictor.judged:
+            host.metrics.strange.labels(sensor)
         if (uuid := device_uuid(predictor.device)) is not None:
             host.metrics.registry.register(DeviceCollector(uuid, str(predictor.device)))
         return Pipeline(

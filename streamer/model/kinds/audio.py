@@ -51,7 +51,7 @@ class Sounds(Handling[AudioInput]):
                 continue
             if surplus_us:
                 record, said_us = event.record, event.end_us - event.start_us
-                cutting.mismatches.append(Mismatch(record.partition, record.offset, said_us, surplus_us))
+                cutting.mismatches.append(Mismatch(record.partition, record.offset, event.sensor, said_us, surplus_us))
             if len(samples):
                 length = sample_index(size_us, rate_hz)
                 audio_S, mask_S = heard.setdefault(rate_hz, (np.zeros(length, np.float32), np.zeros(length, np.bool_)))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from streamer.model.nets.encoders import Tokens
 from streamer.model.nets.encoders.telemetry import TelemetryEncoder
 from streamer.model.nets.encoders.text import TextEncoder
 from streamer.model.nets.heads import NumberHead
@@ -52,9 +53,18 @@ class FusedModel(nn.Module):
             shown: Sensor -> in which windows the fusion sees it, bool [B]; its vector is computed in all. So training
                 with gaps needs no further pass of the encoders. ``None``: the fusion sees all.
         """
+        return self.fused({name: self.encoded(name, inputs) for name in self.encoder_of}, shown)
+
+    def encoded(self, name: str, inputs: Inputs) -> Tokens:
+        """Tokens of a sensor; those of a window depend on nothing else."""
+        tokens_BND, mask_BN = self.encoders[self.encoder_of[name]](*inputs.of(name).values())
+        return self.norms[name](tokens_BND), mask_BN
+
+    def fused(self, encoded: Mapping[str, Tokens], shown: Mapping[str, Tensor] | None = None) -> Outputs:
+        """Run what follows the encoders: :meth:`forward` from the tokens of all sensors."""
         tokens, masks, parts = [], [], {}
         for name in self.encoder_of:
-            tokens_BND, mask_BN = self._encode(name, inputs)
+            tokens_BND, mask_BN = encoded[name]
             parts[name] = (self._in_common(name, masked_mean(tokens_BND, mask_BN)), mask_BN.any(1))
             tokens.append(tokens_BND + self.kind[name])
             masks.append(mask_BN if shown is None else mask_BN & shown[name][:, None])
@@ -94,10 +104,6 @@ class FusedModel(nn.Module):
                         f"{name}: the backbone's {count:,} parameters {'are frozen' if part.frozen else 'learn'}"
                     )
         return lines
-
-    def _encode(self, name: str, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        tokens_BND, mask_BN = self.encoders[self.encoder_of[name]](*inputs.of(name).values())
-        return self.norms[name](tokens_BND), mask_BN
 
     def _in_common(self, name: str, x_BD: Tensor) -> Tensor:
         return functional.normalize(self.common[name](x_BD).float(), dim=-1)

@@ -30,7 +30,7 @@ from streamer.model.forms import archive, exported
 from streamer.model.handling import handling
 from streamer.model.nets.inputs import Inputs
 from streamer.model.predictor import Network, result_of
-from streamer.model.sample import Limits, Sample, cut, only
+from streamer.model.sample import Known, Limits, Sample, cut, members, only
 from streamer.model.spec import check_sensors, read_spec, with_sensors
 from streamer.settings import Settings
 from streamer.training import dataset
@@ -113,6 +113,45 @@ FULL = (
     block("telemetry", '"speed": {"values": [10, 20]}'),
     block("imu", '"roll": {"values": [1, 1]}, "pitch": {"values": [2, 3]}'),
 )
+
+
+BROKEN = (event("camera_rear", 700_000, b"no picture", "image/jpeg"),)
+
+
+def test_a_window_that_is_cut_again_opens_payloads_of_changed_sensors_alone_and_finds_the_same(folder: Path) -> None:
+    spec = read_spec(folder)
+    early = window(*(one for one in FULL if one.sensor != SENSORS.numbers["imu"]), *BROKEN)
+    known = Known(members(early), *cut(early, spec.inputs, Limits()))
+    whole = window(*FULL, *BROKEN)
+    sample, rejects = cut(whole, spec.inputs, Limits())
+    assert len(rejects) == len(BROKEN)
+    unopened = {SENSORS.numbers[name] for name in ("camera_front", "camera_rear", "telemetry")}
+    gone = window(*(emptied(one) if one.sensor in unopened else one for one in (*FULL, *BROKEN)))
+    again, again_rejects = cut(gone, spec.inputs, Limits(), known)
+    assert [(event.position, error.reason) for event, error in again_rejects] == [
+        (event.position, error.reason) for event, error in rejects
+    ]
+    assert sample.more.keys() == again.more.keys() >= {"camera_front", "imu"}
+    for name in ("image", "telemetry", *sample.more):
+        assert_same(again.of(name), sample.of(name))
+    assert (again.present, again.coverage, again.mismatches) == (sample.present, sample.coverage, sample.mismatches)
+
+
+def test_what_was_found_of_other_sensors_is_not_used(folder: Path) -> None:
+    spec, whole = read_spec(folder), window(*FULL)
+    sample, rejects = cut(whole, spec.inputs, Limits())
+    known = Known(members(whole), msgspec.structs.replace(sample, sensors=DEFAULT_SENSORS), rejects)
+    assert known.unchanged(whole) == frozenset()
+
+
+def emptied(one: Event) -> Event:
+    """The event, without a payload that could be opened."""
+    return msgspec.structs.replace(one, record=msgspec.structs.replace(one.record, value=b""))
+
+
+def assert_same(own: Sample, other: Sample) -> None:
+    for field in ("image_FHW3", "image_mask_F", "telemetry_CT", "telemetry_mask_CT"):
+        np.testing.assert_array_equal(getattr(own, field), getattr(other, field))
 
 
 def test_what_no_input_asks_for_is_not_opened_and_still_counted(folder: Path) -> None:

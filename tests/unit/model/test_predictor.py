@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -15,7 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from streamer.errors import ModelError, StreamerError, UsageError
 from streamer.model import predictor, repository
 from streamer.model.predictor import ModelFault, Predictor
-from streamer.model.sample import Phrase, Sample
+from streamer.model.sample import Phrase, Sample, remembered
 from streamer.model.spec import read_spec
 
 TOML = """
@@ -96,6 +97,44 @@ def test_there_is_one_prediction_for_each_sample_in_order(folder: Path) -> None:
     for a, b in zip(together, alone, strict=True):
         assert np.abs(a.embedding.astype(np.float32) - b.embedding.astype(np.float32)).max() < 2e-3
         assert a.outputs["action"]["score"] == pytest.approx(b.outputs["action"]["score"], abs=1e-3)
+
+
+def test_a_window_that_is_run_again_has_the_very_same_prediction_from_what_was_kept(folder: Path) -> None:
+    predictor = Predictor.load(folder, device="cpu")
+    whole = sample(1, "go please go now")
+    [early] = predictor.predict([msgspec.structs.replace(whole, text=())], keep=True)
+    assert early.encoded.keys() == {"image", "audio", "text", "telemetry"}
+    kept = {name: tokens for name, tokens in early.encoded.items() if name != "text"}
+    again = msgspec.structs.replace(remembered(whole, kept), text=whole.text)
+    assert (again.image_FHW3, again.audio_S, again.telemetry_CT) == (None, None, None)
+    assert 0 < again.nbytes < whole.nbytes
+    [found], [full] = predictor.predict([again]), predictor.predict([whole])
+    assert (found.outputs, found.novelty) == (full.outputs, full.novelty)
+    assert found.embedding.tobytes() == full.embedding.tobytes()
+    assert found.encoded == full.encoded == {}
+
+
+def test_windows_with_and_without_what_was_kept_share_a_batch(folder: Path) -> None:
+    predictor = Predictor.load(folder, device="cpu")
+    whole = [sample(1), NOTHING, sample(2, "go please go now go"), sample(3)]
+    early = predictor.predict(whole, keep=True)
+    again = [
+        whole[0],
+        remembered(NOTHING, early[1].encoded),
+        remembered(whole[2], early[2].encoded),
+        msgspec.structs.replace(remembered(whole[3], {"audio": early[3].encoded["audio"]}), text=whole[3].text),
+    ]
+    for found, full in zip(predictor.predict(again), predictor.predict(whole), strict=True):
+        assert np.abs(found.embedding.astype(np.float32) - full.embedding.astype(np.float32)).max() < 2e-3
+        assert found.outputs["action"]["scores"] == pytest.approx(full.outputs["action"]["scores"], abs=1e-3)
+
+
+def test_a_network_of_the_users_keeps_nothing(folder: Path) -> None:
+    (folder / "model.py").write_text(CUSTOM.format(fault=""))
+    module = repository.new_module(read_spec(folder), folder, tokenizer())
+    repository.write(folder, module, tokenizer(), {})
+    [found] = Predictor.load(folder, device="cpu").predict([sample()], keep=True)
+    assert found.encoded == {}
 
 
 def test_a_prediction_names_the_label_its_score_and_all_scores(folder: Path) -> None:

@@ -268,7 +268,7 @@ def test_coverage_is_of_the_samples_that_are_there_and_a_payload_that_says_more_
     assert result.coverage[AUDIO] == 0.25
     assert result.audio_mask_S is not None
     assert result.audio_mask_S.tolist() == [True] * 4000 + [False] * 12_000
-    assert result.mismatches == (Mismatch(0, 0, 1_000_000, -750_000),)
+    assert result.mismatches == (Mismatch(0, 0, 1, 1_000_000, -750_000),)
 
 
 def test_a_mismatch_is_reported_in_the_window_in_which_the_event_ends() -> None:
@@ -277,9 +277,9 @@ def test_a_mismatch_is_reported_in_the_window_in_which_the_event_ends() -> None:
         return cut_cleanly(raw).mismatches
 
     assert found(0, 1_000_000) == found(-500_000, 500_000) == ()
-    assert found(-2_000_000, 1_000_000) == (Mismatch(0, 0, 3_000_000, -2_000_000),)
+    assert found(-2_000_000, 1_000_000) == (Mismatch(0, 0, 1, 3_000_000, -2_000_000),)
     assert found(-2_000_000, 1_000_001) == ()  # ends in the next window
-    assert found(500_000, 900_000) == (Mismatch(0, 0, 400_000, 600_000),)
+    assert found(500_000, 900_000) == (Mismatch(0, 0, 1, 400_000, 600_000),)
 
 
 # text

@@ -11,8 +11,8 @@ from streamer.model.sample import Mismatch
 from streamer.observe.metrics import Metrics
 from streamer.worker.lengths import LOG_EVERY_S, Lengths
 
-SHORT = Mismatch(3, 17, 1_000_000, -500_000)
-LONG = Mismatch(0, 2, 1_000_000, 20_000)
+SHORT = Mismatch(3, 17, 1, 1_000_000, -500_000)
+LONG = Mismatch(0, 2, 1, 1_000_000, 20_000)
 
 
 def test_each_mismatch_is_counted_and_one_a_minute_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from streamer.errors import BadRecord, LeftBehind, Reason, Stop
 from streamer.events import ClosedBy, Event, EventType, Position, Record, Window
 from streamer.model.predictor import Prediction
-from streamer.model.sample import Mismatch, Phrase, Sample
+from streamer.model.sample import Known, Mismatch, Phrase, Sample, members
 from streamer.observe.metrics import Metrics
 from streamer.result import Result
 from streamer.settings import Settings
@@ -80,6 +80,7 @@ class Model:
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
+        self.known: list[Known | None] = []
         self.poison: set[int] = set()
         self.useless: set[int] = set()
         self.broken: dict[int, Rejects] = {}
@@ -87,8 +88,9 @@ class Model:
         self.on_decode: Callable[[int], None] = lambda n: None
         self.on_predict: Callable[[list[int]], None] = lambda batch: None
 
-    def decode(self, window: Window) -> tuple[Sample, Rejects]:
+    def decode(self, window: Window, known: Known | None = None) -> tuple[Sample, Rejects]:
         n = number(window)
+        self.known.append(known)
         self.on_decode(n)
         sample = Sample(
             (True, True, False, False),
@@ -101,7 +103,7 @@ class Model:
     def usable(self, sample: Sample) -> bool:
         return int(sample.text[0].text) not in self.useless
 
-    def predict(self, samples: list[Sample]) -> list[Prediction]:
+    def predict(self, samples: list[Sample], *, keep: bool = False) -> list[Prediction]:
         batch = [int(sample.text[0].text) for sample in samples]
         self.batches.append(batch)
         self.on_predict(batch)
@@ -299,7 +301,7 @@ async def test_payloads_that_were_left_behind_are_fetched_where_they_are_needed_
     decoded: list[int] = []
     held: list[int] = []
 
-    def opened(window: Window) -> tuple[Sample, Rejects]:
+    def opened(window: Window, known: Known | None = None) -> tuple[Sample, Rejects]:
         n = number(window)
         decoded.append(n)
         if n in (1, 2) and window.events[0][0].left_behind:
@@ -505,7 +507,7 @@ async def test_a_model_that_raises_does_not_end_the_pipeline() -> None:
 
 async def test_audio_that_is_not_as_long_as_it_says_is_counted_once_though_its_window_comes_twice() -> None:
     bench = Bench()
-    bench.model.mismatches = {n: Mismatch(0, n, S_US, -1 - n) for n in range(3)}
+    bench.model.mismatches = {n: Mismatch(0, n, 1, S_US, -1 - n) for n in range(3)}
     bench.redis.known = {1}  # published before a restart
     bench.submit(*range(4))
     await bench.drain()
@@ -523,6 +525,23 @@ async def test_a_window_with_nothing_that_the_model_takes_is_not_run() -> None:
     assert (empty.outputs, empty.embedding, empty.present) == ({}, b"", ("image", "audio"))
     assert bench.metric("streamer_results_total", status="empty") == 1
     assert bench.group.done == [0, 1, 2]
+
+
+async def test_outputs_in_doubt_and_strange_sensors_are_counted_once_a_published_window() -> None:
+    bench = Bench()
+    bench.redis.known = {2}  # published by a worker that died
+
+    def predict(samples: list[Sample], *, keep: bool = False) -> list[Prediction]:
+        outputs = {"action": {"label": "go", "unsure": True}, "speed": {"value": 1.0}}
+        return [Prediction(outputs, np.zeros(1, np.float16), {"image": 1.01, "audio": 1.0}) for _ in samples]
+
+    bench.model.predict = predict  # type: ignore[method-assign]
+    bench.submit(0, 1, 2)
+    await bench.drain()
+    assert bench.metric("streamer_unsure_outputs_total", model="fake", output="action") == 2
+    assert bench.metric("streamer_unsure_outputs_total", model="fake", output="speed") == 0
+    assert bench.metric("streamer_strange_windows_total", sensor="image") == 2
+    assert bench.metric("streamer_strange_windows_total", sensor="audio") == 0
 
 
 # early runs
@@ -559,6 +578,34 @@ async def test_the_final_result_of_more_records_is_another_run() -> None:
     assert bench.metric("streamer_early_runs_total", outcome="again") == 1
 
 
+async def test_the_final_run_is_told_what_the_early_one_has_found_while_there_is_room() -> None:
+    told: list[Known | None] = []
+    bench = Bench(max_inflight_bytes=1 << 20)
+    telling = bench.model.decode
+    content = np.zeros((600, 1000), np.bool_)  # there is room for one, not for two
+
+    def decode(window: Window, known: Known | None = None) -> tuple[Sample, Rejects]:
+        if window.closed_by is not ClosedBy.OPEN:
+            told.append(known)
+        sample, rejects = telling(window)
+        return msgspec.structs.replace(sample, audio_mask_S=content), rejects
+
+    bench.model.decode = decode  # type: ignore[method-assign]
+    async with running(bench):
+        for n in range(3):
+            bench.submit_early(n)
+            await until(lambda shown=n + 1: len(bench.redis.shown) == shown)  # type: ignore[misc]
+            if n == 1:
+                bench.submit(0)  # makes room
+                await until(lambda: 0 in bench.group.done)
+        bench.submit(1, 2)
+        await until(lambda: len(bench.group.done) == 3)
+    assert [one is not None for one in told] == [True, False, True]
+    assert told[0] is not None
+    assert told[0].sample.audio_mask_S is content
+    assert told[0].members == members(as_it_stood(0))
+
+
 async def test_the_final_result_of_the_same_records_takes_over_the_early_prediction_and_its_dead_letters() -> None:
     bench, plain = Bench(), Bench()
     whole, broken = window(0), BadRecord(Reason.BAD_PAYLOAD, "no sound")
@@ -593,6 +640,7 @@ async def test_another_model_runs_the_window_again() -> None:
         bench.submit(0)
         await until(lambda: bool(bench.group.done))
     assert new.batches == [[0]]
+    assert new.known == [None]
 
 
 async def test_closed_windows_go_first_and_an_early_run_of_one_that_closes_is_dropped() -> None:
@@ -672,7 +720,11 @@ async def test_early_runs_of_a_group_that_is_gone_are_forgotten() -> None:
 async def test_a_decision_that_changed_is_counted() -> None:
     bench = Bench()
     said = iter([{"a": {"label": "go"}, "n": {"value": 1.0}}, {"a": {"label": "stop"}, "n": {"value": 2.0}}])
-    bench.model.predict = lambda samples: [Prediction(next(said), np.zeros(1, np.float16))]  # type: ignore[method-assign]
+
+    def predict(samples: list[Sample], *, keep: bool = False) -> list[Prediction]:
+        return [Prediction(next(said), np.zeros(1, np.float16))]
+
+    bench.model.predict = predict  # type: ignore[method-assign]
     async with running(bench):
         bench.submit_early(0)
         await until(lambda: bool(bench.redis.shown))

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from streamer.errors import BadRecord, DeviceLost, Reason
 from streamer.events import ClosedBy, Event, EventType, Position, Record, Window
 from streamer.model.predictor import Prediction
-from streamer.model.sample import Sample
+from streamer.model.sample import Known, Sample
 from streamer.observe.metrics import Metrics
 from streamer.result import Result
 from streamer.settings import Settings
@@ -85,16 +85,16 @@ class Model:
         self.on_predict: Callable[[list[int]], None] = lambda numbers: None
         self.on_check: Callable[[], None] = lambda: None
 
-    def decode(self, window: Window) -> tuple[Sample, list[Any]]:
+    def decode(self, window: Window, known: Known | None = None) -> tuple[Sample, list[Any]]:
         self.marks_seen.append(set(self.redis.marks))
         self.on_decode(window.end_us // S)
         return Sample(present=(True,) * 4, coverage=(float(window.end_us // S),) * 4), []
 
-    def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
+    def predict(self, samples: Sequence[Sample], *, keep: bool = False) -> list[Prediction]:
         numbers = [int(sample.coverage[0]) for sample in samples]
         self.calls.append(numbers)
         self.on_predict(numbers)
-        return [Prediction({"number": number}, np.zeros(2, np.float16)) for number in numbers]
+        return [Prediction({"number": {"value": number}}, np.zeros(2, np.float16)) for number in numbers]
 
     def usable(self, sample: Sample) -> bool:
         return True
