@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from streamer.kinds.kind import Kind, KindOfInput, Read
@@ -49,8 +50,9 @@ def in_window(window: Window, frames: Iterable[Event]) -> list[Event]:
     return [event for event in frames if window.start_us <= event.start_us < window.end_us]
 
 
-def reading_order(available: int, wanted: int) -> list[int]:
+@lru_cache(maxsize=1024)  # a window's number of frames hardly changes
+def reading_order(available: int, wanted: int) -> tuple[int, ...]:
     """Indices of frames in order of preference: evenly spread ones, then spares, nearest to a chosen one first."""
     chosen = sorted({(2 * k + 1) * available // (2 * wanted) for k in range(wanted)}) if available else []
     spares = [index for index in range(available) if index not in chosen]
-    return chosen + sorted(spares, key=lambda index: min(abs(index - taken) for taken in chosen))
+    return (*chosen, *sorted(spares, key=lambda index: min(abs(index - taken) for taken in chosen)))

@@ -60,7 +60,7 @@ class Sounds(Handling[AudioInput]):
         if not heard:
             return Cut({}, False, 0.0)
         audio_S, mask_S = _one_rate(heard, wanted.rate_hz, sample_index(size_us, wanted.rate_hz))
-        share = float(mask_S.mean())
+        share = float(np.count_nonzero(mask_S) / len(mask_S))
         return Cut({"audio_S": audio_S, "audio_mask_S": mask_S}, share > 0, share)
 
     def collate(self, samples: Sequence[Sample], wanted: AudioInput, tokenizer: Tokenizer | None) -> dict[str, Tensor]:
@@ -99,6 +99,8 @@ def _one_rate(
     heard: dict[int, tuple[NDArray[np.float32], NDArray[np.bool_]]], rate_hz: int, length: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Resample every waveform to ``rate_hz`` and overlay them; where two have samples the last one counts."""
+    if heard.keys() == {rate_hz}:
+        return heard[rate_hz]
     audio_S, mask_S = np.zeros(length, np.float32), np.zeros(length, np.bool_)
     for own_hz, (own_S, own_mask_S) in heard.items():
         nearest_S = np.minimum((np.arange(length) * (own_hz / rate_hz)).astype(np.int64), len(own_S) - 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -96,10 +96,12 @@ def _block(event: Event, window: Window) -> _Block:
         raise BadRecord(Reason.BAD_PAYLOAD, "telemetry channels of one block differ in length")
     times_us = payloads.sample_times_us(event, body, window.start_us)
     inside = (times_us >= 0) & (times_us < window.end_us - window.start_us)
-    values = {name: np.asarray(channel.values, np.float64)[inside] for name, channel in body.channels.items()}
-    if not all(np.isfinite(row).all() for row in values.values()):
+    values_CT = np.array([channel.values for channel in body.channels.values()], np.float64)
+    if not inside.all():
+        times_us, values_CT = times_us[inside], values_CT[..., inside]
+    if not np.isfinite(values_CT).all():
         raise BadRecord(Reason.BAD_PAYLOAD, "telemetry holds values that are not finite")
-    return _Block(event, times_us[inside], values)
+    return _Block(event, times_us, dict(zip(body.channels, values_CT, strict=True)))
 
 
 def _gridded(window: Window, wanted: TelemetryInput | None, blocks: list[_Block]) -> dict[str, Any]:
@@ -110,25 +112,43 @@ def _gridded(window: Window, wanted: TelemetryInput | None, blocks: list[_Block]
     grid_us = np.arange(length, dtype=np.float64) * (1e6 / wanted.rate_hz)
     telemetry_CT = np.zeros((len(wanted.channels), length), np.float32)
     mask_CT = np.zeros((len(wanted.channels), length), np.bool_)
+    sampled: dict[tuple[int, ...], _Sampled] = {}  # by the blocks that have a channel: most have the same
     for row, channel in enumerate(wanted.channels):
-        carriers = [block for block in blocks if channel in block.values]
-        if carriers:
-            times_us = np.concatenate([block.times_us for block in carriers])
+        numbers = tuple(number for number, block in enumerate(blocks) if channel in block.values)
+        if numbers:
+            carriers = [blocks[number] for number in numbers]
+            if numbers not in sampled:
+                sampled[numbers] = _sampled(grid_us, carriers, window, wanted.rate_hz)
+            times_us, order, mask_CT[row] = sampled[numbers]
             values = np.concatenate([block.values[channel] for block in carriers])
-            order = np.argsort(times_us, kind="stable")
-            telemetry_CT[row] = np.interp(grid_us, times_us[order], values[order])
-            mask_CT[row] = _within(grid_us, carriers, window)
-            mask_CT[row, np.minimum((times_us * (wanted.rate_hz / 1e6)).astype(np.int64), length - 1)] = True
+            telemetry_CT[row] = np.interp(grid_us, times_us, values[order])
             if channel in wanted.relative:
                 measured = telemetry_CT[row, mask_CT[row]]
                 telemetry_CT[row] = (telemetry_CT[row] - measured.mean()) / max(measured.std(), LEAST_DEVIATION)
     return {"telemetry_CT": telemetry_CT, "telemetry_mask_CT": mask_CT}
 
 
-def _within(grid_us: NDArray[np.float64], blocks: list[_Block], window: Window) -> NDArray[np.bool_]:
-    """Which grid points are in the span of a block."""
+class _Sampled(NamedTuple):
+    """When a channel was sampled.
+
+    Attributes:
+        times_us: Ascending.
+        order: Of the blocks' values.
+        mask: The grid points in the span of a block, or nearest before a sample.
+    """
+
+    times_us: NDArray[np.float64]
+    order: NDArray[np.int64]
+    mask: NDArray[np.bool_]
+
+
+def _sampled(grid_us: NDArray[np.float64], blocks: list[_Block], window: Window, rate_hz: float) -> _Sampled:
+    times_us = np.concatenate([block.times_us for block in blocks])
+    order = np.argsort(times_us, kind="stable")
     mask = np.zeros(len(grid_us), np.bool_)
     for block in blocks:
-        start_us, end_us = block.event.start_us - window.start_us, block.event.end_us - window.start_us
-        mask |= (grid_us >= start_us) & (grid_us < end_us)
-    return mask
+        spans_us = block.event.start_us - window.start_us, block.event.end_us - window.start_us
+        first, last = np.searchsorted(grid_us, spans_us)
+        mask[first:last] = True
+    mask[np.minimum((times_us * (rate_hz / 1e6)).astype(np.int64), len(grid_us) - 1)] = True
+    return _Sampled(times_us[order], order, mask)
