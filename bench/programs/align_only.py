@@ -36,6 +36,7 @@ class Void:
 
     inflight_bytes = 0
     inflight_windows = 0
+    ahead = False
 
     def submit(self, owner: Owner, window: Window, closed_us: int | None = None) -> None:
         owner.window_done(window)

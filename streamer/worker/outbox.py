@@ -78,6 +78,11 @@ class Outbox:
         self.inflight_windows = 0
         self.inflight_bytes = 0
 
+    @property
+    def ahead(self) -> bool:
+        """Never: what limits it is ``inflight_bytes``."""
+        return False
+
     def submit(self, owner: Owner, window: Window, closed_us: int | None = None) -> None:
         """See :class:`streamer.worker.ports.Sink`."""
         lost_until_us = owner.lost_until_us(window)

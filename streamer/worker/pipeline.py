@@ -38,6 +38,7 @@ from streamer.worker.first import First, changed
 from streamer.worker.lengths import Lengths
 from streamer.worker.ports import Owner
 
+BATCHES_AHEAD = 4  # that may wait for the decoders; the stages have as many more
 MAX_ALONE = 3  # processes that a window may kill while it runs alone
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,11 @@ class Pipeline:
     def inflight_windows(self) -> int:
         """Windows that were submitted and are not yet published."""
         return len(self._jobs)
+
+    @property
+    def ahead(self) -> bool:
+        """Whether enough batches wait."""
+        return len(self._batcher) >= BATCHES_AHEAD * self._batcher.max_batch
 
     def submit(self, owner: Owner, window: Window, closed_us: int | None = None) -> None:
         """Take a closed window; counts against ``inflight_bytes`` until it is published.

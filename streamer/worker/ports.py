@@ -55,6 +55,10 @@ class Sink(Protocol):
     def inflight_windows(self) -> int:
         """Windows that were submitted and are not done."""
 
+    @property
+    def ahead(self) -> bool:
+        """Whether it has all that it can use soon: more windows would only take memory."""
+
     def submit(self, owner: Owner, window: Window, closed_us: int | None = None) -> None:
         """Take a closed window; counts against ``inflight_bytes`` until it is done.
 

@@ -25,7 +25,9 @@ from streamer.worker import roles
 from streamer.worker.worker import Worker
 
 GC_THRESHOLDS = (50_000, 20, 50)  # a record is a dozen objects: 700, the default, is a look every 60 records
-M_ARENA_MAX = -8  # mallopt(3)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # mallopt(3)
+KEPT_BYTES = 128 << 20  # of free memory at the heap's end that are not given back to the kernel
+MAPPED_FROM_BYTES = 32 << 20  # larger blocks are mapped one by one; the most that glibc takes
 REDIS_START_S = 10.0
 
 
@@ -104,8 +106,11 @@ def share_one_heap() -> None:
     """One heap for all threads, so that memory that one has freed serves another.
 
     glibc gives each thread its own heap. Payloads are made in the consumer's thread and freed in others, tensors come
-    and go in the device's, and each heap keeps what it once needed. Does nothing without glibc.
+    and go in the device's, and each heap keeps what it once needed. What the tensors of a batch have needed is kept for
+    the next batch: else it goes back to the kernel, which clears each page again. Does nothing without glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_ARENA_MAX, 1)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(M_MMAP_THRESHOLD, MAPPED_FROM_BYTES)

@@ -280,7 +280,8 @@ class Worker:
     @property
     def _full(self) -> bool:
         """Nothing more may leave alignment until some of what has left it is done."""
-        return self._inflight_bytes >= self.settings.max_inflight_bytes or self._letters.full
+        too_many_bytes = self._inflight_bytes >= self.settings.max_inflight_bytes
+        return too_many_bytes or self._letters.full or self._sink.ahead
 
     @property
     def _inflight_bytes(self) -> int:

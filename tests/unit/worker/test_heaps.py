@@ -1,4 +1,4 @@
-"""How many heaps glibc makes for a worker's threads."""
+"""How many heaps glibc makes for a worker's threads, and what of freed memory it keeps."""
 
 import platform
 import subprocess
@@ -30,6 +30,22 @@ libc.fclose(file)
 """
 
 
+BATCHES = """
+import resource, sys
+from streamer.worker import process
+
+if sys.argv[1] == "shared":
+    process.share_one_heap()
+def batch():
+    return [bytearray(4 << 20) for _ in range(10)]  # as tensors come and go
+batch()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    batch()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
 @pytest.mark.parametrize("how", ["shared", "as it is"])
 def test_a_worker_s_threads_share_a_heap(tmp_path: Path, how: str) -> None:
@@ -37,3 +53,14 @@ def test_a_worker_s_threads_share_a_heap(tmp_path: Path, how: str) -> None:
     subprocess.run([sys.executable, "-c", PROGRAM, how, str(told)], check=True)
     heaps = told.read_text().count("<heap nr=")
     assert heaps == 1 if how == "shared" else heaps > 1
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
+def test_a_batch_finds_the_memory_of_the_one_before() -> None:
+    pages = 10 * 10 * (4 << 20) // 4096
+    run = [sys.executable, "-c", BATCHES]
+    shared, plain = (
+        int(subprocess.run([*run, how], check=True, capture_output=True, text=True).stdout)
+        for how in ("shared", "as it is")
+    )
+    assert shared < pages / 10 < plain

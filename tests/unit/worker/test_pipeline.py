@@ -23,7 +23,7 @@ from streamer.observe.metrics import Metrics
 from streamer.result import Result
 from streamer.settings import Settings
 from streamer.store.publish import Publication, Run
-from streamer.worker.pipeline import Pipeline, Rejects
+from streamer.worker.pipeline import BATCHES_AHEAD, Pipeline, Rejects
 
 S_US = 1_000_000
 WITHIN_S = 10.0  # a test that hangs fails
@@ -525,6 +525,27 @@ async def test_a_window_with_nothing_that_the_model_takes_is_not_run() -> None:
     assert (empty.outputs, empty.embedding, empty.present) == ({}, b"", ("image", "audio"))
     assert bench.metric("streamer_results_total", status="empty") == 1
     assert bench.group.done == [0, 1, 2]
+
+
+async def test_it_is_ahead_while_more_batches_wait_than_it_will_soon_decode() -> None:
+    bench = Bench(max_batch=2)
+    decoding, go_on = threading.Event(), threading.Event()
+
+    def wait(n: int) -> None:
+        decoding.set()
+        assert go_on.wait(WITHIN_S)
+
+    bench.model.on_decode = wait
+    async with running(bench):
+        bench.submit(0, 1)
+        await until(decoding.is_set)
+        bench.submit(*range(2, 1 + 2 * BATCHES_AHEAD))
+        assert not bench.pipeline.ahead
+        bench.submit(1 + 2 * BATCHES_AHEAD)
+        assert bench.pipeline.ahead
+        go_on.set()
+        await until(lambda: not bench.pipeline.inflight_windows)
+        assert not bench.pipeline.ahead
 
 
 async def test_outputs_in_doubt_and_strange_sensors_are_counted_once_a_published_window() -> None:
