@@ -21,8 +21,9 @@ from streamer.dashboard.severity import decisions, standing
 from streamer.events import Drift
 from streamer.result import Result, decision
 from streamer.speak.sentences import Utterance
-from streamer.store import drifts
+from streamer.store import drifts, heartbeats
 from streamer.store.descriptions import Description
+from streamer.store.heartbeats import Answering
 from streamer.store.results import Keys
 
 MAX_CLIENTS = 64
@@ -31,6 +32,7 @@ MAX_HELD = 100  # results queued for one browser
 MAX_SPOKEN = 8  # utterances queued for one browser
 QUIET_S = 1.0
 BACKOFF_S = 1.0
+WORKERS_EVERY_S = 5.0  # between two looks at whether workers answer
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -196,6 +198,7 @@ class Live:
         self._clients: set[Client] = set()
         self._heard_s: OrderedDict[str, float] = OrderedDict()  # session -> when, on the monotonic clock
         self._answers = True
+        self._workers = Answering(True)
 
     def join(self, session: str | None, newest: Utterance | None = None) -> Client | None:
         """A queue for a new browser; ``None`` if there are too many browsers.
@@ -208,6 +211,7 @@ class Live:
         client = Client(session)
         client.note("redis", self._answers)
         client.note("faults", self._faults())
+        client.note("workers", self._workers)
         if newest is not None:
             client.say(newest)
         self._clients.add(client)
@@ -248,6 +252,19 @@ class Live:
             except (RedisError, OSError):
                 self._tell(answers=False)
                 await asyncio.sleep(BACKOFF_S)
+
+    async def watch_workers(self) -> None:
+        """Tell browsers when workers stop to answer, or answer again, until cancelled."""
+        while True:
+            try:
+                found = await heartbeats.read(self._redis, self._keys)
+            except (RedisError, OSError):
+                pass  # that Redis does not answer is told by `follow`
+            else:
+                if found != self._workers:
+                    self._workers = found
+                    self.note("workers", found)
+            await asyncio.sleep(WORKERS_EVERY_S)
 
     def _tell(self, answers: bool) -> None:
         if answers != self._answers:

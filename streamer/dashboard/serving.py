@@ -118,12 +118,13 @@ async def _served(settings: Settings) -> AsyncIterator[Dashboard]:
         watch.start()
         listener.start()
         alarm_watch.start()
-        follow = asyncio.create_task(live.follow())
+        tasks = [asyncio.create_task(live.follow()), asyncio.create_task(live.watch_workers())]
         try:
             yield dashboard
         finally:
-            follow.cancel()
-            await asyncio.wait([follow])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
 
 def _check_redis(settings: Settings) -> None:

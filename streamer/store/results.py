@@ -16,6 +16,7 @@
     {prefix}:sink:NAME:deadletters   stream: results that a receiver has refused
     {prefix}:groups               hash: partition groups that have committed, see publish.Publisher.open_group
     {prefix}:drifts               stream of reports of clocks that drift, see drifts.py
+    {prefix}:workers:ROLE         stream: the newest sign of life of a worker of this role, see heartbeats.py
     {prefix}:sessions             sorted set of session names by the end of their newest window, µs
     {prefix}:results              pub/sub channel: each new result as JSON, final or early
     {prefix}:descriptions         pub/sub channel: each new description as JSON
@@ -113,6 +114,10 @@ class Keys:
     def sink_deadletters(self, name: str) -> str:
         """Stream of the results that a sink's receiver has refused."""
         return f"{self._prefix}:sink:{name}:deadletters"
+
+    def workers(self, role: str) -> str:
+        """Stream of the newest sign of life of the workers of a role."""
+        return f"{self._prefix}:workers:{role}"
 
     def indexed(self, session: str) -> str:
         """Sorted set of the windows in the search index of Redis, by end."""

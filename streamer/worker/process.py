@@ -21,6 +21,8 @@ from streamer.clients import codecs
 from streamer.clients import redis as redis_clients
 from streamer.observe import logs
 from streamer.settings import Settings
+from streamer.store import heartbeats
+from streamer.store.results import Keys
 from streamer.worker import roles
 from streamer.worker.worker import Worker
 
@@ -56,9 +58,12 @@ async def _main(settings: Settings) -> bool:
     spare_the_collector()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, worker.stop)
+    signs = heartbeats.beat(client, Keys(settings.key_prefix), settings.role, worker.not_ready)
+    beating = asyncio.create_task(signs, name="heartbeats")
     try:
         return await worker.run()
     finally:
+        beating.cancel()
         await client.aclose()
 
 

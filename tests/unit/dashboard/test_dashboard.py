@@ -114,6 +114,7 @@ class MemoryRedis:
         self.down = False
         self.messages: asyncio.Queue[bytes] = asyncio.Queue()
         self.drifts: list[tuple[str, tuple[Drift, ...]]] = []
+        self.workers: dict[str, list[bytes]] = {}
 
     async def time(self) -> tuple[int, int]:
         return 1_750_000_000, 0
@@ -135,7 +136,9 @@ class MemoryRedis:
             return [(b"1-0", {b"session": name.encode(), b"drifts": text}) for name, text in entries]
         return self._found(key, min, max)
 
-    async def xrevrange(self, key: str, min: str, max: str, count: int) -> Any:  # noqa: A002
+    async def xrevrange(self, key: str, min: str = "0-0", max: str = "9" * 20, count: int = 1) -> Any:  # noqa: A002
+        if key.startswith("streamer:workers:"):
+            return [(entry, {}) for entry in self.workers.get(key.removeprefix("streamer:workers:"), [])]
         return self._found(key, min, max)[::-1][:count]
 
     async def zrevrange(self, key: str, first: int, last: int) -> list[bytes]:
@@ -892,3 +895,28 @@ async def test_the_sensors_of_a_session_whose_clocks_drift_are_told_as_last_repo
     async with page.get("/api/drifts?session=car-2") as answer:
         assert await answer.json() == []
     assert await status(page, "/api/drifts") == 400
+
+
+async def test_browsers_are_told_when_workers_stop_to_answer_and_since_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_module, "WORKERS_EVERY_S", 0.01)
+    memory = MemoryRedis()
+    live = Live(memory, Keys("streamer"), dict)
+    client = live.join(None)
+    assert client is not None
+
+    async def told() -> Any:
+        while "workers" not in (news := msgspec.json.decode(await client.take(5) or b"{}")):
+            pass
+        return news["workers"]
+
+    assert (await told())["answers"] is True
+    memory.workers = {"align": [b"1749999999000-0"], "infer": [b"1749999900000-0"]}
+    watch = asyncio.create_task(live.watch_workers())
+    assert await told() == {"answers": False, "role": "infer", "since_us": 1_749_999_900_000_000}
+    late = live.join(None)
+    assert late is not None
+    assert msgspec.json.decode(await late.take(5) or b"{}")["workers"]["role"] == "infer"
+    memory.workers["infer"] = [b"1749999999000-0"]
+    assert (await told())["answers"] is True
+    watch.cancel()
+    await asyncio.wait([watch])
