@@ -3,7 +3,8 @@
     /                                         the page; /?token=… opens it once, then a cookie does
     /page/NAME.js                             its scripts, modules that import each other; the first is main.js
     /api/sessions                             all sessions with their newest results, and settings that the page needs:
-                                              the sensors with their kinds, disabled ones last; this server's time
+                                              the sensors with their kinds, disabled ones last; this server's time; the
+                                              ranks of severities
     /api/results?session=S&since=US&limit=N   results of a session that end at or after US, oldest first; &until=US
     /api/frame?session=S&end_us=US            newest frame of the window, as it was sent; WebP upright; of its first
                                               camera or of &sensor=NAME
@@ -46,6 +47,7 @@ from redis.exceptions import RedisError
 from streamer.dashboard.alarms import Acknowledgement, Watch
 from streamer.dashboard.live import Client, Live
 from streamer.dashboard.search import Finder
+from streamer.dashboard.severity import AT_LEAST
 from streamer.dashboard.speech import Spoken
 from streamer.errors import Stop, Unavailable, UsageError, one_line
 from streamer.events import MAX_SESSION_BYTES
@@ -228,6 +230,7 @@ class Dashboard:
                 "search": await self._finder.available(),
                 "gap_s": settings.session_gap_ms / 1000,
                 "now_us": time_ns() // 1000,
+                "severities": AT_LEAST,
             }
         )
 

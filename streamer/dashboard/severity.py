@@ -23,6 +23,7 @@ from streamer.result import Result, in_words
 
 NORMAL = "normal"
 ORDER = (NORMAL, "empty", "notice?", "notice", "failed", "warning?", "warning", "alarm?", "alarm")  # ascending
+AT_LEAST = {name: ORDER.index(f"{name}?") for name in ("notice", "warning", "alarm")}  # least rank, unsure ones too
 STATUSES = ("failed", "empty")  # of results without outputs
 
 

@@ -1,6 +1,7 @@
 // The newest decision, its facts, what it shows in words, and clocks that drift.
 
 import { $, ask, clock, element, milliseconds, number, setText } from "./dom.js";
+import { grade } from "./grade.js";
 import { state } from "./state.js";
 
 // classes, tags with or without counts, a number or words, as text
@@ -56,6 +57,10 @@ export function newest() {
   return state.first && state.at_us === null && !(last?.end_us >= state.first.end_us) ? state.first : last;
 }
 
+function what() {
+  return element("p", { className: "what" }, element("span"), element("span", { className: "severity" }));
+}
+
 export function showDecision(result) {
   $("provisional").hidden = result.final !== false;
   const all = Object.entries(result.outputs);
@@ -66,15 +71,20 @@ export function showDecision(result) {
   while (box.children.length < Math.max(1, heads.length)) {
     const score = element("div", { className: "score" }, element("meter", { max: 1 }), element("span"));
     box.append(
-      element("div", { className: "head" }, element("p", { className: "what" }), element("p", { className: "label" }), score),
+      element("div", { className: "head" }, what(), element("p", { className: "label" }), score),
     );
   }
   const why = result.status === "empty" ? "nothing that the model takes" : "the model failed on this window";
   const shown = heads.length ? heads : [[why, { label: result.status, score: null }]];
   shown.forEach(([name, output], index) => {
-    const [what, label, score] = box.children[index].children;
+    const [title, label, score] = box.children[index].children;
+    const [named, severity] = title.children;
     const [meter, value] = score.children;
-    setText(what, name);
+    setText(named, name);
+    const sure = !output.unsure && result.final !== false;
+    grade(severity, { severity: output.severity, sure, final: result.final });
+    label.dataset.severity = output.severity ?? "";
+    label.dataset.sure = String(sure);
     setText(label, `${saying(output)}${output.unsure ? "?" : ""}`);
     label.classList.toggle("bad", !heads.length);
     label.classList.toggle("unsure", Boolean(output.unsure));

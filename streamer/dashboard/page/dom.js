@@ -1,5 +1,11 @@
 // Small helpers: elements, texts, times, questions to the server.
 
+import { timeZone } from "./zone.js";
+
+// made once: a formatter takes longer to make than to use
+const CLOCK = new Intl.DateTimeFormat([], { timeZone, hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const DATE = new Intl.DateTimeFormat([], { timeZone, year: "numeric", month: "short", day: "numeric" });
+
 export const $ = (id) => document.getElementById(id);
 
 export function element(tag, properties = {}, ...children) {
@@ -13,15 +19,16 @@ export function setText(node, text) {
 }
 
 export function clock(us) {
-  return new Date(us / 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+  return CLOCK.format(us / 1000);
 }
 
 export function date(us) {
-  return new Date(us / 1000).toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });
+  return DATE.format(us / 1000);
 }
 
 export function ago(seconds) {
   if (seconds === null) return "";
+  if (seconds < 0) return `−${ago(-seconds)}`; // by a clock that is fast
   if (seconds < 60) return `${Math.floor(seconds)} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
   if (seconds < 86400) return `${Math.floor(seconds / 3600)} h`;

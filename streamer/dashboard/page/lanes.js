@@ -5,6 +5,7 @@ import { $, clock, element, milliseconds, number, setText } from "./dom.js";
 import { had, names, SPAN_US, state } from "./state.js";
 
 const MAX_LANES = 8; // score lanes of one head, and telemetry lanes of one sensor
+const SEVERE = { notice: "notice", warning: "warn", alarm: "bad" };
 const CLOSED = { complete: "C", deadline: "D", end: "E", memory: "M" };
 
 let lanes = [];
@@ -77,12 +78,19 @@ function drawLanes() {
     $("lanes").replaceChildren(...lanes.map((one) => one.row));
   }
   const styles = getComputedStyle(document.body);
-  const colour = (name) => styles.getPropertyValue(`--${name}`).trim();
+  const colours = new Map();
+  const colour = (name) => {
+    if (!colours.has(name)) colours.set(name, styles.getPropertyValue(`--${name}`).trim());
+    return colours.get(name);
+  };
   const end_us = state.results.at(-1).end_us;
+  // Everything is drawn for a rem of 16 px. The strips are as wide as each other, and measured once: after a change of
+  // the document each measurement would lay it out again.
+  const zoom = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
+  const ratio = (window.devicePixelRatio || 1) * zoom;
+  const width = lanes[0].canvas.clientWidth / zoom;
   specs.forEach((spec, index) => {
     const { canvas, value } = lanes[index];
-    const width = canvas.clientWidth;
-    const ratio = window.devicePixelRatio || 1;
     if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(spec.height * ratio)) {
       canvas.width = Math.round(width * ratio);
       canvas.height = Math.round(spec.height * ratio);
@@ -95,13 +103,14 @@ function drawLanes() {
     const x = (us) => width * (1 - (end_us - us) / SPAN_US);
     const said = spec.draw({ context, colour, x, width, height: spec.height, value, ratio }) ?? "";
     setText(value, said);
-    canvas.setAttribute("aria-label", `${spec.label || "time"}: ${said || "see the newest values"}`);
+    const told = `${spec.label || "time"}: ${said || "see the newest values"}`;
+    if (canvas.getAttribute("aria-label") !== told) canvas.setAttribute("aria-label", told);
   });
 }
 
 function lane(spec) {
   const canvas = element("canvas");
-  canvas.style.height = `${spec.height}px`;
+  canvas.style.height = `${spec.height / 16}rem`;
   canvas.setAttribute("role", "img");
   const value = element("span", { className: "value" });
   const label = element("span", { className: "label", textContent: spec.label, title: spec.label });
@@ -132,10 +141,15 @@ function drawScore(pen, head, label) {
   floor(pen);
   const score = (result) => result.outputs[head]?.scores?.[label] ?? null;
   const said = (output) => output?.label === label || (output?.labels?.includes(label) ?? false);
-  bars(pen, score, (result) => pen.colour(said(result.outputs[head]) ? "accent" : "fill"));
+  bars(pen, score, (result) => pen.colour(said(result.outputs[head]) ? decided(result.outputs[head]) : "fill"));
   const newest = score(state.results.at(-1));
   pen.value.classList.toggle("now", said(state.results.at(-1).outputs[head]));
   return newest === null ? "–" : newest.toFixed(2);
+}
+
+// The colour of a decision; of tags nothing says which of them is as severe as the output.
+function decided(output) {
+  return output.label !== undefined && !output.unsure ? (SEVERE[output.severity] ?? "accent") : "accent";
 }
 
 function rgb(hex) {

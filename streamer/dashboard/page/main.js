@@ -9,11 +9,13 @@ import { readContents, showWords } from "./contents.js";
 import { newest, readDrifts, showDecision, showDescription, showDrifts } from "./decision.js";
 import { $, ask, setText } from "./dom.js";
 import { showFaults } from "./faults.js";
+import "./keys.js";
 import { draw, forgetLanes } from "./lanes.js";
 import { showChosenHit } from "./search.js";
-import { order, showEmpty, showSessions, take } from "./sessions.js";
+import { order, showEmpty, showSessions, take, takeEarly } from "./sessions.js";
 import { forgetSpeech, hearSpeech } from "./speech.js";
 import { address, SPAN_US, state } from "./state.js";
+import { connection, showWorkers } from "./status.js";
 
 const RETRY_MS = 3000;
 const DRIFTS_EVERY_MS = 15_000; // a worker reports every 10 s
@@ -59,6 +61,8 @@ async function catchUp() {
   try {
     const found = await ask("/api/sessions");
     state.gap_s = found.gap_s;
+    state.severities = found.severities;
+    state.ahead_us = found.now_us - performance.now() * 1000;
     state.kinds = new Map(found.sensors.map(({ name, kind }) => [name, kind]));
     $("search").hidden = !found.search;
     state.asked = true;
@@ -108,12 +112,6 @@ function contentsChanged() {
   draw();
 }
 
-function connection(how, text) {
-  $("connection").dataset.state = how;
-  setText($("connection"), text);
-  document.body.classList.toggle("stale", how === "lost");
-}
-
 function listen() {
   stream?.close();
   const parameters = state.chosen === null ? "" : `?${new URLSearchParams({ session: state.chosen })}`;
@@ -136,8 +134,10 @@ function heard(news) {
     choose([...state.sessions.values()].sort(order)[0].session);
     return;
   }
-  if (news.sessions.length) showSessions();
+  news.early?.forEach(takeEarly);
+  if (news.sessions.length || news.early) showSessions();
   if (news.redis !== undefined) news.redis ? connection("live", "Live") : connection("lost", "Redis does not answer");
+  if (news.workers) showWorkers(news.workers);
   if (news.faults) showFaults(news.faults);
   if (news.alarms) showAlarms(news.alarms);
   if (news.first) state.first = news.first;

@@ -3,8 +3,10 @@
 export const SPAN_US = 60e6; // what the lanes show
 
 export const state = {
-  sessions: new Map(), // name -> { ...summary, heard_ms }
+  sessions: new Map(), // name -> { ...summary, heard_ms, early }: the newest final result, and an early one after it
+  ahead_us: null, // by how much the server's clock is ahead of performance.now()
   kinds: new Map(), // declared sensor -> its kind: first those that there are, in the order of results
+  severities: {}, // severity -> the least rank of those that are at least as severe
   gap_s: 10, // silence after which a session is no longer live
   asked: false, // the server has answered with its sessions
   chosen: null, // name of the session that is shown
@@ -14,6 +16,11 @@ export const state = {
   contents: new Map(), // end_us -> content of that window; null: being read; false: cannot be read
   seen: new Set(), // sensors that the chosen session has had
 };
+
+// The server's time: devices are compared with it, not with this browser's clock.
+export function now_us() {
+  return state.ahead_us === null ? null : state.ahead_us + performance.now() * 1000;
+}
 
 export function address(name, end_us = null) {
   return `#session=${encodeURIComponent(name)}${end_us === null ? "" : `&at=${end_us}`}`;

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streamer.dashboard.live import MAX_SESSIONS, Client, summary
-from streamer.dashboard.severity import ORDER, Standing, decisions, standing
+from streamer.dashboard.severity import AT_LEAST, ORDER, Standing, decisions, standing
 from streamer.result import Result
 
 S_US = 1_000_000
@@ -52,6 +52,11 @@ def test_what_is_unsure_or_still_open_comes_after_what_is_sure_and_before_what_i
         result(outputs={"action": said("normal")}),
     ]
     assert [standing(one).rank for one in descending] == sorted(range(len(ORDER)), reverse=True)
+    assert {name: sum(standing(one).rank >= least for one in descending) for name, least in AT_LEAST.items()} == {
+        "alarm": 2,
+        "warning": 4,
+        "notice": 7,  # the failed one too
+    }
     assert [standing(one).sure for one in descending] == [True, False, True, False, True, True, False, True, True]
 
 

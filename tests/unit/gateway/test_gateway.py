@@ -739,7 +739,7 @@ def test_the_colours_of_all_pages_are_in_one_place() -> None:
     for package, name in (("streamer.gateway", "send.css"), ("streamer.dashboard", "page.css")):
         style = page_file(package, name).decode()
         colours = set(re.findall(r"(--[\w-]+): #", style))
-        assert set(re.findall(r"var\((--[\w-]+)\)", style)) <= colours | {"--mono", "--columns"}
+        assert set(re.findall(r"var\((--[\w-]+)\)", style)) <= colours | {"--mono", "--columns", "--severe"}
         assert not re.search("--[\\w-]+: #", (files(package) / name).read_text("utf-8"))
 
 
