@@ -61,7 +61,7 @@ class Sending:
     """
 
     def __init__(self, settings: Settings, ack_ms: int) -> None:
-        with extra("gateway", "a producer of its own"):
+        with extra("gateway", "streamer gateway"):
             import confluent_kafka
         self._kafka = settings.kafka
         self._lib = confluent_kafka

@@ -45,7 +45,6 @@ INTERNALS = (
 HAS_SHORT_WAY = all(hasattr(RequestHandler, name) for name in INTERNALS)
 CRASHED = Problem(500, "the gateway failed on this request").answer()
 REASONS = {status.value: status.phrase for status in HTTPStatus}
-
 LAST = "Connection: close\r\n"
 
 Answering = Callable[[Answer], None]
