@@ -125,7 +125,7 @@ class Settings(DescribeSettings, GatewaySettings, SinkSettings):
     merge_tick_ms: int = Field(100, ge=10, description="with `ticks`: time between two on an idle partition, ms")
 
     # memory
-    fifo_bytes: int = Field(8 * MIB, ge=1024, description="merge buffer of one partition, bytes")
+    fifo_bytes: int = Field(4 * MIB, ge=1024, description="merge buffer of one partition, bytes")
     max_open_bytes: int = Field(256 * MIB, ge=MIB, description="events in open windows of a worker, bytes")
     max_inflight_bytes: int = Field(
         256 * MIB,

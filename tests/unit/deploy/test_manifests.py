@@ -969,14 +969,14 @@ def test_the_sum_of_the_readme_is_the_arithmetic_of_the_settings() -> None:
     settings = Settings.load()
     rows = re.findall(r"^\| [^|]*\| (\d+) \| (\d+) \|$", text, re.MULTILINE)
     assert len(rows) == 6
-    fifo = len(settings.source_topics) * settings.fifo_bytes // MIB
+    topics = len(settings.source_topics)
     spread, alone = settings.partitions // int(BASE["spec"]["replicas"]), settings.partitions
     # process, FIFOs, one more message a partition, open windows, windows in flight, and their sum
     for column, groups in enumerate((spread, alone)):
         values = [int(row[column]) for row in rows]
         assert values[1:5] == [
-            groups * fifo,
-            groups * fifo,
+            groups * topics * settings.fifo_bytes // MIB,
+            groups * topics * settings.max_message_bytes // MIB,
             settings.max_open_bytes // MIB,
             settings.max_inflight_bytes // MIB,
         ]

@@ -80,8 +80,8 @@ def test_bandwidth_counts_headers_and_memory_counts_what_settings_allow() -> Non
     assert found.kafka_in_mb_per_s.value == pytest.approx(105.2)  # 100 × (1.05 MB + 20 records of 100 bytes)
     assert found.redis_in_mb_per_s.value == pytest.approx(0.3)
     assert found.redis_memory_mib.value == pytest.approx(100 * 10_000 * 1000 / MIB)
-    # 4 of 12 partitions: 4 topics × 4 × (8 + 8), open and unpublished windows 256 each
-    assert found.memory_mib.value == pytest.approx(800 * sizing.MEMORY_MARGIN + 256 + 512)
+    # 4 of 12 partitions: 4 topics × 4 × (4 + 8), open and unpublished windows 256 each
+    assert found.memory_mib.value == pytest.approx(800 * sizing.MEMORY_MARGIN + 64 + 128 + 512)
 
 
 def test_shorter_windows_than_the_distance_of_frames_decode_what_is_there() -> None:
