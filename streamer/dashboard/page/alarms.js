@@ -3,7 +3,7 @@
 import { $, ask, clock, date, element, setText } from "./dom.js";
 import { address } from "./state.js";
 
-const NAME = "streamer-name"; // of who looks, in this browser's storage
+const NAME = "streamer.name"; // of who looks, in this browser's storage
 const ACKNOWLEDGE = { method: "POST", headers: { "Content-Type": "application/json" } };
 
 const rows = new Map(); // session and rule -> the row's nodes
