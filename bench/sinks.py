@@ -120,7 +120,7 @@ def publish(bench: Rig, settings: Settings, sessions: Iterable[int], number: int
     keys = Keys(settings.key_prefix)
     with bench.redis.pipeline(transaction=False) as pipe:
         for session in sessions:
-            one = result(f"car-{session}", number)
+            one = result(f"{settings.key_prefix}-{session}", number)  # Kafka still has the cursors of other rounds
             pipe.xadd(keys.results(one.session), one.to_fields(), id=f"{one.end_us}-0")
             pipe.zadd(keys.sessions, {one.session: one.end_us})
         pipe.execute()
