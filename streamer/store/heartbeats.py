@@ -19,6 +19,7 @@ import redis.exceptions
 from streamer.store.results import Keys
 
 BEAT_EVERY_S = 5.0
+LOOK_EVERY_S = 1.0  # at whether a worker that was not ready is
 FRESH_S = 20.0  # three beats may be lost
 ROLES = ("all", "align", "infer")
 
@@ -45,12 +46,13 @@ async def beat(client: redis.asyncio.Redis, keys: Keys, role: str, not_ready: Ca
     What Redis does not take is not repeated: the next sign is as good.
     """
     while True:
-        if not not_ready():
+        ready = not not_ready()
+        if ready:
             try:
                 await client.xadd(keys.workers(role), {"role": role}, maxlen=1, approximate=False)
             except (redis.exceptions.RedisError, OSError) as error:
                 log.warning("Redis did not take the sign of life: %s", error)
-        await pause(BEAT_EVERY_S)
+        await pause(BEAT_EVERY_S if ready else LOOK_EVERY_S)
 
 
 async def read(client: redis.asyncio.Redis, keys: Keys) -> Answering:

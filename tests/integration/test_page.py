@@ -102,6 +102,8 @@ def test_what_is_sent_is_seen_and_nothing_of_it_is_taken_for_html(topics: Settin
         with connected(topics) as (client, keys):  # as its worker would report
             drifts = msgspec.json.encode([Drift("imu", 200.4, 30.0, 700.0)])
             client.xadd(keys.drifts, {"session": "car-2", "drifts": drifts})
+            wait_for(lambda: client.xlen(keys.workers("all")) == 1, 10.0)  # the worker gives signs of life
+        expect(page.locator("#workers")).to_be_hidden()
         other.focus()
         page.keyboard.press("Enter")
         expect(page.locator("#name")).to_have_text("car-2")

@@ -143,7 +143,8 @@ function tick(nodes, summary) {
   setText(nodes.event, ago(eventAge(summary)));
   setText(nodes.health, how === "live" ? "" : how); // the sign is enough for what most of them are
   const worst = mostSevere(summary.session);
-  setText(nodes.before, worst.rank > shown(summary).rank ? `was ${worst.severity}` : "");
+  const one = shown(summary);
+  setText(nodes.before, worst.rank > one.rank && worst.severity !== one.severity ? `was ${worst.severity}` : "");
   if (nodes.health.dataset.health !== how) nodes.health.dataset.health = nodes.health.title = how;
   const current = String(summary.session === state.chosen);
   if (nodes.link.getAttribute("aria-current") !== current) nodes.link.setAttribute("aria-current", current);

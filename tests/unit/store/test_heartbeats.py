@@ -64,7 +64,7 @@ async def test_a_worker_gives_signs_while_it_is_ready_also_after_an_outage_of_re
     go, rests = asyncio.Event(), asyncio.Event()
 
     async def sleep(seconds: float) -> None:
-        assert seconds == heartbeats.BEAT_EVERY_S
+        assert seconds == (heartbeats.LOOK_EVERY_S if reasons else heartbeats.BEAT_EVERY_S)
         rests.set()
         await go.wait()
         go.clear()
