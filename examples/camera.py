@@ -8,11 +8,13 @@ import time
 from contextlib import suppress
 
 import av
+from av.container import OutputContainer
+from av.video.stream import VideoStream
 
 HZ = 25
 
 
-def connected(url):
+def connected(url: str) -> tuple[OutputContainer, VideoStream]:
     """The way to who listens at an address, and its stream of pictures; waits until somebody does."""
     while True:
         camera = av.open(url, "w", format="rtsp", options={"rtsp_transport": "tcp"})
@@ -28,7 +30,7 @@ def connected(url):
             return camera, stream
 
 
-def main(url):
+def main(url: str) -> None:
     camera, stream = connected(url)
     print(f"sending to {url}")
     begun_s = time.monotonic()
