@@ -127,7 +127,7 @@ def deadletters(
     if sink is not None:
         _refused(settings, sink, json=json, requeue=requeue, reason=reason)
     elif requeue:
-        say(f"sent {deadletters.requeue(settings, reason)} records back to their topics")
+        say(f"records sent back to their topics: {deadletters.requeue(settings, reason)}")
     elif json:
         for letter in deadletters.read(settings, reason):
             emit(msgspec.json.encode(letter))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,7 +37,7 @@ def up(
 
     Servers that run already are left alone. By default the real servers run embedded, without Docker or Java: on free
     ports, with data and logs in .streamer/. If STREAMER_KAFKA or STREAMER_REDIS gives a server's address, that server
-    is used as it is. All other commands find the addresses by themselves.
+    is used as it is. All other commands find the addresses by themselves. Exit code 1 if a server does not answer.
     """
     with extra("local", "running servers on this machine"):
         from streamer.local import stack
@@ -65,10 +65,7 @@ def status() -> None:
     with extra("local", "running servers on this machine"):
         from streamer.local import stack
 
-    services = stack.status(load_settings())
-    _show_services(services)
-    if not all(service.answers for service in services):
-        raise typer.Exit(1)
+    _show_services(stack.status(load_settings()))
 
 
 @topics.command("create")
@@ -186,7 +183,10 @@ def _show_film(path: Path, headless: bool, keep: bool, json_file: Path | None) -
         raise typer.Exit(1)
 
 
-def _show_services(services: Iterable[Service]) -> None:
+def _show_services(services: Sequence[Service]) -> None:
+    """Exit code 1 if one of them does not answer."""
     for service in services:
         answers = "answers" if service.answers else "does not answer"
         typer.echo(f"{service.name:<6} {service.address:<32} {answers:<16} {service.runs_as}")
+    if not all(service.answers for service in services):
+        raise typer.Exit(1)

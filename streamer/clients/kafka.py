@@ -193,7 +193,10 @@ def _made(make: Callable[..., Client], settings: Settings, options: dict[str, An
                 raise obstacle
         client = _tried(make, settings, {**options, "bootstrap_timeout_ms": within_ms - first_ms})
     if client is None:
-        raise UsageError(f"no Kafka answers at {settings.kafka}; run `streamer up` or set STREAMER_KAFKA")
+        raise UsageError(
+            f"no Kafka answers at {settings.kafka}; set STREAMER_KAFKA to where one does, or unset it and run "
+            "`streamer up`"
+        )
     return client
 
 

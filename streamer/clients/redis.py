@@ -71,4 +71,6 @@ def refusal(settings: Settings, error: Exception) -> UsageError:
     url = urlsplit(settings.redis)
     if url.scheme == "redis" and tls.speaks_tls(url.hostname or "localhost", url.port or 6379):
         return UsageError(f"{where} speaks TLS; set STREAMER_REDIS to a URL that begins with rediss://")
-    return UsageError(f"cannot reach {where} ({text}); run `streamer up` or set STREAMER_REDIS")
+    return UsageError(
+        f"cannot reach {where} ({text}); set STREAMER_REDIS to where one answers, or unset it and run `streamer up`"
+    )

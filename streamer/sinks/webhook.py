@@ -43,7 +43,7 @@ class Webhook(Sink):
         if not self._failing:
             return []
         _, why = next(iter(self._failing.values()))
-        return [f"{len(self._failing)} sessions wait for {self._poster.shown}: {why}"]
+        return [f"sessions that wait for {self._poster.shown}: {len(self._failing)}; {why}"]
 
     async def take(self, page: Page) -> int | Later | None:
         """Post the results of a page; the cursor follows each."""

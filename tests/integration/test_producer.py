@@ -278,7 +278,10 @@ def test_no_kafka_is_one_line() -> None:
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(UsageError) as refused:
         Producer(Settings.load(kafka=address), bootstrap_timeout_ms=300)
-    assert str(refused.value) == f"no Kafka answers at {address}; run `streamer up` or set STREAMER_KAFKA"
+    assert (
+        str(refused.value)
+        == f"no Kafka answers at {address}; set STREAMER_KAFKA to where one does, or unset it and run `streamer up`"
+    )
 
 
 @pytest.mark.parametrize(

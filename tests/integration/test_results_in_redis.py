@@ -211,7 +211,7 @@ def test_no_redis_is_one_line_with_what_to_do() -> None:
     port = free_port()
     said = refusal(f"redis://me:secret@127.0.0.1:{port}/0")
     assert said.startswith(f"cannot reach Redis at redis://me:***@127.0.0.1:{port}/0 (")
-    assert said.endswith("run `streamer up` or set STREAMER_REDIS")
+    assert said.endswith("set STREAMER_REDIS to where one answers, or unset it and run `streamer up`")
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "localhost:6379", "redis://localhost:port/0"])

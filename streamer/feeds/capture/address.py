@@ -92,7 +92,7 @@ def parse(number: int, text: str) -> Source:
 def _webcam(number: int, path: str) -> Source:
     if not Path(path).exists():
         there = ", ".join(sorted(map(str, Path("/dev").glob("video*"))))
-        raise UsageError(f"there is no {path}; there are: {there or 'no cameras at /dev/video*'}")
+        raise UsageError(f"there is no {path}; there {f'are: {there}' if there else 'is no webcam at /dev/video*'}")
     # the kernel's stamps, which count from its start, as those of the clock on the wall
     return Source(number, path, path, "v4l2", {"timestamps": "abs"}, (IMAGE,), device=True)
 

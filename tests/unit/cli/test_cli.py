@@ -181,7 +181,7 @@ def test_what_cannot_be_carried_out_is_one_line_and_code_1(
 def test_without_servers_a_command_says_how_to_get_them(command: str, streamer: Streamer) -> None:
     done = streamer(*command.split(), STREAMER_REDIS=f"redis://me:secret@{nobody()}/0")
     assert done.code == 1
-    assert "run `streamer up` or set STREAMER_REDIS" in done.line
+    assert "set STREAMER_REDIS to where one answers, or unset it and run `streamer up`" in done.line
     assert "secret" not in done.line
 
 

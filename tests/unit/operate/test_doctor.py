@@ -42,7 +42,7 @@ def test_what_does_not_answer_fails_and_the_rest_is_looked_at_all_the_same(setti
         "port": "ok",
         "disk": "ok",
     }
-    assert findings["kafka"].remedy == "run `streamer up` or set STREAMER_KAFKA"
+    assert findings["kafka"].remedy == "set STREAMER_KAFKA to where one does, or unset it and run `streamer up`"
     assert "secret" not in repr(findings)
 
 
