@@ -63,7 +63,7 @@ def test_no_name_that_is_shown_has_the_password() -> None:
         ("rtsp://127.0.0.1:port/a", "is no address"),
         ("listen+http://127.0.0.1/a", "listen\\+ is for rtsp:// and rtmp://"),
         ("udp+rtmp://127.0.0.1/a", "udp\\+ is for rtsp://"),
-        ("/dev/video99", "there is no /dev/video99; there are: "),
+        ("/dev/video99", "there is no /dev/video99; there "),
         (__file__, "`streamer replay .*` sends recordings"),
     ],
 )
