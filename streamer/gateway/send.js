@@ -464,7 +464,7 @@ async function stop() {
   for (const source of SOURCES) source.stop = null;
   await awake?.release();
   running = null;
-  connection("wait", outbox.waiting.size ? `Stopped: ${outbox.waiting.size} events were not taken` : "Stopped: all is in Kafka");
+  connection("wait", outbox.waiting.size ? `Stopped: ${outbox.waiting.size} ${outbox.waiting.size === 1 ? "event was" : "events were"} not taken` : "Stopped: all is in Kafka");
 }
 
 async function main() {

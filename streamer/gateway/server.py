@@ -8,9 +8,9 @@
     GET  /send                        a page that sends a phone's camera, microphone and motion
 
 A success means that Kafka has the records. Errors are problem details (RFC 9457), ``application/problem+json`` with a
-``detail`` of one line: 400 malformed, 401 no token, 403 another session, 404 no such sensor, 408 a body that does not
-come, 413 too large, 415 a media type that nobody reads, 422 what a worker would refuse, with its ``reason``; 429 the
-token's quota and 503 Kafka or room, both with Retry-After.
+``detail`` of one line: 400 malformed, 401 no token or an unknown one, 403 another session, 404 no such sensor, 408 a
+body that does not come, 413 too large, 415 a media type that nobody reads, 422 what a worker would refuse, with its
+``reason``; 429 the token's quota and 503 Kafka or room, both with Retry-After.
 
 The token is in ``Authorization: Bearer``; a browser's WebSocket has it as a subprotocol, ``bearer.TOKEN``. No cookie
 and no CORS permission is ever given, so that no other site can send through a visitor.
@@ -42,7 +42,7 @@ from streamer.gateway.problems import Answer, Problem
 from streamer.gateway.quotas import BUSY_RETRY_S, Room
 from streamer.gateway.records import Records, trace_of
 from streamer.gateway.stream import BEARER, Streams
-from streamer.gateway.tokens import Token, Tokens
+from streamer.gateway.tokens import UNKNOWN, Token, Tokens
 from streamer.observe.pages import page_file
 from streamer.settings import Settings
 
@@ -191,9 +191,12 @@ class Gateway:
         if not given and (offered := headers.get("Sec-WebSocket-Protocol")) is not None:
             protocols = (one.strip() for one in offered.split(","))
             given = next((f"{SCHEME}{one[len(BEARER) :]}" for one in protocols if one.startswith(BEARER)), "")
-        token = self._tokens.find(given[len(SCHEME) :]) if given[: len(SCHEME)].lower() == SCHEME else None
-        if token is None:
+        secret = given[len(SCHEME) :].strip() if given[: len(SCHEME)].lower() == SCHEME else ""
+        if not secret:
             raise Problem(401, "a token is needed: Authorization: Bearer TOKEN")
+        token = self._tokens.find(secret)
+        if token is None:
+            raise Problem(401, UNKNOWN)
         return token
 
     # what comes in

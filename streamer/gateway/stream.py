@@ -23,7 +23,7 @@ from streamer.gateway.outgoing import Sent
 from streamer.gateway.problems import Problem
 from streamer.gateway.quotas import Room
 from streamer.gateway.records import trace_of
-from streamer.gateway.tokens import Token, Tokens
+from streamer.gateway.tokens import UNKNOWN, Token, Tokens
 from streamer.settings import Settings
 
 PROTOCOL = "cloudevents.json"  # WebSocket binding 1.0.2, section 1.2
@@ -142,7 +142,7 @@ class _Stream:
 
     def _take(self, number: int, data: str | bytes) -> None:
         if not self._tokens.holds(self._token):
-            raise Problem(401, "this token was revoked")
+            raise Problem(401, UNKNOWN)
         self._intake.check(self._token)
         nbytes = len(data)
         self._room.take(nbytes)

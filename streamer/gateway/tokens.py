@@ -37,6 +37,9 @@ SECRET_BYTES = 32
 MAX_FILE_BYTES = 4 << 20
 HEAD = "# Who may send to `streamer gateway`: it reads this file again when it changes. Delete an entry to revoke it.\n"
 
+# Never which of the two, nor whether the id is known: that would help who guesses.
+UNKNOWN = "this token is unknown or was revoked; `streamer gateway token` makes one"
+
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 

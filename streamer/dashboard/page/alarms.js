@@ -2,6 +2,7 @@
 
 import { $, ask, clock, date, element, setText } from "./dom.js";
 import { address } from "./state.js";
+import { openAlarms } from "./wording.js";
 
 const NAME = "streamer.name"; // of who looks, in this browser's storage
 const ACKNOWLEDGE = { method: "POST", headers: { "Content-Type": "application/json" } };
@@ -43,10 +44,7 @@ function row(alarm) {
 
 export function showAlarms({ ruled, open, counts, readable }) {
   $("alarms").hidden = !ruled && readable;
-  const count = Object.values(counts).reduce((one, other) => one + other, 0);
-  const each = Object.entries(counts).filter(([, some]) => some).map(([severity, some]) => `${some} ${severity}`);
-  const rest = count > open.length ? `; the first ${open.length} are shown` : "";
-  setText($("alarms-state"), count ? `${count} open: ${each.join(", ")}${rest}` : "none open");
+  setText($("alarms-state"), openAlarms(counts, open.length));
   $("alarms-unread").hidden = readable;
   const keys = new Set(open.map(key));
   for (const [name, { node }] of rows) {

@@ -1,6 +1,6 @@
 // Cameras: a picture each; of one, one frame is loaded at a time, so a slow connection shows fewer frames, never older.
 
-import { $, ago, clock, element, setText } from "./dom.js";
+import { $, ago, clock, element, setText, whyUnshown } from "./dom.js";
 import { had, names, state } from "./state.js";
 
 const MAX_COLUMNS = 4; // of cameras
@@ -77,10 +77,11 @@ function readFrame(name, one) {
     setText(one.caption, `${clock(newest.start_us)}   ${image.naturalWidth} × ${image.naturalHeight}`);
     done();
   };
-  image.onerror = () => {
+  image.onerror = async () => {
+    const why = await whyUnshown(image.src);
     one.image.hidden = true;
     one.missing.hidden = false;
-    setText(one.missing, "Kafka no longer has this frame");
+    setText(one.missing, why);
     setText(one.caption, clock(newest.start_us));
     done();
   };

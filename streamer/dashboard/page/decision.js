@@ -3,6 +3,7 @@
 import { $, ask, clock, element, milliseconds, number, setText } from "./dom.js";
 import { grade } from "./grade.js";
 import { state } from "./state.js";
+import { closedBy } from "./wording.js";
 
 // classes, tags with or without counts, a number or words, as text
 function saying(output) {
@@ -99,8 +100,7 @@ export function showDecision(result) {
   $("strange").hidden = !strange.length;
   setText($("strange"), `The model has met nothing like this: ${strange.join(", ")}`);
   setText($("fact-window"), `${clock(result.start_us)}, ${(result.end_us - result.start_us) / 1e6} s`);
-  const partial = result.status === "partial" ? ", data may be missing" : "";
-  setText($("fact-closed"), `${result.closed_by}${partial}`);
+  setText($("fact-closed"), closedBy(result));
   setText($("fact-latency"), milliseconds(result.latencies_us.total));
   $("fact-latency").title = Object.entries(result.latencies_us).map(([stage, us]) => `${stage} ${milliseconds(us)}`).join(", ");
   setText($("fact-model"), `${result.model} ${result.version}`);

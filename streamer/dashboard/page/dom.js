@@ -1,5 +1,6 @@
 // Small helpers: elements, texts, times, questions to the server.
 
+import { unshown } from "./wording.js";
 import { timeZone } from "./zone.js";
 
 // made once: a formatter takes longer to make than to use
@@ -48,6 +49,12 @@ export async function ask(path, parameters = {}, options = {}) {
     throw new Error(why.error ?? `${path}: ${answer.status}`);
   }
   return answer.json();
+}
+
+// Why an image of this address failed to load: a browser does not say whether bytes came.
+export async function whyUnshown(path) {
+  const answer = await fetch(path).catch(() => null);
+  return unshown(answer?.status);
 }
 
 export function milliseconds(us) {

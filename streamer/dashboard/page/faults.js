@@ -18,7 +18,7 @@ export function showFaults(faults) {
     ),
   );
   const before = sum(faults.kept);
-  const more = before ? `; ${before.toLocaleString()} from before are in Kafka` : "";
+  const more = before ? `; ${before.toLocaleString()} from before ${before === 1 ? "is" : "are"} in Kafka` : "";
   setText($("faults-since"), `since ${clock(faults.since_us)}${more}`);
   $("newest-box").hidden = !faults.newest.length;
   $("newest").replaceChildren(

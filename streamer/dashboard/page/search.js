@@ -1,6 +1,6 @@
 // Search.
 
-import { $, ask, clock, date, element, setText } from "./dom.js";
+import { $, ask, clock, date, element, setText, whyUnshown } from "./dom.js";
 import { address, state } from "./state.js";
 
 let searching = null; // the newest search
@@ -27,7 +27,7 @@ function hit(one) {
   const shot = element("div", { className: "shot" });
   if (one.frame) {
     const image = element("img", { alt: "", loading: "lazy" });
-    image.onerror = () => shot.replaceChildren("no longer in Kafka");
+    image.onerror = () => whyUnshown(image.src).then((why) => shot.replaceChildren(why));
     image.src = `/api/frame?${new URLSearchParams({ session: one.session, end_us: one.end_us })}`;
     shot.append(image);
   } else {

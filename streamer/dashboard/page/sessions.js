@@ -8,6 +8,7 @@
 import { $, ago, clock, date, element, setText } from "./dom.js";
 import { grade } from "./grade.js";
 import { address, now_us, state } from "./state.js";
+import { plural } from "./wording.js";
 
 const HOLD_MS = 10_000;
 const TOUCHED_MS = 3000;
@@ -194,8 +195,8 @@ function listSessions() {
 function showTotals(all, listed) {
   const live = all.filter(isLive).length;
   const severe = ["alarm", "warning"].map((severity) => [severity, all.filter((one) => isRecent(one) && shown(one).severity === severity).length]);
-  const counts = severe.filter(([, count]) => count).map(([severity, count]) => `, ${count} ${severity}${count > 1 ? "s" : ""}`);
-  setText($("totals"), all.length ? `${all.length} session${all.length > 1 ? "s" : ""}, ${live} live${counts.join("")}` : "");
+  const counts = severe.filter(([, count]) => count).map(([severity, count]) => `, ${plural(count, severity)}`);
+  setText($("totals"), all.length ? `${plural(all.length, "session")}, ${live} live${counts.join("")}` : "");
   setText($("filter-state"), listed.length < all.length ? `${listed.length} of ${all.length} shown` : "");
 }
 

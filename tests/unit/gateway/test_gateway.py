@@ -495,9 +495,19 @@ async def test_a_request_on_which_the_gateway_fails_is_answered(rig: Making, mon
 
 async def test_only_a_token_of_the_file_opens_and_a_changed_file_holds_at_once(rig: Making) -> None:
     async with rig() as one:
-        for given in ("Bearer x", f"Bearer {one.token}x", f"Basic {one.token}", "", "Bearer "):
-            status, _, headers = await one.post(f"{PATH}/image", JPEG, Authorization=given)
-            assert (status, headers["WWW-Authenticate"]) == (401, 'Bearer realm="streamer"')
+        number = one.token.partition("_")[0]
+        needed, unknown = "a token is needed: Authorization: Bearer TOKEN", tokens.UNKNOWN
+        for given, detail in (
+            ("", needed),
+            ("Bearer ", needed),
+            (f"Basic {one.token}", needed),
+            ("Bearer x", unknown),
+            (f"Bearer {number}", unknown),  # a known id tells no more than an unknown one
+            (f"Bearer {one.token}x", unknown),
+        ):
+            status, document, headers = await one.post(f"{PATH}/image", JPEG, Authorization=given)
+            assert (status, document["detail"]) == (401, detail)
+            assert headers["WWW-Authenticate"] == 'Bearer realm="streamer"'
         found = one.gateway._tokens
         other = tokens.make(one.settings.gateway_tokens, ("b", "c"))
         found.refresh()
@@ -694,7 +704,8 @@ async def test_a_token_that_is_revoked_ends_what_a_stream_may_send(rig: Making) 
         one.settings.gateway_tokens.write_text("")
         one.gateway._tokens.refresh()
         await socket.send_bytes(frame(JPEG))
-        assert (await socket.receive_json(timeout=5))["status"] == 401
+        answer = await socket.receive_json(timeout=5)
+        assert (answer["status"], answer["detail"]) == (401, tokens.UNKNOWN)
         assert one.kafka.sent == []
 
 
