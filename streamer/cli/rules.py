@@ -25,6 +25,10 @@ def _line(alarm: Alarm) -> str:
     return printable(f"{rfc3339(alarm.end_us, 'seconds')} {alarm.session} {alarm.severity} {alarm.rule}: {alarm.text}")
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 @rules.command("run")
 def rules_run(
     session: Sessions = None,
@@ -52,12 +56,19 @@ def rules_test(
     """Print the alarms that a recording or results would raise; nothing is done."""
     import msgspec
 
-    from streamer.rules import table, trial
+    from streamer.rules import table
     from streamer.rules.actions import ACTIONS
-    from streamer.terminal.bars import Verifying
 
     settings = load_settings()
     found = table.read(settings.rules, list(ACTIONS))
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+
+    from streamer.rules import trial  # loads what models need, for seconds
+    from streamer.terminal.bars import Verifying
+
     with Verifying(console()) as bar:
         tried = trial.run(settings, found, path, bar.done)
     for alarm in tried.alarms:
@@ -66,8 +77,14 @@ def rules_test(
         else:
             typer.echo(_line(alarm))
     for name, (count, why) in tried.unknown.items():
-        say(f"{name}: neither true nor false in {count} of {tried.windows} windows, the last time because of: {why}")
-    say(f"{len(tried.alarms)} alarms in {tried.windows} windows")
+        of = _counted(tried.windows, "window")
+        say(f"{name}: neither true nor false in {count} of {of}, the last time because of: {why}")
+    if tried.windows:
+        have = ", ".join(tried.outputs) or "no output"
+        for name, rule in found.items():
+            for missing in tried.unsaid(rule):
+                say(f"{name}: {{{missing}}} in `say` has no value; the results have: {have}")
+    say(f"{_counted(len(tried.alarms), 'alarm')} in {_counted(tried.windows, 'window')}")
 
 
 @rules.command("alarms")
@@ -85,6 +102,8 @@ def rules_alarms(session: Sessions = None, json: AsJson = False) -> None:
             emit(msgspec.json.encode(one.fields()))
         else:
             typer.echo(_line(one.alarm) + (f" ({one.count} times)" if one.count > 1 else ""))
+    if not found and not json:
+        say("no open alarms")
 
 
 @rules.command("ack")
@@ -116,10 +135,13 @@ def rules_log(session: Annotated[str, typer.Argument(help="The session's name.")
     from streamer.terminal.tables import printable
 
     with results.connected(load_settings()) as (client, keys):
-        for entry in alarms.history(client, keys, session):
-            if json:
-                emit(msgspec.json.encode(entry))
-                continue
-            by = f" by {entry.by}" if entry.by else ""
-            note = f": {entry.note}" if entry.note else ""
-            typer.echo(printable(f"{rfc3339(entry.at_ms * 1000, 'seconds')} {entry.rule} {entry.what}{by}{note}"))
+        entries = list(alarms.history(client, keys, session))
+    for entry in entries:
+        if json:
+            emit(msgspec.json.encode(entry))
+            continue
+        by = f" by {entry.by}" if entry.by else ""
+        note = f": {entry.note}" if entry.note else ""
+        typer.echo(printable(f"{rfc3339(entry.at_ms * 1000, 'seconds')} {entry.rule} {entry.what}{by}{note}"))
+    if not entries and not json:
+        say("nothing yet")

@@ -177,7 +177,7 @@ class Clip(Action):
             os.replace(draft, path)
         except (UsageError, KafkaError, OSError) as error:
             raise Unavailable(f"no clip: {one_line(error)}") from error
-        return f"{outcome.records} records in {path.name}"
+        return f"{outcome.records} records in {path}"
 
 
 ACTIONS: dict[str, type[Action]] = {"webhook": Post, "kafka": Write, "clip": Clip, "speak": Speak}

@@ -15,6 +15,7 @@ from typing import Any
 import cel
 import msgspec
 
+from streamer.errors import one_line
 from streamer.model.spec import PLACEHOLDER
 from streamer.result import Result, in_words
 from streamer.rules.alarm import Alarm
@@ -22,6 +23,8 @@ from streamer.rules.table import Rule
 
 TRUE, FALSE, UNKNOWN = "t", "f", "u"
 BEFORE, WINDOW = "before", "window"
+NONE_BEFORE = "a session's first window has no 'before'"
+UNDEFINED = re.compile(r"Undefined variable or function: '(\w+)'")  # as cel words it
 
 
 class Memory(msgspec.Struct):
@@ -49,7 +52,8 @@ class Engine:
         rules: Of :func:`streamer.rules.table.read`.
 
     Attributes:
-        unknown: Rule -> number of windows in which it was neither true nor false, and the last reason.
+        windows: How many there were, but for those on which the model failed.
+        unknown: Rule -> number of these windows in which it was neither true nor false, and the last reason.
     """
 
     def __init__(self, rules: Mapping[str, Rule]) -> None:
@@ -57,6 +61,7 @@ class Engine:
         self._rules = [(name, rule, *rule.of, programs[name].execute) for name, rule in rules.items()]
         # What no rule asks for costs as much to hand over as many rules to apply.
         self._asked = sorted({name for program in programs.values() for name in program.variables()})
+        self.windows = 0
         self.unknown: dict[str, tuple[int, str]] = {}
 
     def see(self, result: Result, memory: Memory) -> list[Alarm]:
@@ -69,17 +74,18 @@ class Engine:
         known = found if memory.before is None else found | {BEFORE: memory.before}
         context = cel.Context(variables={name: known[name] for name in self._asked if name in known})
         failed = result.status == "failed"
+        self.windows += not failed
         seen, raised, alarms = memory.seen, memory.raised, []
         for name, rule, least, windows, execute in self._rules:
             answer: Any = None
             try:
                 answer = None if failed else execute(context)
             except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-                self._note(name, error)
+                self._note(name, _why(rule, error, known))
             if answer is False and name not in seen and name not in raised:
                 continue  # as nearly always
             if answer is not None and answer is not True and answer is not False:
-                self._note(name, TypeError(f"the expression gives {answer!r}, not true or false"))
+                self._note(name, f"the expression gives {answer!r}, not true or false")
                 answer = None
             decided = answer if windows == 1 else _decided(name, least, windows, answer, seen)
             if decided is False:
@@ -100,9 +106,24 @@ class Engine:
         memory.newest_us[name] = result.end_us
         return True
 
-    def _note(self, name: str, error: Exception) -> None:
+    def _note(self, name: str, why: str) -> None:
         count, _ = self.unknown.get(name, (0, ""))
-        self.unknown[name] = count + 1, str(error)
+        self.unknown[name] = count + 1, why
+
+
+def _why(rule: Rule, error: Exception, known: Mapping[str, Any]) -> str:
+    """Why a rule is unknown: what is missing, and what there is instead."""
+    if (undefined := UNDEFINED.search(str(error))) is not None:
+        if undefined[1] == BEFORE:
+            return NONE_BEFORE
+        return f"the results have no {undefined[1]!r}; they have: {', '.join(known)}"
+    if isinstance(error, KeyError):
+        missing = str(error.args[0])
+        asked = re.search(rf"(?<![\w.])(\w+)\.{re.escape(missing)}\b", rule.when)
+        if asked is None or asked[1] not in known:
+            return f"there is no {missing!r}"
+        return f"{asked[1]!r} has no {missing!r}; it has: {', '.join(known[asked[1]])}"
+    return one_line(error).partition(". ")[0]  # what follows is advice at length
 
 
 def _decided(name: str, least: int, windows: int, answer: bool | None, seen: dict[str, str]) -> bool | None:

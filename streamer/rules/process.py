@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -17,7 +18,7 @@ from streamer.rules import table
 from streamer.rules.actions import ACTIONS, Doing
 from streamer.rules.alarm import Alarm
 from streamer.rules.alarms import Alarms
-from streamer.rules.engine import Engine, Memory
+from streamer.rules.engine import NONE_BEFORE, Engine, Memory
 from streamer.rules.metrics import Metrics
 from streamer.rules.table import Rule
 from streamer.settings import Settings
@@ -26,6 +27,9 @@ from streamer.store.readers import Cursor, Cursors, Page, Reader
 from streamer.store.results import Keys
 
 SINK = "rules"  # its name among the sinks
+UNKNOWN_WINDOWS = 10  # a rule that was unknown in all of the first so many is told of
+
+log = logging.getLogger(__name__)
 
 
 class Ruler:
@@ -49,6 +53,7 @@ class Ruler:
         self._doing = doing
         self._metrics = metrics
         self._on_alarm = on_alarm
+        self._told: set[str] = set()  # rules
 
     async def take(self, page: Page) -> int | None:
         """Raise what a page raises; see :class:`streamer.store.readers.Reader`.
@@ -60,6 +65,7 @@ class Ruler:
             self._metrics.overtaken.inc()
         memory = msgspec.json.decode(page.cursor.state, type=Memory) if page.cursor.state else Memory()
         raised = [alarm for result in page.results for alarm in self.engine.see(result, memory)]
+        self._tell()
         after = Cursor(page.results[-1].end_us, msgspec.json.encode(memory))
         steps = [(alarm, self._rules[alarm.rule].actions) for alarm in raised]
         if not await self._alarms.step(page.session, page.cursor, after, steps):
@@ -70,6 +76,16 @@ class Ruler:
             self._on_alarm(alarm)
             self._doing.begin((action, alarm) for action in actions)
         return after.end_us
+
+    def _tell(self) -> None:
+        """Warn, once for each rule, that it was unknown in every window: most likely its expression is wrong."""
+        windows = self.engine.windows
+        if windows < UNKNOWN_WINDOWS:
+            return
+        for name, (count, why) in self.engine.unknown.items():
+            if count == windows and why != NONE_BEFORE and name not in self._told:
+                self._told.add(name)
+                log.warning("rule %s: neither true nor false in its first %d windows: %s", name, windows, why)
 
     def observe(self) -> None:
         """Bring the gauges up to date."""
@@ -145,7 +161,7 @@ async def _run(
             host=settings.host,
             port=settings.rules_port,
             port_setting="STREAMER_RULES_PORT",
-            say=lambda address: say(f"{len(rules)} rules; {address}"),
+            say=lambda address: say(f"{len(rules)} rule{'s' * (len(rules) != 1)}; {address}"),
             degraded=doing.degraded,
             observe=ruler.observe,
         )

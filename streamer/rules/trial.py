@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from streamer.golden import recording, verify
+from streamer.model.spec import PLACEHOLDER
 from streamer.result import Result
 from streamer.rules.alarm import Alarm
 from streamer.rules.engine import Engine, Memory
@@ -22,11 +23,17 @@ class Trial(msgspec.Struct, frozen=True):
     Attributes:
         windows: To which they were applied.
         unknown: Rule -> number of windows in which it was neither true nor false, and the last reason.
+        outputs: Names of all outputs that the results have.
     """
 
     windows: int
     alarms: list[Alarm]
     unknown: dict[str, tuple[int, str]]
+    outputs: list[str]
+
+    def unsaid(self, rule: Rule) -> list[str]:
+        """The outputs that the rule's ``say`` names, and no result has."""
+        return [name for name in PLACEHOLDER.findall(rule.say) if name not in self.outputs]
 
 
 def run(
@@ -46,7 +53,8 @@ def run(
         for _, result in sorted(results.items()):
             alarms += engine.see(result, memory)
     alarms.sort(key=lambda alarm: (alarm.end_us, alarm.session))
-    return Trial(sum(map(len, sessions.values())), alarms, engine.unknown)
+    outputs = {name: None for results in sessions.values() for result in results.values() for name in result.outputs}
+    return Trial(sum(map(len, sessions.values())), alarms, engine.unknown, list(outputs))
 
 
 def _results(settings: Settings, path: Path, on_progress: Callable[[int], None]) -> dict[str, dict[int, Result]]:

@@ -136,8 +136,23 @@ def test_why_a_rule_was_unknown_is_kept() -> None:
     for one in drive("h.h"):
         engine.see(one, Memory())
     assert {name: count for name, (count, _) in engine.unknown.items()} == {"typo": 3, "number": 3}
-    assert "hazzard" in engine.unknown["typo"][1]
+    assert engine.unknown["typo"][1] == "'tags' has no 'hazzard'; it has: hazard, siren, labels, scores"
     assert "not true or false" in engine.unknown["number"][1]
+
+
+@pytest.mark.parametrize(
+    ("when", "why"),
+    [
+        ("tgs.hazard", "the results have no 'tgs'; they have: action, tags, speed, window"),
+        ("before.tags.hazard", "a session's first window has no 'before'"),
+        ("action.scores.creep > 0.5", "there is no 'creep'"),
+        ("speed.value * 2 > 20", "Unsupported operation: float * int"),
+    ],
+)
+def test_why_a_rule_is_unknown_names_what_is_missing_and_what_there_is(when: str, why: str) -> None:
+    engine = Engine({"it": Rule(when)})
+    engine.see(window(0), Memory())
+    assert engine.unknown == {"it": (1, why)}
 
 
 @given(st.text("h.x?", max_size=40), st.integers(1, 4), st.integers(0, 4), st.integers(0, 5))

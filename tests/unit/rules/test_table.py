@@ -42,18 +42,40 @@ def test_rules_are_read_in_their_order_with_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "rules"),
+        ("", r"there is none; each rule is a table \[rules.NAME\]"),
+        ("[rule.a]\nwhen = 'true'", r"there is no 'rule'; each rule is a table \[rules.NAME\]"),
+        ("[rules]\nwhen = 'true'", r"'when' is no rule; each rule is a table \[rules.NAME\]"),
+        ("[[rules]]\nwhen = 'true'", r"'rules' has no names; each rule is a table \[rules.NAME\]"),
         ("[rules]", "there is none"),
         ("[rules.a", "rules.toml: "),
-        ("[rules.a]\nsay = 'x'", "missing required field `when`"),
-        ("[rules.a]\nwhen = 'true'\ngiven = 1", "unknown field `given`"),
-        ("[rules.'a b']\nwhen = 'true'", "regex"),
-        ("[rules.a]\nwhen = 'tags.'", "a: when: Failed to parse"),
+        ("[rules.a]\nsay = 'x'", "rule a needs the field 'when'"),
+        (
+            "[rules.a]\nwhen = 'true'\ngiven = 1",
+            "rule a has no field 'given'; it has: when, of, again_after_s, severity, say, actions$",
+        ),
+        ("[rules.'a b']\nwhen = 'true'", "rule 'a b': a name has letters"),
+        (
+            "[rules.a]\nwhen = 'tags.'",
+            "rule a: when: syntax error in line 1, character 6 of the expression: no viable",
+        ),
+        ("[rules.a]\nwhen = '1 +'", "character 4 of the expression: mismatched input its end$"),
+        ("[rules.a]\nwhen = '1 < &&'", "character 5 of the expression: [^{]*$"),
+        ("[rules.a]\nwhen = true", "rule a: when = True must be an expression, in quotes"),
+        (
+            "[rules.a]\nwhen = 'true'\nactions = 'kafka'",
+            r'rule a: actions = .kafka. must be a list of names, such as \["kafka"\]',
+        ),
         ("[rules.a]\nwhen = 'len(tags) > 1'", "there is no function 'len'; known: .*size"),
         ("[rules.a]\nwhen = 'true'\nof = [3, 2]", r"of = \[3, 2\] must be"),
         ("[rules.a]\nwhen = 'true'\nof = [0, 2]", r"of = \[0, 2\] must be"),
-        ("[rules.a]\nwhen = 'true'\nagain_after_s = -1", "again_after_s"),
-        ("[rules.a]\nwhen = 'true'\nseverity = 'high'", "severity"),
+        (
+            "[rules.a]\nwhen = 'true'\nagain_after_s = -1",
+            "rule a: again_after_s = -1 must be a number of seconds, at least 0",
+        ),
+        (
+            "[rules.a]\nwhen = 'true'\nseverity = 'high'",
+            "rule a: severity = 'high' must be one of notice, warning, alarm",
+        ),
         ("[rules.a]\nwhen = 'true'\nactions = ['mail']", "no action 'mail'; known: webhook, kafka, clip"),
     ],
 )
