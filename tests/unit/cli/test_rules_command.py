@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from streamer.cli.app import app
+from streamer.rules import alarms
+from streamer.store import results
 from tests.published import result
 
 
@@ -42,3 +46,20 @@ def test_rules_are_checked_before_the_file_and_the_file_before_anything_is_shown
     said = tried(tmp_path, monkeypatch, "[rules.any]\nwhen = 'true'", 1, "none.mcap")
     assert "No such file" in said
     assert "verifying" not in said
+
+
+@pytest.mark.parametrize(("asked", "said"), [(["alarms"], "no open alarms\n"), (["log", "car"], "nothing yet\n")])
+def test_where_there_is_nothing_people_are_told_and_programs_get_nothing(
+    monkeypatch: pytest.MonkeyPatch, asked: list[str], said: str
+) -> None:
+    @contextmanager
+    def connected(settings: object) -> Iterator[tuple[None, None]]:
+        yield None, None
+
+    monkeypatch.setattr(results, "connected", connected)
+    monkeypatch.setattr(alarms, "opened", lambda *args: [])
+    monkeypatch.setattr(alarms, "history", lambda *args: iter(()))
+    ran = CliRunner().invoke(app, ["rules", *asked])
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "", said)
+    ran = CliRunner().invoke(app, ["rules", *asked, "--json"])
+    assert (ran.exit_code, ran.stdout, ran.stderr) == (0, "", "")

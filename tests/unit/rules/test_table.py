@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import cel
 import pytest
 
 from streamer.errors import UsageError
+from streamer.model.spec import PLACEHOLDER, read_spec
 from streamer.rules import table
 from streamer.rules.actions import ACTIONS
 from streamer.rules.table import Rule
 
+ROOT = Path(__file__).parents[3]
 GOOD = """
 [rules.hazard]
 when = "tags.hazard && action.score > 0.8"
@@ -83,6 +87,16 @@ def test_a_rule_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path, text:
     with pytest.raises(UsageError, match=said) as refused:
         read(tmp_path, text)
     assert "\n" not in str(refused.value)
+
+
+def test_rules_of_the_documentation_ask_for_what_the_model_has_that_they_are_for(tmp_path: Path) -> None:
+    shown = re.findall(r"`models/(\w+)`.*?```toml\n(.*?)```", (ROOT / "docs/rules.md").read_text("utf-8"), re.S)
+    assert [model for model, _ in shown] == ["driving", "vitals"]
+    for model, text in [*shown, ("driving", (ROOT / "examples/rules.toml").read_text("utf-8"))]:
+        outputs = read_spec(ROOT / "models" / model).outputs
+        for name, rule in read(tmp_path, text).items():
+            assert set(cel.compile(rule.when).variables()) <= {*outputs, "window"}, name
+            assert set(PLACEHOLDER.findall(rule.say)) <= set(outputs), name
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
