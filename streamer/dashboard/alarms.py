@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -13,6 +11,7 @@ import msgspec
 import redis
 from redis.client import PubSub
 
+from streamer.dashboard.reading import Reader
 from streamer.errors import Unavailable, UsageError
 from streamer.events import MAX_SESSION_BYTES
 from streamer.rules import alarms
@@ -25,9 +24,6 @@ MAX_SHOWN = 200  # open alarms that browsers get
 MAX_NAME = 80  # characters of who acknowledges
 LOOK_S = 30.0  # between two looks at all sessions: forgetting one says nothing
 QUIET_S = 0.5
-BACKOFF_S = 1.0
-
-log = logging.getLogger(__name__)
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -60,7 +56,7 @@ class Acknowledgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     end_us: int
 
 
-class Watch(threading.Thread):
+class Watch(Reader):
     """Keeps the open alarms in its own thread.
 
     Args:
@@ -71,31 +67,20 @@ class Watch(threading.Thread):
     """
 
     def __init__(self, settings: Settings, on_change: Callable[[Shown], None]) -> None:
-        super().__init__(name="alarms", daemon=True)
+        super().__init__("alarms", "open alarms")
         self._settings = settings
         self._on_change = on_change
-        self._stop_asked = threading.Event()
         self._open: dict[str, list[Open]] = {}
         self.shown = Shown()
 
-    def run(self) -> None:
-        while not self._stop_asked.is_set():
-            try:
-                with connected(self._settings) as (client, keys), client.pubsub() as channel:
-                    channel.subscribe(keys.alarms_channel)
-                    while not self._stop_asked.is_set():
-                        self._look(client, keys, channel)
-            except UsageError as error:
-                if self.shown.readable:
-                    log.warning("open alarms cannot be read: %s", error)
-                self._show(msgspec.structs.replace(self.shown, readable=False))
-                self._stop_asked.wait(BACKOFF_S)
+    def step(self) -> None:
+        with connected(self._settings) as (client, keys), client.pubsub() as channel:
+            channel.subscribe(keys.alarms_channel)
+            while not self.stop_asked.is_set():
+                self._look(client, keys, channel)
 
-    def close(self) -> None:
-        """Stop reading."""
-        self._stop_asked.set()
-        if self.is_alive():
-            self.join()
+    def failed(self) -> None:
+        self._show(msgspec.structs.replace(self.shown, readable=False))
 
     def acknowledge(self, what: Acknowledgement) -> bool:
         """Acknowledge an alarm; ``False``: it is not open any more, or was raised again after it was seen.
@@ -130,8 +115,9 @@ class Watch(threading.Thread):
         """Read all, then what changes, for a while."""
         self._open = {}
         self._add(alarms.opened(client, keys), ruled=b"rules" in client.hgetall(keys.sinks))
+        self.trouble.over()
         until_s = monotonic() + LOOK_S
-        while monotonic() < until_s and not self._stop_asked.is_set():
+        while monotonic() < until_s and not self.stop_asked.is_set():
             if names := set(_named(channel)):
                 for name in names:
                     self._open.pop(name, None)

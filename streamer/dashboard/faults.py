@@ -5,7 +5,6 @@ Workers count them too (see their /metrics), but the page does not know the work
 
 from __future__ import annotations
 
-import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from time import time_ns
@@ -16,6 +15,7 @@ from kafka import TopicPartition
 
 from streamer.broker.deadletters import DETAIL, LATE_BY, ORIGIN, REASON
 from streamer.clients import kafka as kafka_clients
+from streamer.dashboard.reading import Reader
 from streamer.errors import Reason
 from streamer.events import TOPIC_DEADLETTER, TOPIC_LATE
 from streamer.settings import Settings
@@ -56,7 +56,7 @@ class Faults(msgspec.Struct, frozen=True):
     newest: list[Fault]
 
 
-class Watch(threading.Thread):
+class Watch(Reader):
     """Counts in its own thread.
 
     Args:
@@ -70,11 +70,10 @@ class Watch(threading.Thread):
     """
 
     def __init__(self, settings: Settings, on_change: Callable[[Faults], None]) -> None:
-        super().__init__(name="faults", daemon=True)
+        super().__init__("faults", "late records and dead letters")
         self._topics = {settings.topic(TOPIC_LATE): "late", settings.topic(TOPIC_DEADLETTER): "dead"}
         self._sources = frozenset(settings.source_topics)
         self._on_change = on_change
-        self._stop_asked = threading.Event()
         self._counts = {kind: Counter[str]() for kind in self._topics.values()}
         self._newest: deque[Fault] = deque(maxlen=NEWEST)
         self._since_us = time_ns() // 1000
@@ -99,24 +98,17 @@ class Watch(threading.Thread):
         counts = {kind: dict(counter) for kind, counter in self._counts.items()}
         return Faults(self._since_us, self._kept, counts["late"], counts["dead"], list(self._newest))
 
-    def run(self) -> None:
-        while not self._stop_asked.is_set():
-            found = self._consumer.poll(timeout_ms=POLL_MS)
-            for place, messages in found.items():
-                for message in messages:
-                    self._count(self._topics[place.topic], message)
-            if found:
-                self.seen = self._snapshot()
-                self._on_change(self.seen)
-        self._consumer.close()
+    def step(self) -> None:
+        found = self._consumer.poll(timeout_ms=POLL_MS)
+        for place, messages in found.items():
+            for message in messages:
+                self._count(self._topics[place.topic], message)
+        if found:
+            self.seen = self._snapshot()
+            self._on_change(self.seen)
 
-    def close(self) -> None:
-        """Stop counting."""
-        self._stop_asked.set()
-        if self.is_alive():
-            self.join()
-        else:
-            self._consumer.close()
+    def release(self) -> None:
+        self._consumer.close()
 
     def _count(self, kind: str, message: Any) -> None:
         headers = {name: (value or b"").decode("utf-8", "replace") for name, value in message.headers}

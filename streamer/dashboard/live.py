@@ -17,6 +17,7 @@ import msgspec
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from streamer.dashboard.reading import Trouble
 from streamer.dashboard.severity import decisions, standing
 from streamer.events import Drift
 from streamer.result import Result, decision
@@ -238,10 +239,12 @@ class Live:
 
     async def follow(self) -> None:
         """Pass on new results until cancelled; while Redis does not answer, report that and try again."""
+        following = Trouble("new results")
         while True:
             try:
                 async with self._redis.pubsub() as channel:
                     await channel.subscribe(self._keys.channel, self._keys.described_channel)
+                    following.over()
                     self._tell(answers=True)
                     while True:
                         message = await channel.get_message(ignore_subscribe_messages=True, timeout=QUIET_S)
@@ -249,18 +252,23 @@ class Live:
                             self._describe(message["data"])
                         elif message is not None:
                             self._publish(message["data"])
-            except (RedisError, OSError):
+            except Exception as error:  # noqa: BLE001 - else it would end, and browsers show old results as new
+                following.met(error)
                 self._tell(answers=False)
                 await asyncio.sleep(BACKOFF_S)
 
     async def watch_workers(self) -> None:
         """Tell browsers when workers stop to answer, or answer again, until cancelled."""
+        watching = Trouble("whether workers answer")
         while True:
             try:
                 found = await heartbeats.read(self._redis, self._keys)
             except (RedisError, OSError):
                 pass  # that Redis does not answer is told by `follow`
+            except Exception as error:  # noqa: BLE001 - else it would end, and workers seem to answer for ever
+                watching.met(error)
             else:
+                watching.over()
                 if found != self._workers:
                     self._workers = found
                     self.note("workers", found)

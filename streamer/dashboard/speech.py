@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
 
 from kafka import TopicPartition
 
 from streamer.clients import kafka as kafka_clients
+from streamer.dashboard.reading import Reader
 from streamer.events import TOPIC_SPEECH
 from streamer.settings import Settings
 from streamer.speak import records
@@ -58,7 +58,7 @@ class Spoken:
                     del self._newest[oldest.session]
 
 
-class Listener(threading.Thread):
+class Listener(Reader):
     """Reads the speech topic in its own thread.
 
     Args:
@@ -70,45 +70,33 @@ class Listener(threading.Thread):
     """
 
     def __init__(self, settings: Settings, spoken: Spoken, on_utterance: Callable[[Utterance], None]) -> None:
-        super().__init__(name="speech", daemon=True)
+        super().__init__("speech", "what is said aloud")
         self._topic = settings.topic(TOPIC_SPEECH)
         self._spoken = spoken
         self._on_utterance = on_utterance
-        self._stop_asked = threading.Event()
-        self._looked_s = float("-inf")
         self._consumer = kafka_clients.consumer(settings)
 
-    def run(self) -> None:
-        while not self._stop_asked.is_set():
-            if not self._consumer.assignment():
-                self._look()
-                self._stop_asked.wait(POLL_MS / 1000)
-                continue
-            for messages in self._consumer.poll(timeout_ms=POLL_MS).values():
-                for message in messages:
-                    self._take(message)
+    def step(self) -> None:
+        if not self._consumer.assignment() and not self._look():
+            self.stop_asked.wait(LOOK_S)
+            return
+        for messages in self._consumer.poll(timeout_ms=POLL_MS).values():
+            for message in messages:
+                self._take(message)
+
+    def release(self) -> None:
         self._consumer.close()
 
-    def close(self) -> None:
-        """Stop reading."""
-        self._stop_asked.set()
-        if self.is_alive():
-            self.join()
-        else:
-            self._consumer.close()
-
-    def _look(self) -> None:
-        """Begin to read if the topic is there."""
-        if monotonic() - self._looked_s < LOOK_S:
-            return
-        self._looked_s = monotonic()
+    def _look(self) -> bool:
+        """Begin to read, if the topic is there."""
         places = [TopicPartition(self._topic, n) for n in self._consumer.partitions_for_topic(self._topic) or ()]
         if not places:
-            return
-        self._consumer.assign(places)
+            return False
         begins, ends = self._consumer.beginning_offsets(places), self._consumer.end_offsets(places)
+        self._consumer.assign(places)  # only now: without a place to start from it would begin at the end
         for place in places:
             self._consumer.seek(place, max(begins[place], ends[place] - BACK))
+        return True
 
     def _take(self, message: Any) -> None:
         utterance = records.read(message.key, message.headers)
