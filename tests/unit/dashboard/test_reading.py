@@ -22,8 +22,12 @@ from streamer.dashboard import alarms, faults, reading, speech
 from streamer.dashboard import live as live_module
 from streamer.dashboard.live import Client, Live
 from streamer.errors import UsageError
-from streamer.events import SPEECH_TYPE, TOPIC_DEADLETTER
+from streamer.events import SPEECH_TYPE, TOPIC_DEADLETTER, TOPIC_SPEECH
+from streamer.rules import alarms as kept
 from streamer.settings import Settings
+from streamer.speak.sentences import Utterance
+from streamer.store import heartbeats
+from streamer.store.heartbeats import Answering
 from streamer.store.results import Keys
 
 DOWN = KafkaConnectionError("no broker")
@@ -101,12 +105,17 @@ def test_speech_is_read_on_when_kafka_is_back(
     headers = {"ce_type": SPEECH_TYPE, "ce_time": "2026-11-30T12:00:00Z", "ce_text": "stop", "ce_severity": "alarm"}
     record = SimpleNamespace(key=b"car", headers=[(k, v.encode()) for k, v in headers.items()], value=b"RIFF")
     settings = Settings.load()
-    consumer = MemoryConsumer(settings.topic(speech.TOPIC_SPEECH), record)
+    consumer = MemoryConsumer(settings.topic(TOPIC_SPEECH), record)
     consumer.fails[step] = [error] * FAILURES
     consume(consumer, monkeypatch)
     heard: list[str] = []
     come = threading.Event()
-    listener = speech.Listener(settings, speech.Spoken(), lambda one: (heard.append(one.text), come.set()))
+
+    def said_aloud(one: Utterance) -> None:
+        heard.append(one.text)
+        come.set()
+
+    listener = speech.Listener(settings, speech.Spoken(), said_aloud)
     listener.start()
     assert come.wait(WITHIN_S)
     listener.close()
@@ -128,7 +137,12 @@ def test_late_records_and_dead_letters_are_counted_on(
     consumer.fails["poll"] = [error] * FAILURES
     told: list[faults.Faults] = []
     come = threading.Event()
-    watch = faults.Watch(settings, lambda seen: (told.append(seen), come.set()))
+
+    def seen(one: faults.Faults) -> None:
+        told.append(one)
+        come.set()
+
+    watch = faults.Watch(settings, seen)
     watch.start()
     assert come.wait(WITHIN_S)
     watch.close()
@@ -155,7 +169,7 @@ def test_alarms_that_cannot_be_read_are_told_as_such_and_read_on(
         return []
 
     monkeypatch.setattr(alarms, "connected", connected)
-    monkeypatch.setattr(alarms.alarms, "opened", opened)
+    monkeypatch.setattr(kept, "opened", opened)
     told: list[bool] = []
     back = threading.Event()
 
@@ -177,7 +191,8 @@ async def told(client: Client, name: str, value: Any) -> dict[str, Any]:
     async with asyncio.timeout(WITHIN_S):
         while (news := msgspec.json.decode(await client.take(WITHIN_S) or b"{}")).get(name) != value:
             pass
-    return news
+    found: dict[str, Any] = news
+    return found
 
 
 @pytest.mark.parametrize("error", [RedisDown("gone"), KeyError("strange")])
@@ -215,14 +230,14 @@ async def test_results_are_followed_on_and_browsers_catch_up(
 async def test_workers_are_watched_on(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(live_module, "WORKERS_EVERY_S", 0.001)
     failures: list[Exception] = [KeyError("strange")] * FAILURES
-    gone = live_module.Answering(False)
+    gone = Answering(False)
 
-    async def read(*given: Any) -> live_module.Answering:
+    async def read(*given: Any) -> Answering:
         if failures:
             raise failures.pop()
         return gone
 
-    monkeypatch.setattr(live_module.heartbeats, "read", read)
+    monkeypatch.setattr(heartbeats, "read", read)
     live = Live(MagicMock(), Keys("streamer"), dict)
     client = live.join(None)
     assert client is not None
