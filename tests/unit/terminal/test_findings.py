@@ -6,14 +6,14 @@ from tests.terminals import lines
 
 
 def test_a_finding_fits_80_columns_and_its_remedy_begins_a_line() -> None:
-    shown = lines(findings.line(Finding("topics", Status.FAIL, "word " * 40 + "found", "word " * 20 + "repaired")))
+    shown = lines(findings.line(Finding("sensors", Status.FAIL, "word " * 40 + "found", "word " * 20 + "repaired")))
     assert max(map(len, shown)) <= 80
-    assert shown[0].startswith("FAIL topics word")
-    (remedy,) = (number for number, line in enumerate(shown) if line.startswith(" " * 10 + "→ word"))
+    assert shown[0].startswith("FAIL sensors word")
+    (remedy,) = (number for number, line in enumerate(shown) if line.startswith(" " * 11 + "→ word"))
     assert shown[remedy - 1].strip().endswith("found")
     assert shown[-1].strip().endswith("repaired")
-    assert {line[:12].strip() for line in shown[1:]} == {"", "→"}
+    assert {line[:13].strip() for line in shown[1:]} == {"", "→"}
 
 
 def test_a_finding_without_a_remedy_is_one_line() -> None:
-    assert lines(findings.line(Finding("disk", Status.OK, "much is free"))) == ["ok   disk   much is free"]
+    assert lines(findings.line(Finding("disk", Status.OK, "much is free"))) == ["ok   disk    much is free"]
