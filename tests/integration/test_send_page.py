@@ -202,7 +202,7 @@ def test_a_click_on_the_phone_becomes_an_alarm_on_the_live_page(topics: Settings
         dashboard.running(settings) as url,
     ):
         gateway.wait_ready(READY_WITHIN_S)
-        rules.wait_for(lambda: "1 rules" in rules.text(), READY_WITHIN_S, "apply the rules")
+        rules.wait_for(lambda: "1 rule;" in rules.text(), READY_WITHIN_S, "apply the rules")
         live.goto(url)
         expect(live.locator("#alarms-state")).to_have_text("none open")
         phone.goto(f"{gateway.url}/send#{gateway.token}")
