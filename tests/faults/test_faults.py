@@ -92,9 +92,7 @@ def test_kills_of_the_worker_at_random_moments(new_settings: NewSettings, tmp_pa
         feed.finish()
         summary = verified(settings, snapshots, [worker])
         assert worker.exits == []
-    made = verifier.early_members(verifier.read(settings), Rules.of(settings), settings.early_ms * 1000)
-    assert early
-    assert early.items() <= made.items(), "early results have other members than the log gives them"
+    verifier.verify_early(settings, early)
     say(f"{kills} kills: {summary}; {len(early)} early results as the log makes them")
 
 

@@ -609,6 +609,17 @@ def early_members(found: Found, rules: Rules, early_us: int) -> dict[tuple[str, 
     }
 
 
+def verify_early(settings: Settings, early: Mapping[tuple[str, int], frozenset[tuple[int, int]]]) -> None:
+    """Hold early results to the log.
+
+    Args:
+        early: As :func:`early_results` has them.
+    """
+    made = early_members(read(settings), Rules.of(settings), settings.early_ms * 1000)
+    assert early
+    assert early.items() <= made.items(), "early results have other members than the log gives them"
+
+
 def _shown(closed: Closed) -> str:
     return f"closed by {closed.reason} at {closed.at}, members (row, offset) {sorted(closed.members)}"
 
